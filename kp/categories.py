@@ -1,0 +1,80 @@
+"""From ten answers to how well a model knows a fact.
+
+All three matchers are counted at once and the count is kept beside the class, because a category is a coarse reading of it. A fact that
+missed a prompt could never be HighlyKnown on the same terms as the others, so an incomplete table is refused rather than counted.
+"""
+
+import polars as pl
+
+from kp.errors import UserError
+from kp.vocabulary import Category, Matcher
+
+_MODEL = ["model_id", "shot_set"]
+
+
+def category(correct: int, asked: int) -> Category:
+    """The class of a fact answered right `correct` times out of `asked` prompts; raises ValueError outside 0 <= correct <= asked > 0."""
+    if asked < 1 or not 0 <= correct <= asked:
+        raise ValueError(f"correct = {correct} of asked = {asked}: expected 0 <= correct <= asked and asked >= 1")
+    if correct == 0:
+        return Category.UNKNOWN
+    return Category.HIGHLY_KNOWN if correct == asked else Category.MAYBE_KNOWN
+
+
+def categorise(answers: pl.DataFrame) -> pl.DataFrame:
+    """ANSWERS to CATEGORIES: a row per fact, model, shot set and matcher, sorted by model, shot set, matcher, fact.
+
+    Raises UserError where a prompt of a fact occurs twice, or where a fact lacks a prompt that others of the same model and shot set have.
+    """
+    _refuse_repeats(answers)
+    _refuse_gaps(answers)
+    counted = answers.group_by("fact_id", *_MODEL).agg(
+        *(pl.col(f"match_{matcher}").sum().cast(pl.Int32).alias(matcher) for matcher in Matcher),
+        pl.len().cast(pl.Int32).alias("asked"),
+    )
+    long = counted.unpivot(on=list(Matcher), index=["fact_id", *_MODEL, "asked"], variable_name="matcher", value_name="correct")
+    return long.select(
+        "fact_id", *_MODEL, "matcher", "correct", "asked", _category_of(pl.col("correct"), pl.col("asked")).alias("category")
+    ).sort(*_MODEL, "matcher", "fact_id")
+
+
+def of_matcher(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
+    """The CATEGORIES rows of one matcher, in their order; raises UserError where there are none."""
+    found = categories.filter(pl.col("matcher") == matcher.value)
+    if found.is_empty():
+        raise UserError(f"categories: column 'matcher': no row of matcher '{matcher}'")
+    return found
+
+
+def refuse_repeated_facts(categories: pl.DataFrame) -> None:
+    """Raises UserError where a CATEGORIES table holds a fact twice, so is not of one model, one shot set and one matcher."""
+    repeated = categories.filter(pl.col("fact_id").is_duplicated())["fact_id"].sort()
+    if len(repeated):
+        raise UserError(f"categories: fact '{repeated[0]}' has more than one row, expected one model, one shot set and one matcher")
+
+
+def _category_of(correct: pl.Expr, asked: pl.Expr) -> pl.Expr:
+    return pl.struct(correct.alias("correct"), asked.alias("asked")).map_elements(
+        lambda counts: category(counts["correct"], counts["asked"]).value, return_dtype=pl.String
+    )
+
+
+def _refuse_repeats(answers: pl.DataFrame) -> None:
+    key = ["fact_id", *_MODEL, "prompt_index"]
+    repeated = answers.filter(answers.select(key).is_duplicated()).sort(key).head(1)
+    for row in repeated.iter_rows(named=True):
+        raise UserError(
+            f"answers: fact '{row['fact_id']}' has more than one answer of model '{row['model_id']}' "
+            f"to prompt {row['prompt_index']} of {row['shot_set']}"
+        )
+
+
+def _refuse_gaps(answers: pl.DataFrame) -> None:
+    asked = answers.with_columns(
+        pl.len().over("fact_id", *_MODEL).alias("asked"), pl.col("prompt_index").n_unique().over(_MODEL).alias("expected")
+    )
+    for row in asked.filter(pl.col("asked") != pl.col("expected")).sort(*_MODEL, "fact_id").head(1).iter_rows(named=True):
+        raise UserError(
+            f"answers: fact '{row['fact_id']}' has answers of model '{row['model_id']}' to {row['asked']} prompts of {row['shot_set']}, "
+            f"expected {row['expected']}"
+        )

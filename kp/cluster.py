@@ -1,0 +1,172 @@
+"""The Ray cluster a study runs on: joined or started, compared with what the study asks for, and quiet.
+
+A study that asks for more than the cluster has would wait for ever inside Ray; `Cluster.check` fails with the missing resource instead.
+"""
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kp.config import ResourcesConfig
+from kp.errors import UserError
+from kp.progress import Bar
+
+# Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs beside the actors that compute; with only the
+# two of a small machine Ray Data waits for ever without a word.
+LEAST_LOGICAL_CPUS = 4
+NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
+POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the study may use; threads are those of one actor or worker."""
+
+    cpus: int
+    gpus: int
+    nodes: int
+    generators: int
+    generator_threads: int
+    concurrent_trials: int
+    worker_threads: int
+    use_gpu: bool
+
+    @property
+    def actor_resources(self) -> dict[str, float]:
+        """What one generating or evaluating actor reserves."""
+        return {"num_cpus": 0.5, "num_gpus": 1} if self.use_gpu else {"num_cpus": 0.5}
+
+    def worker_resources(self) -> dict[str, float]:
+        """What one Ray Train worker reserves."""
+        return {"CPU": 0.5, "GPU": 1} if self.use_gpu else {"CPU": 1}
+
+    def __str__(self) -> str:
+        devices = f"{self.gpus} GPUs" if self.use_gpu else f"{self.cpus} cores"
+        nodes = f"{self.nodes} node{'s' if self.nodes > 1 else ''}"
+        return f"{nodes}, {devices}; generators: {self.generators}, trials at once: {self.concurrent_trials}"
+
+
+@contextmanager
+def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
+    """Join the cluster that RAY_ADDRESS names (a submitted job finds its own), else start Ray on this machine; leave it afterwards.
+
+    Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
+    """
+    # One authentication mode for every process of this run; Ray would otherwise make a token that a later `ray start` trips over.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
+    import ray
+
+    _quieten(log_file)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+            include_dashboard=True,  # a Train run that Tune stops asks the State API, which lives there
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        yield _inspect(resources)
+    finally:
+        ray.shutdown()
+
+
+def _inspect(resources: ResourcesConfig) -> Cluster:
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node["Resources"].get("GPU", 0) for node in alive))
+    cpus = int(sum(node["Resources"].get("CPU", 0) for node in alive))
+    if not os.environ.get("RAY_ADDRESS"):
+        cpus = os.cpu_count() or 1  # the logical CPUs above are not cores
+    return plan_cluster(resources, cpus=cpus, gpus=gpus, nodes=len(alive))
+
+
+def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int) -> Cluster:
+    """Share out what there is; raises UserError naming the field that asks for more."""
+    use_gpu = gpus > 0 if resources.gpu is None else resources.gpu
+    if use_gpu and not gpus:
+        raise UserError("resources.gpu: a GPU is asked for and the cluster has none")
+    slots = gpus if use_gpu else cpus
+    if resources.workers_per_trial > slots:
+        unit = "GPUs" if use_gpu else "cores"
+        raise UserError(f"resources.workers_per_trial: {resources.workers_per_trial} are asked for and the cluster has {slots} {unit}")
+    if use_gpu and (resources.generators or 0) > gpus:
+        raise UserError(f"resources.generators: {resources.generators} are asked for and the cluster has {gpus} GPUs")
+    # On CPU two threads an actor: small matrix products do not feed more.
+    generators = resources.generators or (gpus if use_gpu else max(1, cpus // 2))
+    fitting = slots // resources.workers_per_trial
+    concurrent = resources.concurrent_trials or fitting
+    if concurrent > fitting:
+        raise UserError(f"resources.concurrent_trials: {concurrent} are asked for and the cluster has room for {fitting}")
+    generator_threads = resources.threads or max(1, cpus // generators)
+    worker_threads = resources.threads or max(1, cpus // (concurrent * resources.workers_per_trial))
+    return Cluster(cpus, gpus, nodes, generators, generator_threads, concurrent, worker_threads, use_gpu)
+
+
+def _quieten(log_file: Path) -> None:
+    handler = logging.FileHandler(log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for name in (*NOISY_LOGGERS, "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+
+
+class Tally:
+    """A counter in the cluster that actors add to and the driver's bar follows."""
+
+    def __init__(self) -> None:
+        import ray
+
+        class _Count:
+            def __init__(self) -> None:
+                self.count = 0
+
+            def add(self, amount: int) -> None:
+                self.count += amount
+
+            def get(self) -> int:
+                return self.count
+
+        self._actor = ray.remote(num_cpus=0)(_Count).remote()
+
+    def add(self, amount: int) -> None:
+        """Add without waiting."""
+        self._actor.add.remote(amount)
+
+    def get(self) -> int:
+        """What has been added so far."""
+        import ray
+
+        return int(ray.get(self._actor.get.remote()))
+
+    @contextmanager
+    def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:
+        """Update `bar` about once a second with `already` plus the count."""
+        stop = threading.Event()
+
+        def follow() -> None:
+            while not stop.wait(POLL_SECONDS):
+                bar.update(already + self.get())
+
+        bar.update(already)
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            bar.update(already + self.get())

@@ -1,0 +1,241 @@
+"""What a study is: one TOML file, validated before anything runs.
+
+Every knob has its docstring right under it, so there is no second table of options to keep in step. Fields under `resources` decide how
+fast a study runs and where; all others decide what its numbers mean, and only those enter the identity of a step.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from kp.errors import UserError
+from kp.vocabulary import Draw, LossTokens, Matcher, ReplayTarget, Scheduler
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class ModelConfig(_Section):
+    name: str = "smollm2-135m-instruct"
+    """The embedded model's name, a local folder in transformers' format, or a Hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model; the commit it resolves to is recorded."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Number format of the weights in generation, training and evaluation."""
+
+
+class FactsConfig(_Section):
+    source: str = "builtin"
+    """`builtin`, a .csv/.jsonl/.parquet file with question and answer(s), or `hf:NAME[@REVISION][:SPLIT]`."""
+    relations: tuple[str, ...] = ()
+    """Keep only these relations; all of them when empty."""
+    count: PositiveInt | None = None
+    """How many facts are measured, drawn with the same number from each relation where it lasts; all of them when absent."""
+    seed: int = 0
+    """Seed of that draw."""
+
+
+class CategoriseConfig(_Section):
+    matcher: Matcher = Matcher.STRICT
+    """The matcher that decides the categories; the other two are stored beside it."""
+    max_new_tokens: PositiveInt = 32
+    """Longest answer, in tokens."""
+    stop_at_newline: bool = True
+    """End an answer at its first line; `strict` and `exact` read no further, `released` does."""
+    shots: str = "builtin"
+    """`builtin`, or a .jsonl file of at least 120 rows with question and answer, used in order: 40 for each of S0, S1, S2."""
+
+
+class Arm(_Section):
+    """One data mix: what goes into the training data beside each Unknown fact."""
+
+    highly_known: int = Field(0, ge=0)
+    """HighlyKnown facts per Unknown fact."""
+    paraphrases: int = Field(0, ge=0, le=10)
+    """Paraphrased questions per Unknown fact."""
+
+
+class SearchConfig(_Section):
+    """The grid: every combination of the lists below is one trial."""
+
+    unknown: tuple[PositiveInt, ...] = (10, 40)
+    """N, how many Unknown facts a trial packs."""
+    arms: tuple[Arm, ...] = (Arm(),)
+    """Data mixes."""
+    rank: tuple[PositiveInt, ...] = (8,)
+    """LoRA ranks."""
+    learning_rate: tuple[float, ...] = (5e-3,)
+    """Peak learning rates."""
+    seeds: tuple[int, ...] = (0,)
+    """Each seed draws facts, LoRA init, dropout and data order anew."""
+    draw: Draw = Draw.STRATIFIED
+    """How facts are drawn from the Unknown and HighlyKnown pools."""
+    replay_target: ReplayTarget = ReplayTarget.SELF
+    """What HighlyKnown rows teach."""
+    scheduler: Scheduler = Scheduler.NONE
+    """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
+    grace_epochs: PositiveInt = 3
+    """Epochs that `asha` lets every trial run."""
+    stop_at_accuracy: float | None = Field(None, gt=0, le=1)
+    """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
+    stop_patience: PositiveInt = 2
+    """See `stop_at_accuracy`."""
+    probe_prompts: int = Field(1, ge=1, le=10)
+    """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Self:
+        for name in ("unknown", "arms", "rank", "learning_rate", "seeds"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name}: must not be empty")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: a value stands in it twice")
+        if any(rate <= 0 for rate in self.learning_rate):
+            raise ValueError("learning_rate: must be above 0")
+        return self
+
+
+class TrainingConfig(_Section):
+    """What every trial of the grid shares."""
+
+    epochs: PositiveInt = 10
+    """Most passes over the training rows."""
+    batch_size: PositiveInt = 8
+    """Rows in one optimiser step, over all workers."""
+    lora_alpha: float | None = Field(None, gt=0)
+    """LoRA's alpha, the same at every rank; give this or `lora_alpha_per_rank`."""
+    lora_alpha_per_rank: float | None = Field(None, gt=0)
+    """LoRA's alpha as a multiple of the rank."""
+    use_rslora: bool = False
+    """Scale by alpha/sqrt(rank) in place of alpha/rank."""
+    lora_dropout: float = Field(0.1, ge=0, lt=1)
+    target_modules: tuple[str, ...] = ("down_proj", "gate_proj", "up_proj")
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises; it then falls linearly to 0."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: PositiveInt = 768
+    """A training row longer than this many tokens is an error, never cut."""
+    loss: LossTokens = LossTokens.ANSWER
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+
+    @model_validator(mode="after")
+    def _one_alpha(self) -> Self:
+        if (self.lora_alpha is None) == (self.lora_alpha_per_rank is None):
+            raise ValueError("lora_alpha: give either lora_alpha or lora_alpha_per_rank")
+        if not self.target_modules:
+            raise ValueError("target_modules: must not be empty")
+        return self
+
+    def alpha(self, rank: int) -> float:
+        """LoRA's alpha at this rank."""
+        return self.lora_alpha if self.lora_alpha is not None else float(self.lora_alpha_per_rank or 0) * rank
+
+
+class EvaluateConfig(_Section):
+    mmlu_dev: int = Field(57, ge=0, le=285)
+    """MMLU development questions asked, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
+    mmlu_fewshot: int = Field(2, ge=0, le=4)
+    """Shots, taken from the other development questions of the same subject."""
+    misconceptions: int = Field(100, ge=0)
+    """Misconception questions asked, the first so many; 0 leaves the task out."""
+
+
+class ResourcesConfig(_Section):
+    """Speed and place only: nothing here changes a number or a step's identity."""
+
+    generators: PositiveInt | None = None
+    """Actors that generate and evaluate; from the cluster when absent: one per GPU, else one."""
+    generation_batch: PositiveInt = 64
+    """Rows decoded together."""
+    workers_per_trial: PositiveInt = 1
+    """Ray Train workers of one trial."""
+    concurrent_trials: PositiveInt | None = None
+    """Trials that train at once; from the cluster when absent."""
+    gpu: bool | None = None
+    """Use GPUs; when absent, if the cluster has any."""
+    threads: PositiveInt | None = None
+    """CPU threads of one actor or worker; the cores of a node shared out when absent."""
+
+
+class StudyConfig(_Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the study's folder under the results root."""
+    seed: int = 0
+    """Added to every seed of the study."""
+    model: ModelConfig = ModelConfig()
+    facts: FactsConfig = FactsConfig()
+    categorise: CategoriseConfig = CategoriseConfig()
+    search: SearchConfig = SearchConfig()
+    training: TrainingConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
+            raise ValueError(f"search.unknown: {max(self.search.unknown)} is more than facts.count = {self.facts.count}")
+        if self.categorise.matcher is Matcher.RELEASED and self.categorise.stop_at_newline:
+            raise ValueError("categorise.stop_at_newline: must be false with matcher 'released', which reads past the first line")
+        if self.training.batch_size % self.resources.workers_per_trial:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} rows do not divide among "
+                f"resources.workers_per_trial = {self.resources.workers_per_trial}"
+            )
+        if self.training.zero_stage == 0 and self.model.dtype == "bfloat16":
+            raise ValueError("training.zero_stage: stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more")
+        return self
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
+    """Read a study file, apply `section.key=value` overrides (values in TOML syntax, bare words are strings), validate.
+
+    Raises UserError naming the file and every field at fault.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides or []:
+        _apply(document, override)
+    try:
+        # By way of JSON, since pydantic's strict mode then still reads lists as tuples and words as enums, but no "24" as 24.
+        return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.split(".")
+    if not equals or not all(keys):
+        raise UserError(f"override '{override}': expected section.key=value")
+    for key in keys[:-1]:
+        document = document.setdefault(key, {})
+        if not isinstance(document, dict):
+            raise UserError(f"override '{override}': '{key}' is not a section")
+    document[keys[-1]] = _value(text)
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(path: Path, problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: {where}: unknown key"
+    message = problem["msg"].removeprefix("Value error, ")
+    got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
+    return f"{path}: {where + ': ' if where else ''}{message}{got}"

@@ -1,0 +1,1 @@
+"""lm-eval tasks: one YAML file each, and the Python that the YAML files name."""

@@ -1,0 +1,78 @@
+"""Training rows as token ids.
+
+Rows are padded on the left, so that the answers of a batch end in the same column: the model then computes logits for the last columns
+alone, which for small models with large vocabularies is a fifth of the work.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kp.errors import UserError
+from kp.generation.chat import render
+from kp.prompts import training_messages
+from kp.vocabulary import LossTokens
+
+IGNORED = -100  # the label that torch's cross entropy leaves out
+
+
+@dataclass(frozen=True)
+class EncodedRow:
+    """Token ids of one chat and, for each, the label to predict it by or IGNORED."""
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Arrays of shape (rows, length), int64; `kept` is how many last columns hold every label of the batch."""
+
+    input_ids: np.ndarray
+    attention_mask: np.ndarray
+    position_ids: np.ndarray
+    labels: np.ndarray
+    kept: int
+
+
+def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max_length: int) -> EncodedRow:
+    """Encode one training row up to and including the token that ends the assistant's turn.
+
+    Raises UserError where the row is longer than `max_length` tokens: a cut row would teach half an answer.
+    """
+    chat = training_messages(question, target)
+    prompt: list[int] = tokenizer(render(tokenizer, chat[:-1]), add_special_tokens=False)["input_ids"]
+    answer: list[int] = tokenizer(chat[-1]["content"], add_special_tokens=False)["input_ids"]
+    ids = [*prompt, *answer, tokenizer.eos_token_id]
+    if len(ids) > max_length:
+        raise UserError(f"training.max_length: {max_length} tokens are too few for the row '{question[:60]}' of {len(ids)}")
+    untrained = len(prompt) if loss is LossTokens.ANSWER else 1
+    return EncodedRow(tuple(ids), tuple([IGNORED] * untrained + ids[untrained:]))
+
+
+def collate(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
+    """Pad rows on the left to the longest of them."""
+    length = max(len(row.ids) for row in rows)
+    input_ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(rows), length), dtype=np.int64)
+    labels = np.full((len(rows), length), IGNORED, dtype=np.int64)
+    for index, row in enumerate(rows):
+        start = length - len(row.ids)
+        input_ids[index, start:] = row.ids
+        mask[index, start:] = 1
+        labels[index, start:] = row.labels
+    positions = np.maximum(mask.cumsum(axis=1) - 1, 0)
+    first_labelled = int((labels != IGNORED).any(axis=0).argmax())
+    return Batch(input_ids, mask, positions, labels, length - first_labelled)
+
+
+def trained_tokens(rows: Sequence[EncodedRow]) -> int:
+    """Tokens that a loss is taken on."""
+    return sum(label != IGNORED for row in rows for label in row.labels)
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
+    """The order of the rows in one epoch; depends on nothing but its arguments, so a resumed run sees the same one."""
+    return [int(index) for index in np.random.default_rng([seed, epoch]).permutation(rows)]

@@ -1,0 +1,112 @@
+"""Every adapter measured by a pool of Ray actors, each with the base model loaded once.
+
+A job is one adapter (or none) and all that is measured of it. The driver commits each measurement as its own step the moment it comes
+back, so after a crash only the measurements that had not come back are made again.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from kp.answering import EngineSpec, FactIndex, ShotSets, answer_chunk, make_chunks, sorted_answers
+from kp.benchmarks import BenchmarkPlan, run_benchmarks
+from kp.cluster import Cluster, Tally
+from kp.prompts import PROMPTS_PER_SET
+from kp.vocabulary import ShotSet
+
+RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What to measure of one model: `shot_set` for its answers, `benchmarks` for its task scores; either may be absent."""
+
+    trial_id: str
+    model_id: str
+    adapter: Path | None
+    shot_set: ShotSet | None
+    benchmarks: BenchmarkPlan | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came back; `answers` is ANSWERS, `benchmarks` is BENCHMARKS, absent as asked; seconds of each."""
+
+    measurement: Measurement
+    answers: pa.Table | None
+    benchmarks: pa.Table | None
+    answer_seconds: float
+    benchmark_seconds: float
+
+
+class _Evaluator:
+    """One actor; keeps the base model and swaps adapters."""
+
+    def __init__(self, engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets, tally: Tally, work: Path) -> None:
+        self._facts, self._shot_sets, self._tally, self._work = facts, shot_sets, tally, work
+        self._batch_size = engine.batch_size
+        self._index = FactIndex(facts)
+        _, self._generator = engine.load()
+
+    def measure(self, measurement: Measurement) -> Measured:
+        import time
+
+        self._generator.load_adapter(str(measurement.adapter) if measurement.adapter else None)
+        began = time.monotonic()
+        answers = self._answers(measurement) if measurement.shot_set else None
+        answered = time.monotonic()
+        benchmarks = self._benchmarks(measurement) if measurement.benchmarks else None
+        return Measured(measurement, answers, benchmarks, answered - began, time.monotonic() - answered)
+
+    def _answers(self, measurement: Measurement) -> pa.Table:
+        assert measurement.shot_set is not None
+        made = []
+        for chunk in make_chunks(pl.DataFrame(pl.from_arrow(self._facts)), [measurement.shot_set], PROMPTS_PER_SET).to_pylist():
+            facts = self._index.take(chunk["fact_ids"])
+            made.append(answer_chunk(self._generator, facts, self._shot_sets, chunk, measurement.model_id))
+            self._tally.add(len(facts))
+        return sorted_answers(pa.concat_tables(made))
+
+    def _benchmarks(self, measurement: Measurement) -> pa.Table:
+        assert measurement.benchmarks is not None
+        work = self._work / measurement.trial_id
+        work.mkdir(parents=True, exist_ok=True)
+        model: Any = self._generator.model
+        tokenizer: Any = self._generator.tokenizer
+        return run_benchmarks(model, tokenizer, measurement.benchmarks, measurement.trial_id, self._batch_size, work)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The pool's common ground."""
+
+    engine: EngineSpec
+    facts: pa.Table  # FACTS
+    shot_sets: ShotSets
+    work: Path
+
+
+def evaluate_all(jobs: Iterable[Measurement], evaluation: Evaluation, cluster: Cluster, tally: Tally) -> Iterator[Measured]:
+    """Measure every job on the pool; yields each result as it comes back, in the order of finishing.
+
+    An actor that dies is restarted and its job made again, RESTARTS times; then ray.exceptions.ActorDiedError.
+    """
+    import ray
+    from ray.util import ActorPool
+
+    waiting = list(jobs)
+    actor = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **cluster.actor_resources)(_Evaluator)
+    size = min(cluster.generators, len(waiting))
+    common = ray.put(evaluation.facts)
+    actors = [actor.remote(evaluation.engine, common, evaluation.shot_sets, tally, evaluation.work) for _ in range(size)]
+    pool = ActorPool(actors)
+    for measurement in waiting:
+        pool.submit(lambda one, job: one.measure.remote(job), measurement)
+    while pool.has_next():
+        yield pool.get_next_unordered()
+    for one in actors:
+        ray.kill(one)

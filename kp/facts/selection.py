@@ -1,0 +1,69 @@
+"""Which facts of a source a study measures.
+
+The draw is one fixed order per seed, cut after `count`: a larger draw of the same seed holds every smaller one, and the order of rows in
+the source does not matter, because each fact's place comes from a hash of the seed and its id.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import polars as pl
+
+from kp.errors import UserError
+
+BUCKETS = ("head", "torso", "tail", None)
+
+
+def select_facts(facts: pl.DataFrame, relations: Sequence[str], count: int | None, seed: int) -> pl.DataFrame:
+    """Draw `count` facts (all when None) of `relations` (all when empty), in the row order of `facts`.
+
+    Relations take turns while they last, and so do the popularity buckets within a relation. Raises UserError for a relation that
+    `facts` lacks, and for a count above what there is.
+    """
+    pool = _of_relations(facts, relations)
+    if count is None:
+        return pool
+    if count > pool.height:
+        raise UserError(f"facts.count: {count} facts asked for, {pool.height} exist: {count - pool.height} too many")
+    return pool.filter(pl.col("fact_id").is_in(_draw_order(pool, seed)[:count]))
+
+
+def _of_relations(facts: pl.DataFrame, relations: Sequence[str]) -> pl.DataFrame:
+    existing = facts["relation"].unique().sort().to_list()
+    unknown = [name for name in relations if name not in existing]
+    if unknown:
+        raise UserError(f"facts.relations: no relation '{unknown[0]}'; there are: {', '.join(existing)}")
+    return facts.filter(pl.col("relation").is_in(list(relations))) if relations else facts
+
+
+def _draw_order(pool: pl.DataFrame, seed: int) -> list[str]:
+    """All fact ids in the order in which they are drawn."""
+    ordered = (
+        pool.select("fact_id", "relation", "popularity")
+        .with_columns(
+            pl.Series("lot", [_lot(seed, identity) for identity in pool["fact_id"]], dtype=pl.String),
+            pl.Series("turn", _turns(pool, seed), dtype=pl.Int64),
+            pl.Series("relation_lot", [_lot(seed, name) for name in pool["relation"]], dtype=pl.String),
+        )
+        .sort("lot", "fact_id")
+        .with_columns(pl.int_range(pl.len()).over("relation", "popularity").alias("round_in_bucket"))
+        .sort("round_in_bucket", "turn")
+        .with_columns(pl.int_range(pl.len()).over("relation").alias("round"))
+        .sort("round", "relation_lot")
+    )
+    return ordered["fact_id"].to_list()
+
+
+def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
+    """The bucket's turn within a round; which bucket opens differs from relation to relation, or small draws would be all heads."""
+    opening = {name: int(_lot(seed, f"opening {name}"), 16) for name in pool["relation"].unique()}
+    known = len(BUCKETS) - 1
+    turns = []
+    for relation, bucket in zip(pool["relation"], pool["popularity"], strict=True):
+        place = BUCKETS.index(bucket) if bucket in BUCKETS else known
+        turns.append((place + opening[relation]) % known if place < known else known)
+    return turns
+
+
+def _lot(seed: int, text: str) -> str:
+    return hashlib.sha256(f"{seed} {text}".encode()).hexdigest()

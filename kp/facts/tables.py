@@ -1,0 +1,147 @@
+"""Facts from wherever a study names them: built in, a file, or a data set on the Hub.
+
+Every source ends in the same FACTS table, and only shape is settled here (which columns, which types); whether the facts are fit to
+measure on is check_facts' business, so that all sources are held to one standard and its messages can name rows.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kp.errors import UserError
+from kp.facts import builtin, hub
+from kp.facts.cells import as_answers, as_list, as_text
+from kp.facts.fact import fact_id
+from kp.schema import FACTS
+
+UNSPECIFIED = "unspecified"  # the relation of facts whose source names none
+POPULARITY = ("head", "torso", "tail")
+
+
+def read_source(source: str) -> pa.Table:
+    """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:SPLIT]`, in the FACTS schema and the source's order.
+
+    Columns: question and answer or answers; relation, subject, object, aliases, domain, popularity, paraphrases and fact_id where there
+    are. Raises UserError naming the source and the column, the row or the field `facts.source`; the facts themselves are not checked.
+    """
+    if source == builtin.SOURCE:
+        return builtin.load_builtin()
+    rows = hub.load_rows(source) if source.startswith(hub.PREFIX) else _read_file(Path(source))
+    return _as_facts(rows, source)
+
+
+def source_digest(source: str) -> str:
+    """Identity of a source's content: a SHA-256 of the file or of the built-in facts, or the Hub name with its resolved commit."""
+    if source == builtin.SOURCE:
+        return builtin.builtin_digest()
+    if source.startswith(hub.PREFIX):
+        return hub.identity(source)
+    return hashlib.sha256(_bytes(Path(source))).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"facts.source: {path}: cannot be read: {error.strerror}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"facts.source: {path}: not UTF-8 text: {error}") from error
+
+
+def _read_file(path: Path) -> list[dict[str, Any]]:
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise UserError(f"facts.source: '{path}': expected 'builtin', hf:NAME, or a path that ends in {', '.join(readers)}")
+    return readers[path.suffix](path)
+
+
+def _read_csv(path: Path) -> list[dict[str, Any]]:
+    lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    try:
+        header, *body = [line for line in lines if line]
+    except csv.Error as error:
+        raise UserError(f"{path}: line {lines.line_num}: not valid CSV: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: the file is empty") from error
+    repeated = [name for name, times in Counter(header).items() if times > 1]
+    if repeated:
+        raise UserError(f"{path}: column '{repeated[0]}' stands in the header twice")
+    for row, line in enumerate(body, start=1):
+        if len(line) != len(header):
+            raise UserError(f"{path}: row {row}: {len(line)} fields, the header has {len(header)}")
+    return [dict(zip(header, line, strict=True)) for line in body]
+
+
+def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number}: not valid JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number}: expected an object, got {line[:40]!r}")
+        rows.append(row)
+    return rows
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    try:
+        return pq.read_table(pa.BufferReader(_bytes(path))).to_pylist()
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: not a readable parquet file: {error}") from error
+
+
+def _as_facts(rows: list[dict[str, Any]], source: str) -> pa.Table:
+    names = set().union(*(row.keys() for row in rows))
+    if rows and "question" not in names:
+        raise UserError(f"{source}: column 'question' is missing; there are: {', '.join(sorted(names))}")
+    if rows and not names & {"answer", "answers"}:
+        raise UserError(f"{source}: column 'answer' (or 'answers') is missing; there are: {', '.join(sorted(names))}")
+    facts = [_as_fact(row, f"{source}: row {number}", source) for number, row in enumerate(rows, start=1)]
+    degree = Counter(entity for fact in facts for entity in {fact["subject"], fact["object"]})
+    for fact in facts:
+        fact["subject_degree"] = degree[fact["subject"]]
+    return pa.Table.from_pylist(facts, schema=FACTS)
+
+
+def _as_fact(row: dict[str, Any], where: str, source: str) -> dict[str, Any]:
+    """One row in the FACTS schema; a column that is absent gets its default, one that is there but empty stays empty."""
+    question = as_text(row.get("question"), where, "question")
+    answers = list(dict.fromkeys([*as_answers(row, where), *as_list(row.get("aliases"), where, "aliases")]))
+    subject = as_text(row["subject"], where, "subject") if "subject" in row else question
+    relation = as_text(row["relation"], where, "relation") if "relation" in row else UNSPECIFIED
+    object_ = as_text(row.get("object"), where, "object") or (answers[0] if answers else "")
+    return {
+        "fact_id": as_text(row.get("fact_id"), where, "fact_id") or fact_id(subject, relation, object_),
+        "subject": subject,
+        "relation": relation,
+        "object": object_,
+        "question": question,
+        "answers": answers,
+        "popularity": _popularity(row, where),
+        "domain": as_text(row.get("domain"), where, "domain") or None,
+        "paraphrases": as_list(row.get("paraphrases"), where, "paraphrases"),
+        "source": source,
+    }
+
+
+def _popularity(row: dict[str, Any], where: str) -> str | None:
+    value = as_text(row.get("popularity"), where, "popularity")
+    if value and value not in POPULARITY:
+        raise UserError(f"{where}: column 'popularity' is {value!r}, expected one of {', '.join(POPULARITY)}")
+    return value or None

@@ -1,0 +1,113 @@
+"""The steps of a study and how they hang together; nothing here runs anything.
+
+    facts -> categorise -> trial (one each) -> answers (of its adapter on S1), benchmarks -> report
+                        -> benchmarks of the base
+
+A step's `version` rises when its code changes what comes out of it, so that older results are not taken for newer ones.
+"""
+
+from dataclasses import dataclass
+
+from kp.benchmarks import BenchmarkPlan, plan_digest
+from kp.config import StudyConfig
+from kp.steps import Step
+from kp.trials import TrialSpec, grid
+from kp.vocabulary import BASE, ShotSet
+
+FACTS_VERSION = 1
+CATEGORISE_VERSION = 1
+TRIAL_VERSION = 1
+ANSWERS_VERSION = 1
+BENCHMARKS_VERSION = 1
+REPORT_VERSION = 1
+
+BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
+ADAPTER_SHOT_SET = ShotSet.S1
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What the study's inputs are, whatever they are called: digests of contents."""
+
+    model: str
+    facts: str
+    shots: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial's spec and the steps that belong to it; `benchmarks` is absent where the study runs none."""
+
+    spec: TrialSpec
+    step: Step
+    answers: Step
+    benchmarks: Step | None
+
+    @property
+    def trial_id(self) -> str:
+        """The name tables know it by."""
+        return self.step.fingerprint
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All steps of a study but the report, which depends on how the trials ended."""
+
+    facts: Step
+    categorise: Step
+    trials: tuple[Trial, ...]
+    base_benchmarks: Step | None
+
+    def evaluation_steps(self) -> list[Step]:
+        """Everything that the evaluate stage commits."""
+        per_trial = [step for trial in self.trials for step in (trial.answers, trial.benchmarks) if step]
+        return ([self.base_benchmarks] if self.base_benchmarks else []) + per_trial
+
+
+def benchmark_plan(config: StudyConfig) -> BenchmarkPlan | None:
+    """What lm-eval is to run, or None where the study asks for no questions."""
+    evaluate = config.evaluate
+    if not evaluate.mmlu_dev and not evaluate.misconceptions:
+        return None
+    return BenchmarkPlan(evaluate.mmlu_dev, evaluate.mmlu_fewshot, evaluate.misconceptions, config.seed)
+
+
+def build_graph(config: StudyConfig, identities: Identities) -> Graph:
+    """The steps of this study."""
+    model = {"model": identities.model, "dtype": config.model.dtype}
+    generation = {"max_new_tokens": config.categorise.max_new_tokens, "stop_at_newline": config.categorise.stop_at_newline}
+    facts = Step(
+        "facts",
+        {
+            "version": FACTS_VERSION,
+            "source": identities.facts,
+            "relations": sorted(config.facts.relations),
+            "count": config.facts.count,
+            "seed": config.seed + config.facts.seed,
+        },
+    )
+    categorise = Step(
+        "categorise",
+        {"version": CATEGORISE_VERSION, **model, **generation, "shots": identities.shots, "shot_sets": [s.value for s in BASE_SHOT_SETS]},
+        (facts,),
+    )
+    plan = benchmark_plan(config)
+    tasks = {"version": BENCHMARKS_VERSION, **model, "plan": plan_digest(plan)} if plan else None
+
+    def trial(spec: TrialSpec) -> Trial:
+        literals = {"version": TRIAL_VERSION, **model, "matcher": config.categorise.matcher.value, "spec": spec.literals()}
+        step = Step("trial", literals, (categorise,))
+        answers = Step("answers", {"version": ANSWERS_VERSION, **generation, "shot_set": ADAPTER_SHOT_SET.value}, (step,))
+        return Trial(spec, step, answers, Step("benchmarks", tasks, (step,)) if tasks else None)
+
+    base = Step("benchmarks", {**tasks, "of": BASE}) if tasks else None
+    return Graph(facts, categorise, tuple(trial(spec) for spec in grid(config)), base)
+
+
+def report_step(config: StudyConfig, graph: Graph, finished: list[Trial], failures: dict[str, str]) -> Step:
+    """The report over the trials that ended with an adapter; how the others ended is part of what it says."""
+    inputs = [graph.categorise, *(trial.step for trial in graph.trials if trial.trial_id not in failures)]
+    inputs += [step for trial in finished for step in (trial.answers, trial.benchmarks) if step]
+    inputs += [graph.base_benchmarks] if graph.base_benchmarks else []
+    shown = config.model_dump(mode="json", exclude={"resources"})
+    return Step("report", {"version": REPORT_VERSION, "config": shown, "failures": failures}, tuple(inputs))

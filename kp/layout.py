@@ -1,0 +1,10 @@
+"""The names of the files in a step's folder."""
+
+FACTS_FILE = "facts.parquet"
+ANSWERS_FILE = "answers.parquet"
+CATEGORIES_FILE = "categories.parquet"
+TRIAL_FILE = "trial.parquet"
+EPOCHS_FILE = "epochs.parquet"
+ROWS_FILE = "training_rows.parquet"
+BENCHMARKS_FILE = "benchmarks.parquet"
+ADAPTER_FOLDER = "adapter"

@@ -1,0 +1,96 @@
+"""What a person who watches sees: one bar per stage on a terminal, plain lines anywhere else.
+
+Stages report how much is done; how that looks is decided here alone, so a log file of a cluster job never holds control characters.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_LINE_SECONDS = 15.0
+
+
+class Bar:
+    """Progress of one stage; `update` takes the absolute amount done."""
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self._began = time.monotonic()
+        self._begun_with: int | None = None
+
+    def update(self, done: int) -> None:
+        """Set the amount done so far; what stood at the first call was done by an earlier run and does not count for the rate."""
+        if self._begun_with is None:
+            self._begun_with = done
+        self.done = done
+
+    def rate(self) -> float:
+        """Units a second since this run began the stage."""
+        return (self.done - (self._begun_with or 0)) / max(time.monotonic() - self._began, 1e-9)
+
+    def rate_text(self) -> str:
+        """The rate as a person reads it."""
+        rate = self.rate()
+        return f"{rate:.1f} {self.unit}/s" if rate >= 1 or rate == 0 else f"{60 * rate:.1f} {self.unit}/min"
+
+
+class _RichBar(Bar):
+    def __init__(self, total: int, unit: str, progress: Progress, title: str) -> None:
+        super().__init__(total, unit)
+        self._progress = progress
+        self._task = progress.add_task(title, total=total, rate="")
+
+    def update(self, done: int) -> None:
+        super().update(done)
+        self._progress.update(self._task, completed=done, rate=self.rate_text())
+
+
+class _PlainBar(Bar):
+    def __init__(self, total: int, unit: str, console: Console, title: str) -> None:
+        super().__init__(total, unit)
+        self._console = console
+        self._title = title
+        self._said = time.monotonic()
+
+    def update(self, done: int) -> None:
+        super().update(done)
+        if time.monotonic() - self._said >= PLAIN_LINE_SECONDS:
+            self._said = time.monotonic()
+            left = (self.total - self.done) / self.rate() if self.rate() > 0 else None
+            remaining = f", {left:.0f} s left" if left is not None else ""
+            self._console.print(f"{self._title}: {self.done} of {self.total} {self.unit}, {self.rate_text()}{remaining}")
+
+
+class Display:
+    """The console of one run."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(soft_wrap=False, highlight=False)
+
+    def line(self, text: str) -> None:
+        """Print one line, above a running bar where there is one."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int, unit: str) -> Iterator[Bar]:
+        """A bar that lives as long as the block."""
+        if not self.console.is_terminal:
+            self.line(f"{title}: {total} {unit}")
+            yield _PlainBar(total, unit, self.console, title)
+            return
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, refresh_per_second=2) as progress:
+            yield _RichBar(total, unit, progress, title)

@@ -1,0 +1,209 @@
+"""What the report says, section by section, from the tables."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+
+from kp.report import provenance
+from kp.report.answer import answer_sentences
+from kp.report.base_model import base_model_section
+from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
+from kp.report.notation import MISSING, counted, measured, percent, points, setting, starred, with_error
+from kp.report.summary import BENCHMARK_COLUMNS, MMLU_DEV
+from kp.report.tables import ReportContext, ReportTables
+from kp.vocabulary import BASE, NOISE, ShiftView
+
+NOT_COMPARABLE = "not comparable with published MMLU"
+VIEWS = {
+    ShiftView.ALL: "Over all measured facts, trained ones counted in: % ± one s.e., and how many facts that is.",
+    ShiftView.AT_RISK: "Over the facts at risk: only those whose category before could have moved that way are in the denominator.",
+    ShiftView.UNTRAINED: "Without the facts the trial trained on. The noise row is over all facts.",
+    ShiftView.EXCESS: "In excess of the noise floor: the rate over all facts less that of the base against itself, in percentage points.",
+}
+SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
+STAR = "A star marks a difference of at least two standard errors."
+
+
+def compose(tables: ReportTables, context: ReportContext, summary: pl.DataFrame, drawn: Iterable[str]) -> Document:
+    """The whole report; `drawn` names the pictures that exist."""
+    pictures = set(drawn)
+    sections = (
+        _trials(tables, summary),
+        base_model_section(tables, context.matcher, pictures),
+        _learning(pictures),
+        _shifts(tables, summary, pictures),
+        _answers(tables, summary, pictures),
+        _benchmarks(tables, summary, pictures),
+        provenance.made_section(tables, context, summary),
+    )
+    lead_caption = (
+        "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less harm. "
+        "Inside the grey band a change is no larger than what the base model shows when it is merely asked again."
+    )
+    return Document(
+        title=f"How many new facts fit into {context.model_name}?",
+        subtitle=f"Study {context.study} · {len(summary)} trials · {len(tables.facts):,} facts measured · {context.created}",
+        answer=tuple(answer_sentences(tables)),
+        lead=Figure("packed_against_lost", lead_caption) if "packed_against_lost" in pictures else None,
+        sections=tuple(section for section in sections if section.blocks),
+    )
+
+
+def _trials(tables: ReportTables, summary: pl.DataFrame) -> Section:
+    head = columns(
+        "trial", "mix", "status", "N", "rank", "learning rate", "seed", "epochs", "unknown_ accuracy", "reliability ± s.e.", "facts packed",
+        "positive excess (points)", "negative excess (points)", "refusals (%)", "unique answers", "MMLU-dev Δ (points)", "MC1 Δ (points)",
+        "MC2 Δ (points)", words=3,
+    )  # fmt: skip
+    rows = [_base_row(tables, len(head))] + [_trial_row(row) for row in summary.iter_rows(named=True)]
+    caption = (
+        "Every trial, failed ones included with their cause. Excess is over the noise floor, Δ is the difference to the base; ± is one "
+        f"standard error. {STAR}"
+    )
+    return Section("trials", "Trials", (Table(caption, head, tuple(row for row in rows if row is not None)),))
+
+
+def _base_row(tables: ReportTables, width: int) -> Row | None:
+    scores = {row["measure"]: row for row in tables.scores.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
+    if not scores:
+        return None
+    cells = ["base", "no adapter"] + [MISSING] * (width - 2)
+    cells[13], cells[14] = percent(_value(scores, "refusal_rate")), counted(_value(scores, "unique_answers"))
+    return Row(tuple(cells), reference=True)
+
+
+def _trial_row(row: Mapping[str, Any]) -> Row:
+    excess = [
+        starred(points(row[name], row[f"{name}_se"]), row[name], row[f"{name}_se"]) for name in ("positive_excess", "negative_excess")
+    ]
+    deltas = [_delta(row, name) for name in BENCHMARK_COLUMNS]
+    cells = (
+        row["trial_id"], row["arm"], row["status"], str(row["unknown"]), str(row["rank"]), setting(row["learning_rate"]), str(row["seed"]),
+        f"{row['epochs']} of {row['max_epochs']}", measured(row["unknown_accuracy"]), with_error(row["reliability"], row["reliability_se"]),
+        measured(row["facts_packed"]), *excess, percent(row["refusal_rate"]), counted(row["unique_answers"]), *deltas,
+    )  # fmt: skip
+    return Row(cells, note=f"{row['trial_id']}, {row['status']}: {row['cause']}" if row["cause"] else None)
+
+
+def _delta(row: Mapping[str, Any], name: str) -> str:
+    delta, error = row[f"{name}_delta"], row[f"{name}_delta_se"]
+    return starred(points(delta, error), delta, error)
+
+
+def _learning(pictures: set[str]) -> Section:
+    caption = (
+        "Share of the trained Unknown facts answered right (left) and mean training loss (right) by epoch. Colour is the mix, the dash is N. "
+        "A curve that ends early reached the accuracy it was asked for, was stopped, or failed."
+    )
+    return Section("learning", "Learning", (Figure("learning_curves", caption),) if "learning_curves" in pictures else ())
+
+
+def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
+    blocks: list[Block] = []
+    if "shifts" in pictures:
+        caption = (
+            "Facts that changed category between the base and the adapter, over all measured facts; the number in a bar is how many. "
+            "The top row is the base model asked twice: what lies within its length is noise."
+        )
+        blocks.append(Figure("shifts", caption))
+    figures = {(row["trial_id"], row["view"], row["shift"]): row for row in tables.shifts.iter_rows(named=True)}
+    names = dict(zip(summary["trial_id"], summary["label"], strict=True))
+    for view, caption in VIEWS.items():
+        rows = [_shift_row(name, trial_id, view, figures) for trial_id, name in names.items()]
+        found = [row for row in rows if row is not None]
+        if not found:
+            continue
+        floor = ShiftView.ALL if view is ShiftView.UNTRAINED else view
+        noise = _shift_row("noise (base twice)", NOISE, floor, figures)
+        head = columns("trial", *(shift.replace("->", " → ") for shift in SHIFTS))
+        blocks.append(Table(caption, head, tuple(([] if noise is None else [Row(noise.cells, reference=True)]) + found)))
+    return Section("shifts", "Shifts", tuple(blocks))
+
+
+def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row | None:
+    cells = []
+    for shift in SHIFTS:
+        figure = figures.get((trial_id, view, shift))
+        if figure is None:
+            cells.append(MISSING)
+        elif view is ShiftView.EXCESS:
+            difference, error = figure["rate"], figure["standard_error"]
+            cells.append(starred(points(difference, error), difference, error))
+        else:
+            cells.append(f"{percent(figure['rate'], figure['standard_error'])}\n{counted(figure['count'])} of {figure['n']:,}")
+    return None if set(cells) == {MISSING} else Row((name, *cells))
+
+
+def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
+    by_model: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for score in tables.scores.iter_rows(named=True):
+        by_model.setdefault(score["trial_id"], {})[score["measure"]] = score
+    names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
+    rows = [Row(_answer_cells(name, by_model[key]), reference=key == BASE) for key, name in names.items() if key in by_model]
+    if not rows:
+        return Section("answers", "Answers", ())
+    head = columns(
+        "model", "refusals (%)", "unique answers", "mean count", "std of counts", "variance of counts", "top answer (%)",
+        "right (%)", "right, untrained (%)",
+    )  # fmt: skip
+    caption = (
+        "Over all answers on S1. A model that collapses repeats itself: fewer unique answers, a higher mean count, a larger share of its most "
+        "frequent answer. Std and variance are of how often an answer occurs."
+    )
+    blocks: list[Block] = []
+    if "answers" in pictures:
+        blocks.append(
+            Figure("answers", "Refusals (bars: two standard errors) and unique answers of each adapter; the line is the base model.")
+        )
+    return Section("answers", "Answers", (*blocks, Table(caption, head, tuple(rows))))
+
+
+def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    shares = {
+        measure: percent(_value(scores, measure), scores[measure]["standard_error"] if measure in scores else None)
+        for measure in ("refusal_rate", "top_answer_share", "accuracy", "accuracy_untrained")
+    }
+    spread = (measured(_value(scores, measure)) for measure in ("mean_count", "std_count", "variance_count"))
+    return (
+        name, shares["refusal_rate"], counted(_value(scores, "unique_answers")), *spread, shares["top_answer_share"], shares["accuracy"],
+        shares["accuracy_untrained"],
+    )  # fmt: skip
+
+
+def _value(scores: Mapping[str, Mapping[str, Any]], measure: str) -> float | None:
+    return scores[measure]["value"] if measure in scores else None
+
+
+def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
+    if tables.benchmarks.is_empty():
+        return Section("benchmarks", "Benchmarks", ())
+    blocks: list[Block] = []
+    if MMLU_DEV in set(tables.benchmarks["task"]):
+        text = f"{MMLU_DEV} asks MMLU's development questions, with other development questions of the same subject as shots: {NOT_COMPARABLE}."
+        blocks.append(Text(text))
+    if "benchmarks" in pictures:
+        blocks.append(
+            Figure("benchmarks", "Difference to the base model; bars are two standard errors. A bar across the line shows no change.")
+        )
+    names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
+    head = columns("model", "task", "metric", "value (%)", "difference to base (points)", "n", "shots", "task version", "template", words=3)
+    base = {(row["task"], row["metric"]): row for row in tables.benchmarks.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
+    rows = []
+    for task, metric in tables.benchmarks.select("task", "metric").unique().sort("task", "metric").iter_rows():
+        found = {row["trial_id"]: row for row in tables.benchmarks.filter(task=task, metric=metric).iter_rows(named=True)}
+        rows += [_benchmark_row(name, found[key], base.get((task, metric))) for key, name in names.items() if key in found]
+    caption = f"Share right ± one standard error. Differences take the two runs as independent, which overstates their error. {STAR}"
+    return Section("benchmarks", "Benchmarks", (*blocks, Table(caption, head, tuple(rows))))
+
+
+def _benchmark_row(name: str, row: Mapping[str, Any], base: Mapping[str, Any] | None) -> Row:
+    difference = MISSING
+    if base is not None and row["trial_id"] != BASE:
+        delta = row["value"] - base["value"]
+        known = row["standard_error"] is not None and base["standard_error"] is not None
+        error = (row["standard_error"] ** 2 + base["standard_error"] ** 2) ** 0.5 if known else None
+        difference = starred(points(delta, error), delta, error)
+    task = f"{row['task']} ({NOT_COMPARABLE})" if row["task"] == MMLU_DEV else row["task"]
+    cells = (name, task, row["metric"], percent(row["value"], row["standard_error"]), difference, f"{row['n']:,}", str(row["num_fewshot"]))
+    return Row((*cells, row["task_version"], row["template_hash"][:12]), reference=row["trial_id"] == BASE)

@@ -1,0 +1,91 @@
+"""The parts a report is put together from, free of any format.
+
+The page and the Markdown file are renderings of one `Document`, so they say the same things in the same order.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Text:
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """A bulleted list."""
+
+    kind: ClassVar[str] = "points"
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Code:
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Terms and what they mean."""
+
+    kind: ClassVar[str] = "definitions"
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """`reference` marks the base or the noise floor; `note` is a line of its own below the row."""
+
+    cells: tuple[str, ...]
+    reference: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    kind: ClassVar[str] = "table"
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture by the name of its file, with what to see in it."""
+
+    kind: ClassVar[str] = "figure"
+    name: str
+    caption: str
+
+
+Block = Text | Points | Code | Definitions | Table | Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    subtitle: str
+    answer: tuple[str, ...]  # sentences; the first stands out
+    lead: Figure | None  # the picture beside the answer
+    sections: tuple[Section, ...]
+
+
+def columns(*titles: str, words: int = 1) -> tuple[Column, ...]:
+    """Columns of which the first `words` hold text and the rest numbers."""
+    return tuple(Column(title, numeric=place >= words) for place, title in enumerate(titles))

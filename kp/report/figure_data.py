@@ -1,0 +1,157 @@
+"""What each picture shows, before anything is drawn.
+
+The printed and the interactive figures read the same frozen values from here, so that they cannot differ. There are only four kinds of
+picture (a scatter, lines, stacked bars, dots with errors); both renderers draw kinds, not topics.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Okabe and Ito's colours, told apart under all common kinds of colour blindness, less the yellow that vanishes on white.
+ARM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "pentagon", "cross")
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trial of the scatter; errors are the lengths of the bars below, above."""
+
+    label: str
+    x: float
+    x_errors: tuple[float, float]
+    y: float
+    y_error: float
+    reliable: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points of one data mix."""
+
+    name: str
+    colour: str
+    marker: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Facts packed against knowledge lost; `band` is the noise floor's half width around 0, `best` the label of the answer's trial."""
+
+    x_title: str
+    y_title: str
+    x_ticks: tuple[tuple[float, str], ...]  # position and label; empty where the renderer may choose
+    band: float | None
+    groups: tuple[Group, ...]
+    best: str | None
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    colour: str
+    dash: str
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    x_title: str
+    y_title: str
+    y_range: tuple[float, float] | None
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class LinePanels:
+    panels: tuple[LinePanel, ...]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One colour of the bars: a value for every row."""
+
+    name: str
+    colour: str
+    text_colour: str
+    values: tuple[float, ...]
+    texts: tuple[str, ...]  # written into the bar where it fits
+
+
+@dataclass(frozen=True)
+class StackedBars:
+    """Horizontal bars, one a row from the top; values below 0 stack to the left. A gap follows each row in `gaps_after`."""
+
+    x_title: str
+    rows: tuple[str, ...]
+    series: tuple[Series, ...]
+    gaps_after: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value with the ends of its error bar, which are the value itself where no error is known."""
+
+    row: str
+    value: float
+    ends: tuple[float, float]
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class DotPanel:
+    """Values one below the other; `reference` is drawn as a vertical line."""
+
+    x_title: str
+    reference: float | None
+    reference_name: str
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class DotPanels:
+    rows: tuple[str, ...]
+    panels: tuple[DotPanel, ...]
+
+
+Picture = Scatter | LinePanels | StackedBars | DotPanels
+
+
+def arm_styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each mix, in the order given."""
+    return {arm: (ARM_COLOURS[i % len(ARM_COLOURS)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(dict.fromkeys(arms))}
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where a number of facts stands on the x axis: in proportion, or by its square root where N spans more than 20-fold."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def by_root(self) -> bool:
+        return bool(self.sizes) and max(self.sizes) > 20 * min(self.sizes)
+
+    def place(self, facts: float) -> float:
+        return math.sqrt(max(facts, 0)) if self.by_root else facts
+
+    def errors(self, facts: float, error: float | None) -> tuple[float, float]:
+        """Lengths of the error bar to the left and to the right of the place."""
+        if error is None:
+            return 0.0, 0.0
+        here = self.place(facts)
+        return here - self.place(facts - error), self.place(facts + error) - here
+
+    def ticks(self) -> tuple[tuple[float, str], ...]:
+        """Ticks at 0 and at the sizes that were run; none where the axis is proportional."""
+        return tuple((self.place(size), f"{size:,}") for size in (0, *sorted(set(self.sizes)))) if self.by_root else ()
+
+
+def row_places(rows: int, gaps_after: tuple[int, ...]) -> list[float]:
+    """Heights of the rows of a bar chart from the top, with half a row's gap after each of `gaps_after`."""
+    return [row + 0.5 * sum(gap < row for gap in gaps_after) for row in range(rows)]

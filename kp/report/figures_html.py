@@ -1,0 +1,219 @@
+"""The pictures for the page, as plotly.js specifications.
+
+Specifications are plain JSON made here rather than by plotly's Python figures, whose templates would add kilobytes of styling to each and
+a random id. Colours that follow the page's light or dark theme are written as CSS variables, e.g. "var(--ink)"; the page's script puts
+their values in. Legends are the page's too, so that they wrap on a narrow screen.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kp.report.figure_data import Dot, DotPanel, DotPanels, Group, LinePanel, LinePanels, Picture, Scatter, StackedBars, row_places
+
+INK, QUIET, RULE, PAPER = "var(--ink)", "var(--quiet)", "var(--rule)", "var(--paper)"
+MANY_ROWS = 60
+
+
+@dataclass(frozen=True)
+class LegendItem:
+    """`group` is the `legendgroup` of the traces that the item shows and hides; `shape` is a marker, `bar`, `band` or a dash."""
+
+    name: str
+    group: str
+    colour: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class Interactive:
+    """One figure: a legend and one plotly specification a panel."""
+
+    legend: tuple[LegendItem, ...]
+    panels: tuple[dict[str, Any], ...]
+
+
+def interactive(picture: Picture) -> Interactive:
+    """The picture as plotly specifications."""
+    match picture:
+        case Scatter():
+            return _scatter(picture)
+        case LinePanels():
+            legend = tuple(LegendItem(line.name, line.name, line.colour, line.dash) for line in picture.panels[0].lines)
+            return Interactive(legend, tuple(_lines(panel) for panel in picture.panels))
+        case StackedBars():
+            legend = tuple(LegendItem(series.name, series.name, series.colour, "bar") for series in picture.series)
+            return Interactive(legend, (_bars(picture),))
+        case DotPanels():
+            return Interactive((), tuple(_dots(panel, picture.rows) for panel in picture.panels))
+
+
+def _layout(x_title: str, y_title: str | None, height: int) -> dict[str, Any]:
+    axis = {"gridcolor": RULE, "linecolor": QUIET, "zerolinecolor": QUIET, "automargin": True, "ticks": "", "fixedrange": False}
+    y_axis = dict(axis) | ({"title": {"text": y_title, "standoff": 8}} if y_title else {})
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 14, "t": 18, "b": 44},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "showlegend": False,
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": PAPER, "bordercolor": QUIET, "font": {"color": INK}},
+        "xaxis": axis | {"title": {"text": x_title, "standoff": 8}},
+        "yaxis": y_axis,
+    }
+
+
+def _scatter(picture: Scatter) -> Interactive:
+    layout = _layout(picture.x_title, picture.y_title.replace(" (", "<br>("), 500)
+    legend = [LegendItem(group.name, group.name, group.colour, group.marker) for group in picture.groups]
+    shapes, notes = (
+        [],
+        [{"x": 0, "y": 0, "text": "base", "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 8, "yshift": -3}],
+    )
+    if picture.band is not None:
+        band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -picture.band, "y1": picture.band, "layer": "below"}
+        shapes.append(band | {"fillcolor": "var(--band)", "line": {"width": 0}})
+        legend.append(LegendItem("noise floor, ± 2 s.e.", "", "var(--band)", "band"))
+    if any(not point.reliable for group in picture.groups for point in group.points):
+        legend.append(LegendItem("hollow: reliability < 0.8", "", QUIET, "hollow"))
+    data = [_group_trace(group) for group in picture.groups]
+    data.append(
+        {"type": "scatter", "mode": "markers", "x": [0], "y": [0], "hovertext": ["base model, no adapter"], "hoverinfo": "text"}
+        | {"marker": {"symbol": "cross-thin", "size": 14, "color": INK, "line": {"width": 2.5, "color": INK}}}
+    )
+    best = next((point for group in picture.groups for point in group.points if point.label == picture.best), None)
+    if best is not None:
+        ring = {"symbol": "circle-open", "size": 24, "color": INK, "line": {"width": 1.6}}
+        data.append({"type": "scatter", "mode": "markers", "x": [best.x], "y": [best.y], "hoverinfo": "skip", "marker": ring})
+        notes.append(
+            {
+                "x": best.x,
+                "y": best.y,
+                "text": "most packed",
+                "showarrow": False,
+                "xanchor": "right",
+                "yanchor": "bottom",
+                "xshift": -12,
+                "yshift": 4,
+            }
+        )
+    if picture.x_ticks:
+        layout["xaxis"] |= {"tickvals": [place for place, _ in picture.x_ticks], "ticktext": [label for _, label in picture.x_ticks]}
+    return Interactive(tuple(legend), ({"data": data, "layout": layout | {"shapes": shapes, "annotations": notes}},))
+
+
+def _group_trace(group: Group) -> dict[str, Any]:
+    points = group.points
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": group.name,
+        "legendgroup": group.name,
+        "x": [point.x for point in points],
+        "y": [point.y for point in points],
+        "error_x": {
+            "array": [point.x_errors[1] for point in points],
+            "arrayminus": [point.x_errors[0] for point in points],
+            "color": group.colour,
+            "thickness": 1.3,
+            "width": 0,
+        },
+        "error_y": {"array": [point.y_error for point in points], "color": group.colour, "thickness": 1.3, "width": 0},
+        "marker": {
+            "symbol": group.marker,
+            "size": 11,
+            "color": [group.colour if point.reliable else PAPER for point in points],
+            "line": {"width": 2, "color": group.colour},
+        },
+        "hovertext": [point.detail for point in points],
+        "hoverinfo": "text",
+    }
+
+
+def _lines(panel: LinePanel) -> dict[str, Any]:
+    layout = _layout(panel.x_title, panel.y_title, 330)
+    longest = max((len(line.x) for line in panel.lines), default=0)
+    layout["xaxis"] |= {"dtick": 1} if longest <= 12 else {}
+    if panel.y_range is not None:
+        layout["yaxis"] |= {"range": list(panel.y_range)}
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": line.name,
+            "legendgroup": line.name,
+            "x": list(line.x),
+            "y": list(line.y),
+            "line": {"color": line.colour, "dash": line.dash, "width": 2},
+            "marker": {"size": 4.5},
+            "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.3~g}<extra></extra>",
+        }
+        for line in panel.lines
+    ]
+    return {"data": data, "layout": layout}
+
+
+def _bars(picture: StackedBars) -> dict[str, Any]:
+    places = row_places(len(picture.rows), picture.gaps_after)
+    layout = _layout(picture.x_title, None, round(90 + 27 * (places[-1] + 1)))
+    layout["barmode"] = "relative"
+    layout["bargap"] = 0.24
+    layout["hovermode"] = "closest"
+    layout["yaxis"] |= {
+        "tickvals": places,
+        "ticktext": list(picture.rows),
+        "range": [places[-1] + 0.6, -0.6],
+        "showgrid": False,
+        "zeroline": False,
+    }
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": series.name,
+            "legendgroup": series.name,
+            "x": list(series.values),
+            "y": places,
+            "width": 0.76,
+            "marker": {"color": series.colour, "line": {"width": 0}},
+            "text": list(series.texts),
+            "textposition": "inside",
+            "insidetextanchor": "middle",
+            "textangle": 0,
+            "constraintext": "inside",
+            "textfont": {"color": series.text_colour, "size": 11},
+            "hovertext": [f"{row}<br>{series.name}: {abs(value):.3g} %" for row, value in zip(picture.rows, series.values, strict=True)],
+            "hoverinfo": "text",
+        }
+        for series in picture.series
+    ]
+    return {"data": data, "layout": layout}
+
+
+def _dots(panel: DotPanel, rows: tuple[str, ...]) -> dict[str, Any]:
+    layout = _layout(panel.x_title, None, 96 + 27 * min(len(rows), MANY_ROWS))
+    layout["yaxis"] |= {"tickvals": list(range(len(rows))), "ticktext": list(rows), "range": [len(rows) - 0.4, -0.6], "zeroline": False}
+    layout["xaxis"] |= {"zeroline": False}
+    layout["shapes"], layout["annotations"] = [], []
+    if panel.reference is not None:
+        line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": panel.reference, "x1": panel.reference}
+        layout["shapes"].append(line | {"line": {"color": INK, "width": 1.4}})
+        note = {"x": panel.reference, "y": 1, "yref": "paper", "text": panel.reference_name, "showarrow": False}
+        layout["annotations"].append(note | {"xanchor": "left", "yanchor": "bottom", "font": {"size": 11}})
+    data = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [dot.value for dot in panel.dots],
+        "y": [rows.index(dot.row) for dot in panel.dots],
+        "marker": {"size": 9, "color": [dot.colour for dot in panel.dots], "symbol": [dot.marker for dot in panel.dots]},
+        "hovertext": [f"{dot.row}<br>{dot.value:.3g} (error bar {dot.ends[0]:.3g} to {dot.ends[1]:.3g})" for dot in panel.dots],
+        "hoverinfo": "text",
+    }
+    errors = [_error_trace(dot, rows.index(dot.row)) for dot in panel.dots]
+    return {"data": [*errors, data], "layout": layout}
+
+
+def _error_trace(dot: Dot, place: int) -> dict[str, Any]:
+    ends = {"x": list(dot.ends), "y": [place, place]}
+    return {"type": "scatter", "mode": "lines", "line": {"color": dot.colour, "width": 1.6}, "hoverinfo": "skip"} | ends

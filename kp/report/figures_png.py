@@ -1,0 +1,183 @@
+"""The pictures for print and for Markdown, drawn by matplotlib.
+
+Figures are made without pyplot: no global state, no display, and two reports in one process cannot disturb each other.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from kp.report.figure_data import DotPanel, DotPanels, Group, LinePanels, Picture, Scatter, StackedBars, row_places
+
+INK, QUIET, RULE = "#1c2024", "#5f6770", "#e3e6e9"
+MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "pentagon": "p", "cross": "P"}
+DASHES: dict[str, Any] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "white",
+}
+DOTS_PER_INCH = 200  # twice matplotlib's own
+LONGEST_LEGEND = 24  # lines of a learning curve that are named one by one
+
+
+def save_png(picture: Picture, path: Path) -> None:
+    """Draw the picture and write it to `path`."""
+    with _style():
+        match picture:
+            case Scatter():
+                figure = _scatter(picture)
+            case LinePanels():
+                figure = _lines(picture)
+            case StackedBars():
+                figure = _bars(picture)
+            case DotPanels():
+                figure = _dots(picture)
+        figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def _scatter(picture: Scatter) -> Figure:
+    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(0, color=QUIET, linewidth=0.9)
+    keys: list[Line2D | Patch] = []
+    if picture.band is not None:
+        axes.axhspan(-picture.band, picture.band, color="#9aa3ab", alpha=0.22, linewidth=0)
+    for group in picture.groups:
+        _draw_group(axes, group, picture.best)
+        keys.append(Line2D([], [], linestyle="", marker=MARKERS[group.marker], color=group.colour, markersize=7.5, label=group.name))
+    if picture.band is not None:
+        keys.append(Patch(color="#9aa3ab", alpha=0.3, label="noise floor, ± 2 s.e."))
+    axes.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
+    axes.annotate("base", (0, 0), xytext=(8, -14), textcoords="offset points", color=INK, fontsize=9)
+    if any(not point.reliable for group in picture.groups for point in group.points):
+        keys.append(
+            Line2D(
+                [], [], linestyle="", marker="o", color=QUIET, markerfacecolor="white", markersize=7.5, label="hollow: reliability < 0.8"
+            )
+        )
+    if picture.x_ticks:
+        axes.set_xticks([place for place, _ in picture.x_ticks], [label for _, label in picture.x_ticks])
+    axes.set_xlabel(picture.x_title)
+    axes.set_ylabel("knowledge lost\n(negative shift in excess of noise, percentage points)")
+    axes.margins(x=0.07, y=0.1)
+    figure.legend(handles=keys, loc="outside upper left", ncols=5, handletextpad=0.4, columnspacing=1.6, handlelength=1.4)
+    return figure
+
+
+def _draw_group(axes: Axes, group: Group, best: str | None) -> None:
+    for point in group.points:
+        errors = [[point.x_errors[0]], [point.x_errors[1]]]
+        axes.errorbar(point.x, point.y, xerr=errors, yerr=point.y_error, color=group.colour, linewidth=1.2, alpha=0.6, zorder=3)
+        face = group.colour if point.reliable else "white"
+        marker = MARKERS[group.marker]
+        axes.plot(point.x, point.y, marker=marker, markersize=8.5, markeredgewidth=1.7, color=group.colour, markerfacecolor=face, zorder=4)
+        if point.label == best:
+            axes.plot(point.x, point.y, marker="o", markersize=19, markeredgewidth=1.3, color=INK, markerfacecolor="none", zorder=5)
+            axes.annotate("most packed", (point.x, point.y), xytext=(-13, 8), textcoords="offset points", ha="right", fontsize=9, zorder=6)
+
+
+def _lines(picture: LinePanels) -> Figure:
+    names = len(picture.panels[0].lines)
+    figure = Figure(figsize=(8.4, 3.3 + 0.19 * ((min(names, LONGEST_LEGEND) + 2) // 3)), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(picture.panels), squeeze=False)[0], picture.panels, strict=True):
+        for line in panel.lines:
+            values = [float("nan") if value is None else value for value in line.y]
+            axes.plot(line.x, values, color=line.colour, linestyle=DASHES[line.dash], linewidth=1.7, marker="o", markersize=2.8)
+        axes.set_xlabel(panel.x_title)
+        axes.set_ylabel(panel.y_title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if panel.y_range is not None:
+            axes.set_ylim(*panel.y_range)
+    if names <= LONGEST_LEGEND:
+        handles = [
+            Line2D([], [], color=line.colour, linestyle=DASHES[line.dash], linewidth=1.7, label=line.name)
+            for line in picture.panels[0].lines
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=2)
+    return figure
+
+
+def _bars(picture: StackedBars) -> Figure:
+    places = row_places(len(picture.rows), picture.gaps_after)
+    figure = Figure(figsize=(8.4, 1.15 + 0.31 * (places[-1] + 1)), layout="constrained")
+    axes = figure.add_subplot()
+    rights, lefts = [0.0] * len(places), [0.0] * len(places)
+    widest = max(sum(abs(series.values[row]) for series in picture.series) for row in range(len(places))) or 1.0
+    for series in picture.series:
+        starts = [right if value >= 0 else left for value, right, left in zip(series.values, rights, lefts, strict=True)]
+        axes.barh(places, series.values, left=starts, height=0.74, color=series.colour, label=series.name, edgecolor="white", linewidth=0.6)
+        for place, start, value, text in zip(places, starts, series.values, series.texts, strict=True):
+            if abs(value) > 0.021 * widest * max(1, len(text)):
+                axes.text(start + value / 2, place, text, ha="center", va="center_baseline", fontsize=8, color=series.text_colour)
+        rights = [right + max(value, 0) for right, value in zip(rights, series.values, strict=True)]
+        lefts = [left + min(value, 0) for left, value in zip(lefts, series.values, strict=True)]
+    axes.axvline(0, color=QUIET, linewidth=0.9)
+    axes.set_yticks(places, picture.rows)
+    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(picture.x_title)
+    axes.margins(x=0.03 if min(lefts) < 0 else 0)
+    figure.legend(loc="outside upper center", ncols=6, handlelength=1, handletextpad=0.5, columnspacing=1.4)
+    return figure
+
+
+def _dots(picture: DotPanels) -> Figure:
+    figure = Figure(figsize=(8.4, 0.95 + 0.33 * len(picture.rows)), layout="constrained")
+    panels = figure.subplots(1, len(picture.panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(panels, picture.panels, strict=True):
+        _dot_panel(axes, panel, picture.rows)
+    panels[0].set_yticks(range(len(picture.rows)), picture.rows)
+    panels[0].set_ylim(len(picture.rows) - 0.4, -0.6)
+    return figure
+
+
+def _dot_panel(axes: Axes, panel: DotPanel, rows: tuple[str, ...]) -> None:
+    if panel.reference is not None:
+        axes.axvline(panel.reference, color=INK, linewidth=1.2)
+        axes.annotate(
+            panel.reference_name,
+            (panel.reference, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 1),
+            textcoords="offset points",
+            fontsize=8.5,
+        )
+    for dot in panel.dots:
+        place = rows.index(dot.row)
+        axes.hlines(place, *dot.ends, color=dot.colour, linewidth=1.5)
+        axes.plot(dot.value, place, color=dot.colour, marker=MARKERS[dot.marker], markersize=6.5, linestyle="")
+    axes.set_xlabel(panel.x_title, fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.12)

@@ -1,0 +1,21 @@
+"""The report as Markdown, to be read in a repository: the same document, with the printed pictures beside it."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kp.report.document import Document
+
+_ESCAPES = str.maketrans({"|": "\\|", "*": "\\*", "_": "\\_", "<": "&lt;", "\n": "<br>"})
+
+
+def render_markdown(document: Document) -> str:
+    """Markdown with figures at `figures/NAME.png`."""
+    environment = Environment(
+        loader=PackageLoader("kp.report"), autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters["md"] = escape
+    return environment.get_template("report.md.j2").render(document=document)
+
+
+def escape(text: str) -> str:
+    """Plain text as one line of Markdown that renders as itself, inside a table too."""
+    return text.translate(_ESCAPES)

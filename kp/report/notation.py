@@ -1,0 +1,92 @@
+"""How a number is written, in one place, so that every table, caption and sentence of a report writes it the same way.
+
+Measured values carry three significant digits. A value and its standard error share their number of decimals. A missing value is a dash,
+never a zero.
+"""
+
+import math
+
+MISSING = "–"
+MINUS = "\u2212"
+
+
+def measured(value: float | None) -> str:
+    """Three significant digits; thousands separators from 1,000."""
+    if value is None:
+        return MISSING
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "infinite"
+    return _plain(value, _decimals(value))
+
+
+def counted(value: float | None) -> str:
+    """A whole number in full; three significant digits where it is not whole."""
+    if value is None:
+        return MISSING
+    return _plain(value, 0) if float(value).is_integer() else measured(value)
+
+
+def setting(value: float | None) -> str:
+    """A number somebody chose, such as a learning rate: as short as it can be written."""
+    return MISSING if value is None else f"{value:g}"
+
+
+def percent(rate: float | None, error: float | None = None) -> str:
+    """A share as a percentage without its sign, with its standard error where there is one."""
+    return with_error(_hundredfold(rate), _hundredfold(error))
+
+
+def points(difference: float | None, error: float | None = None) -> str:
+    """A difference of shares in percentage points, always signed."""
+    return with_error(_hundredfold(difference), _hundredfold(error), sign="+")
+
+
+def with_error(value: float | None, error: float | None, sign: str = "-") -> str:
+    """`value ± error` at the same number of decimals; `sign` as in a format specification."""
+    if value is None or not math.isfinite(value):
+        return measured(value)
+    if error is None or not math.isfinite(error):
+        return _plain(value, _decimals(value), sign)
+    decimals = _decimals(max(abs(value), error))
+    if 0 < error < 1:
+        decimals = max(decimals, min(3, math.ceil(-math.log10(error))))
+    return f"{_plain(value, decimals, sign)} ± {_plain(error, decimals)}"
+
+
+def exceeds_noise(difference: float | None, error: float | None) -> bool:
+    """Whether a difference is at least twice its standard error; False where either is missing."""
+    return difference is not None and error is not None and difference != 0 and abs(difference) >= 2 * error
+
+
+def starred(text: str, difference: float | None, error: float | None) -> str:
+    """`text` with a star where the difference is at least twice its standard error."""
+    return f"{text} *" if exceeds_noise(difference, error) else text
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `48.2 s`, `3 min 05 s` or `2 h 05 min`."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{measured(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _hundredfold(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _decimals(value: float) -> int:
+    if value == 0:
+        return 0
+    return min(6, max(0, 2 - math.floor(math.log10(abs(float(f"{value:.2e}"))))))
+
+
+def _plain(value: float, decimals: int, sign: str = "-") -> str:
+    rounded = round(value, decimals) + 0.0
+    if rounded == 0:
+        return f"{0:.{decimals}f}" if value else "0"
+    return f"{rounded:{sign},.{decimals}f}".replace("-", MINUS)

@@ -1,0 +1,209 @@
+"""The study's six pictures, taken from its tables."""
+
+import math
+from typing import Any
+
+import polars as pl
+
+from kp.report.answer import RELIABLE, best_trial
+from kp.report.figure_data import (
+    DASHES,
+    Dot,
+    DotPanel,
+    DotPanels,
+    Group,
+    Line,
+    LinePanel,
+    LinePanels,
+    Picture,
+    Point,
+    Positions,
+    Scatter,
+    Series,
+    StackedBars,
+    arm_styles,
+)
+from kp.report.notation import counted, points, setting, with_error
+from kp.report.tables import ReportTables
+from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet
+
+CATEGORY_COLOURS = {
+    Category.HIGHLY_KNOWN: ("#0072B2", "#ffffff"),
+    Category.MAYBE_KNOWN: ("#8cc5e3", "#10212b"),
+    Category.UNKNOWN: ("#d9d6cf", "#2b2a27"),
+}
+SHIFT_COLOURS = {
+    "UK->HK": ("#00553f", "#ffffff"),
+    "UK->MK": ("#009E73", "#ffffff"),
+    "MK->HK": ("#8fd3bd", "#10271f"),
+    "HK->UK": ("#8a3d00", "#ffffff"),
+    "HK->MK": ("#D55E00", "#ffffff"),
+    "MK->UK": ("#f0b48a", "#2e1a0c"),
+}
+POSITIVE = ("UK->HK", "UK->MK", "MK->HK")
+POPULARITY = ("head", "torso", "tail")
+
+
+def pictures(tables: ReportTables, summary: pl.DataFrame, matcher: Matcher) -> dict[str, Picture]:
+    """Every picture that the tables have data for, by the name of its file."""
+    found: dict[str, Picture | None] = {
+        "packed_against_lost": packed_against_lost(tables, summary),
+        "base_categories": base_categories(tables, matcher),
+        "learning_curves": learning_curves(tables, summary),
+        "shifts": shift_bars(tables, summary),
+        "answers": answer_dots(tables, summary),
+        "benchmarks": benchmark_dots(summary),
+    }
+    return {name: picture for name, picture in found.items() if picture is not None}
+
+
+def packed_against_lost(tables: ReportTables, summary: pl.DataFrame) -> Scatter | None:
+    """One marker a measured trial: reliability x N against the negative excess shift in percentage points."""
+    drawn = summary.filter(pl.col("facts_packed").is_not_null() & pl.col("negative_excess").is_not_null())
+    if drawn.is_empty():
+        return None
+    positions = Positions(tuple(drawn["unknown"].to_list()))
+    styles = arm_styles(summary["arm"].to_list())
+    groups = []
+    for arm, (colour, marker) in styles.items():
+        rows = drawn.filter(pl.col("arm") == arm).iter_rows(named=True)
+        groups.append(Group(arm, colour, marker, tuple(_point(row, positions) for row in rows)))
+    noise = tables.shifts.filter((pl.col("trial_id") == NOISE) & (pl.col("view") == ShiftView.ALL) & (pl.col("shift") == "negative"))
+    error = noise["standard_error"][0] if len(noise) else None
+    best = best_trial(summary)
+    return Scatter(
+        x_title="facts packed (reliability × N)",
+        y_title="knowledge lost (negative shift in excess of noise, percentage points)",
+        x_ticks=positions.ticks(),
+        band=None if error is None else 200 * error,
+        groups=tuple(group for group in groups if group.points),
+        best=None if best is None else best["label"],
+    )
+
+
+def _point(row: dict[str, Any], positions: Positions) -> Point:
+    packed, packed_error = row["facts_packed"], row["facts_packed_se"]
+    harm, harm_error = row["negative_excess"], row["negative_excess_se"]
+    detail = (
+        f"{row['arm']}, N = {row['unknown']}, rank {row['rank']}, learning rate {setting(row['learning_rate'])}, seed {row['seed']}"
+        f"<br>packed {with_error(packed, packed_error)}<br>lost {points(harm, harm_error)} points in excess"
+    )
+    return Point(
+        label=row["label"],
+        x=positions.place(packed),
+        x_errors=positions.errors(packed, packed_error),
+        y=100 * harm,
+        y_error=100 * (harm_error or 0.0),
+        reliable=row["reliability"] >= RELIABLE,
+        detail=detail,
+    )
+
+
+def base_categories(tables: ReportTables, matcher: Matcher) -> StackedBars | None:
+    """Shares of the three categories: the base on each shot set, then on S0 by popularity and by relation."""
+    categories = tables.base_categories.filter(pl.col("matcher") == matcher)
+    rows: list[tuple[str, pl.DataFrame]] = []
+    gaps = []
+    for shot_set in ShotSet:
+        rows.append((f"all facts, {shot_set}", categories.filter(pl.col("shot_set") == shot_set)))
+    rows = [(name, frame) for name, frame in rows if len(frame)]
+    gaps.append(len(rows) - 1)
+    assigned = categories.filter(pl.col("shot_set") == ShotSet.S0).join(
+        tables.facts.select("fact_id", "relation", "popularity"), on="fact_id"
+    )
+    buckets = [(name, assigned.filter(pl.col("popularity") == name)) for name in POPULARITY]
+    rows += [(name, frame) for name, frame in buckets if len(frame)]
+    gaps.append(len(rows) - 1)
+    rows += [(name.replace("_", " "), assigned.filter(pl.col("relation") == name)) for name in sorted(assigned["relation"].unique())]
+    if not rows:
+        return None
+    series = []
+    for category, (colour, text_colour) in CATEGORY_COLOURS.items():
+        counts = [int((frame["category"] == category).sum()) for _, frame in rows]
+        values = tuple(100 * count / len(frame) for count, (_, frame) in zip(counts, rows, strict=True))
+        texts = tuple(str(count) if count else "" for count in counts)
+        series.append(Series(str(category), colour, text_colour, values, texts))
+    return StackedBars("share of facts (%)", tuple(name for name, _ in rows), tuple(series), tuple(gaps))
+
+
+def learning_curves(tables: ReportTables, summary: pl.DataFrame) -> LinePanels | None:
+    """unknown_accuracy and training loss by epoch; colour is the mix, the dash is N."""
+    if tables.epochs.is_empty():
+        return None
+    styles = arm_styles(summary["arm"].to_list())
+    dashes = {size: DASHES[i % len(DASHES)] for i, size in enumerate(sorted(summary["unknown"].unique(), reverse=True))}
+    panels = []
+    for column, title, limits in (
+        ("unknown_accuracy", "unknown_accuracy", (-0.03, 1.03)),
+        ("train_loss", "training loss (nats per token)", None),
+    ):
+        lines = []
+        for row in summary.iter_rows(named=True):
+            curve = tables.epochs.filter(pl.col("trial_id") == row["trial_id"]).sort("epoch")
+            if len(curve):
+                values = tuple(value if value is not None and math.isfinite(value) else None for value in curve[column])
+                lines.append(Line(row["label"], styles[row["arm"]][0], dashes[row["unknown"]], tuple(curve["epoch"].to_list()), values))
+        panels.append(LinePanel("epoch", title, limits, tuple(lines)))
+    return LinePanels(tuple(panels))
+
+
+def shift_bars(tables: ReportTables, summary: pl.DataFrame) -> StackedBars | None:
+    """Gains to the right, losses to the left, in percent of all facts; the base against itself on top."""
+    shifts = tables.shifts.filter(pl.col("view") == ShiftView.ALL)
+    names = {NOISE: "noise (base twice)"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
+    present = [trial_id for trial_id in names if trial_id in set(shifts["trial_id"])]
+    if not present:
+        return None
+    figures = {(row["trial_id"], row["shift"]): row for row in shifts.iter_rows(named=True)}
+    series = []
+    for shift, (colour, text_colour) in SHIFT_COLOURS.items():
+        sign = 1 if shift in POSITIVE else -1
+        rows = [figures.get((trial_id, shift)) for trial_id in present]
+        values = tuple(sign * 100 * (row["rate"] or 0.0) if row else 0.0 for row in rows)
+        texts = tuple(counted(row["count"]) if row and row["count"] else "" for row in rows)
+        series.append(Series(shift.replace("->", "→"), colour, text_colour, values, texts))
+    gaps = (0,) if present[0] == NOISE else ()
+    return StackedBars("← fell · share of all facts (%) · rose →", tuple(names[key] for key in present), tuple(series), gaps)
+
+
+def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None:
+    """Refusals and unique answers of each adapter against the base."""
+    panels = []
+    for measure, title, factor in (("refusal_rate", "refusals (% of answers)", 100), ("unique_answers", "unique answers", 1)):
+        base = tables.scores.filter((pl.col("trial_id") == BASE) & (pl.col("measure") == measure))
+        error = f"{measure}_se" if measure == "refusal_rate" else None
+        panels.append(_dots(summary, measure, error, title, factor, factor * base["value"][0] if len(base) else None, "base"))
+    return _dot_panels(summary, panels)
+
+
+def benchmark_dots(summary: pl.DataFrame) -> DotPanels | None:
+    """Each benchmark's difference to the base, in percentage points."""
+    titles = {"mmlu_dev": "MMLU-dev", "mc1": "MC1", "mc2": "MC2"}
+    panels = [
+        _dots(summary, f"{name}_delta", f"{name}_delta_se", f"{title}, difference (points)", 100, 0.0, "base")
+        for name, title in titles.items()
+    ]
+    return _dot_panels(summary, panels)
+
+
+def _dots(summary: pl.DataFrame, column: str, error: str | None, title: str, factor: float, reference: float | None, name: str) -> DotPanel:
+    styles = arm_styles(summary["arm"].to_list())
+    dots = []
+    for row in summary.filter(pl.col(column).is_not_null()).iter_rows(named=True):
+        spread = row[error] if error else None
+        dots.append(Dot(row["label"], factor * row[column], _ends(column, factor, row[column], spread), *styles[row["arm"]]))
+    return DotPanel(title, reference, name, tuple(dots))
+
+
+def _ends(column: str, factor: float, value: float, error: float | None) -> tuple[float, float]:
+    """Two standard errors to each side, but a share stays one."""
+    low, high = value - 2 * (error or 0.0), value + 2 * (error or 0.0)
+    if column.endswith("_rate"):
+        low, high = max(low, 0.0), min(high, 1.0)
+    return factor * low, factor * high
+
+
+def _dot_panels(summary: pl.DataFrame, panels: list[DotPanel]) -> DotPanels | None:
+    drawn = tuple(panel for panel in panels if panel.dots)
+    named = {dot.row for panel in drawn for dot in panel.dots}
+    return DotPanels(tuple(label for label in summary["label"] if label in named), drawn) if drawn else None

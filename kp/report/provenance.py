@@ -1,0 +1,133 @@
+"""How the study was made, what its columns mean, and what it cannot say.
+
+The limits are computed from the config and the tables: a study with three seeds is not told that it has one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from kp.report.document import Block, Code, Definitions, Points, Row, Section, Table, Text, columns
+from kp.report.notation import duration, measured
+from kp.report.tables import ReportContext, ReportTables
+from kp.vocabulary import BASE
+
+DEFINITIONS = (
+    ("HighlyKnown, MaybeKnown, Unknown", "all, some, none of the 10 greedy answers of a shot set are right. HK, MK, UK for short."),
+    ("S0, S1, S2", "three disjoint sets of 10 prompts with 4 shots: S0 assigns categories, S1 measures, S2 measures the base again."),
+    ("N", "Unknown facts a trial trains on."),
+    ("mix", "what each Unknown fact is accompanied by in the training data: HighlyKnown facts or paraphrases of its question."),
+    ("unknown_accuracy", "share of the trained Unknown facts answered right after an epoch, on a fixed set of prompts."),
+    ("reliability", "share of right answers to the trained Unknown facts over the 10 prompts of S1, after training."),
+    ("facts packed", "reliability × N."),
+    (
+        "positive, negative shift",
+        "share of facts whose category rose (UK→HK, UK→MK, MK→HK) or fell (HK→UK, HK→MK, MK→UK) from base to adapter.",
+    ),
+    ("noise floor", "the same shifts between two measurements of the base model, S1 and S2."),
+    ("excess", "shift less the noise floor's, over all facts; its standard error is of the paired difference."),
+    ("at risk, untrained", "shift over only the facts that could move that way; shift without the facts the trial trained on."),
+    ("refusals", "share of answers that decline to answer."),
+    ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),
+    ("MMLU-dev", "accuracy on MMLU's development questions with shots from the same subject; not comparable with published MMLU."),
+    ("MC1, MC2", "misconception questions: the best choice is true (MC1); probability on the true choices (MC2)."),
+    ("±, s.e.", "one standard error. Shares of answers are clustered over facts."),
+)
+SMALL = 1000  # facts below which the report warns that small effects are out of its sight
+
+
+def made_section(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) -> Section:
+    """Model, versions, hardware, times, config, definitions, limits."""
+    made = [
+        ("model", f"{context.model_name}, revision {context.model_revision}"),
+        ("matcher", str(context.matcher)),
+        ("hardware", context.hardware),
+        ("kp", context.kp_version),
+        *sorted(context.versions.items()),
+    ]
+    times = [Row((stage, duration(seconds))) for stage, seconds in context.wall_seconds.items()]
+    if len(times) > 1:
+        times.append(Row(("together", duration(sum(context.wall_seconds.values()))), reference=True))
+    blocks: list[Block] = [
+        Text("What this study cannot say:"),
+        Points(tuple(limits(tables, context, summary))),
+        Table("Model, machine and package versions.", columns("what", "which", words=2), tuple(Row(pair) for pair in made)),
+    ]
+    if times:
+        blocks.append(Table("Wall time by stage.", columns("stage", "time"), tuple(times)))
+    blocks += [Text("The resolved study:"), Code(toml_text(context.config)), Text("What the columns mean:"), Definitions(DEFINITIONS)]
+    return Section("made", "How it was made, and what it cannot say", tuple(blocks))
+
+
+def limits(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) -> list[str]:
+    """What the design of this study leaves open, one sentence or two each."""
+    found = [_seeds(summary)]
+    for column, name in (("rank", "rank"), ("learning_rate", "learning rate")):
+        values = summary[column].unique()
+        if len(values) == 1:
+            found.append(f"One {name} was tried ({float(values[0]):g}): nothing here says that it is the best one.")
+    if len(summary):
+        found.append(
+            f"The largest N tried is {summary['unknown'].max()}: where a mix still learned it, its capacity lies beyond this grid."
+        )
+    found += [_resolution(tables, summary), _benchmark_resolution(tables)]
+    reasons = [
+        f"The trial named first was chosen and is reported on the same {len(tables.facts):,} facts, so its figures flatter it a little."
+    ]
+    reasons.append(f"One model ({context.model_name}); capacity and harm differ between models and sizes.")
+    unmeasured = summary.filter(pl.col("reliability").is_null())
+    if len(unmeasured):
+        reasons.append(f"{len(unmeasured)} of {len(summary)} trials have no measured adapter; their settings are open questions.")
+    return [reason for reason in found if reason] + reasons
+
+
+def _seeds(summary: pl.DataFrame) -> str:
+    seeds = summary["seed"].n_unique()
+    if seeds > 1:
+        return f"{seeds} seeds: the spread between them covers fact draw, LoRA init and data order, but {seeds} points give a rough idea of it only."
+    return (
+        "One seed: how much the numbers change with the facts drawn, the LoRA init and the data order was not measured. The standard errors "
+        "here cover the choice of facts alone."
+    )
+
+
+def _resolution(tables: ReportTables, summary: pl.DataFrame) -> str:
+    errors = summary["negative_excess_se"].drop_nulls()
+    if errors.is_empty() or len(tables.facts) >= SMALL:
+        return ""
+    median = errors.median()
+    smallest = measured(200 * float(str(median)))
+    return (
+        f"{len(tables.facts):,} facts are few: a typical trial's harm is seen only from about {smallest} percentage points on (two s.e.)."
+    )
+
+
+def _benchmark_resolution(tables: ReportTables) -> str:
+    parts = []
+    base = tables.benchmarks.filter((pl.col("trial_id") == BASE) & pl.col("standard_error").is_not_null()).sort("task", "metric")
+    for row in base.iter_rows(named=True):
+        parts.append(f"{row['task']} {row['metric']} (n = {row['n']:,}) about {measured(200 * 2**0.5 * row['standard_error'])}")
+    return f"The benchmarks are small; the smallest difference they show, in percentage points: {', '.join(parts)}." if parts else ""
+
+
+def toml_text(config: Mapping[str, Any]) -> str:
+    """Nested plain values as TOML; keys without a value are left out, as TOML has none."""
+    lines = [f"{key} = {_toml(value)}" for key, value in config.items() if value is not None and not isinstance(value, Mapping)]
+    for name, section in config.items():
+        if isinstance(section, Mapping):
+            body = [f"{key} = {_toml(value)}" for key, value in section.items() if value is not None]
+            lines += ["", f"[{name}]", *body]
+    return "\n".join(lines).strip() + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items() if part is not None) + " }"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    return f"{value:g}" if isinstance(value, float) and value == float(f"{value:g}") and "." in f"{value:g}" else str(value)

@@ -1,0 +1,77 @@
+"""What a report is made of: the study's tables and the circumstances they were made in.
+
+The frames carry every number; the context carries none that a conclusion rests on. Keeping the two apart lets the same tables be
+reported again elsewhere, and makes plain which part of a report changes when only the machine does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema
+from kp.errors import UserError
+from kp.vocabulary import Matcher
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "facts": schema.FACTS,
+    "base_categories": schema.CATEGORIES,
+    "trials": schema.TRIALS,
+    "epochs": schema.EPOCHS,
+    "shifts": schema.SHIFTS,
+    "scores": schema.SCORES,
+    "benchmarks": schema.BENCHMARKS,
+}
+
+
+@dataclass(frozen=True)
+class ReportTables:
+    """The frames of one study, with the columns of kp.schema; raises UserError naming the first table and column that is missing."""
+
+    facts: pl.DataFrame
+    base_categories: pl.DataFrame  # CATEGORIES of the base on S0, S1 and S2, all three matchers
+    trials: pl.DataFrame
+    epochs: pl.DataFrame
+    shifts: pl.DataFrame  # with trial_id "noise"
+    scores: pl.DataFrame  # with trial_id "base"
+    benchmarks: pl.DataFrame  # with trial_id "base"
+    training_rows: Mapping[str, pl.DataFrame]  # by trial_id
+
+    def __post_init__(self) -> None:
+        for name, wanted in SCHEMAS.items():
+            _check(name, getattr(self, name), wanted)
+        for trial_id, frame in self.training_rows.items():
+            if not trial_id or "/" in trial_id or trial_id.startswith("."):
+                raise UserError(f"training_rows: trial_id '{trial_id}' cannot name a file")
+            _check(f"training_rows of trial {trial_id}", frame, schema.TRAINING_ROWS)
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """How the tables came about; `config` is the resolved study as nested plain values."""
+
+    study: str
+    config: Mapping[str, Any]
+    model_name: str
+    model_revision: str
+    versions: Mapping[str, str]  # package -> version
+    hardware: str
+    wall_seconds: Mapping[str, float]  # stage -> seconds
+    created: str  # ISO 8601
+    kp_version: str
+
+    @property
+    def matcher(self) -> Matcher:
+        """The matcher that decides the study's categories; raises UserError where the config lacks it."""
+        value = self.config.get("categorise", {}).get("matcher")
+        if value is None:
+            raise UserError("config: categorise.matcher is missing")
+        return Matcher(value)
+
+
+def _check(name: str, frame: pl.DataFrame, wanted: pa.Schema) -> None:
+    for column in wanted.names:
+        if column not in frame.columns:
+            raise UserError(f"{name}: column '{column}' is missing")

@@ -1,0 +1,53 @@
+"""Puts a report on disk: the page, its Markdown twin, the pictures and every table it rests on."""
+
+from pathlib import Path
+
+import polars as pl
+
+from kp import schema
+from kp.errors import UserError
+from kp.report.contents import compose
+from kp.report.figures_png import save_png
+from kp.report.html import render_html
+from kp.report.markdown import render_markdown
+from kp.report.pictures import pictures
+from kp.report.summary import summary_table
+from kp.report.tables import SCHEMAS, ReportContext, ReportTables
+
+SPREADSHEETS = ("shifts", "scores", "benchmarks", "epochs")
+
+
+def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:
+    """Write report.html, report.md, figures/ and tables/ into `folder`, which must exist and be empty; returns the page's path.
+
+    The same tables and context give the same files. Raises UserError where the folder is missing or holds something.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: the report's folder does not exist")
+    if any(folder.iterdir()):
+        raise UserError(f"{folder}: the report's folder is not empty")
+    summary = summary_table(tables)
+    drawn = pictures(tables, summary, context.matcher)
+    document = compose(tables, context, summary, drawn)
+    _write_tables(tables, summary, folder / "tables")
+    (folder / "figures").mkdir()
+    for name, picture in drawn.items():
+        save_png(picture, folder / "figures" / f"{name}.png")
+    (folder / "report.md").write_text(render_markdown(document), encoding="utf-8")
+    page = folder / "report.html"
+    page.write_text(render_html(document, drawn), encoding="utf-8")
+    return page
+
+
+def _write_tables(tables: ReportTables, summary: pl.DataFrame, folder: Path) -> None:
+    folder.mkdir()
+    for name, wanted in SCHEMAS.items():
+        schema.write_table(getattr(tables, name).to_arrow(), wanted, folder / f"{name}.parquet")
+    (folder / "training_rows").mkdir()
+    for trial_id, rows in tables.training_rows.items():
+        schema.write_table(rows.to_arrow(), schema.TRAINING_ROWS, folder / "training_rows" / f"{trial_id}.parquet")
+    arrow = summary.to_arrow()
+    schema.write_table(arrow, arrow.schema, folder / "summary.parquet")
+    summary.write_csv(folder / "summary.csv")
+    for name in SPREADSHEETS:
+        getattr(tables, name).write_csv(folder / f"{name}.csv")

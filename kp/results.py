@@ -1,0 +1,119 @@
+"""From the committed steps of a study to the tables of its report; nothing is measured here, only read and reckoned.
+
+The same study gives the same tables however often it was interrupted, since every input is a committed file in a fixed order.
+"""
+
+import time
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from kp import __version__, schema
+from kp.categories import of_matcher
+from kp.config import StudyConfig
+from kp.graph import ADAPTER_SHOT_SET, Graph, Trial
+from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.report import ReportContext, ReportTables
+from kp.scores import score_answers
+from kp.shifts import noise_table, shift_table
+from kp.session import Session, frame
+from kp.steps import Step, Store, busy_seconds, hardware, package_versions
+from kp.vocabulary import BASE, Role, ShotSet
+
+
+
+def evaluated(graph: Graph, store: Store) -> list[Trial]:
+    """The trials whose record says that they ended with an adapter."""
+    return [trial for trial in graph.trials if ((store.record(trial.step) or {}).get("details") or {}).get("adapter_digest")]
+
+
+def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
+    """Read everything the report shows; `failed` are rows of TRIALS for trials that have no record."""
+    facts = frame(store.read(graph.facts, FACTS_FILE, schema.FACTS))
+    categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES))
+    answers = frame(store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS))
+    matcher = config.categorise.matcher
+    base = {shot_set: of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in ShotSet}
+    noise = (base[ShotSet.S1], base[ShotSet.S2])
+    shifts = [noise_table(*noise)]
+    scores = [score_answers(BASE, answers.filter(shot_set=ShotSet.S1.value), base[ShotSet.S1], [], [], matcher)]
+    committed = [trial for trial in graph.trials if store.is_done(trial.step)]
+    rows = {trial.trial_id: frame(store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS)) for trial in committed}
+    for trial in evaluated(graph, store):
+        own_answers = frame(store.read(trial.answers, ANSWERS_FILE, schema.ANSWERS))
+        own = of_matcher(frame(store.read(trial.answers, CATEGORIES_FILE, schema.CATEGORIES)), matcher)
+        trained = rows[trial.trial_id]["fact_id"].unique().to_list()
+        packed = rows[trial.trial_id].filter(role=Role.UNKNOWN.value)["fact_id"].to_list()
+        shifts.append(shift_table(trial.trial_id, base[ADAPTER_SHOT_SET], own, trained, noise))
+        scores.append(score_answers(trial.trial_id, own_answers, own, packed, trained, matcher))
+    return ReportTables(
+        facts=facts,
+        base_categories=categories,
+        trials=_concat([store.read(trial.step, TRIAL_FILE, schema.TRIALS) for trial in committed], schema.TRIALS, failed),
+        epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
+        shifts=pl.concat(shifts),
+        scores=pl.concat(scores),
+        benchmarks=_benchmarks(graph, store),
+        training_rows=rows,
+    )
+
+
+def report_context(session: Session) -> ReportContext:
+    """The circumstances of a study, out of its steps' records: the same for a study that was interrupted and one that was not,
+    but for times and places."""
+    store, graph = session.store, session.graph
+    trials = [trial.step for trial in graph.trials]
+    stages: dict[str, list[Step]] = {
+        "facts": [graph.facts],
+        "categorise": [graph.categorise],
+        "search": trials,
+        "evaluate": graph.evaluation_steps(),
+    }
+    machine = hardware()
+    return ReportContext(
+        study=session.config.name,
+        config=session.config.model_dump(mode="json"),
+        model_name=session.model.name,
+        model_revision=session.model.revision,
+        versions=package_versions(),
+        hardware=f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}",
+        wall_seconds={stage: busy_seconds(filter(None, map(store.record, steps))) for stage, steps in stages.items()},
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        kp_version=__version__,
+    )
+
+
+def trial_columns(trial: Trial) -> dict[str, Any]:
+    """The columns of TRIALS that the spec decides."""
+    spec, mixture = trial.spec, trial.spec.mixture
+    return {
+        "trial_id": trial.trial_id,
+        "unknown": mixture.unknown,
+        "highly_known": mixture.highly_known,
+        "paraphrases": mixture.paraphrases,
+        "rank": spec.rank,
+        "lora_alpha": spec.lora_alpha,
+        "use_rslora": spec.use_rslora,
+        "lora_dropout": spec.lora_dropout,
+        "target_modules": list(spec.target_modules),
+        "learning_rate": spec.learning_rate,
+        "weight_decay": spec.weight_decay,
+        "batch_size": spec.batch_size,
+        "max_epochs": spec.max_epochs,
+        "loss": spec.loss.value,
+        "replay_target": mixture.replay_target.value,
+        "seed": mixture.seed,
+        "rows": spec.rows,
+    }
+
+
+def _benchmarks(graph: Graph, store: Store) -> pl.DataFrame:
+    steps = [graph.base_benchmarks, *(trial.benchmarks for trial in evaluated(graph, store))]
+    tables = [store.read(step, BENCHMARKS_FILE, schema.BENCHMARKS) for step in steps if step]
+    return _concat(tables, schema.BENCHMARKS, [])
+
+
+def _concat(tables: list[pa.Table], table_schema: pa.Schema, more: list[dict[str, Any]]) -> pl.DataFrame:
+    extra = pa.Table.from_pylist(more, schema=table_schema)
+    return frame(pa.concat_tables([*tables, extra]))

@@ -1,0 +1,118 @@
+"""What one model's answers on S1 say about it, as single numbers: did it learn, does it still answer, and how varied are its answers.
+
+Shares over answers have standard errors clustered over facts. Numbers that describe the whole set of answers (counts, diversity) have none.
+"""
+
+from collections.abc import Collection
+from enum import StrEnum
+
+import polars as pl
+
+from kp.categories import of_matcher, refuse_repeated_facts
+from kp.errors import UserError
+from kp.matching import first_line, normalise
+from kp.schema import SCORES
+from kp.statistics import binomial_standard_error, clustered_standard_error
+from kp.vocabulary import Category, Matcher
+
+_LEARNED_FROM = 0.5  # a fact counts as learned from this share of right answers on
+
+
+class Measure(StrEnum):
+    """The measures of a SCORES table that come from answers."""
+
+    RELIABILITY = "reliability"  # share right of the answers to the trained Unknown facts
+    FACTS_LEARNED = "facts_learned"  # share of the trained Unknown facts answered right to at least half of the prompts
+    ACCURACY = "accuracy"  # share right of all answers
+    ACCURACY_UNTRAINED = "accuracy_untrained"  # the same, without any fact the trial trained on
+    REFUSAL_RATE = "refusal_rate"  # share of all answers that decline to answer
+    UNIQUE_ANSWERS = "unique_answers"  # different first lines, normalised
+    MEAN_COUNT = "mean_count"  # how often such an answer occurs: mean, population standard deviation and variance
+    STD_COUNT = "std_count"
+    VARIANCE_COUNT = "variance_count"
+    TOP_ANSWER_SHARE = "top_answer_share"  # share of all answers that the most frequent one makes up
+    HIGHLY_KNOWN = "highly_known"  # facts of each category
+    MAYBE_KNOWN = "maybe_known"
+    UNKNOWN = "unknown"
+
+
+_COUNTS = {
+    Measure.HIGHLY_KNOWN: Category.HIGHLY_KNOWN,
+    Measure.MAYBE_KNOWN: Category.MAYBE_KNOWN,
+    Measure.UNKNOWN: Category.UNKNOWN,
+}
+
+_Row = dict[str, str | float | int | None]
+
+
+def score_answers(
+    trial_id: str,
+    answers: pl.DataFrame,
+    categories: pl.DataFrame,
+    trained_unknown: Collection[str],
+    trained: Collection[str],
+    matcher: Matcher,
+) -> pl.DataFrame:
+    """The SCORES of one model, from its ANSWERS and CATEGORIES (of `matcher`, or of all) on one shot set; n is each value's denominator.
+
+    `trained_unknown` are the ids of the Unknown facts it was taught, `trained` of all facts in its training data; both empty for the base,
+    which has no reliability and no facts_learned. Raises UserError where the answers are of several models or lack a trained Unknown fact.
+    """
+    _refuse_mixed(answers)
+    known = of_matcher(categories, matcher)
+    refuse_repeated_facts(known)
+    right = answers.select("fact_id", pl.col(f"match_{matcher}").alias("value"))
+    untrained = right.filter(~pl.col("fact_id").is_in(list(trained)))
+    rows = _learning_rows(right, known, trained_unknown) if trained_unknown else []
+    rows.append(_share(Measure.ACCURACY, right))
+    if not untrained.is_empty():
+        rows.append(_share(Measure.ACCURACY_UNTRAINED, untrained))
+    rows.append(_share(Measure.REFUSAL_RATE, answers.select("fact_id", pl.col("refused").alias("value"))))
+    rows.extend(_diversity_rows(answers))
+    rows.extend(_row(measure, known.filter(pl.col("category") == kind.value).height, known.height) for measure, kind in _COUNTS.items())
+    return pl.DataFrame(rows, schema_overrides={"value": pl.Float64, "standard_error": pl.Float64}, infer_schema_length=None).select(
+        pl.lit(trial_id).alias("trial_id"), *SCORES.names[1:]
+    )
+
+
+def _learning_rows(right: pl.DataFrame, known: pl.DataFrame, trained_unknown: Collection[str]) -> list[_Row]:
+    for table, name in ((right, "answers"), (known, "categories")):
+        missing = sorted(set(trained_unknown) - set(table["fact_id"]))
+        if missing:
+            raise UserError(f"{name}: trained fact '{missing[0]}' was not measured ({len(missing)} such facts)")
+    taught = pl.col("fact_id").is_in(list(trained_unknown))
+    facts = known.filter(taught)
+    learned = facts.filter(pl.col("correct") >= _LEARNED_FROM * pl.col("asked")).height
+    return [
+        _share(Measure.RELIABILITY, right.filter(taught)),
+        _row(Measure.FACTS_LEARNED, learned / facts.height, facts.height, binomial_standard_error(learned, facts.height)),
+    ]
+
+
+def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:
+    said = answers.select(pl.col("answer").map_elements(lambda answer: normalise(first_line(answer)), return_dtype=pl.String))
+    counts = said.group_by("answer").agg(pl.len().alias("count"))["count"].cast(pl.Int64).to_numpy()
+    return [
+        _row(Measure.UNIQUE_ANSWERS, counts.size, answers.height),
+        _row(Measure.MEAN_COUNT, counts.mean(), counts.size),
+        _row(Measure.STD_COUNT, counts.std(), counts.size),
+        _row(Measure.VARIANCE_COUNT, counts.var(), counts.size),
+        _row(Measure.TOP_ANSWER_SHARE, counts.max() / answers.height, answers.height),
+    ]
+
+
+def _share(measure: Measure, values: pl.DataFrame) -> _Row:
+    """The mean of the column `value` (true or false), clustered over `fact_id`."""
+    numbers = values["value"].cast(pl.Float64).to_numpy()
+    return _row(measure, numbers.mean(), numbers.size, clustered_standard_error(numbers, values["fact_id"].to_list()))
+
+
+def _row(measure: Measure, value: float, n: int, standard_error: float | None = None) -> _Row:
+    return {"measure": measure.value, "value": float(value), "n": n, "standard_error": standard_error}
+
+
+def _refuse_mixed(answers: pl.DataFrame) -> None:
+    for column in ("model_id", "shot_set"):
+        found = sorted(answers[column].unique())
+        if len(found) != 1:
+            raise UserError(f"answers: column '{column}': expected one value, found {len(found)}: {', '.join(found[:3])}")

@@ -1,0 +1,139 @@
+"""What training moved: facts that changed category between two measurements.
+
+A model measured twice with other few-shot examples moves facts too, without any training. So each shift is counted in four ways, from the
+paper's own (over all facts, trained ones included) to the one that a claim of harm should rest on: what is left after the base's own
+movement is taken off, fact by fact.
+"""
+
+from collections.abc import Collection, Iterator
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+
+from kp.categories import refuse_repeated_facts
+from kp.errors import UserError
+from kp.schema import SHIFTS
+from kp.statistics import binomial_standard_error, paired_standard_error
+from kp.vocabulary import NOISE, Category, ShiftView
+
+UK, MK, HK = Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN
+
+
+class Shift(StrEnum):
+    """A move from one category to another, or a sum of such moves."""
+
+    UK_HK = "UK->HK"
+    UK_MK = "UK->MK"
+    MK_HK = "MK->HK"
+    HK_UK = "HK->UK"
+    HK_MK = "HK->MK"
+    MK_UK = "MK->UK"
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+
+
+MOVES: dict[Shift, frozenset[tuple[Category, Category]]] = {
+    Shift.UK_HK: frozenset({(UK, HK)}),
+    Shift.UK_MK: frozenset({(UK, MK)}),
+    Shift.MK_HK: frozenset({(MK, HK)}),
+    Shift.HK_UK: frozenset({(HK, UK)}),
+    Shift.HK_MK: frozenset({(HK, MK)}),
+    Shift.MK_UK: frozenset({(MK, UK)}),
+    Shift.POSITIVE: frozenset({(UK, HK), (UK, MK), (MK, HK)}),
+    Shift.NEGATIVE: frozenset({(HK, UK), (HK, MK), (MK, UK)}),
+}
+
+_Row = dict[str, str | float | int | None]
+
+
+def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """The 3x3 counts between two CATEGORIES tables of one matcher over the same facts, long: before, after, count; zeros included.
+
+    Raises UserError where the fact sets differ.
+    """
+    counts = _paired(before, after).group_by("before", "after").agg(pl.len().alias("count"))
+    cells = pl.DataFrame([{"before": old.value, "after": new.value} for old in (UK, MK, HK) for new in (UK, MK, HK)])
+    return cells.join(counts, on=["before", "after"], how="left", maintain_order="left").with_columns(
+        pl.col("count").fill_null(0).cast(pl.Int64)
+    )
+
+
+def shift_table(
+    trial_id: str,
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    trained: Collection[str],
+    noise: tuple[pl.DataFrame, pl.DataFrame] | None,
+) -> pl.DataFrame:
+    """The SHIFTS of one trial, from CATEGORIES tables of one matcher over the same facts.
+
+    `before` is the base on S1, `after` the adapter on S1, `trained` the ids of all facts the trial trained on, and `noise` the base on S1
+    and on S2; the view "excess" is left out without it. Raises UserError where the fact sets differ.
+    """
+    moved = _paired(before, after)
+    rows = list(_rows(moved, (ShiftView.ALL, ShiftView.AT_RISK)))
+    rows.extend(_rows(moved.filter(~pl.col("fact_id").is_in(list(trained))), (ShiftView.UNTRAINED,)))
+    if noise is not None:
+        rows.extend(_excess_rows(moved, _same_facts(moved, _paired(*noise))))
+    return _table(trial_id, rows)
+
+
+def noise_table(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """The SHIFTS of the base against itself (S1, S2), the noise floor: trial_id "noise", views "all" and "at_risk"."""
+    return _table(NOISE, list(_rows(_paired(before, after), (ShiftView.ALL, ShiftView.AT_RISK))))
+
+
+def _rows(moved: pl.DataFrame, views: tuple[ShiftView, ...]) -> Iterator[_Row]:
+    for view in views:
+        for shift, moves in MOVES.items():
+            count = int(_indicator(moved, shift).sum())
+            origins = {origin.value for origin, _ in moves}
+            n = moved.filter(pl.col("before").is_in(origins)).height if view is ShiftView.AT_RISK else moved.height
+            yield _row(view, shift, count, n, binomial_standard_error(count, n))
+
+
+def _excess_rows(moved: pl.DataFrame, noise: pl.DataFrame) -> Iterator[_Row]:
+    for shift in MOVES:
+        differences = _indicator(moved, shift) - _indicator(noise, shift)
+        yield _row(ShiftView.EXCESS, shift, int(differences.sum()), moved.height, paired_standard_error(differences))
+
+
+def _row(view: ShiftView, shift: Shift, count: int, n: int, standard_error: float | None) -> _Row:
+    return {
+        "view": view.value,
+        "shift": shift.value,
+        "count": float(count),
+        "n": n,
+        "rate": count / n if n else None,
+        "standard_error": standard_error,
+    }
+
+
+def _table(trial_id: str, rows: list[_Row]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema_overrides={"rate": pl.Float64, "standard_error": pl.Float64}).select(
+        pl.lit(trial_id).alias("trial_id"), *SHIFTS.names[1:]
+    )
+
+
+def _indicator(moved: pl.DataFrame, shift: Shift) -> np.ndarray:
+    """1 for each fact that moved that way, else 0; shape (facts,)."""
+    moves = {(origin.value, target.value) for origin, target in MOVES[shift]}
+    return np.fromiter((pair in moves for pair in moved.select("before", "after").iter_rows()), dtype=np.int64, count=moved.height)
+
+
+def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """fact_id, before, after; sorted by fact_id."""
+    refuse_repeated_facts(before)
+    refuse_repeated_facts(after)
+    old = before.select("fact_id", pl.col("category").alias("before")).sort("fact_id")
+    new = _same_facts(old, after.select("fact_id", pl.col("category").alias("after")).sort("fact_id"))
+    return old.with_columns(new["after"])
+
+
+def _same_facts(expected: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """`found`, once its facts are known to be those of `expected`; both sorted by fact_id."""
+    odd = sorted(set(expected["fact_id"]) ^ set(found["fact_id"]))
+    if odd:
+        raise UserError(f"categories: fact '{odd[0]}' is in only one of the tables compared ({len(odd)} such facts)")
+    return found

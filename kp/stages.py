@@ -1,0 +1,147 @@
+"""The stages of a study but the search: each asks the store what is done, does the rest, and commits it."""
+
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from kp import schema, storage
+from kp.categories import categorise as categories_of
+from kp.categorise import Categorisation, base_answers
+from kp.cluster import Tally
+from kp.evaluation import Evaluation, Measured, Measurement, evaluate_all
+from kp.facts.selection import select_facts
+from kp.facts.tables import read_source
+from kp.facts.validation import check_facts
+from kp.graph import ADAPTER_SHOT_SET, BASE_SHOT_SETS, benchmark_plan
+from kp.prompts import PROMPTS_PER_SET, shot_sets
+from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, FACTS_FILE
+from kp.results import evaluated
+from kp.session import Session, frame
+from kp.steps import Step
+from kp.vocabulary import BASE, ShotSet
+
+
+def facts(session: Session) -> None:
+    """Read the source, check every row, choose the facts to be measured."""
+    step, settings, seed = session.graph.facts, session.config.facts, session.config.seed
+    if session.is_done(step, "facts"):
+        return
+    began = time.monotonic()
+    table = read_source(settings.source)
+    check_facts(table, settings.source)
+    chosen = select_facts(frame(table), settings.relations, settings.count, seed + settings.seed)
+    _, replaced = shot_sets(session.shots, chosen)
+    for shot in replaced:
+        session.display.line(f"facts: the shot '{shot.question}' gives a studied fact away and is replaced")
+    session.commit(step, {FACTS_FILE: (chosen.to_arrow(), schema.FACTS)}, began)
+    relations = chosen["relation"].n_unique()
+    session.display.line(f"facts: chose {len(chosen):,} of {len(table):,} from {settings.source}, over {relations} relations")
+
+
+def categorise(session: Session) -> None:
+    """Ask the base model every fact on all three shot sets."""
+    step = session.graph.categorise
+    if session.is_done(step, "categorise"):
+        return
+    began = time.monotonic()
+    with session.store.working(step) as work:
+        job = Categorisation(session.facts, session.shot_sets, BASE_SHOT_SETS, session.engine)
+        answers = base_answers(job, work, session.cluster, session.display)
+        categories = categories_of(frame(answers))
+        tables = {
+            ANSWERS_FILE: (answers, schema.ANSWERS),
+            CATEGORIES_FILE: (categories.to_arrow(), schema.CATEGORIES),
+        }
+        session.commit(step, tables, began, {"model": session.model.name, "revision": session.model.revision})
+    matcher = session.config.categorise.matcher.value
+    found = categories.filter(matcher=matcher, shot_set=ShotSet.S0.value)["category"].value_counts(sort=True)
+    counts = ", ".join(f"{count:,} {category}" for category, count in found.iter_rows())
+    session.display.line(f"categorise: {counts} ({time.monotonic() - began:.0f} s)")
+
+
+def evaluate(session: Session) -> None:
+    """Measure the base model and every adapter; each measurement is committed when it comes back."""
+    jobs = _measurements(session)
+    done = _evaluation_steps(session)
+    measured = sum(session.store.is_done(step) for pair in done.values() for step in pair.values())
+    if measured:
+        total = sum(len(pair) for pair in done.values())
+        session.display.line(f"evaluate: {measured} of {total} measurements already done, not redone")
+    if not jobs:
+        return
+    began = time.monotonic()
+    prompts = sum(len(session.facts) * PROMPTS_PER_SET for job in jobs if job.shot_set)
+    evaluation = Evaluation(session.engine, session.facts, session.shot_sets, session.store.root / "work" / "lm_eval")
+    tally = Tally()
+    with ExitStack() as stack:
+        for job in jobs:
+            for step in done[job.trial_id].values():
+                if not session.store.is_done(step):
+                    stack.enter_context(session.store.working(step))
+        bar = stack.enter_context(session.display.bar("evaluate", prompts, "prompts"))
+        stack.enter_context(tally.shown_on(bar))
+        for result in evaluate_all(jobs, evaluation, session.cluster, tally):
+            _commit_measured(session, result, done[result.measurement.trial_id])
+    shutil.rmtree(evaluation.work, ignore_errors=True)
+    session.display.line(f"evaluate: {len(jobs)} models measured ({time.monotonic() - began:.0f} s)")
+
+
+def _evaluation_steps(session: Session) -> dict[str, dict[str, Step]]:
+    """Per trial id (or "base"), the steps of its measurements by file name."""
+    graph = session.graph
+    steps: dict[str, dict[str, Step]] = {}
+    if graph.base_benchmarks:
+        steps[BASE] = {BENCHMARKS_FILE: graph.base_benchmarks}
+    for trial in evaluated(graph, session.store):
+        steps[trial.trial_id] = {ANSWERS_FILE: trial.answers}
+        if trial.benchmarks:
+            steps[trial.trial_id][BENCHMARKS_FILE] = trial.benchmarks
+    return steps
+
+
+def _measurements(session: Session) -> list[Measurement]:
+    """What is not yet measured, one job a model, so that an adapter is loaded once."""
+    trials = {trial.trial_id: trial for trial in session.graph.trials}
+    jobs = []
+    for trial_id, steps in _evaluation_steps(session).items():
+        missing = {name for name, step in steps.items() if not session.store.is_done(step)}
+        if not missing:
+            continue
+        trial = trials.get(trial_id)
+        record = (session.store.record(trial.step) if trial else None) or {}
+        jobs.append(
+            Measurement(
+                trial_id=trial_id,
+                model_id=record["details"]["adapter_digest"] if trial else session.model.revision,
+                adapter=session.store.folder(trial.step) / ADAPTER_FOLDER if trial else None,
+                shot_set=ADAPTER_SHOT_SET if ANSWERS_FILE in missing else None,
+                benchmarks=benchmark_plan(session.config) if BENCHMARKS_FILE in missing else None,
+            )
+        )
+    return jobs
+
+
+def _commit_measured(session: Session, result: Measured, steps: dict[str, Step]) -> None:
+    now = time.monotonic()
+    if result.answers is not None:
+        categories = categories_of(frame(result.answers)).to_arrow()
+        tables = {ANSWERS_FILE: (result.answers, schema.ANSWERS), CATEGORIES_FILE: (categories, schema.CATEGORIES)}
+        session.commit(steps[ANSWERS_FILE], tables, now - result.answer_seconds)
+    if result.benchmarks is not None:
+        table = {BENCHMARKS_FILE: (result.benchmarks, schema.BENCHMARKS)}
+        session.commit(steps[BENCHMARKS_FILE], table, now - result.benchmark_seconds)
+    spent = f"answers {result.answer_seconds:.0f} s, benchmarks {result.benchmark_seconds:.0f} s"
+    session.display.line(f"evaluate: {result.measurement.trial_id[:8]} measured ({spent})")
+
+
+def link_adapters(session: Session) -> None:
+    """Point `adapters/<trial>` in the study's folder at every adapter."""
+    for trial in evaluated(session.graph, session.store):
+        storage.link(session.home / "adapters" / trial.trial_id, session.store.folder(trial.step) / ADAPTER_FOLDER)
+
+
+def link_report(session: Session, step: Step) -> Path:
+    """Point `report` in the study's folder at the newest report; returns the path of its page."""
+    storage.link(session.home / "report", session.store.folder(step))
+    return session.home / "report" / "report.html"

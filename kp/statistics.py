@@ -1,0 +1,41 @@
+"""How sure a number is.
+
+The ten answers to one question are not ten independent ones, so shares over answers carry standard errors clustered over facts; taking the
+answers one by one would make them look about three times as sure as they are. Where there is nothing to estimate from, the result is None,
+which tables store as null.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from statsmodels.regression.linear_model import OLS
+
+
+def binomial_standard_error(successes: float, n: int) -> float | None:
+    """Standard error of the share successes/n of independent trials, sqrt(p(1-p)/n); None where n is 0."""
+    if n == 0:
+        return None
+    share = successes / n
+    return float(np.sqrt(share * (1 - share) / n))
+
+
+def clustered_standard_error(values: npt.ArrayLike, clusters: Sequence[str]) -> float | None:
+    """Standard error of the mean of `values` (one each) when those of one cluster may depend on each other; None below two clusters.
+
+    The cluster-robust variance of a regression on a constant, with the factor G/(G-1) for G clusters.
+    """
+    labels = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    if labels.size == 0 or labels.max() < 1:
+        return None
+    sample = np.asarray(values, dtype=np.float64)
+    return float(OLS(sample, np.ones_like(sample)).fit(cov_type="cluster", cov_kwds={"groups": labels}).bse[0])
+
+
+def paired_standard_error(differences: npt.ArrayLike) -> float | None:
+    """Standard error of a difference of two shares of the same facts, from each fact's difference (-1, 0 or 1); None without facts.
+
+    Wald's formula for paired proportions: sqrt(mean(d^2) - mean(d)^2) / sqrt(n).
+    """
+    sample = np.asarray(differences, dtype=np.float64)
+    return float(sample.std() / np.sqrt(sample.size)) if sample.size else None

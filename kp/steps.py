@@ -1,0 +1,186 @@
+"""A study is a graph of steps; a step is a frozen value, and its folder is done when its record says so.
+
+A step's identity is the hash of its literals and of the identities of its inputs: never of paths, resources or time. So the same study
+on another machine, or a study that shares a part with an earlier one, finds the work that is already done. A folder without a valid
+record does not exist for any reader; a record is valid when it names this step and every file it lists has the listed size and digest.
+"""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from kp import schema, storage
+
+PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval", "kp")
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One piece of work: `kind` and `literals` (plain JSON) say what is done, `inputs` to what."""
+
+    kind: str
+    literals: dict[str, Any] = field(hash=False)
+    inputs: tuple["Step", ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The step's identity, 16 hex digits."""
+        inputs = [step.fingerprint for step in self.inputs]
+        return storage.digest_json({"kind": self.kind, "literals": self.literals, "inputs": inputs})[:16]
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.fingerprint}"
+
+
+class Store:
+    """All steps under one results root: finished ones in `store/`, unfinished ones in `work/`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._valid: dict[str, dict[str, Any]] = {}
+
+    def folder(self, step: Step) -> Path:
+        """Where a finished step's files are."""
+        return self.root / "store" / step.kind / step.fingerprint
+
+    def work(self, step: Step) -> Path:
+        """Where an unfinished step keeps what it will resume from."""
+        return self.work_root(step.kind) / step.fingerprint
+
+    def work_root(self, kind: str) -> Path:
+        """The parent of all work folders of one kind of step."""
+        return self.root / "work" / kind
+
+    def record(self, step: Step) -> dict[str, Any] | None:
+        """The step's record, or None where the step is not done or its files are damaged."""
+        if step.fingerprint not in self._valid:
+            found = _valid_record(self.folder(step), step)
+            if found is None:
+                return None
+            self._valid[step.fingerprint] = found
+        return self._valid[step.fingerprint]
+
+    def is_done(self, step: Step) -> bool:
+        """Whether the step has a valid record."""
+        return self.record(step) is not None
+
+    def read(self, step: Step, name: str, table_schema: pa.Schema) -> pa.Table:
+        """A table of a finished step."""
+        assert self.is_done(step), f"{step} was read before it was done"
+        return schema.read_table(self.folder(step) / name, table_schema)
+
+    @contextmanager
+    def working(self, step: Step) -> Iterator[Path]:
+        """The step's work folder, leased to this process; removed once the step is done."""
+        folder = self.work(step)
+        with storage.lease(folder, str(step)):
+            yield folder
+            done = self.is_done(step)
+        if done:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, step: Step, fill: Callable[[Path], None], *, seconds: float, details: dict[str, Any] | None = None) -> None:
+        """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place."""
+        final = self.folder(step)
+        with storage.staging(final) as staged:
+            fill(staged)
+            storage.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}))
+            if final.exists():
+                if self.is_done(step):
+                    return  # another driver was first; its files are the same by identity
+                self._set_aside(final)
+            staged.rename(final)
+
+    def damaged(self, step: Step) -> bool:
+        """Whether a folder stands where the step's should but cannot be trusted."""
+        return self.folder(step).exists() and not self.is_done(step)
+
+    def _set_aside(self, folder: Path) -> None:
+        grave = self.root / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        grave.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(grave)
+
+
+def hardware() -> dict[str, Any]:
+    """What this machine is, for a record; never part of an identity."""
+    import psutil
+
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a number."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def busy_seconds(records: Iterable[dict[str, Any]]) -> float:
+    """Seconds in which at least one of these steps was at work; steps that ran side by side are not counted twice."""
+    spans = sorted((datetime.fromisoformat(record["started"]), datetime.fromisoformat(record["finished"])) for record in records)
+    busy, until = 0.0, None
+    for start, end in spans:
+        begin = start if until is None else max(start, until)
+        busy += max(0.0, (end - begin).total_seconds())
+        until = end if until is None else max(until, end)
+    return busy
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any]) -> dict[str, Any]:
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": storage.digest_file(path)}
+        for path in storage.files_below(folder)
+    }
+    return {
+        "kind": step.kind,
+        "fingerprint": step.fingerprint,
+        "literals": step.literals,
+        "inputs": {str(source): source.fingerprint for source in step.inputs},
+        "files": files,
+        "packages": package_versions(),
+        "hardware": hardware(),
+        "wall_seconds": round(seconds, 2),
+        "started": _utc(time.time() - seconds),
+        "finished": _utc(time.time()),
+        "details": details,
+    }
+
+
+def _valid_record(folder: Path, step: Step) -> dict[str, Any] | None:
+    record = storage.read_json(folder / RECORD)
+    if not isinstance(record, dict) or record.get("fingerprint") != step.fingerprint:
+        return None
+    for name, listed in record["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != listed["bytes"] or storage.digest_file(path) != listed["sha256"]:
+            return None
+    return record

@@ -1,0 +1,167 @@
+"""Files that appear whole or not at all, and the lease that keeps two drivers off one piece of work.
+
+A folder is staged beside its final place and renamed into it, so a reader never meets half of one. The results root must therefore be a
+file system that renames atomically: a local disk, or NFS shared by the nodes of a cluster.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kp.errors import UserError
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0  # a lease on another host whose heartbeat is older than this is taken over
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: object) -> str:
+    """SHA-256 of a value's canonical JSON; raises TypeError for anything JSON cannot say."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_folder(folder: Path) -> str:
+    """SHA-256 over the relative names and contents of all files below a folder."""
+    return digest_json({path.relative_to(folder).as_posix(): digest_file(path) for path in files_below(folder)})
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted by path."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace a JSON file in one move, on disk before this returns."""
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with staged.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    staged.replace(path)
+
+
+def read_json(path: Path) -> Any | None:
+    """The value of a JSON file, or None where there is none that can be parsed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+
+
+def results_root(root: Path) -> Path:
+    """Make the results root; raises UserError where it cannot be one."""
+    if "://" in str(root) or ":/" in str(root):
+        raise UserError(f"--results {root}: must be a folder on a local or shared file system that renames atomically")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--results {root}: cannot be made: {error.strerror}") from error
+    return root.resolve()
+
+
+@contextlib.contextmanager
+def staging(final: Path) -> Iterator[Path]:
+    """An empty folder beside `final` to fill; removed on leaving unless it was renamed away."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    staged = final.parent / f".{final.name}.{uuid.uuid4().hex}"
+    staged.mkdir()
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def link(path: Path, target: Path) -> None:
+    """Point the symbolic link `path` at `target`, relatively, replacing an older link in one move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    staged.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
+    staged.replace(path)
+
+
+@contextlib.contextmanager
+def lease(folder: Path, what: str) -> Iterator[None]:
+    """Hold `folder` for this process; raises UserError naming the holder where a live one has it.
+
+    A holder that was killed leaves its lease behind: on this host its process id tells, on another one the age of its heartbeat.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lease.json"
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "token": uuid.uuid4().hex}
+    _take(path, mine, what)
+    stop = threading.Event()
+    beat = threading.Thread(target=_heartbeat, args=(path, stop), daemon=True)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        if (read_json(path) or {}).get("token") == mine["token"]:
+            path.unlink(missing_ok=True)
+
+
+def _take(path: Path, mine: dict[str, Any], what: str) -> None:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            holder = read_json(path) or {}
+            if _is_alive(path, holder):
+                raise UserError(
+                    f"{what} is being worked on by process {holder.get('pid')} on {holder.get('host')}; wait for it, or stop it first"
+                ) from None
+            # Renaming first makes sure that of several drivers that see a dead lease only one removes it.
+            grave = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(grave)
+                grave.unlink()
+            continue
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(mine, file)
+        return
+
+
+def _is_alive(path: Path, holder: dict[str, Any]) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if not holder:  # just made and not yet written, or damaged
+        return age < STALE_SECONDS
+    if holder["host"] == socket.gethostname():
+        return _process_started(holder["pid"]) == holder["started"]
+    return age < STALE_SECONDS
+
+
+def _process_started(pid: int) -> float | None:
+    """When a process of this host began, or None where it does not live; tells a reused id from the old holder."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _heartbeat(path: Path, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS):
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)

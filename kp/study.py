@@ -1,0 +1,109 @@
+"""A study from its config to its report: which stages run, and in what order.
+
+Ray is started only when something is left that needs it, so a second run of a finished study returns within seconds and says so.
+"""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kp import stages, storage
+from kp.config import StudyConfig
+from kp.errors import UserError
+from kp.facts.tables import source_digest
+from kp.graph import Identities, build_graph, report_step
+from kp.models import describe_model
+from kp.plan import make_plan, plan_table, trial_table
+from kp.progress import Display
+from kp.prompts import load_shots, shots_digest
+from kp.results import collect_tables, evaluated, report_context
+from kp.session import Session, shown
+from kp.steps import Store
+from kp.trial_runs import search
+
+
+class Stage(StrEnum):
+    """The stages in their order; a command runs up to one of them."""
+
+    FACTS = "facts"
+    CATEGORISE = "categorise"
+    SEARCH = "search"
+    EVALUATE = "evaluate"
+    REPORT = "report"
+
+
+STAGES = tuple(Stage)
+
+
+def describe_study(config: StudyConfig, root: Path) -> int:
+    """Print the plan of a study; fetches nothing, so a model or a facts file that is not here yet is only named."""
+    display, store = Display(), Store(storage.results_root(root))
+    revision = describe_model(config.model)
+    try:
+        facts = source_digest(config.facts.source)
+    except UserError as error:
+        if config.facts.count is None:
+            raise
+        display.line(f"note: {error} (priced by facts.count)")
+        facts = "not here"
+    graph = build_graph(config, Identities(revision, facts, shots_digest(load_shots(config.categorise.shots))))
+    display.console.print(plan_table(config, make_plan(config, graph, store), revision))
+    display.console.print(trial_table(graph, store))
+    return 0
+
+
+def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
+    """Run a study up to a stage; returns the exit code, 1 where a trial failed."""
+    began = time.monotonic()
+    with Session(config, storage.results_root(root)) as session:
+        stages.facts(session)  # before the plan: bad facts stop the run here, and the plan counts the good ones
+        plan = make_plan(config, session.graph, session.store)
+        session.display.console.print(plan_table(config, plan, session.model.revision))
+        failures: list[dict[str, Any]] = []
+        for stage in STAGES[1 : STAGES.index(until) + 1]:
+            match stage:
+                case Stage.CATEGORISE:
+                    stages.categorise(session)
+                case Stage.SEARCH:
+                    failures = search(session)
+                    stages.link_adapters(session)
+                case Stage.EVALUATE:
+                    stages.evaluate(session)
+                case Stage.REPORT:
+                    _report(session, failures)
+    session.display.line(f"finished in {time.monotonic() - began:.0f} s")
+    return 1 if failures else 0
+
+
+def _report(session: Session, failures: list[dict[str, Any]]) -> None:
+    from kp.report import answer_paragraph, summary_table, write_report
+
+    causes = {row["trial_id"]: f"{row['status']}: {row['cause']}" for row in failures}
+    step = report_step(session.config, session.graph, evaluated(session.graph, session.store), causes)
+    tables = collect_tables(session.config, session.graph, session.store, failures)
+    if not session.is_done(step, "report"):
+        began = time.monotonic()
+        context = report_context(session)
+        session.store.commit(step, lambda folder: None if write_report(tables, context, folder) else None, seconds=time.monotonic() - began)
+    page = stages.link_report(session, step)
+    session.display.console.print(_summary(summary_table(tables).to_dicts()))
+    session.display.line(answer_paragraph(tables))
+    session.display.line(f"report: {shown(page)}")
+
+
+def _summary(rows: list[dict[str, Any]]) -> Table:
+    """The trials as a table of at most 80 columns."""
+    table = Table(title="facts packed against knowledge lost", title_justify="left")
+    for name in ("mix", "N", "epochs", "status", "reliability", "lost", "gained"):
+        table.add_column(name, no_wrap=True, justify="left" if name in ("mix", "status") else "right")
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f}%"
+
+    for row in rows:
+        cells = (row["arm"], str(row["unknown"]), str(row["epochs"]), row["status"], percent(row["reliability"]))
+        table.add_row(*cells, percent(row["negative_excess"]), percent(row["positive_excess"]))
+    return table

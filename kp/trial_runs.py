@@ -1,0 +1,148 @@
+"""The search stage: draws each missing trial's training rows, hands the trials to Tune, commits each as it ends."""
+
+import shutil
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema, storage
+from kp.categories import of_matcher
+from kp.graph import Trial
+from kp.mixtures import draw_rows
+from kp.progress import Bar
+from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.results import trial_columns
+from kp.search import Schedule, TrialOutcome, adapter_of, forget_run, run_trials
+from kp.session import Session, frame
+from kp.training import TrialJob
+from kp.vocabulary import Role, ShotSet, TrialStatus
+
+
+def search(session: Session) -> list[dict[str, Any]]:
+    """Run every trial that has no record; returns a TRIALS row for each that failed, and so has none."""
+    missing = [trial for trial in session.graph.trials if not session.store.is_done(trial.step)]
+    done = len(session.graph.trials) - len(missing)
+    if done:
+        session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
+    if not missing:
+        return []
+    began = time.monotonic()
+    jobs = _make_jobs(session, missing)  # a pool too small ends the study here, before anything is trained
+    failures: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        for trial in missing:
+            stack.enter_context(session.store.working(trial.step))
+        epochs = sum(trial.spec.max_epochs for trial in missing)
+        bar = stack.enter_context(session.display.bar("search", epochs, "epochs"))
+        follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, failures)
+        run_trials(jobs, session.store.work_root("trial"), session.cluster, _schedule(session), follower.on_epoch, follower.on_end)
+    session.display.line(f"search: {len(missing) - len(failures)} trials trained ({time.monotonic() - began:.0f} s)")
+    return failures
+
+
+def _schedule(session: Session) -> Schedule:
+    settings = session.config.search
+    return Schedule(settings.scheduler, settings.grace_epochs, session.config.training.epochs, session.config.resources.workers_per_trial)
+
+
+def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
+    config, graph = session.config, session.graph
+    matcher = config.categorise.matcher
+    facts = frame(session.facts)
+    categories = frame(session.store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
+    answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
+    drawn = [draw_rows(trial.spec.mixture, facts, of_matcher(categories, matcher), answers) for trial in trials]
+    return [
+        TrialJob(
+            trial_id=trial.trial_id,
+            spec=trial.spec,
+            engine=session.trial_engine,
+            rows=rows.to_arrow(),
+            probe_facts=_unknown_facts(facts, rows),
+            probe_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.probe_prompts]),
+            matcher=matcher,
+        )
+        for trial, rows in zip(trials, drawn, strict=True)
+    ]
+
+
+def _unknown_facts(facts: pl.DataFrame, rows: pl.DataFrame) -> pa.Table:
+    wanted = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
+    return facts.filter(pl.col("fact_id").is_in(wanted.implode())).to_arrow().cast(schema.FACTS)
+
+
+class _Follower:
+    """Hears of epochs and outcomes from Tune, in the driver."""
+
+    def __init__(self, session: Session, trials: dict[str, Trial], bar: Bar, failures: list[dict[str, Any]]) -> None:
+        self._session, self._trials, self._bar, self._failures = session, trials, bar, failures
+        self._epochs = dict.fromkeys(trials, 0)
+
+    def on_epoch(self, trial_id: str, epoch: int) -> None:
+        self._epochs[trial_id] = epoch
+        self._bar.update(sum(self._epochs.values()))
+
+    def on_end(self, outcome: TrialOutcome) -> None:
+        trial = self._trials[outcome.job.trial_id]
+        # An early end leaves no epochs to wait for.
+        self._epochs[trial.trial_id] = trial.spec.max_epochs
+        self._bar.update(sum(self._epochs.values()))
+        row = _trial_row(trial, outcome)
+        if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
+            self._failures.append(row)
+        else:
+            _commit(self._session, trial, outcome, row)
+            forget_run(trial.trial_id, self._session.store.work_root("trial"))
+        self._session.display.line(_trial_line(trial, row))
+
+
+def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str, Any]) -> None:
+    adapter = adapter_of(outcome)
+    epochs = [{"trial_id": trial.trial_id, **epoch} for epoch in (outcome.progress.epochs if outcome.progress else [])]
+
+    def fill(folder: Path) -> None:
+        schema.write_table(pa.Table.from_pylist([row], schema=schema.TRIALS), schema.TRIALS, folder / TRIAL_FILE)
+        schema.write_table(pa.Table.from_pylist(epochs, schema=_loose(schema.EPOCHS)), schema.EPOCHS, folder / EPOCHS_FILE)
+        schema.write_table(outcome.job.rows, schema.TRAINING_ROWS, folder / ROWS_FILE)
+        if adapter:
+            shutil.copytree(adapter, folder / ADAPTER_FOLDER)
+
+    details = {"status": row["status"], "adapter_digest": row["adapter_digest"], "base_model": session.model.name}
+    session.store.commit(trial.step, fill, seconds=outcome.seconds, details={**details, "base_revision": session.model.revision})
+
+
+def _loose(table_schema: pa.Schema) -> pa.Schema:
+    """The same columns, numbers as floats: progress comes back from JSON."""
+    return pa.schema([pa.field(f.name, f.type if pa.types.is_string(f.type) else pa.float64()) for f in table_schema])
+
+
+def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
+    progress = outcome.progress
+    epochs = progress.epochs if progress else []
+    last: dict[str, Any] = dict(epochs[-1]) if epochs else {}
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    adapter = adapter_of(outcome)
+    return {
+        **trial_columns(trial),
+        "status": outcome.status.value,
+        "epochs": len(epochs),
+        "unknown_accuracy": last.get("unknown_accuracy"),
+        "train_loss": last.get("train_loss"),
+        "tokens_per_second": sum(epoch["tokens"] for epoch in epochs) / seconds if seconds else None,
+        "wall_seconds": outcome.seconds,
+        "adapter_digest": storage.digest_folder(adapter)[:16] if adapter else None,
+        "trainable_parameters": progress.trainable_parameters if progress else None,
+        "cause": outcome.cause,
+    }
+
+
+def _trial_line(trial: Trial, row: dict[str, Any]) -> str:
+    measured = "" if row["unknown_accuracy"] is None else f", unknown_accuracy {row['unknown_accuracy']:.2f}"
+    cause = f": {row['cause']}" if row["cause"] else ""
+    ran = f"{row['epochs']} epochs{measured}, {row['wall_seconds']:.0f} s"
+    return f"trial {trial.trial_id[:8]} {row['status']}{cause} | {trial.spec.label()} | {ran}"
+

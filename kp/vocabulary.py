@@ -1,0 +1,90 @@
+"""The words of the study: every closed set of names that tables, configs and code share.
+
+They stand in one module that imports nothing, so that a table's column, a config field and a test spell a word the same way.
+"""
+
+from enum import StrEnum
+
+
+class Category(StrEnum):
+    """How well a model knows a fact, from the share p of right greedy answers over the prompts of a shot set."""
+
+    HIGHLY_KNOWN = "HighlyKnown"  # p = 1
+    MAYBE_KNOWN = "MaybeKnown"  # 0 < p < 1
+    UNKNOWN = "Unknown"  # p = 0
+
+
+class Matcher(StrEnum):
+    """When an answer counts as right; see kp.matching."""
+
+    STRICT = "strict"
+    EXACT = "exact"
+    RELEASED = "released"
+
+
+class ShotSet(StrEnum):
+    """Three disjoint sets of 10 prompts x 4 shots: S0 assigns the category, S1 measures, S2 measures the base again."""
+
+    S0 = "S0"
+    S1 = "S1"
+    S2 = "S2"
+
+
+class Role(StrEnum):
+    """Why a row stands in a trial's training data."""
+
+    UNKNOWN = "unknown"
+    HIGHLY_KNOWN = "highly_known"
+    PARAPHRASE = "paraphrase"
+
+
+class ReplayTarget(StrEnum):
+    """What a HighlyKnown training row teaches."""
+
+    SELF = "self"  # the base model's own greedy answer to the first prompt of S0
+    GOLD = "gold"  # the canonical answer
+    FIRST_ALIAS = "first_alias"  # the first alias after the canonical answer, as the released code does; the answer where there is none
+
+
+class Draw(StrEnum):
+    """How the facts of a trial are drawn from their pool."""
+
+    STRATIFIED = "stratified"  # seeded, round robin over relations, nested: the 10 are among the 40
+    FILE_ORDER = "file_order"  # the first n rows, as the released code does; the seed changes nothing
+
+
+class LossTokens(StrEnum):
+    """Which tokens of a training row the loss is taken on."""
+
+    ANSWER = "answer"
+    FULL_TEXT = "full_text"
+
+
+class Scheduler(StrEnum):
+    """Who stops a trial early, besides `stop_at_accuracy`."""
+
+    NONE = "none"
+    ASHA = "asha"
+
+
+class TrialStatus(StrEnum):
+    """How a trial ended."""
+
+    COMPLETED = "completed"  # ran its epochs, or learned everything it was asked to
+    STOPPED = "stopped"  # ended early by the scheduler
+    DIVERGED = "diverged"  # a loss that is not finite
+    FAILED = "failed"
+    OUT_OF_MEMORY = "oom"
+
+
+class ShiftView(StrEnum):
+    """The four ways a shift is reported (DESIGN: definitions)."""
+
+    ALL = "all"  # over all measured facts, as the paper does
+    AT_RISK = "at_risk"  # over the facts that could have moved that way
+    UNTRAINED = "untrained"  # without the facts the trial trained on
+    EXCESS = "excess"  # rate over all facts, minus the base's own rate between S1 and S2
+
+
+BASE = "base"  # the trial_id of measurements taken without an adapter
+NOISE = "noise"  # the trial_id of the base compared with itself

@@ -1,0 +1,8 @@
+"""Categorise what the base model knows: `ray job submit ... -- python ray_jobs/categorise.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+
+import sys
+
+from kp.cli import main
+
+if __name__ == "__main__":
+    main(["categorise", *sys.argv[1:]])

@@ -1,0 +1,8 @@
+"""Measure the base model and every adapter: `ray job submit ... -- python ray_jobs/evaluate.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+
+import sys
+
+from kp.cli import main
+
+if __name__ == "__main__":
+    main(["evaluate", *sys.argv[1:]])

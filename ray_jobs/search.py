@@ -1,0 +1,8 @@
+"""Train the trials of the grid: `ray job submit ... -- python ray_jobs/search.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+
+import sys
+
+from kp.cli import main
+
+if __name__ == "__main__":
+    main(["search", *sys.argv[1:]])

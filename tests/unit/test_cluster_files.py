@@ -1,0 +1,172 @@
+"""The files that start a cluster: accepted by Ray's own schema and types, and in step with the rest of the repository.
+
+No cloud is reached, so what can be checked is checked: shapes, versions, and every path and command that these files name.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import ray.autoscaler
+import yaml
+from ray.runtime_env import RuntimeEnv
+
+from kp.config import load_study
+
+REPOSITORY = Path(__file__).parents[2]
+RAY_SCHEMA = Path(ray.autoscaler.__file__).with_name("ray-schema.json")
+
+
+def parsed(name: str) -> Any:
+    return yaml.safe_load((REPOSITORY / name).read_text(encoding="utf-8"))
+
+
+def pinned(package: str) -> str:
+    """The version that constraints.txt pins."""
+    found = re.search(rf"^{package}==(\S+)$", (REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found, f"constraints.txt does not pin {package}"
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return parsed("cluster.yaml")
+
+
+@pytest.fixture(scope="module")
+def runtime_env() -> dict[str, Any]:
+    return parsed("ray_jobs/runtime_env.yaml")
+
+
+@pytest.fixture(scope="module")
+def manifests() -> dict[str, dict[str, Any]]:
+    """The documents of rayjob.yaml by kind."""
+    documents = yaml.safe_load_all((REPOSITORY / "ray_jobs/rayjob.yaml").read_text(encoding="utf-8"))
+    return {document["kind"]: document for document in documents}
+
+
+@pytest.fixture(scope="module")
+def job(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return manifests["RayJob"]["spec"]
+
+
+@pytest.fixture(scope="module")
+def pods(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The pod specs of the RayJob's cluster: head and gpu."""
+    spec = job["rayClusterSpec"]
+    groups = {"head": spec["headGroupSpec"]} | {group["groupName"]: group for group in spec["workerGroupSpecs"]}
+    return {name: group["template"]["spec"] for name, group in groups.items()}
+
+
+def test_cluster_yaml_meets_the_schema_of_the_installed_ray(cluster: dict[str, Any]) -> None:
+    schema = json.loads(RAY_SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(cluster, schema)
+
+
+def test_schema_of_the_installed_ray_refuses_an_unknown_key(cluster: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError, match="gpu_workers"):
+        jsonschema.validate(cluster | {"gpu_workers": 4}, json.loads(RAY_SCHEMA.read_text(encoding="utf-8")))
+
+
+def test_cluster_yaml_has_one_head_and_up_to_four_gpu_workers(cluster: dict[str, Any]) -> None:
+    types = cluster["available_node_types"]
+    assert cluster["head_node_type"] in types
+    workers = [node for name, node in types.items() if name != cluster["head_node_type"]]
+    assert sum(node["min_workers"] for node in workers) == 0
+    assert sum(node["max_workers"] for node in workers) == cluster["max_workers"] == 4
+
+
+def test_cluster_yaml_runs_the_pinned_ray_on_every_node(cluster: dict[str, Any]) -> None:
+    images = [cluster["docker"]["head_image"], cluster["docker"]["worker_image"]]
+    assert all(image.split(":")[1].startswith(f"{pinned('ray')}-py311-") for image in images)
+
+
+def test_cluster_yaml_installs_from_constraints_where_the_repository_is_mounted(cluster: dict[str, Any]) -> None:
+    mounted = next(remote for remote, local in cluster["file_mounts"].items() if local == ".")
+    assert all(f"-c {mounted}/constraints.txt" in command for command in cluster["setup_commands"])
+    assert cluster["setup_commands"][0].endswith(f"-e {mounted}")
+    embedded = cluster["setup_commands"][1]
+    assert "--no-deps" in embedded
+    assert pinned(embedded.split()[-1])
+
+
+def test_cluster_yaml_sets_one_authentication_mode_and_carries_its_token(cluster: dict[str, Any]) -> None:
+    assert "-e RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+    assert "~/.ray" in cluster["file_mounts"].values()
+    starts = cluster["head_start_ray_commands"] + cluster["worker_start_ray_commands"]
+    assert not any("RAY_AUTH" in command for command in starts)
+
+
+def test_runtime_env_is_accepted_by_ray(runtime_env: dict[str, Any]) -> None:
+    accepted = RuntimeEnv(**runtime_env)
+    assert set(accepted) - RuntimeEnv.known_fields == set()
+    assert accepted["env_vars"] == runtime_env["env_vars"]
+
+
+def test_runtime_env_leaves_out_what_a_job_does_not_need_and_nothing_else(runtime_env: dict[str, Any]) -> None:
+    assert {pattern.strip("/") for pattern in runtime_env["excludes"]} == {"results", "runs", ".venv", "tests"}
+    assert all(pattern.startswith("/") for pattern in runtime_env["excludes"]), "kp/ has folders of its own below the top"
+
+
+def test_runtime_env_leaves_authentication_to_the_nodes(runtime_env: dict[str, Any]) -> None:
+    assert not any(name.startswith("RAY_AUTH") for name in runtime_env["env_vars"])
+
+
+def test_rayjob_is_a_rayjob_of_the_pinned_ray(manifests: dict[str, dict[str, Any]], job: dict[str, Any]) -> None:
+    assert manifests["RayJob"]["apiVersion"] == "ray.io/v1"
+    assert job["rayClusterSpec"]["rayVersion"] == pinned("ray")
+    assert job["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_rayjob_entrypoint_names_files_of_the_repository(job: dict[str, Any]) -> None:
+    python, script, study, *options = shlex.split(job["entrypoint"])
+    assert python == "python"
+    assert (REPOSITORY / script).is_file()
+    assert load_study(REPOSITORY / study).name == "paper"
+    assert options[0] == "--results"
+
+
+def test_rayjob_runtime_env_is_the_checked_in_one_plus_its_folder(job: dict[str, Any], runtime_env: dict[str, Any]) -> None:
+    assert yaml.safe_load(job["runtimeEnvYAML"]) == runtime_env | {"working_dir": "/opt/kp"}
+
+
+def test_rayjob_results_and_models_lie_on_the_shared_volume(
+    manifests: dict[str, dict[str, Any]], job: dict[str, Any], pods: dict[str, dict[str, Any]]
+) -> None:
+    claim = manifests["PersistentVolumeClaim"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    results = shlex.split(job["entrypoint"])[-1]
+    for pod in pods.values():
+        (container,) = pod["containers"]
+        volume = next(volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume)
+        assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        mount = next(mount for mount in container["volumeMounts"] if mount["name"] == volume["name"])
+        environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+        for path in (results, environment["HF_HOME"], environment["KP_CACHE"]):
+            assert Path(path).is_relative_to(mount["mountPath"])
+
+
+def test_rayjob_gpus_stand_in_the_workers_alone(job: dict[str, Any], pods: dict[str, dict[str, Any]]) -> None:
+    def limits(pod: str) -> dict[str, str]:
+        return pods[pod]["containers"][0]["resources"]["limits"]
+
+    assert "nvidia.com/gpu" not in limits("head")
+    assert limits("gpu")["nvidia.com/gpu"] == "1"
+    (workers,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    assert workers["replicas"] == workers["minReplicas"] >= 1
+
+
+def test_rayjob_containers_ask_for_what_they_are_limited_to(pods: dict[str, dict[str, Any]]) -> None:
+    for pod in pods.values():
+        (container,) = pod["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_rayjob_image_is_the_same_on_every_pod(pods: dict[str, dict[str, Any]]) -> None:
+    assert len({pod["containers"][0]["image"] for pod in pods.values()}) == 1

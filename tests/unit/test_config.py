@@ -1,0 +1,230 @@
+"""The contract of a study file: what is wrong in it is named, with the file and the field, before anything runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kp.config import StudyConfig, load_study
+from kp.errors import UserError
+from kp.vocabulary import Draw, Matcher, Scheduler
+
+SMALLEST = 'name = "small"\n[training]\nlora_alpha = 16\n'
+"""The fewest keys that make a study."""
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_study(text: str) -> Path:
+        path = tmp_path / "study.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_study
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    """The message that `load_study` refuses with."""
+    with pytest.raises(UserError) as caught:
+        load_study(path, list(overrides))
+    return str(caught.value)
+
+
+def test_load_study_fewest_keys_takes_every_default(write: Write) -> None:
+    study = load_study(write(SMALLEST))
+    assert study == StudyConfig.model_validate({"name": "small", "training": {"lora_alpha": 16}})
+    assert study.facts.source == "builtin"
+    assert study.facts.count is None
+    assert study.search.stop_at_accuracy is None
+
+
+def test_load_study_words_of_the_vocabulary_become_enums(write: Write) -> None:
+    study = load_study(write(SMALLEST + '[categorise]\nmatcher = "exact"\n[search]\ndraw = "file_order"\nscheduler = "asha"\n'))
+    assert study.categorise.matcher is Matcher.EXACT
+    assert study.search.draw is Draw.FILE_ORDER
+    assert study.search.scheduler is Scheduler.ASHA
+
+
+UNKNOWN_KEYS = {
+    "at the top": ("ranks = [8]\n" + SMALLEST, "ranks"),
+    "a section": (SMALLEST + "[serch]\nrank = [8]\n", "serch"),
+    "in a section": (SMALLEST + "[search]\nranks = [8]\n", "search.ranks"),
+    "in an arm": (SMALLEST + "[search]\narms = [{}, { higly_known = 1 }]\n", "search.arms.1.higly_known"),
+}
+
+
+@pytest.mark.parametrize(("text", "field"), UNKNOWN_KEYS.values(), ids=UNKNOWN_KEYS)
+def test_load_study_unknown_key_is_named_with_the_file(write: Write, text: str, field: str) -> None:
+    path = write(text)
+    assert refusal(path) == f"{path}: {field}: unknown key"
+
+
+BAD_VALUES = {
+    "text for a number": ('[facts]\ncount = "many"\n', "facts.count", "'many'"),
+    "a fraction for a count": ("[facts]\ncount = 2.5\n", "facts.count", "2.5"),
+    "zero for a count": ("[facts]\ncount = 0\n", "facts.count", "0"),
+    "a number for a list": ("[search]\nrank = 8\n", "search.rank", "8"),
+    "text in a list of numbers": ('[search]\nrank = [4, "big"]\n', "search.rank.1", "'big'"),
+    "a word that is none of the vocabulary": ('[categorise]\nmatcher = "fuzzy"\n', "categorise.matcher", "'fuzzy'"),
+    "a number format that is not offered": ('[model]\ndtype = "float8"\n', "model.dtype", "'float8'"),
+    "an accuracy above 1": ("[search]\nstop_at_accuracy = 1.5\n", "search.stop_at_accuracy", "1.5"),
+    "more paraphrases than a fact has": ("[search]\narms = [{ paraphrases = 11 }]\n", "search.arms.0.paraphrases", "11"),
+    "a section that is a list": ("[[facts]]\ncount = 3\n", "facts", "count"),
+}
+
+
+@pytest.mark.parametrize(("text", "field", "value"), BAD_VALUES.values(), ids=BAD_VALUES)
+def test_load_study_bad_value_names_file_field_and_value(write: Write, text: str, field: str, value: str) -> None:
+    path = write(SMALLEST + text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: {field}: ")
+    assert value in message
+
+
+def test_load_study_missing_section_is_named(write: Write) -> None:
+    path = write('name = "small"\n')
+    assert refusal(path) == f"{path}: training: Field required"
+
+
+def test_load_study_missing_name_is_named(write: Write) -> None:
+    path = write("[training]\nlora_alpha = 16\n")
+    assert refusal(path) == f"{path}: name: Field required"
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words"])
+def test_load_study_name_that_is_no_folder_name_is_refused(write: Write, name: str) -> None:
+    path = write(SMALLEST.replace('"small"', f'"{name}"'))
+    assert refusal(path).startswith(f"{path}: name: ")
+
+
+def test_load_study_several_faults_are_all_told(write: Write) -> None:
+    path = write('name = "small"\n[facts]\ncount = 0\n[search]\nranks = [8]\n')
+    lines = refusal(path).splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    assert {line.split(": ")[1] for line in lines} == {"facts.count", "search.ranks", "training"}
+
+
+IMPOSSIBLE = {
+    "more unknown than facts": (["facts.count=20", "search.unknown=[10, 40]"], "search.unknown", "facts.count = 20"),
+    "released matcher on first lines": (["categorise.matcher=released"], "categorise.stop_at_newline", "released"),
+    "batch that does not divide": (
+        ["training.batch_size=8", "resources.workers_per_trial=3"],
+        "training.batch_size",
+        "workers_per_trial = 3",
+    ),
+    "stage 0 in bf16": (["training.zero_stage=0"], "training.zero_stage", "bfloat16"),
+    "two alphas": (["training.lora_alpha_per_rank=2"], "lora_alpha", "either"),
+    "no target modules": (["training.target_modules=[]"], "target_modules", "empty"),
+    "an empty grid": (["search.rank=[]"], "rank", "empty"),
+    "a value twice": (["search.seeds=[1, 1]"], "seeds", "twice"),
+    "an arm twice": (["search.arms=[{}, {highly_known = 0}]"], "arms", "twice"),
+    "a learning rate of 0": (["search.learning_rate=[0.0]"], "learning_rate", "above 0"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "field", "reason"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_load_study_impossible_combination_names_field_and_reason(write: Write, overrides: list[str], field: str, reason: str) -> None:
+    path = write(SMALLEST)
+    message = refusal(path, *overrides)
+    assert message.startswith(f"{path}: ")
+    assert f"{field}: " in message
+    assert reason in message
+
+
+def test_load_study_combination_mended_by_the_other_field_loads(write: Write) -> None:
+    path = write(SMALLEST)
+    assert load_study(path, ["categorise.matcher=released", "categorise.stop_at_newline=false"]).categorise.matcher is Matcher.RELEASED
+    assert load_study(path, ["training.zero_stage=0", "model.dtype=float32"]).training.zero_stage == 0
+
+
+def test_load_study_neither_alpha_is_refused(write: Write) -> None:
+    path = write('name = "small"\n[training]\nepochs = 3\n')
+    assert "lora_alpha: give either" in refusal(path)
+
+
+def test_load_study_not_toml_names_the_file_and_the_place(write: Write) -> None:
+    path = write("name = small\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}: not valid TOML: ")
+    assert "line 1" in message
+
+
+def test_load_study_not_text_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_bytes(b'name = "\xff"\n')
+    assert refusal(path).startswith(f"{path}: not valid TOML: ")
+
+
+def test_load_study_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "absent.toml"
+    assert refusal(path) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_load_study_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path).startswith(f"{tmp_path}: cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("facts.count=100", "facts", "count", 100),
+        ("search.rank=[4, 16]", "search", "rank", (4, 16)),
+        ("search.learning_rate=[1e-3]", "search", "learning_rate", (1e-3,)),
+        ("model.name=some/model", "model", "name", "some/model"),
+        ('model.name="some/model"', "model", "name", "some/model"),
+        ("categorise.stop_at_newline=false", "categorise", "stop_at_newline", False),
+        ("facts.source=a=b.csv", "facts", "source", "a=b.csv"),
+    ],
+)
+def test_load_study_override_sets_one_field(write: Write, override: str, section: str, key: str, value: object) -> None:
+    changed = load_study(write(SMALLEST), [override]).model_dump()
+    assert changed[section][key] == value
+    changed[section][key] = load_study(write(SMALLEST)).model_dump()[section][key]
+    assert changed == load_study(write(SMALLEST)).model_dump()
+
+
+def test_load_study_later_override_wins(write: Write) -> None:
+    assert load_study(write(SMALLEST), ["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize("override", ["facts.count", "=3", ".count=3", "facts.=3", "facts..count=3", ""])
+def test_load_study_override_without_shape_is_quoted(write: Write, override: str) -> None:
+    assert f"override '{override}': expected section.key=value" in refusal(write(SMALLEST), override)
+
+
+def test_load_study_override_below_a_value_is_refused(write: Write) -> None:
+    assert "'name' is not a section" in refusal(write(SMALLEST), "name.first=x")
+
+
+def test_load_study_override_of_an_unknown_key_is_named(write: Write) -> None:
+    path = write(SMALLEST)
+    assert refusal(path, "search.ranks=[4]") == f"{path}: search.ranks: unknown key"
+
+
+def test_alpha_fixed_is_the_same_at_every_rank(write: Write) -> None:
+    training = load_study(write(SMALLEST)).training
+    assert [training.alpha(rank) for rank in (1, 8, 64)] == [16, 16, 16]
+
+
+def test_alpha_per_rank_grows_with_the_rank(write: Write) -> None:
+    training = load_study(write('name = "small"\n[training]\nlora_alpha_per_rank = 2\n')).training
+    assert [training.alpha(rank) for rank in (1, 8, 64)] == [2, 16, 128]
+
+
+COERCED = {
+    "a number in quotes": ('[facts]\ncount = "24"\n', "facts.count"),
+    "a whole number with a point": ("[facts]\ncount = 50.0\n", "facts.count"),
+    "true for a number": ("[search]\nunknown = [true]\n", "search.unknown.0"),
+    "a word for true": ('[categorise]\nstop_at_newline = "yes"\n', "categorise.stop_at_newline"),
+    "not a number": ("[search]\nlearning_rate = [nan]\n", "search.learning_rate.0"),
+    "infinity": ("[search]\nlearning_rate = [inf]\n", "search.learning_rate.0"),
+}
+
+
+@pytest.mark.parametrize(("text", "field"), COERCED.values(), ids=COERCED)
+def test_load_study_value_of_a_kindred_type_is_refused_not_converted(write: Write, text: str, field: str) -> None:
+    path = write(SMALLEST + text)
+    assert refusal(path).startswith(f"{path}: {field}: ")

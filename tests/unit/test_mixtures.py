@@ -1,0 +1,184 @@
+from collections import Counter
+from dataclasses import replace
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kp.errors import UserError
+from kp.mixtures import Mixture, draw_rows
+from kp.schema import TRAINING_ROWS
+from kp.vocabulary import Draw, ReplayTarget
+
+FEW = settings(max_examples=25, deadline=None)
+
+BASE = Mixture(unknown=4, highly_known=0, paraphrases=0, draw=Draw.STRATIFIED, replay_target=ReplayTarget.GOLD, seed=0)
+UNKNOWN_IDS = [f"u{index:02}" for index in range(24)]
+KNOWN_IDS = [f"h{index:02}" for index in range(48)]
+MAYBE_IDS = ["m00", "m01"]
+
+
+def relation_of(fact_id: str) -> str:
+    """Three relations of unlike size: a quarter, a quarter, a half."""
+    return ("capital", "director", "symbol", "symbol")[int(fact_id[1:]) % 4]
+
+
+def study() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """FACTS, the base's CATEGORIES on S0 by one matcher, and its ANSWERS on S0."""
+    ids = [*UNKNOWN_IDS, *MAYBE_IDS, *KNOWN_IDS]
+    facts = pl.DataFrame(
+        [
+            {
+                "fact_id": fact_id,
+                "relation": relation_of(fact_id),
+                "question": f"Q {fact_id}?",
+                "answers": [f"gold {fact_id}", f"alias {fact_id}"],
+                "paraphrases": [f"P{number} {fact_id}?" for number in range(3)],
+            }
+            for fact_id in ids
+        ]
+    )
+    names = {"u": "Unknown", "m": "MaybeKnown", "h": "HighlyKnown"}
+    categories = pl.DataFrame({"fact_id": ids, "category": [names[fact_id[0]] for fact_id in ids]})
+    answers = pl.DataFrame(
+        [
+            {"fact_id": fact_id, "shot_set": "S0", "prompt_index": index, "answer": f"Answer: own{index} {fact_id}\nQuestion: more"}
+            for fact_id in ids
+            for index in range(2)
+        ]
+    )
+    return facts, categories, answers
+
+
+def rows_of(mixture: Mixture) -> pl.DataFrame:
+    return draw_rows(mixture, *study())
+
+
+def ids(rows: pl.DataFrame, role: str) -> list[str]:
+    return rows.filter(pl.col("role") == role)["fact_id"].to_list()
+
+
+def test_draw_rows_all_roles_hold_what_the_mixture_asks_for() -> None:
+    rows = rows_of(replace(BASE, highly_known=3, paraphrases=2))
+    assert rows["role"].to_list() == ["unknown"] * 4 + ["paraphrase"] * 8 + ["highly_known"] * 12
+    assert rows["row"].to_list() == list(range(24))
+    assert len(set(ids(rows, "unknown"))) == 4
+    assert len(set(ids(rows, "highly_known"))) == 12
+    assert set(ids(rows, "unknown")) <= set(UNKNOWN_IDS)
+    assert set(ids(rows, "highly_known")) <= set(KNOWN_IDS)
+    assert rows.to_arrow().cast(TRAINING_ROWS).schema == TRAINING_ROWS
+
+
+def test_draw_rows_unknown_fact_and_its_paraphrases_teach_the_canonical_answer() -> None:
+    rows = rows_of(replace(BASE, unknown=1, paraphrases=2, replay_target=ReplayTarget.FIRST_ALIAS))
+    fact_id = rows["fact_id"][0]
+    assert rows["question"].to_list() == [f"Q {fact_id}?", f"P0 {fact_id}?", f"P1 {fact_id}?"]
+    assert rows["target"].to_list() == [f"gold {fact_id}"] * 3
+
+
+@pytest.mark.parametrize(
+    ("target", "prefix"), [(ReplayTarget.SELF, "own0 "), (ReplayTarget.GOLD, "gold "), (ReplayTarget.FIRST_ALIAS, "alias ")]
+)
+def test_draw_rows_replay_target_decides_what_highly_known_rows_teach(target: ReplayTarget, prefix: str) -> None:
+    replayed = rows_of(replace(BASE, highly_known=1, replay_target=target)).filter(pl.col("role") == "highly_known")
+    assert replayed["target"].to_list() == [prefix + fact_id for fact_id in replayed["fact_id"]]
+
+
+def test_draw_rows_first_alias_of_a_fact_without_one_is_its_answer() -> None:
+    facts, categories, answers = study()
+    facts = facts.with_columns(pl.col("answers").list.head(1))
+    rows = draw_rows(replace(BASE, highly_known=1, replay_target=ReplayTarget.FIRST_ALIAS), facts, categories, answers)
+    assert set(rows["target"]) == {f"gold {fact_id}" for fact_id in rows["fact_id"]}
+
+
+@FEW
+@given(
+    small=st.integers(1, 12),
+    large=st.integers(12, 24),
+    highly_known=st.integers(0, 2),
+    seed=st.integers(-5, 10**6),
+    draw=st.sampled_from(Draw),
+)
+def test_draw_rows_smaller_trial_is_nested_in_the_larger(small: int, large: int, highly_known: int, seed: int, draw: Draw) -> None:
+    mixture = replace(BASE, highly_known=highly_known, seed=seed, draw=draw)
+    less, more = rows_of(replace(mixture, unknown=small)), rows_of(replace(mixture, unknown=large))
+    for role in ("unknown", "highly_known"):
+        assert ids(less, role) == ids(more, role)[: len(ids(less, role))]
+
+
+@FEW
+@given(seed=st.integers(), highly_known=st.integers(0, 12), paraphrases=st.integers(0, 3))
+def test_draw_rows_every_arm_of_a_seed_has_the_same_unknown_facts(seed: int, highly_known: int, paraphrases: int) -> None:
+    arm = rows_of(replace(BASE, seed=seed, highly_known=highly_known, paraphrases=paraphrases))
+    assert ids(arm, "unknown") == ids(rows_of(replace(BASE, seed=seed)), "unknown")
+
+
+@FEW
+@given(seed=st.integers(), count=st.integers(1, 24))
+def test_draw_rows_stratified_takes_relations_in_turn_while_they_last(seed: int, count: int) -> None:
+    drawn = Counter(relation_of(fact_id) for fact_id in ids(rows_of(replace(BASE, seed=seed, unknown=count)), "unknown"))
+    sizes = Counter(relation_of(fact_id) for fact_id in UNKNOWN_IDS)
+    lasting = [drawn[relation] for relation in sizes if drawn[relation] < sizes[relation]]
+    assert not lasting or max(drawn.values()) - min(lasting) <= 1
+
+
+def test_draw_rows_stratified_does_not_depend_on_the_order_of_the_table() -> None:
+    facts, categories, answers = study()
+    mixture = replace(BASE, highly_known=2)
+    assert draw_rows(mixture, facts.reverse(), categories.reverse(), answers.reverse()).equals(rows_of(mixture))
+
+
+def test_draw_rows_another_seed_draws_other_facts() -> None:
+    assert len({tuple(ids(rows_of(replace(BASE, seed=seed)), "unknown")) for seed in range(8)}) > 4
+
+
+def test_draw_rows_known_seed_draws_the_facts_it_always_drew() -> None:
+    assert ids(rows_of(BASE), "unknown") == ["u02", "u05", "u08", "u23"]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_draw_rows_file_order_takes_the_first_whatever_the_seed(seed: int) -> None:
+    rows = rows_of(replace(BASE, draw=Draw.FILE_ORDER, seed=seed, highly_known=2))
+    assert ids(rows, "unknown") == UNKNOWN_IDS[:4]
+    assert ids(rows, "highly_known") == KNOWN_IDS[:8]
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        (replace(BASE, unknown=25), "search.unknown: 25 Unknown facts asked for, but the base has 24"),
+        (
+            replace(BASE, unknown=24, highly_known=10),
+            "search.arms.highly_known: 10 x 24 = 240 HighlyKnown facts asked for, but the base has 48",
+        ),
+        (replace(BASE, paraphrases=4), "search.arms.paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
+    ],
+)
+def test_draw_rows_more_than_there_is_raises_naming_the_field(mixture: Mixture, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        rows_of(mixture)
+
+
+def test_draw_rows_self_target_without_an_answer_raises() -> None:
+    facts, categories, answers = study()
+    with pytest.raises(UserError, match="has no text in answer to prompt 0 of S0"):
+        draw_rows(replace(BASE, highly_known=1, replay_target=ReplayTarget.SELF), facts, categories, answers.head(0))
+
+
+def test_draw_rows_answers_of_two_models_raise() -> None:
+    facts, categories, answers = study()
+    with pytest.raises(UserError, match="expected those of one model"):
+        draw_rows(replace(BASE, highly_known=1, replay_target=ReplayTarget.SELF), facts, categories, pl.concat([answers, answers]))
+
+
+def test_draw_rows_categories_of_two_matchers_raise() -> None:
+    facts, categories, answers = study()
+    with pytest.raises(UserError, match="fact 'h00' has more than one row"):
+        draw_rows(BASE, facts, pl.concat([categories, categories]), answers)
+
+
+def test_draw_rows_categories_of_a_foreign_fact_raise() -> None:
+    facts, categories, answers = study()
+    with pytest.raises(UserError, match="fact 'h47' is not in the facts table"):
+        draw_rows(BASE, facts.head(-1), categories, answers)
