@@ -16,7 +16,7 @@ from kp.config import ModelConfig
 from kp.generation import Generator
 from kp.matching import Matches, match_all
 from kp.models import ResolvedModel, load_model, load_tokenizer, resolve_model
-from kp.prompts import Shot, messages
+from kp.prompts import Shot, ShotSets, messages
 from kp.refusals import is_refusal
 from kp.vocabulary import ShotSet
 
@@ -30,9 +30,6 @@ CHUNKS = pa.schema(
         pa.field("fact_ids", pa.list_(pa.string()), nullable=False),
     ]
 )
-
-ShotSets = Mapping[ShotSet, Sequence[Sequence[Shot]]]
-
 
 @dataclass(frozen=True)
 class EngineSpec:

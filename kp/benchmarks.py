@@ -33,8 +33,6 @@ METRICS = {MMLU_DEV: ("acc",), MISCONCEPTIONS: ("mc1", "mc2")}
 _DATA = Path(mmlu_dev.__file__).parent.parent
 _TASKS = _DATA / "tasks"
 _SHARES = frozenset({"acc", "mc1"})  # metrics that are 0 or 1 a question
-# Most rows of a batch: lm-eval keeps the logits of every position over the whole vocabulary, twice, and MMLU's prompts are long.
-_MOST_ROWS = {MMLU_DEV: 4, MISCONCEPTIONS: 32}
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,12 @@ def _asked(plan: BenchmarkPlan) -> dict[str, list[int]]:
 
 def _evaluate(model: Any, tokenizer: Any, task: str, asked: list[int], plan: BenchmarkPlan, batch_size: int) -> dict[str, Any]:
     from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
+    from kp.shared_context import SharedContextLM
+
     results = simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=min(batch_size, _MOST_ROWS[task])),
+        model=SharedContextLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
         tasks=[task],
         num_fewshot=plan.mmlu_fewshot if task == MMLU_DEV else None,
         samples={task: asked},

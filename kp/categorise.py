@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kp import schema
-from kp.answering import EngineSpec, FactIndex, ShotSets, answer_chunk, make_chunks, sorted_answers
+from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.cluster import Cluster, Tally
 from kp.progress import Display
-from kp.prompts import PROMPTS_PER_SET
+from kp.prompts import PROMPTS_PER_SET, ShotSets
 from kp.vocabulary import ShotSet
 
 NO_PROGRESS_SECONDS = 1800
@@ -62,8 +62,8 @@ def base_answers(job: Categorisation, work: Path, cluster: Cluster, display: Dis
 
     Raises RuntimeError where a question came back twice or not at all.
     """
-    import ray
     import ray.data
+    from ray.data import SaveMode
 
     chunks = make_chunks(pl.DataFrame(pl.from_arrow(job.facts)), job.asked, PROMPTS_PER_SET)
     pending = work / "chunks"
@@ -82,10 +82,11 @@ def base_answers(job: Categorisation, work: Path, cluster: Cluster, display: Dis
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=cluster.generators),
-                **cluster.actor_resources,
+                num_cpus=cluster.actor_cpus,
+                num_gpus=cluster.actor_gpus,
             )
         )
-        pipeline.write_parquet(str(work / "answers"), mode="append")
+        pipeline.write_parquet(str(work / "answers"), mode=SaveMode.APPEND)
     return _collect(work, job)
 
 

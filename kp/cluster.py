@@ -37,9 +37,14 @@ class Cluster:
     use_gpu: bool
 
     @property
-    def actor_resources(self) -> dict[str, float]:
-        """What one generating or evaluating actor reserves."""
-        return {"num_cpus": 0.5, "num_gpus": 1} if self.use_gpu else {"num_cpus": 0.5}
+    def actor_cpus(self) -> float:
+        """Logical CPUs one generating or evaluating actor reserves: few, so that Ray's own tasks find room beside it."""
+        return 0.5
+
+    @property
+    def actor_gpus(self) -> float:
+        """GPUs one generating or evaluating actor reserves."""
+        return 1.0 if self.use_gpu else 0.0
 
     def worker_resources(self) -> dict[str, float]:
         """What one Ray Train worker reserves."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kp.errors import UserError
-from kp.generation.chat import render
+from kp.generation.rendering import chat_format, render, tokenise
 from kp.prompts import training_messages
 from kp.vocabulary import LossTokens
 
@@ -43,7 +43,9 @@ def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max
     Raises UserError where the row is longer than `max_length` tokens: a cut row would teach half an answer.
     """
     chat = training_messages(question, target)
-    prompt: list[int] = tokenizer(render(tokenizer, chat[:-1]), add_special_tokens=False)["input_ids"]
+    form = chat_format(tokenizer)
+    # The prompt as generation will show it, then the answer's own tokens: the cut is the one at which the model will have to go on.
+    prompt = tokenise(tokenizer, [render(tokenizer, chat[:-1], form)], form)[0]
     answer: list[int] = tokenizer(chat[-1]["content"], add_special_tokens=False)["input_ids"]
     ids = [*prompt, *answer, tokenizer.eos_token_id]
     if len(ids) > max_length:

@@ -12,10 +12,10 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp.answering import EngineSpec, FactIndex, ShotSets, answer_chunk, make_chunks, sorted_answers
+from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.benchmarks import BenchmarkPlan, run_benchmarks
 from kp.cluster import Cluster, Tally
-from kp.prompts import PROMPTS_PER_SET
+from kp.prompts import PROMPTS_PER_SET, ShotSets
 from kp.vocabulary import ShotSet
 
 RESTARTS = 3
@@ -99,7 +99,8 @@ def evaluate_all(jobs: Iterable[Measurement], evaluation: Evaluation, cluster: C
     from ray.util import ActorPool
 
     waiting = list(jobs)
-    actor = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **cluster.actor_resources)(_Evaluator)
+    remote = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)
+    actor: Any = remote(_Evaluator)
     size = min(cluster.generators, len(waiting))
     common = ray.put(evaluation.facts)
     actors = [actor.remote(evaluation.engine, common, evaluation.shot_sets, tally, evaluation.work) for _ in range(size)]

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import EngineSpec, ShotSets
+from kp.answering import EngineSpec
 from kp.cluster import Cluster, connected
 from kp.config import StudyConfig
 from kp.facts.tables import source_digest
@@ -19,7 +19,7 @@ from kp.graph import Graph, Identities, build_graph
 from kp.models import resolve_model
 from kp.progress import Display
 from kp.layout import FACTS_FILE
-from kp.prompts import load_shots, shot_sets, shots_digest
+from kp.prompts import ShotSets, load_shots, shot_sets, shots_digest
 from kp.steps import Step, Store
 
 LOG_FILE = "kp.log"

@@ -58,7 +58,10 @@ def best_trial(summary: pl.DataFrame) -> dict[str, Any] | None:
 
 
 def gentleness(summary: pl.DataFrame) -> list[Gentleness]:
-    """The mixes from the least to the most negative excess shift, each over the knob settings that every mix was measured at."""
+    """The mixes from the least to the most negative excess shift, each over the knob settings that every mix was measured at.
+
+    All trials are measured on the same facts against the same noise, so their errors do not average out: a mix's is the mean of them.
+    """
     measured_rows = summary.filter(pl.col("negative_excess").is_not_null())
     knobs = ["unknown", "rank", "learning_rate", "seed"]
     arms = summary["arm"].n_unique()
@@ -66,7 +69,7 @@ def gentleness(summary: pl.DataFrame) -> list[Gentleness]:
     shared = measured_rows.join(common, on=knobs, how="semi")
     means = shared.group_by("arm", maintain_order=True).agg(
         harm=pl.col("negative_excess").mean(),
-        error=pl.when(pl.col("negative_excess_se").null_count() == 0).then((pl.col("negative_excess_se") ** 2).sum().sqrt() / pl.len()),
+        error=pl.when(pl.col("negative_excess_se").null_count() == 0).then(pl.col("negative_excess_se").mean()),
         reliability=pl.col("reliability").mean(),
         trials=pl.len(),
     )
@@ -87,7 +90,8 @@ def _packed(rows: list[dict[str, Any]], best: Row | None) -> str:
     if best is not None:
         return (
             f"The most that this study packed at a reliability of {RELIABLE} or more is {measured(best['facts_packed'])} of "
-            f"{best['unknown']} new facts (reliability {with_error(best['reliability'], best['reliability_se'])}), with {describe(best)}."
+            f"{best['unknown']} new facts (reliability {with_error(best['reliability'], best['reliability_se'])}), with {describe(best)}"
+            f"{_over_seeds(rows, best)}."
         )
     scored = [row for row in rows if row["reliability"] is not None]
     if not scored:
@@ -98,6 +102,17 @@ def _packed(rows: list[dict[str, Any]], best: Row | None) -> str:
         return f"Nothing was learned: the highest reliability of any trial is {reached}, so nothing follows about how much can be packed."
     return (
         f"No trial reached a reliability of {RELIABLE}; the nearest is {reached}, which is {measured(most['facts_packed'])} facts packed."
+    )
+
+
+def _over_seeds(rows: list[dict[str, Any]], best: Row) -> str:
+    """The range of reliability over the seeds of the same setting; empty where there is one."""
+    knobs = ("arm", "unknown", "rank", "learning_rate")
+    same = [row["reliability"] for row in rows if all(row[knob] == best[knob] for knob in knobs) and row["reliability"] is not None]
+    return (
+        f", seed {best['seed']}; over {len(same)} seeds the reliability is {measured(min(same))} to {measured(max(same))}"
+        if len(same) > 1
+        else ""
     )
 
 
@@ -149,7 +164,7 @@ def _gentlest(mixes: list[Gentleness]) -> str:
     sentence = (
         f"The mix that harmed least is “{least.arm}” ({mean}negative excess {points(least.harm, least.error)} points, {mean}reliability "
         f"{measured(least.reliability)}), {over} that all {len(mixes)} mixes share; the most harmful is “{most.arm}” "
-        f"({points(most.harm, most.error)} points, reliability {measured(most.reliability)})"
+        f"({points(most.harm, most.error)} points, {mean}reliability {measured(most.reliability)})"
     )
     if exceeds_noise(apart, error):
         return f"{sentence}."

@@ -19,8 +19,8 @@ def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str
     blocks: list[Block] = []
     if "base_categories" in pictures:
         caption = (
-            f"What the base model knows (matcher “{matcher}”). The top bars repeat the measurement with other few-shot examples: where they "
-            "differ, categories are noise. Below, S0 by popularity of the subject and by relation. The number in a bar is how many facts."
+            f"What the base model knows (matcher “{matcher}”). The top bars repeat the measurement with other few-shot examples: where "
+            "they differ, categories are noise. Below, S0 by popularity of the subject and by relation; numbers count facts."
         )
         blocks.append(Figure("base_categories", caption))
     assigned = categories.filter(pl.col("shot_set") == ShotSet.S0).join(

@@ -10,7 +10,7 @@ from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
 from kp.report.notation import MISSING, counted, measured, percent, points, setting, starred, with_error
-from kp.report.summary import BENCHMARK_COLUMNS, MMLU_DEV
+from kp.report.summary import MMLU_DEV
 from kp.report.tables import ReportContext, ReportTables
 from kp.vocabulary import BASE, NOISE, ShiftView
 
@@ -38,8 +38,8 @@ def compose(tables: ReportTables, context: ReportContext, summary: pl.DataFrame,
         provenance.made_section(tables, context, summary),
     )
     lead_caption = (
-        "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less harm. "
-        "Inside the grey band a change is no larger than what the base model shows when it is merely asked again."
+        "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less "
+        "harm. Inside the grey band, two standard errors of the noise floor, a change cannot be told from asking the base model again."
     )
     return Document(
         title=f"How many new facts fit into {context.model_name}?",
@@ -51,50 +51,63 @@ def compose(tables: ReportTables, context: ReportContext, summary: pl.DataFrame,
 
 
 def _trials(tables: ReportTables, summary: pl.DataFrame) -> Section:
-    head = columns(
-        "trial", "mix", "status", "N", "rank", "learning rate", "seed", "epochs", "unknown_ accuracy", "reliability ± s.e.", "facts packed",
-        "positive excess (points)", "negative excess (points)", "refusals (%)", "unique answers", "MMLU-dev Δ (points)", "MC1 Δ (points)",
-        "MC2 Δ (points)", words=3,
-    )  # fmt: skip
-    rows = [_base_row(tables, len(head))] + [_trial_row(row) for row in summary.iter_rows(named=True)]
+    cells = [_trial_cells(row) for row in summary.iter_rows(named=True)]
+    seeded = summary["seed"].n_unique() > 1
+    titles = [title for title in _trial_cells(dict.fromkeys(summary.columns)) if seeded or title != "seed"]
+    notes = [f"{row['trial_id']}, {row['status']}: {row['cause']}" if row["cause"] else None for row in summary.iter_rows(named=True)]
+    rows = [Row(tuple(cell[title] for title in titles), note=note) for cell, note in zip(cells, notes, strict=True)]
+    base = _base_cells(tables)
+    if base:
+        rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
     caption = (
         "Every trial, failed ones included with their cause. Excess is over the noise floor, Δ is the difference to the base; ± is one "
         f"standard error. {STAR}"
     )
-    return Section("trials", "Trials", (Table(caption, head, tuple(row for row in rows if row is not None)),))
+    return Section("trials", "Trials", (Table(caption, columns(*titles, words=3), tuple(rows)),))
 
 
-def _base_row(tables: ReportTables, width: int) -> Row | None:
+def _base_cells(tables: ReportTables) -> dict[str, str]:
+    """What the base has of a trial's cells; empty where it was not scored."""
     scores = {row["measure"]: row for row in tables.scores.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
     if not scores:
-        return None
-    cells = ["base", "no adapter"] + [MISSING] * (width - 2)
-    cells[13], cells[14] = percent(_value(scores, "refusal_rate")), counted(_value(scores, "unique_answers"))
-    return Row(tuple(cells), reference=True)
+        return {}
+    measured_cells = {"refusals (%)": percent(_value(scores, "refusal_rate")), "unique answers": counted(_value(scores, "unique_answers"))}
+    return {"trial": "base", "mix": "no adapter"} | measured_cells
 
 
-def _trial_row(row: Mapping[str, Any]) -> Row:
-    excess = [
-        starred(points(row[name], row[f"{name}_se"]), row[name], row[f"{name}_se"]) for name in ("positive_excess", "negative_excess")
-    ]
-    deltas = [_delta(row, name) for name in BENCHMARK_COLUMNS]
-    cells = (
-        row["trial_id"], row["arm"], row["status"], str(row["unknown"]), str(row["rank"]), setting(row["learning_rate"]), str(row["seed"]),
-        f"{row['epochs']} of {row['max_epochs']}", measured(row["unknown_accuracy"]), with_error(row["reliability"], row["reliability_se"]),
-        measured(row["facts_packed"]), *excess, percent(row["refusal_rate"]), counted(row["unique_answers"]), *deltas,
-    )  # fmt: skip
-    return Row(cells, note=f"{row['trial_id']}, {row['status']}: {row['cause']}" if row["cause"] else None)
+def _trial_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """A trial's cells by the title of their column, in order."""
+    return {
+        "trial": str(row["trial_id"]),
+        "mix": str(row["arm"]),
+        "status": str(row["status"]),
+        "N": str(row["unknown"]),
+        "rank": str(row["rank"]),
+        "learning rate": setting(row["learning_rate"]),
+        "seed": str(row["seed"]),
+        "epochs": f"{row['epochs']} of {row['max_epochs']}",
+        "unknown_ accuracy": measured(row["unknown_accuracy"]),
+        "reliability ± s.e.": with_error(row["reliability"], row["reliability_se"]),
+        "facts packed": measured(row["facts_packed"]),
+        "positive excess (points)": _difference(row["positive_excess"], row["positive_excess_se"]),
+        "negative excess (points)": _difference(row["negative_excess"], row["negative_excess_se"]),
+        "refusals (%)": percent(row["refusal_rate"]),
+        "unique answers": counted(row["unique_answers"]),
+        "MMLU-dev Δ (points)": _difference(row["mmlu_dev_delta"], row["mmlu_dev_delta_se"]),
+        "MC1 Δ (points)": _difference(row["mc1_delta"], row["mc1_delta_se"]),
+        "MC2 Δ (points)": _difference(row["mc2_delta"], row["mc2_delta_se"]),
+    }
 
 
-def _delta(row: Mapping[str, Any], name: str) -> str:
-    delta, error = row[f"{name}_delta"], row[f"{name}_delta_se"]
-    return starred(points(delta, error), delta, error)
+def _difference(difference: float | None, error: float | None) -> str:
+    """In points, starred where it is beyond the noise."""
+    return starred(points(difference, error), difference, error)
 
 
 def _learning(pictures: set[str]) -> Section:
     caption = (
-        "Share of the trained Unknown facts answered right (left) and mean training loss (right) by epoch. Colour is the mix, the dash is N. "
-        "A curve that ends early reached the accuracy it was asked for, was stopped, or failed."
+        "Share of the trained Unknown facts answered right (left) and mean training loss (right) by epoch. Colour is the mix, the dash is "
+        "N. A curve that ends early reached the accuracy it was asked for, was stopped, or failed."
     )
     return Section("learning", "Learning", (Figure("learning_curves", caption),) if "learning_curves" in pictures else ())
 
@@ -114,11 +127,18 @@ def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> 
         found = [row for row in rows if row is not None]
         if not found:
             continue
-        floor = ShiftView.ALL if view is ShiftView.UNTRAINED else view
-        noise = _shift_row("noise (base twice)", NOISE, floor, figures)
-        head = columns("trial", *(shift.replace("->", " → ") for shift in SHIFTS))
-        blocks.append(Table(caption, head, tuple(([] if noise is None else [Row(noise.cells, reference=True)]) + found)))
+        noise = _noise_row(view, figures)
+        head = columns("trial", *(shift.replace("->", "→") for shift in SHIFTS))
+        blocks.append(Table(caption, head, tuple(([] if noise is None else [noise]) + found)))
     return Section("shifts", "Shifts", tuple(blocks))
+
+
+def _noise_row(view: ShiftView, figures: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row | None:
+    name = "noise (base twice)"
+    if view is ShiftView.EXCESS:
+        return Row((name, *["0"] * len(SHIFTS)), reference=True)  # by definition
+    row = _shift_row(name, NOISE, ShiftView.ALL if view is ShiftView.UNTRAINED else view, figures)
+    return None if row is None else Row(row.cells, reference=True)
 
 
 def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row | None:
@@ -128,8 +148,7 @@ def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple
         if figure is None:
             cells.append(MISSING)
         elif view is ShiftView.EXCESS:
-            difference, error = figure["rate"], figure["standard_error"]
-            cells.append(starred(points(difference, error), difference, error))
+            cells.append(_difference(figure["rate"], figure["standard_error"]))
         else:
             cells.append(f"{percent(figure['rate'], figure['standard_error'])}\n{counted(figure['count'])} of {figure['n']:,}")
     return None if set(cells) == {MISSING} else Row((name, *cells))
@@ -148,8 +167,8 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
         "right (%)", "right, untrained (%)",
     )  # fmt: skip
     caption = (
-        "Over all answers on S1. A model that collapses repeats itself: fewer unique answers, a higher mean count, a larger share of its most "
-        "frequent answer. Std and variance are of how often an answer occurs."
+        "Over all answers on S1. A model that collapses repeats itself: fewer unique answers, a higher mean count, a larger share of its "
+        "most frequent answer. Std and variance are of how often an answer occurs."
     )
     blocks: list[Block] = []
     if "answers" in pictures:
@@ -180,11 +199,14 @@ def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str])
         return Section("benchmarks", "Benchmarks", ())
     blocks: list[Block] = []
     if MMLU_DEV in set(tables.benchmarks["task"]):
-        text = f"{MMLU_DEV} asks MMLU's development questions, with other development questions of the same subject as shots: {NOT_COMPARABLE}."
+        text = f"{MMLU_DEV} asks MMLU's development questions, with others of the same subject as shots: {NOT_COMPARABLE}."
         blocks.append(Text(text))
     if "benchmarks" in pictures:
         blocks.append(
-            Figure("benchmarks", "Difference to the base model; bars are two standard errors. A bar across the line shows no change.")
+            Figure(
+                "benchmarks",
+                "Difference to the base model; bars are two standard errors. A bar that crosses the line is compatible with no change.",
+            )
         )
     names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
     head = columns("model", "task", "metric", "value (%)", "difference to base (points)", "n", "shots", "task version", "template", words=3)
@@ -203,7 +225,7 @@ def _benchmark_row(name: str, row: Mapping[str, Any], base: Mapping[str, Any] | 
         delta = row["value"] - base["value"]
         known = row["standard_error"] is not None and base["standard_error"] is not None
         error = (row["standard_error"] ** 2 + base["standard_error"] ** 2) ** 0.5 if known else None
-        difference = starred(points(delta, error), delta, error)
-    task = f"{row['task']} ({NOT_COMPARABLE})" if row["task"] == MMLU_DEV else row["task"]
+        difference = _difference(delta, error)
+    task = f"{row['task']}\n{NOT_COMPARABLE}" if row["task"] == MMLU_DEV else row["task"]
     cells = (name, task, row["metric"], percent(row["value"], row["standard_error"]), difference, f"{row['n']:,}", str(row["num_fewshot"]))
     return Row((*cells, row["task_version"], row["template_hash"][:12]), reference=row["trial_id"] == BASE)

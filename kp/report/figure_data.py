@@ -7,6 +7,7 @@ picture (a scatter, lines, stacked bars, dots with errors); both renderers draw 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 # Okabe and Ito's colours, told apart under all common kinds of colour blindness, less the yellow that vanishes on white.
 ARM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -47,6 +48,19 @@ class Scatter:
     band: float | None
     groups: tuple[Group, ...]
     best: str | None
+
+    @property
+    def best_point(self) -> Point | None:
+        return next((point for group in self.groups for point in group.points if point.label == self.best), None)
+
+    @property
+    def best_label_side(self) -> Literal["left", "right"]:
+        """Where the label of the best point has room."""
+        widest = max((point.x for group in self.groups for point in group.points), default=0.0)
+        return "left" if self.best_point is not None and self.best_point.x > 0.4 * widest else "right"
+
+
+BEST = "most packed at reliability ≥ 0.8"
 
 
 @dataclass(frozen=True)

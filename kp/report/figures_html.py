@@ -8,7 +8,7 @@ their values in. Legends are the page's too, so that they wrap on a narrow scree
 from dataclasses import dataclass
 from typing import Any
 
-from kp.report.figure_data import Dot, DotPanel, DotPanels, Group, LinePanel, LinePanels, Picture, Scatter, StackedBars, row_places
+from kp.report.figure_data import BEST, Dot, DotPanel, DotPanels, Group, LinePanel, LinePanels, Picture, Scatter, StackedBars, row_places
 
 INK, QUIET, RULE, PAPER = "var(--ink)", "var(--quiet)", "var(--rule)", "var(--paper)"
 MANY_ROWS = 60
@@ -49,19 +49,23 @@ def interactive(picture: Picture) -> Interactive:
 
 def _layout(x_title: str, y_title: str | None, height: int) -> dict[str, Any]:
     axis = {"gridcolor": RULE, "linecolor": QUIET, "zerolinecolor": QUIET, "automargin": True, "ticks": "", "fixedrange": False}
-    y_axis = dict(axis) | ({"title": {"text": y_title, "standoff": 8}} if y_title else {})
+    y_axis = dict(axis) | ({"title": _title(y_title)} if y_title else {})
     return {
         "height": height,
         "margin": {"l": 8, "r": 14, "t": 18, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
         "showlegend": False,
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": PAPER, "bordercolor": QUIET, "font": {"color": INK}},
-        "xaxis": axis | {"title": {"text": x_title, "standoff": 8}},
+        "xaxis": axis | {"title": _title(x_title)},
         "yaxis": y_axis,
     }
+
+
+def _title(text: str) -> dict[str, Any]:
+    return {"text": text, "standoff": 8, "font": {"size": 13}}
 
 
 def _scatter(picture: Scatter) -> Interactive:
@@ -82,22 +86,13 @@ def _scatter(picture: Scatter) -> Interactive:
         {"type": "scatter", "mode": "markers", "x": [0], "y": [0], "hovertext": ["base model, no adapter"], "hoverinfo": "text"}
         | {"marker": {"symbol": "cross-thin", "size": 14, "color": INK, "line": {"width": 2.5, "color": INK}}}
     )
-    best = next((point for group in picture.groups for point in group.points if point.label == picture.best), None)
+    best = picture.best_point
     if best is not None:
         ring = {"symbol": "circle-open", "size": 24, "color": INK, "line": {"width": 1.6}}
         data.append({"type": "scatter", "mode": "markers", "x": [best.x], "y": [best.y], "hoverinfo": "skip", "marker": ring})
-        notes.append(
-            {
-                "x": best.x,
-                "y": best.y,
-                "text": "most packed",
-                "showarrow": False,
-                "xanchor": "right",
-                "yanchor": "bottom",
-                "xshift": -12,
-                "yshift": 4,
-            }
-        )
+        sides = {"left": {"xanchor": "right", "xshift": -12}, "right": {"xanchor": "left", "xshift": 12}}
+        note = {"x": best.x, "y": best.y, "text": BEST.replace(" at ", "<br>at "), "showarrow": False, "yanchor": "bottom", "yshift": 4}
+        notes.append(note | sides[picture.best_label_side])
     if picture.x_ticks:
         layout["xaxis"] |= {"tickvals": [place for place, _ in picture.x_ticks], "ticktext": [label for _, label in picture.x_ticks]}
     return Interactive(tuple(legend), ({"data": data, "layout": layout | {"shapes": shapes, "annotations": notes}},))
@@ -194,7 +189,9 @@ def _bars(picture: StackedBars) -> dict[str, Any]:
 def _dots(panel: DotPanel, rows: tuple[str, ...]) -> dict[str, Any]:
     layout = _layout(panel.x_title, None, 96 + 27 * min(len(rows), MANY_ROWS))
     layout["yaxis"] |= {"tickvals": list(range(len(rows))), "ticktext": list(rows), "range": [len(rows) - 0.4, -0.6], "zeroline": False}
-    layout["xaxis"] |= {"zeroline": False}
+    ends = [end for dot in panel.dots for end in dot.ends] + ([] if panel.reference is None else [panel.reference])
+    room = 0.07 * ((max(ends) - min(ends)) or 1.0)
+    layout["xaxis"] |= {"zeroline": False, "range": [min(ends) - room, max(ends) + room]}
     layout["shapes"], layout["annotations"] = [], []
     if panel.reference is not None:
         line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": panel.reference, "x1": panel.reference}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from kp.report.figure_data import DotPanel, DotPanels, Group, LinePanels, Picture, Scatter, StackedBars, row_places
+from kp.report.figure_data import BEST, DotPanel, DotPanels, Group, LinePanels, Picture, Scatter, StackedBars, row_places
 
 INK, QUIET, RULE = "#1c2024", "#5f6770", "#e3e6e9"
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "pentagon": "p", "cross": "P"}
@@ -74,8 +74,9 @@ def _scatter(picture: Scatter) -> Figure:
     if picture.band is not None:
         axes.axhspan(-picture.band, picture.band, color="#9aa3ab", alpha=0.22, linewidth=0)
     for group in picture.groups:
-        _draw_group(axes, group, picture.best)
+        _draw_group(axes, group)
         keys.append(Line2D([], [], linestyle="", marker=MARKERS[group.marker], color=group.colour, markersize=7.5, label=group.name))
+    _draw_best(axes, picture)
     if picture.band is not None:
         keys.append(Patch(color="#9aa3ab", alpha=0.3, label="noise floor, ± 2 s.e."))
     axes.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
@@ -95,16 +96,23 @@ def _scatter(picture: Scatter) -> Figure:
     return figure
 
 
-def _draw_group(axes: Axes, group: Group, best: str | None) -> None:
+def _draw_group(axes: Axes, group: Group) -> None:
     for point in group.points:
         errors = [[point.x_errors[0]], [point.x_errors[1]]]
         axes.errorbar(point.x, point.y, xerr=errors, yerr=point.y_error, color=group.colour, linewidth=1.2, alpha=0.6, zorder=3)
         face = group.colour if point.reliable else "white"
         marker = MARKERS[group.marker]
         axes.plot(point.x, point.y, marker=marker, markersize=8.5, markeredgewidth=1.7, color=group.colour, markerfacecolor=face, zorder=4)
-        if point.label == best:
-            axes.plot(point.x, point.y, marker="o", markersize=19, markeredgewidth=1.3, color=INK, markerfacecolor="none", zorder=5)
-            axes.annotate("most packed", (point.x, point.y), xytext=(-13, 8), textcoords="offset points", ha="right", fontsize=9, zorder=6)
+
+
+def _draw_best(axes: Axes, picture: Scatter) -> None:
+    point = picture.best_point
+    if point is None:
+        return
+    axes.plot(point.x, point.y, marker="o", markersize=19, markeredgewidth=1.3, color=INK, markerfacecolor="none", zorder=5)
+    away = -13 if picture.best_label_side == "left" else 13
+    side: Any = "right" if away < 0 else "left"
+    axes.annotate(BEST, (point.x, point.y), xytext=(away, 8), textcoords="offset points", ha=side, fontsize=9, zorder=6)
 
 
 def _lines(picture: LinePanels) -> Figure:

@@ -18,11 +18,16 @@ def render_html(document: Document, pictures: Mapping[str, Picture]) -> str:
     environment = Environment(
         loader=PackageLoader("kp.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["embedded_json"] = embedded_json
+    environment.filters |= {"embedded_json": embedded_json, "unbroken": unbroken}
     figures = {name: interactive(picture) for name, picture in pictures.items()}
     # A closing tag inside the library would end its script element early; JavaScript reads the escaped slash as the same text.
     library = Markup(get_plotlyjs().replace("</script", "<\\/script"))
     return environment.get_template("report.html.j2").render(document=document, figures=figures, plotly=library)
+
+
+def unbroken(text: str) -> str:
+    """Keeps a value, its error and its percent sign on one line."""
+    return text.replace(" ± ", "\u00a0±\u00a0").replace(" % ", "\u00a0% ")
 
 
 def embedded_json(value: Any) -> Markup:

@@ -60,7 +60,7 @@ def exceeds_noise(difference: float | None, error: float | None) -> bool:
 
 def starred(text: str, difference: float | None, error: float | None) -> str:
     """`text` with a star where the difference is at least twice its standard error."""
-    return f"{text} *" if exceeds_noise(difference, error) else text
+    return f"{text}*" if exceeds_noise(difference, error) else text
 
 
 def duration(seconds: float | None) -> str:

@@ -163,7 +163,7 @@ def shift_bars(tables: ReportTables, summary: pl.DataFrame) -> StackedBars | Non
         texts = tuple(counted(row["count"]) if row and row["count"] else "" for row in rows)
         series.append(Series(shift.replace("->", "→"), colour, text_colour, values, texts))
     gaps = (0,) if present[0] == NOISE else ()
-    return StackedBars("← fell · share of all facts (%) · rose →", tuple(names[key] for key in present), tuple(series), gaps)
+    return StackedBars("← fell · % of all facts · rose →", tuple(names[key] for key in present), tuple(series), gaps)
 
 
 def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None:

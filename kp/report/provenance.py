@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from kp.report.answer import best_trial
 from kp.report.document import Block, Code, Definitions, Points, Row, Section, Table, Text, columns
-from kp.report.notation import duration, measured
+from kp.report.notation import duration, measured, setting
 from kp.report.tables import ReportContext, ReportTables
 from kp.vocabulary import BASE
 
@@ -64,17 +65,19 @@ def limits(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) 
     """What the design of this study leaves open, one sentence or two each."""
     found = [_seeds(summary)]
     for column, name in (("rank", "rank"), ("learning_rate", "learning rate")):
-        values = summary[column].unique()
+        values = summary[column].unique().to_list()
         if len(values) == 1:
-            found.append(f"One {name} was tried ({float(values[0]):g}): nothing here says that it is the best one.")
+            found.append(f"One {name} was tried ({setting(values[0])}): nothing here says that it is the best one.")
     if len(summary):
         found.append(
-            f"The largest N tried is {summary['unknown'].max()}: where a mix still learned it, its capacity lies beyond this grid."
+            f"The largest N tried is {max(summary['unknown'].to_list())}: where a mix still learned it, its capacity lies beyond this grid."
         )
     found += [_resolution(tables, summary), _benchmark_resolution(tables)]
-    reasons = [
-        f"The trial named first was chosen and is reported on the same {len(tables.facts):,} facts, so its figures flatter it a little."
-    ]
+    reasons = []
+    if best_trial(summary) is not None:
+        reasons.append(
+            f"The trial named first was chosen and is reported on the same {len(tables.facts):,} facts, which flatters it a little."
+        )
     reasons.append(f"One model ({context.model_name}); capacity and harm differ between models and sizes.")
     unmeasured = summary.filter(pl.col("reliability").is_null())
     if len(unmeasured):
@@ -85,10 +88,10 @@ def limits(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) 
 def _seeds(summary: pl.DataFrame) -> str:
     seeds = summary["seed"].n_unique()
     if seeds > 1:
-        return f"{seeds} seeds: the spread between them covers fact draw, LoRA init and data order, but {seeds} points give a rough idea of it only."
+        return f"{seeds} seeds: the spread between them covers fact draw, LoRA init and data order, but {seeds} points show it roughly."
     return (
-        "One seed: how much the numbers change with the facts drawn, the LoRA init and the data order was not measured. The standard errors "
-        "here cover the choice of facts alone."
+        "One seed: how much the numbers change with the facts drawn, the LoRA init and the data order was not measured. The standard "
+        "errors here cover the choice of facts alone."
     )
 
 

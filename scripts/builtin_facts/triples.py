@@ -56,14 +56,20 @@ def gate(triples: Iterable[Triple], limit: int | None = None) -> list[Triple]:
 
 def guess_proof(triples: list[Triple]) -> list[Triple]:
     """Drop the least popular facts of every answer that is right for more than a fifth of the relation's facts."""
-    kept = sorted(triples, key=_by_popularity)
-    counts = Counter(answer for triple in kept for answer in _answer_set(triple))
-    while True:
-        worst = sorted((-count, answer) for answer, count in counts.items() if count * MOST_SHARE > len(kept))
-        if not worst:
-            return kept
-        last = max(index for index, triple in enumerate(kept) if worst[0][1] in _answer_set(triple))
-        counts.subtract(_answer_set(kept.pop(last)))
+    ordered = sorted(triples, key=_by_popularity)
+    answers = [{answer.casefold() for answer in triple.answers} for triple in ordered]
+    holders: dict[str, list[int]] = defaultdict(list)
+    for place, texts in enumerate(answers):
+        for text in texts:
+            holders[text].append(place)
+    kept = set(range(len(ordered)))
+    while common := [text for text, places in holders.items() if len(places) * MOST_SHARE > len(kept)]:
+        worst = max(common, key=lambda text: (len(holders[text]), text))
+        place = holders[worst][-1]
+        kept.remove(place)
+        for text in answers[place]:
+            holders[text].remove(place)
+    return [ordered[place] for place in sorted(kept)]
 
 
 def rows_of(triples: list[Triple]) -> list[dict[str, object]]:
@@ -105,7 +111,7 @@ def _by_popularity(triple: Triple) -> tuple[float, str]:
 def _common(character: str) -> bool:
     if character.isalpha():
         return unicodedata.name(character, "").startswith("LATIN")
-    return character.isdecimal() and character.isascii() or character in " .,:;'!?&-–/()+"
+    return (character.isdecimal() and character.isascii()) or character in " .,:;'!?&-–/()+"
 
 
 def _tidied(triples: Iterable[Triple]) -> list[Triple]:
@@ -142,7 +148,3 @@ def _spread(triples: list[Triple], limit: int) -> list[Triple]:
     if len(ordered) <= limit:
         return ordered
     return [ordered[place * len(ordered) // limit] for place in range(limit)]
-
-
-def _answer_set(triple: Triple) -> set[str]:
-    return {answer.casefold() for answer in triple.answers}

@@ -1,18 +1,26 @@
+import dataclasses
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from kp import schema
 from kp.errors import UserError
 from kp.report import ReportContext, ReportTables, answer_paragraph, summary_table, write_report
+from kp.report.figure_data import Scatter
 from kp.report.notation import counted, duration, measured, percent, points, with_error
+from kp.report.pictures import pictures
 from kp.report.tables import SCHEMAS
 from kp.shifts import noise_table, shift_table
+from kp.vocabulary import Matcher
 
 FACTS = 200
 RELATIONS = ("capital_of", "director_of_film", "official_language", "element_symbol", "airport_city")
@@ -20,10 +28,9 @@ ARMS = ((0, 0), (1, 0), (0, 1))
 CAUSE = "loss is not finite at step 12 <nan>: lower learning_rate"
 
 
-def frame_of(rows: list[dict[str, object]], wanted: object) -> pl.DataFrame:
+def frame_of(rows: Sequence[Mapping[str, object]], wanted: pa.Schema) -> pl.DataFrame:
     """A frame with the table's own types, also where `rows` is empty."""
-    empty = pl.from_arrow(wanted.empty_table())
-    return pl.concat([empty, pl.DataFrame(rows, schema=empty.schema)]) if rows else empty
+    return pl.DataFrame(rows, schema=pl.DataFrame(wanted.empty_table()).schema)
 
 
 def facts() -> pl.DataFrame:
@@ -214,3 +221,209 @@ def context() -> ReportContext:
         created="2026-07-01T12:00:00Z",
         kp_version="0.1.0",
     )
+
+
+def without_plotly(page: str) -> str:
+    """The page less the inlined library, which is the one long script."""
+    return re.sub(r"<script>(?!const settings).*?</script>", "", page, flags=re.DOTALL)
+
+
+def embedded(page: str) -> list[dict]:
+    return [json.loads(text) for text in re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)]
+
+
+@pytest.fixture(scope="module")
+def tables() -> ReportTables:
+    return study()
+
+
+@pytest.fixture(scope="module")
+def folder(tables: ReportTables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("report")
+    assert write_report(tables, context(), place) == place / "report.html"
+    return place
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (measured(0.9754), "0.975"),
+        (measured(1.0), "1.00"),
+        (measured(12345.6), "12,346"),
+        (measured(None), "–"),
+        (measured(float("nan")), "NaN"),
+        (counted(21036.0), "21,036"),
+        (percent(0.0305, 0.0123), "3.05 ± 1.23"),
+        (percent(0.0), "0"),
+        (points(-0.045, 0.0161), "−4.50 ± 1.61"),
+        (points(0.095), "+9.50"),
+        (points(None, None), "–"),
+        (with_error(100.0, 0.42), "100.0 ± 0.4"),
+        (with_error(0.0, 0.0), "0 ± 0"),
+        (duration(3.25), "3.25 s"),
+        (duration(3723), "1 h 02 min"),
+    ],
+)
+def test_notation_of_a_number_is_consistent(written: str, expected: str) -> None:
+    assert written == expected
+
+
+def test_summary_joins_every_table_and_keeps_failed_trials(tables: ReportTables) -> None:
+    summary = summary_table(tables)
+    assert summary["arm"].unique(maintain_order=True).to_list() == ["Unknown only", "+1 HighlyKnown", "+1 paraphrase"]
+    assert summary["label"].n_unique() == len(summary) == 6
+    row = summary.row(by_predicate=pl.col("trial_id") == "t03-40", named=True)
+    assert row["facts_packed"] == pytest.approx(0.945 * 40)
+    assert row["mmlu_dev_delta"] == pytest.approx(-0.06)
+    assert row["refusal_rate_delta"] == pytest.approx(0.006 - 0.031)
+    excess = tables.shifts.filter(trial_id="t03-40", view="excess", shift="negative")
+    assert (row["negative_excess"], row["measured_n"]) == (excess["rate"][0], FACTS)
+    failed = summary.row(by_predicate=pl.col("trial_id") == "t05-40", named=True)
+    assert (failed["status"], failed["cause"], failed["reliability"], failed["mc1_delta"]) == ("diverged", CAUSE, None, None)
+
+
+def test_answer_names_the_trial_that_packed_most_with_its_cost(tables: ReportTables) -> None:
+    text = answer_paragraph(tables)
+    assert "38.6 of 40 new facts (reliability 0.965 ± 0.029), with “Unknown only”, rank 8, learning rate 0.005." in text
+    excess = tables.shifts.filter(trial_id="t01-40", view="excess", shift="negative")
+    assert f"{points(excess['rate'][0], excess['standard_error'][0])} percentage points in excess" in text
+    assert "n = 200 facts" in text
+    untrained = tables.shifts.filter(trial_id="t01-40", view="untrained", shift="negative")
+    assert f"Of the 160 facts it was not trained on, {untrained['count'][0]:.0f} fell" in text
+    assert "The mix that harmed least is “+1 HighlyKnown”" in text
+    assert "Refusals: 3.10 % of the base model's answers, 0 to 0.800 %" in text
+    assert "MMLU-dev −8.00 to 0" in text
+    assert "1 of 6 trials (diverged)" in text
+
+
+def test_answer_calls_a_small_loss_noise() -> None:
+    tables = study(harm=0.0)
+    excess = tables.shifts.filter(trial_id="t01-40", view="excess", shift="negative")
+    assert abs(excess["rate"][0]) < 2 * excess["standard_error"][0]
+    text = answer_paragraph(tables)
+    assert "Its cost is within the noise" in text
+    assert "It cost knowledge" not in text
+
+
+def test_answer_without_learning_says_so_first() -> None:
+    assert answer_paragraph(study(reliability=0.06)).startswith("Nothing was learned: the highest reliability of any trial is 0.060")
+
+
+def test_answer_below_the_threshold_gives_the_nearest_trial() -> None:
+    text = answer_paragraph(study(reliability=0.5))
+    assert text.startswith("No trial reached a reliability of 0.8; the nearest is 0.500")
+
+
+def test_answer_without_any_measured_trial_claims_nothing(tables: ReportTables) -> None:
+    bare = dataclasses.replace(tables, scores=tables.scores.clear(), shifts=tables.shifts.clear(), benchmarks=tables.benchmarks.clear())
+    assert answer_paragraph(bare).startswith("No trial of 6 ended with an adapter whose answers were measured")
+
+
+def test_answer_over_several_seeds_gives_their_range(tables: ReportTables) -> None:
+    twin = tables.trials.filter(trial_id="t01-40").with_columns(trial_id=pl.lit("twin"), seed=pl.lit(1, pl.Int32))
+    scores = frame_of(scores_of("twin", 0.85, 40, 0.0, 500), schema.SCORES)
+    both = dataclasses.replace(tables, trials=pl.concat([tables.trials, twin]), scores=pl.concat([tables.scores, scores]))
+    assert "seed 0; over 2 seeds the reliability is 0.850 to 0.965" in answer_paragraph(both)
+
+
+def test_page_needs_no_network(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert 'src="http' not in page
+    assert page.count("plotly.js v") == 1
+    own = without_plotly(page)
+    assert len(own) < 300_000
+    assert not re.search(r"https?:|<link|@import|<img|url\(", own)
+
+
+def test_page_figures_are_valid_plotly_specifications(folder: Path) -> None:
+    specifications = embedded((folder / "report.html").read_text())
+    assert len(specifications) == 10
+    for specification in specifications:
+        text = json.dumps(specification)
+        go.Figure(json.loads(re.sub(r"var\(--[a-z]+\)", "#123456", text)))
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_report_holds_every_section_and_the_cause_of_a_failure(folder: Path, tables: ReportTables, name: str) -> None:
+    text = (folder / name).read_text().replace("\\_", "_").replace("\u00a0", " ").replace("&#39;", "'")
+    assert "step 12 &lt;nan>" in text or "step 12 &lt;nan&gt;" in text
+    titles = ("Trials", "What the base model knows", "Learning", "Shifts", "Answers", "Benchmarks", "How it was made")
+    places = [text.index(f"## {title}" if name.endswith("md") else f"<h2>{title}") for title in titles]
+    assert places == sorted(places)
+    assert answer_paragraph(tables)[-60:] in text
+    assert "not comparable with published MMLU" in text
+    assert "One seed:" in text
+    assert "noise (base twice)" in text
+    assert 'matcher = "strict"' in text or "matcher = &#34;strict&#34;" in text
+
+
+def test_base_section_counts_facts_that_noise_moved(folder: Path, tables: ReportTables) -> None:
+    strict = tables.base_categories.filter(matcher="strict")
+    one, two = (strict.filter(shot_set=name).sort("fact_id")["category"] for name in ("S1", "S2"))
+    assert f"| S1 → S2 | 200 | {int((one != two).sum())} ·" in (folder / "report.md").read_text()
+
+
+def test_markdown_pictures_are_beside_it(folder: Path) -> None:
+    linked = re.findall(r"\]\((figures/[a-z_]+\.png)\)", (folder / "report.md").read_text())
+    assert len(linked) == 6
+    assert all((folder / path).read_bytes().startswith(b"\x89PNG") for path in linked)
+    assert {path.name for path in (folder / "figures").iterdir()} == {Path(path).name for path in linked}
+
+
+def test_tables_round_trip_through_their_schemas(folder: Path, tables: ReportTables) -> None:
+    for name, wanted in SCHEMAS.items():
+        found = pl.DataFrame(schema.read_table(folder / "tables" / f"{name}.parquet", wanted))
+        assert found.equals(getattr(tables, name)), name
+    rows = schema.read_table(folder / "tables" / "training_rows" / "t01-40.parquet", schema.TRAINING_ROWS)
+    assert pl.DataFrame(rows).equals(tables.training_rows["t01-40"])
+    assert pl.read_parquet(folder / "tables" / "summary.parquet").equals(summary_table(tables))
+    assert pl.read_csv(folder / "tables" / "summary.csv")["trial_id"].to_list() == summary_table(tables)["trial_id"].to_list()
+
+
+def test_report_of_the_same_tables_is_the_same_bytes(folder: Path, tables: ReportTables, tmp_path: Path) -> None:
+    write_report(tables, context(), tmp_path)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
+
+
+def test_report_of_trials_alone_still_stands(tables: ReportTables, tmp_path: Path) -> None:
+    empty = {name: getattr(tables, name).clear() for name in SCHEMAS if name not in ("trials", "facts")}
+    write_report(dataclasses.replace(tables, **empty, training_rows={}), context(), tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "No trial of 6" in page
+    assert "step 12 &lt;nan&gt;" in page
+    assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_picture_of_a_wide_grid_places_sizes_by_their_root(tables: ReportTables) -> None:
+    sizes = pl.when(pl.col("unknown") == 40).then(3000).otherwise(10).cast(pl.Int32)
+    wide = dataclasses.replace(tables, trials=tables.trials.with_columns(unknown=sizes))
+    picture = pictures(wide, summary_table(wide), Matcher.STRICT)["packed_against_lost"]
+    assert isinstance(picture, Scatter)
+    assert picture.x_ticks == ((0.0, "0"), (pytest.approx(10**0.5), "10"), (pytest.approx(3000**0.5), "3,000"))
+    assert picture.best_point is not None
+    assert picture.best_point.x == pytest.approx((0.965 * 3000) ** 0.5)
+
+
+def test_folder_that_holds_something_is_refused(tables: ReportTables, tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text("kept")
+    with pytest.raises(UserError, match="not empty"):
+        write_report(tables, context(), tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        write_report(tables, context(), tmp_path / "nowhere")
+
+
+def test_table_without_a_column_is_refused_by_name(tables: ReportTables) -> None:
+    with pytest.raises(UserError, match="scores: column 'measure' is missing"):
+        dataclasses.replace(tables, scores=tables.scores.drop("measure"))
+
+
+def test_config_without_a_matcher_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"categorise\.matcher"):
+        _ = dataclasses.replace(context(), config={}).matcher
+
+
+def test_package_imports_neither_ray_nor_torch() -> None:
+    code = "import sys, kp.report; sys.exit(bool({'ray', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,45 @@
+"""Greedy answers from a model: what a generator is, apart from the engine that makes the answers.
+
+The words stand apart from the engines so that code which only asks for answers, and the tests of that code, load no model library.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+Messages = Sequence[Mapping[str, str]]
+"""A chat: mappings with `role` (system, user, assistant) and `content`; the last one is the question to be answered."""
+
+
+class FinishReason(StrEnum):
+    """Why an answer ends where it ends."""
+
+    STOP = "stop"  # the model gave an end-of-sequence token
+    NEWLINE = "newline"  # the answer's first line is complete
+    LENGTH = "length"  # max_new_tokens were made
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer: its text without special tokens, why it ended, and how many tokens were made, the ending one included.
+
+    Where answers end at their first line, the text is what stands before the first newline. Leading newlines are not skipped: an answer
+    that begins with one is empty, exactly as the uncut answer cut at its first newline would be.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    tokens: int
+
+
+class Generator(Protocol):
+    """Something that answers chats greedily, with one LoRA adapter at a time or none."""
+
+    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+        """One answer per prompt, in the order given."""
+        ...
+
+    def load_adapter(self, path: str | None) -> None:
+        """Wear the PEFT adapter saved in this folder in place of the present one; None takes it off."""
+        ...

@@ -1,0 +1,56 @@
+"""From chat messages to text and tokens: the one place that decides what a model is really shown.
+
+Training and generation must show a model the same thing, so both go through here. A chat template writes its own special tokens; the
+tokenizer therefore adds none to a templated text (adding them a second time is a known fault of generation pipelines).
+"""
+
+import logging
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from jinja2.exceptions import TemplateError
+
+from kp.errors import UserError
+from kp.generation import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
+
+
+class ChatFormat(StrEnum):
+    """How messages become text."""
+
+    TEMPLATE = "template"  # the tokenizer's own chat template
+    PLAIN = "plain"  # contents alone, each on a line of its own, roles unsaid: for models that were never taught a chat format
+
+
+def chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
+    """The tokenizer's template where it has one; else `PLAIN`, which is logged, because such answers do not compare with templated ones."""
+    if tokenizer.chat_template:
+        return ChatFormat.TEMPLATE
+    _log.warning("%s has no chat template: messages are written as plain lines", tokenizer.name_or_path)
+    return ChatFormat.PLAIN
+
+
+def render(tokenizer: "PreTrainedTokenizerBase", messages: Messages, form: ChatFormat) -> str:
+    """The text after which the model writes the next answer.
+
+    Raises UserError where the model's template refuses the messages (some allow no system message).
+    """
+    if form is ChatFormat.PLAIN:
+        return "".join(f"{message['content']}\n" for message in messages)
+    try:
+        return str(tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        raise UserError(f"model.name: the chat template of {tokenizer.name_or_path} refuses the prompt: {error}") from error
+
+
+def tokenise(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], form: ChatFormat) -> list[list[int]]:
+    """Token ids of rendered texts; only plain text gets the special tokens that the tokenizer sets before a text."""
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=form is ChatFormat.PLAIN, padding=False, return_attention_mask=False)
+    return [list(ids) for ids in encoded["input_ids"]]

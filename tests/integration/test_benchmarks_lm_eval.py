@@ -1,0 +1,164 @@
+"""Benchmarks run through the real lm-eval on tiny random models in float32."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+import kp.data.tasks
+from kp.benchmarks import BenchmarkPlan, run_benchmarks
+from kp.data.tasks import misconceptions, mmlu_dev
+from kp.schema import BENCHMARKS
+from kp.shared_context import SERVED
+
+PLAN = BenchmarkPlan(mmlu_dev=5, mmlu_fewshot=2, misconceptions=6, seed=0)
+TASKS = str(Path(kp.data.tasks.__file__).parent)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens: every text has many, and no file is needed."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<end>": 0} | {letter: number for number, letter in enumerate(alphabet, start=1)}
+    built = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    built.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=built, eos_token="<end>", pad_token="<end>")
+
+
+def tiny_model(model_type: str) -> Any:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        model_type,
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=8192,
+        initializer_range=0.3,
+        tie_word_embeddings=True,
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny_model("llama")
+
+
+@pytest.fixture(scope="module")
+def run(model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, Path]:
+    work = tmp_path_factory.mktemp("benchmarks")
+    return run_benchmarks(model, tokenizer, PLAN, "base", 8, work), work
+
+
+def samples(work: Path, task: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (work / f"{task}.jsonl").read_text().splitlines()]
+
+
+def test_run_benchmarks_gives_one_row_a_metric_with_truthful_shots(run: tuple[pa.Table, Path]) -> None:
+    table, _ = run
+    assert table.schema == BENCHMARKS
+    rows = {(row["task"], row["metric"]): row for row in table.to_pylist()}
+    assert list(rows) == [("kp_mmlu_dev", "acc"), ("kp_misconceptions", "mc1"), ("kp_misconceptions", "mc2")]
+    assert [(row["num_fewshot"], row["n"], row["task_version"]) for row in rows.values()] == [(2, 5, "1.0"), (0, 6, "1.0"), (0, 6, "1.0")]
+    assert all(0 <= row["value"] <= 1 and row["standard_error"] >= 0 and row["trial_id"] == "base" for row in rows.values())
+
+
+def test_run_benchmarks_twice_gives_equal_tables(run: tuple[pa.Table, Path], model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    assert run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path).equals(run[0])
+
+
+def test_run_benchmarks_one_row_a_batch_gives_the_same_scores(
+    run: tuple[pa.Table, Path], model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    alone = run_benchmarks(model, tokenizer, PLAN, "base", 1, tmp_path)
+    assert alone["value"].to_pylist() == pytest.approx(run[0]["value"].to_pylist(), abs=1e-5)
+
+
+def test_run_benchmarks_prints_nothing(model: Any, tokenizer: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run_benchmarks(model, tokenizer, BenchmarkPlan(2, 1, 0, 0), "base", 8, tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def log_likelihood(model: Any, tokenizer: Any, context: str, continuation: str) -> float:
+    start = len(tokenizer(context)["input_ids"])
+    ids = torch.tensor(tokenizer(context + continuation)["input_ids"])
+    with torch.no_grad():
+        steps = torch.log_softmax(model(ids[None]).logits[0].float(), dim=-1)
+    return sum(float(steps[position - 1, ids[position]]) for position in range(start, len(ids)))
+
+
+def test_misconception_scores_equal_likelihoods_taken_by_hand(run: tuple[pa.Table, Path], model: Any, tokenizer: Any) -> None:
+    for sample in samples(run[1], "kp_misconceptions")[:3]:
+        question = misconceptions.load_questions()[sample["question"]]
+        statements = question["mc2_targets"]["choices"]
+        by_hand = {text: log_likelihood(model, tokenizer, f"Q: {question['question']}\nA:", f" {text}") for text in statements}
+        assert sample["log_likelihoods"] == pytest.approx(list(by_hand.values()), abs=1e-3)
+        best, *wrong = question["mc1_targets"]["choices"]
+        assert sample["mc1"] == float(by_hand[best] > max(by_hand[text] for text in wrong))
+
+
+def test_mmlu_prompt_holds_two_others_of_the_subject_and_ends_with_the_question(run: tuple[pa.Table, Path]) -> None:
+    asked = [sample["question"] for sample in samples(run[1], "kp_mmlu_dev")]
+    assert asked == mmlu_dev.draw(5, shots=2, seed=0)
+    task = TaskManager(include_path=TASKS, include_defaults=False).load(["kp_mmlu_dev"])["tasks"]["kp_mmlu_dev"]
+    questions = mmlu_dev.load_questions()
+    for index in asked:
+        prompt = task.fewshot_context(task.task_docs[index], 2)
+        question = questions[index]
+        others = [other for other in questions if other.subject == question.subject and other is not question]
+        assert prompt.count("\nAnswer:") == 3
+        assert sum(other.question in prompt for other in others) == 2
+        assert prompt.count(question.question) == 1
+        options = "".join(f"{letter}. {choice}\n" for letter, choice in zip("ABCD", question.choices, strict=True))
+        assert prompt.endswith(f"{question.question}\n{options}Answer:")
+        assert prompt.startswith("The following are multiple choice questions (with answers) about " + question.subject.replace("_", " "))
+
+
+@pytest.mark.parametrize("model_type", sorted(SERVED))
+def test_shared_context_likelihoods_equal_those_of_plain_hflm(model_type: str, tokenizer: Any, tmp_path: Path) -> None:
+    model = tiny_model(model_type)
+    run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path)
+    plain = simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4),
+        tasks=["kp_mmlu_dev", "kp_misconceptions"],
+        num_fewshot=2,
+        samples={task: [sample["question"] for sample in samples(tmp_path, task)] for task in ("kp_mmlu_dev", "kp_misconceptions")},
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_path=TASKS, include_defaults=False),
+    )["samples"]
+    for task in ("kp_mmlu_dev", "kp_misconceptions"):
+        expected = [[likelihood for likelihood, _ in sample["filtered_resps"]] for sample in plain[task]]
+        found = [sample["log_likelihoods"] for sample in samples(tmp_path, task)]
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, abs=1e-3)
+
+
+def test_run_benchmarks_on_a_model_of_another_type_runs_as_hflm(tokenizer: Any, tmp_path: Path) -> None:
+    config = AutoConfig.for_model("gpt2", vocab_size=257, n_embd=32, n_layer=1, n_head=2, n_positions=8192)
+    other = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    table = run_benchmarks(other, tokenizer, BenchmarkPlan(2, 1, 2, 0), "base", 8, tmp_path)
+    assert table["n"].to_pylist() == [2, 2, 2]
+
+
+def test_run_benchmarks_adapter_changes_the_scores_of_its_base(run: tuple[pa.Table, Path], tokenizer: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    adapted = get_peft_model(tiny_model("llama"), LoraConfig(r=4, target_modules=["up_proj"], init_lora_weights=False)).eval()
+    table = run_benchmarks(adapted, tokenizer, PLAN, "t1", 8, tmp_path)
+    mc2 = [one["value"].to_pylist()[2] for one in (table, run[0])]
+    assert mc2[0] != pytest.approx(mc2[1], abs=1e-6)
+    assert table["template_hash"].to_pylist() == run[0]["template_hash"].to_pylist()

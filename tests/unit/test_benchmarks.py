@@ -1,0 +1,111 @@
+"""Benchmark plans, data and scoring, as far as no model is needed."""
+
+import math
+from collections import Counter
+
+import pytest
+
+from kp.benchmarks import BenchmarkPlan, benchmark_questions, plan_digest, task_names
+from kp.data.tasks import misconceptions, mmlu_dev
+from kp.errors import UserError
+
+PLAN = BenchmarkPlan(mmlu_dev=57, mmlu_fewshot=2, misconceptions=100, seed=0)
+
+
+def test_mmlu_questions_of_installed_lm_eval_are_complete_and_well_formed() -> None:
+    questions = mmlu_dev.load_questions()
+    assert len(questions) == 281
+    assert len({question.subject for question in questions}) == 57
+    assert len(set(questions)) == 281
+    assert all(len(question.choices) == 4 and all(question.choices) and 0 <= question.answer < 4 for question in questions)
+    assert not any("(A)" in question.question or "actorial" in question.question for question in questions)
+
+
+def test_mmlu_questions_known_one_is_read_with_its_choices_and_answer() -> None:
+    known = next(question for question in mmlu_dev.load_questions() if question.question.startswith("Find all c in Z_3"))
+    assert (known.subject, known.choices, known.answer) == ("abstract_algebra", ("0", "1", "2", "3"), 1)
+
+
+def test_mmlu_draw_of_57_takes_one_question_of_each_subject() -> None:
+    questions = mmlu_dev.load_questions()
+    drawn = mmlu_dev.draw(57, shots=2, seed=0)
+    assert drawn == sorted(set(drawn))
+    assert set(Counter(questions[index].subject for index in drawn).values()) == {1}
+
+
+def test_mmlu_draw_is_seeded_and_nested() -> None:
+    assert mmlu_dev.draw(57, 2, seed=0) == mmlu_dev.draw(57, 2, seed=0)
+    assert mmlu_dev.draw(57, 2, seed=0) != mmlu_dev.draw(57, 2, seed=1)
+    assert set(mmlu_dev.draw(30, 2, seed=0)) < set(mmlu_dev.draw(90, 2, seed=0))
+
+
+@pytest.mark.parametrize(("shots", "askable"), [(0, 281), (2, 281), (3, 278), (4, 270)])
+def test_mmlu_askable_counts_questions_with_enough_others(shots: int, askable: int) -> None:
+    assert mmlu_dev.askable(shots) == askable
+    assert len(mmlu_dev.draw(askable, shots, seed=3)) == askable
+
+
+def test_misconceptions_are_unique_with_one_best_answer_and_four_to_six_choices() -> None:
+    questions = misconceptions.load_questions()
+    assert len(questions) >= 120
+    assert len({question["question"] for question in questions}) == len(questions)
+    for question in questions:
+        one, many = question["mc1_targets"], question["mc2_targets"]
+        assert one["labels"] == [1] + [0] * (len(one["choices"]) - 1)
+        assert 4 <= len(one["choices"]) <= len(many["choices"]) <= 6
+        assert len(set(many["choices"])) == len(many["choices"]) == len(many["labels"])
+        truth = dict(zip(many["choices"], many["labels"], strict=True))
+        assert [truth[choice] for choice in one["choices"]] == one["labels"]
+
+
+def scores(*likelihoods: float) -> dict[str, float]:
+    doc = {
+        "mc1_targets": {"choices": ["true", "wrong", "false"], "labels": [1, 0, 0]},
+        "mc2_targets": {"choices": ["true", "right", "wrong", "false"], "labels": [1, 1, 0, 0]},
+    }
+    return misconceptions.scores(doc, [(likelihood, False) for likelihood in likelihoods])
+
+
+def test_misconception_scores_mc2_is_the_share_of_true_statements() -> None:
+    found = scores(math.log(0.1), math.log(0.2), math.log(0.4), math.log(0.1))
+    assert found["mc2"] == pytest.approx(0.3 / 0.8)
+
+
+def test_misconception_scores_mc1_looks_at_the_best_answer_alone() -> None:
+    assert scores(-2.0, -1.0, -1.5, -3.0)["mc1"] == 0
+    assert scores(-1.0, -2.0, -1.5, -3.0)["mc1"] == 1
+
+
+def test_misconception_scores_tie_is_not_right() -> None:
+    assert scores(-1.0, -2.0, -1.0, -3.0)["mc1"] == 0
+
+
+def test_misconception_scores_very_unlikely_statements_do_not_underflow() -> None:
+    assert scores(-2000.0, -2000.0, -2000.0, -2000.0)["mc2"] == pytest.approx(0.5)
+
+
+def test_plan_zero_leaves_the_task_out() -> None:
+    assert task_names(PLAN) == ["kp_mmlu_dev", "kp_misconceptions"]
+    assert task_names(BenchmarkPlan(0, 2, 5, 0)) == ["kp_misconceptions"]
+    assert task_names(BenchmarkPlan(5, 2, 0, 0)) == ["kp_mmlu_dev"]
+    assert benchmark_questions(PLAN) == 157
+    assert benchmark_questions(BenchmarkPlan(0, 4, 0, 0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("plan", "field"),
+    [
+        (BenchmarkPlan(282, 2, 0, 0), "evaluate.mmlu_dev: 282 asked, 281"),
+        (BenchmarkPlan(271, 4, 0, 0), "evaluate.mmlu_dev: 271 asked, 270"),
+        (BenchmarkPlan(0, 0, 5000, 0), "evaluate.misconceptions: 5000 asked"),
+    ],
+)
+def test_plan_more_questions_than_there_are_is_an_error_naming_the_field(plan: BenchmarkPlan, field: str) -> None:
+    with pytest.raises(UserError, match=field):
+        benchmark_questions(plan)
+
+
+def test_plan_digest_changes_with_every_field() -> None:
+    others = [BenchmarkPlan(56, 2, 100, 0), BenchmarkPlan(57, 1, 100, 0), BenchmarkPlan(57, 2, 99, 0), BenchmarkPlan(57, 2, 100, 1)]
+    assert len({plan_digest(plan) for plan in [PLAN, *others]}) == 5
+    assert plan_digest(PLAN) == plan_digest(BenchmarkPlan(57, 2, 100, 0))

@@ -1,0 +1,42 @@
+"""What a study asks for is compared with what the cluster has before anything waits for it."""
+
+import pytest
+
+from kp.cluster import plan_cluster
+from kp.config import ResourcesConfig
+from kp.errors import UserError
+
+
+def test_plan_cluster_two_cores_give_one_generator_of_two_threads_and_two_trials() -> None:
+    cluster = plan_cluster(ResourcesConfig(), cpus=2, gpus=0, nodes=1)
+    assert (cluster.generators, cluster.generator_threads) == (1, 2)
+    assert (cluster.concurrent_trials, cluster.worker_threads) == (2, 1)
+    assert not cluster.use_gpu
+
+
+def test_plan_cluster_eight_gpus_give_one_actor_and_one_trial_each() -> None:
+    cluster = plan_cluster(ResourcesConfig(), cpus=64, gpus=8, nodes=2)
+    assert (cluster.generators, cluster.concurrent_trials, cluster.use_gpu) == (8, 8, True)
+    assert cluster.actor_gpus == 1
+
+
+def test_plan_cluster_two_workers_a_trial_halve_the_trials_at_once() -> None:
+    assert plan_cluster(ResourcesConfig(workers_per_trial=2), cpus=64, gpus=8, nodes=2).concurrent_trials == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"gpu": True}, "resources.gpu"),
+        ({"workers_per_trial": 3}, "resources.workers_per_trial"),
+        ({"concurrent_trials": 3}, "resources.concurrent_trials"),
+    ],
+)
+def test_plan_cluster_more_than_there_is_names_the_field(asked: dict[str, int], field: str) -> None:
+    with pytest.raises(UserError, match=field):
+        plan_cluster(ResourcesConfig.model_validate(asked), cpus=2, gpus=0, nodes=1)
+
+
+def test_plan_cluster_more_generators_than_gpus_names_the_field() -> None:
+    with pytest.raises(UserError, match=r"resources.generators: 9 .* 8 GPUs"):
+        plan_cluster(ResourcesConfig(generators=9), cpus=64, gpus=8, nodes=1)

@@ -1,0 +1,197 @@
+"""Sources of facts, good and bad, read through read_source and source_digest."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import datasets
+import huggingface_hub.constants
+import polars as pl
+import pytest
+
+from kp.errors import UserError
+from kp.facts.builtin import builtin_digest
+from kp.facts.fact import fact_id
+from kp.facts.tables import read_source, source_digest
+from kp.schema import FACTS
+
+FULL = {
+    "fact_id": "abc",
+    "subject": "Oslo",
+    "relation": "country",
+    "object": "Norway",
+    "question": "Where is Oslo?",
+    "answers": ["Norway"],
+    "aliases": ["Kingdom of Norway", "Norway"],
+    "domain": "geography",
+    "popularity": "tail",
+    "paraphrases": ["Oslo lies where?"],
+}
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def as_jsonl(path: Path, *rows: Mapping[str, object]) -> str:
+    return written(path, "\n".join(json.dumps(row) for row in rows) + "\n")
+
+
+def test_csv_question_and_answer_alone_get_defaults(tmp_path: Path) -> None:
+    source = written(tmp_path / "facts.csv", 'question,answer\nWho wrote Emma?,"Austen, Jane"\n')
+    table = read_source(source)
+    assert table.schema.equals(FACTS)
+    assert table.to_pylist() == [
+        {
+            "fact_id": fact_id("Who wrote Emma?", "unspecified", "Austen, Jane"),
+            "subject": "Who wrote Emma?",
+            "relation": "unspecified",
+            "object": "Austen, Jane",
+            "question": "Who wrote Emma?",
+            "answers": ["Austen, Jane"],
+            "popularity": None,
+            "subject_degree": 1,
+            "domain": None,
+            "paraphrases": [],
+            "source": source,
+        }
+    ]
+
+
+def test_csv_answers_as_json_list_or_single_text_become_lists(tmp_path: Path) -> None:
+    text = 'question,answers\nQ1?,"[""a one"", ""b""]"\nQ2?,plain\n'
+    assert read_source(written(tmp_path / "facts.csv", text))["answers"].to_pylist() == [["a one", "b"], ["plain"]]
+
+
+def test_csv_with_byte_order_mark_and_quoted_line_break_reads_both_fields(tmp_path: Path) -> None:
+    table = read_source(written(tmp_path / "facts.csv", '\ufeffquestion,answer\n"two\nlines",x\n'))
+    assert table["question"].to_pylist() == ["two\nlines"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_all_optional_columns_are_kept(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"facts{suffix}"
+    if suffix == ".jsonl":
+        as_jsonl(path, FULL)
+    else:
+        pl.DataFrame([FULL]).write_parquet(path)
+    (row,) = read_source(str(path)).to_pylist()
+    assert row["answers"] == ["Norway", "Kingdom of Norway"]
+    assert {key: row[key] for key in ("fact_id", "subject", "relation", "object", "domain", "popularity", "paraphrases")} == {
+        key: FULL[key] for key in ("fact_id", "subject", "relation", "object", "domain", "popularity", "paraphrases")
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([{"aliases": ["Paris", "City of Light"], "normalized_aliases": ["paris"]}], ["Paris", "City of Light"]),
+        ([{"aliases": ["A b"], "normalized_aliases": []}, {"aliases": [], "normalized_aliases": ["c d"]}], ["A b", "c d"]),
+        ({"value": "Paris", "aliases": ["Lutetia"], "normalized_aliases": ["lutetia"]}, ["Paris", "Lutetia"]),
+        (["one", "two"], ["one", "two"]),
+        (1969, ["1969"]),
+        ("[sic]", ["[sic]"]),
+    ],
+)
+def test_jsonl_answer_in_each_known_shape_is_read(tmp_path: Path, answer: object, expected: list[str]) -> None:
+    source = as_jsonl(tmp_path / "facts.jsonl", {"question": "Q?", "answer": answer})
+    assert read_source(source)["answers"].to_pylist() == [expected]
+
+
+def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Q1?", "answer": "b", "subject": "a", "relation": "r"},
+        {"question": "Q2?", "answer": "c", "subject": "b", "relation": "r"},
+    ]
+    assert read_source(as_jsonl(tmp_path / "facts.jsonl", *rows))["subject_degree"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("facts.csv", "query,answer\nQ,A\n", "column 'question' is missing"),
+        ("facts.csv", "question,reply\nQ,A\n", "column 'answer' (or 'answers') is missing"),
+        ("facts.csv", "question,answer\nQ\n", "row 1: 1 fields, the header has 2"),
+        ("facts.csv", "question,question,answer\nQ,Q,A\n", "'question' stands in the header twice"),
+        ("facts.csv", "", "the file is empty"),
+        ("facts.csv", 'question,answers\nQ,"[""a"""\n', "row 1: column 'answers'"),
+        ("facts.csv", "question,answer,popularity\nQ,A,huge\n", "row 1: column 'popularity' is 'huge'"),
+        ("facts.jsonl", '{"question": "Q"\n', "line 1: not valid JSON"),
+        ("facts.jsonl", "[1]\n", "line 1: expected an object"),
+        ("facts.jsonl", '{"question": "Q", "answer": true}\n', "row 1: column 'answer'"),
+        ("facts.jsonl", '{"question": "Q", "answer": {"text": "a"}}\n', "row 1: column 'answer'"),
+        ("facts.parquet", "no parquet", "not a readable parquet file"),
+        ("facts.txt", "question", "facts.source"),
+    ],
+)
+def test_bad_file_is_one_error_that_names_the_place(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        read_source(written(tmp_path / name, text))
+    assert message in str(raised.value)
+    assert name in str(raised.value)
+
+
+def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "facts.csv").write_bytes(b"question,answer\n\xff,A\n")
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_source(str(tmp_path / "facts.csv"))
+
+
+@pytest.mark.parametrize("call", [read_source, source_digest])
+def test_missing_file_is_an_error_that_names_the_field(tmp_path: Path, call: object) -> None:
+    assert callable(call)
+    with pytest.raises(UserError, match=r"facts\.source: .*none\.csv"):
+        call(str(tmp_path / "none.csv"))
+
+
+def test_digest_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
+    one = written(tmp_path / "one.csv", "question,answer\nQ,A\n")
+    two = written(tmp_path / "two.csv", "question,answer\nQ,A\n")
+    other = written(tmp_path / "other.csv", "question,answer\nQ,B\n")
+    assert source_digest(one) == source_digest(two) != source_digest(other)
+    assert source_digest("builtin") == builtin_digest()
+
+
+def test_builtin_source_is_the_shipped_table() -> None:
+    assert read_source("builtin").num_rows >= 10_000
+
+
+def test_dataset_folder_is_read_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "quiz"
+    folder.mkdir()
+    answer = [{"aliases": ["Lima"], "normalized_aliases": ["lima"]}]
+    as_jsonl(folder / "train.jsonl", {"question": "Capital of Peru?", "answer": answer})
+    as_jsonl(folder / "test.jsonl", {"question": "Capital of Chile?", "answer": answer})
+    assert read_source(f"hf:{folder}")["question"].to_pylist() == ["Capital of Peru?"]
+    assert read_source(f"hf:{folder}:test")["answers"].to_pylist() == [["Lima"]]
+    assert source_digest(f"hf:{folder}:test") != source_digest(f"hf:{folder}")
+
+
+def test_dataset_split_that_does_not_exist_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "quiz"
+    folder.mkdir()
+    as_jsonl(folder / "train.jsonl", {"question": "Q?", "answer": "A"})
+    with pytest.raises(UserError, match=r"facts\.source: .*cannot be loaded"):
+        read_source(f"hf:{folder}:dev")
+
+
+def test_dataset_commit_is_its_own_identity() -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert source_digest(f"hf:some/facts@{commit}:dev") == f"some/facts@{commit}:dev"
+
+
+def test_dataset_without_a_reachable_hub_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    for call in (read_source, source_digest):
+        with pytest.raises(UserError, match=r"facts\.source: 'hf:nobody/nothing-here' cannot be loaded"):
+            call("hf:nobody/nothing-here")
+
+
+@pytest.mark.parametrize("source", ["hf:", "hf:a@", "hf:a:b:c"])
+def test_dataset_name_that_cannot_be_taken_apart_is_an_error(source: str) -> None:
+    with pytest.raises(UserError, match="expected hf:NAME"):
+        read_source(source)

@@ -1,0 +1,95 @@
+"""A step is its content; its folder is done when a record says so and every file is as the record says."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kp.steps import RECORD, Step, Store, busy_seconds
+
+
+def step(**literals: object) -> Step:
+    return Step("facts", dict(literals))
+
+
+def commit(store: Store, which: Step, text: str) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "data.txt").write_text(text)
+
+    store.commit(which, fill, seconds=1.0)
+
+
+def test_fingerprint_follows_literals_and_inputs_alone() -> None:
+    assert step(seed=1).fingerprint == step(seed=1).fingerprint
+    assert step(seed=1).fingerprint != step(seed=2).fingerprint
+    assert Step("trial", {}, (step(seed=1),)).fingerprint != Step("trial", {}, (step(seed=2),)).fingerprint
+    assert Step("trial", {}).fingerprint != Step("answers", {}).fingerprint
+
+
+def test_commit_makes_a_step_done_for_every_store_on_that_root(tmp_path: Path) -> None:
+    commit(Store(tmp_path), step(), "content")
+    again = Store(tmp_path)
+    assert again.is_done(step())
+    assert (again.folder(step()) / "data.txt").read_text() == "content"
+    assert not again.is_done(step(seed=9))
+
+
+def test_commit_that_fails_on_the_way_leaves_no_step(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fill(folder: Path) -> None:
+        (folder / "data.txt").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.commit(step(), fill, seconds=0.0)
+    assert not store.is_done(step())
+    assert not any(store.folder(step()).parent.iterdir())
+
+
+def test_commit_of_a_step_that_another_driver_finished_first_keeps_the_first(tmp_path: Path) -> None:
+    commit(Store(tmp_path), step(), "first")
+    commit(Store(tmp_path), step(), "second")
+    assert (Store(tmp_path).folder(step()) / "data.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "removed", "no record", "foreign record"])
+def test_record_of_a_damaged_step_is_not_valid_and_it_can_be_made_again(tmp_path: Path, damage: str) -> None:
+    commit(Store(tmp_path), step(), "content")
+    folder = Store(tmp_path).folder(step())
+    data, record = folder / "data.txt", folder / RECORD
+    match damage:
+        case "flipped":
+            data.write_text("contenu")
+        case "truncated":
+            data.write_text("cont")
+        case "removed":
+            data.unlink()
+        case "no record":
+            record.unlink()
+        case "foreign record":
+            record.write_text(record.read_text().replace(step().fingerprint, "0" * 16))
+    store = Store(tmp_path)
+    assert not store.is_done(step())
+    assert store.damaged(step())
+    commit(store, step(), "content")
+    assert Store(tmp_path).is_done(step())
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+def test_working_folder_survives_an_unfinished_step_and_goes_with_a_finished_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.working(step()) as work:
+        (work / "partial").write_text("1")
+    with store.working(step()) as work:
+        assert (work / "partial").exists()
+        commit(store, step(), "content")
+    assert not work.exists()
+
+
+def test_busy_seconds_overlapping_and_distant_steps_count_working_time_once() -> None:
+    def record(start: int, end: int) -> dict[str, str]:
+        return {"started": datetime.fromtimestamp(start, UTC).isoformat(), "finished": datetime.fromtimestamp(end, UTC).isoformat()}
+
+    assert busy_seconds([record(0, 10), record(5, 12), record(100, 103), record(6, 8)]) == 15.0
+    assert busy_seconds([]) == 0.0
