@@ -6,7 +6,7 @@ killed and resumed forms the same batches as one that was not, and low-precision
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -19,6 +19,9 @@ from kp.models import ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import Shot, ShotSets, messages
 from kp.refusals import is_refusal
 from kp.vocabulary import ShotSet
+
+if TYPE_CHECKING:
+    from kp.generation.hf import HFGenerator
 
 CHUNK_ROWS = 256
 
@@ -42,7 +45,7 @@ class EngineSpec:
     threads: int
     use_gpu: bool
 
-    def load(self) -> tuple[ResolvedModel, Generator]:
+    def load(self) -> tuple[ResolvedModel, "HFGenerator"]:
         """Load the base model into this process and wrap it."""
         import torch
 
@@ -51,7 +54,7 @@ class EngineSpec:
         model = load_model(resolved, self.model.dtype, "cuda" if self.use_gpu else "cpu")
         return resolved, self.generator(model, load_tokenizer(resolved))
 
-    def generator(self, model: Any, tokenizer: Any) -> Generator:
+    def generator(self, model: Any, tokenizer: Any) -> "HFGenerator":
         """Wrap a loaded model."""
         from kp.generation.hf import HFGenerator
 

@@ -19,6 +19,9 @@ from kp.progress import Bar
 # Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs beside the actors that compute; with only the
 # two of a small machine Ray Data waits for ever without a word.
 LEAST_LOGICAL_CPUS = 4
+# On CPU one-threaded actors side by side beat one with many threads, which wait for each other at every small matrix product; each holds
+# a model of its own, though.
+MOST_CPU_GENERATORS = 4
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
 POLL_SECONDS = 1.0
 
@@ -65,10 +68,12 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     # One authentication mode for every process of this run; Ray would otherwise make a token that a later `ray start` trips over.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_DISABLE_IMPORT_WARNING", "1")
     import ray
+    import ray.data
+    import ray.train
+    import ray.tune
 
-    _quieten(log_file)
+    _quieten(log_file)  # after the imports: they set handlers of their own
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     else:
@@ -107,8 +112,7 @@ def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int
         raise UserError(f"resources.workers_per_trial: {resources.workers_per_trial} are asked for and the cluster has {slots} {unit}")
     if use_gpu and (resources.generators or 0) > gpus:
         raise UserError(f"resources.generators: {resources.generators} are asked for and the cluster has {gpus} GPUs")
-    # On CPU two threads an actor: small matrix products do not feed more.
-    generators = resources.generators or (gpus if use_gpu else max(1, cpus // 2))
+    generators = resources.generators or (gpus if use_gpu else min(cpus, MOST_CPU_GENERATORS))
     fitting = slots // resources.workers_per_trial
     concurrent = resources.concurrent_trials or fitting
     if concurrent > fitting:

@@ -139,7 +139,7 @@ class TrainingConfig(_Section):
 
 
 class EvaluateConfig(_Section):
-    mmlu_dev: int = Field(57, ge=0, le=285)
+    mmlu_dev: int = Field(57, ge=0, le=280)
     """MMLU development questions asked, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)
     """Shots, taken from the other development questions of the same subject."""

@@ -75,8 +75,7 @@ class _Evaluator:
         assert measurement.benchmarks is not None
         work = self._work / measurement.trial_id
         work.mkdir(parents=True, exist_ok=True)
-        model: Any = self._generator.model
-        tokenizer: Any = self._generator.tokenizer
+        model, tokenizer = self._generator.model, self._generator.tokenizer
         return run_benchmarks(model, tokenizer, measurement.benchmarks, measurement.trial_id, self._batch_size, work)
 
 

@@ -3,9 +3,12 @@
 Stages report how much is done; how that looks is decided here alone, so a log file of a cluster job never holds control characters.
 """
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -67,10 +70,28 @@ class _PlainBar(Bar):
 
 
 class Display:
-    """The console of one run."""
+    """The console of one run; it keeps a way of its own to the terminal, so that `quiet` can turn everybody else away."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(soft_wrap=False, highlight=False)
+        self.console = console or Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
+
+    @contextmanager
+    def quiet(self, log_file: Path) -> Iterator[None]:
+        """Send all that others in this process print, whatever their language, to `log_file` while the block lasts."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        with log_file.open("a", encoding="utf-8") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, own in enumerate(kept, start=1):
+                os.dup2(own, stream)
+                os.close(own)
 
     def line(self, text: str) -> None:
         """Print one line, above a running bar where there is one."""

@@ -129,35 +129,43 @@ def _scheduler(schedule: Schedule) -> Any:
     )
 
 
-def _listener(by_id: dict[str, TrialJob], on_epoch: Callable[[str, int], None], on_end: Callable[[TrialOutcome], None]) -> Any:
+def _listener(jobs: dict[str, TrialJob], on_epoch: Callable[[str, int], None], on_end: Callable[[TrialOutcome], None]) -> Any:
     from ray.tune import Callback
 
     class Listener(Callback):
-        def __init__(self) -> None:
-            self.began: dict[str, float] = {}
+        # All it needs is on the instance: a local class is pickled by value, with whatever it closes over.
+        jobs: dict[str, TrialJob]
+        on_epoch: Callable[[str, int], None]
+        on_end: Callable[[TrialOutcome], None]
+        began: dict[str, float]
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}  # Tune pickles its callbacks for a restore that kp does not use; these hold the driver's open files
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.began.setdefault(trial.config["trial_id"], time.monotonic())
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
             if "epoch" in result:
-                on_epoch(trial.config["trial_id"], result["epoch"])
+                self.on_epoch(trial.config["trial_id"], result["epoch"])
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            on_end(self._outcome(trial, cause=None))
+            self.on_end(self._outcome(trial, cause=None))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            on_end(self._outcome(trial, cause=_cause(trial)))
+            self.on_end(self._outcome(trial, cause=_cause(trial)))
 
         def _outcome(self, trial: Any, cause: str | None) -> TrialOutcome:
             trial_id = trial.config["trial_id"]
             seconds = time.monotonic() - self.began[trial_id]
-            reported = trial.last_result.get("checkpoint_path")
+            reported = (trial.last_result or {}).get("checkpoint_path")
             folder = Path(reported) if reported else None
             progress = Progress.load(folder) if folder and (folder / PROGRESS).exists() else None
-            return _judge(by_id[trial_id], folder, progress, cause, seconds)
+            return _judge(self.jobs[trial_id], folder, progress, cause, seconds)
 
-    return Listener()
+    listener = Listener()
+    listener.jobs, listener.on_epoch, listener.on_end, listener.began = jobs, on_epoch, on_end, {}
+    return listener
 
 
 def _judge(job: TrialJob, folder: Path | None, progress: Progress | None, cause: str | None, seconds: float) -> TrialOutcome:

@@ -51,7 +51,8 @@ class Session(ExitStack):
     def cluster(self) -> Cluster:
         """The Ray cluster, joined at the first need so that a finished study never starts one."""
         log = self.home / LOG_FILE
-        self.display.line(f"starting Ray (this process's library logs go to {shown(log)})")
+        self.display.line(f"starting Ray (what libraries say goes to {shown(log)})")
+        self.enter_context(self.display.quiet(log))
         cluster = self.enter_context(connected(self.config.resources, log))
         self.display.line(f"cluster: {cluster}")
         return cluster

@@ -36,7 +36,7 @@ class _Row:
         return sum(len(continuation) - 1 for continuation in self.continuations)
 
 
-class SharedContextLM(HFLM):  # type: ignore[misc]
+class SharedContextLM(HFLM):
     """HFLM with shared contexts; log-softmax in float32."""
 
     def _loglikelihood_tokens(

@@ -57,7 +57,7 @@ class HFGenerator:
         stop_at_newline: bool = True,
         batch_size: int = 64,
     ) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._format = chat_format(tokenizer)
@@ -70,6 +70,11 @@ class HFGenerator:
         self._newline = _newline_tokens(tokenizer) if stop_at_newline else frozenset()
         if not self._shareable:
             self._warn_plain("its attention cannot be exchanged")
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model as it stands, wearing its adapter if it has one."""
+        return self._forward.model
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         """One answer per prompt, in the order given; out of memory, a batch is halved until it fits.
@@ -109,7 +114,7 @@ class HFGenerator:
             by_beginning.setdefault(_beginning(messages), []).append(index)
         for indices in by_beginning.values():
             group = [prompts[index] for index in indices]
-            token_ids = tokenise(self._tokenizer, [render(self._tokenizer, messages, self._format) for messages in group], self._format)
+            token_ids = tokenise(self.tokenizer, [render(self.tokenizer, messages, self._format) for messages in group], self._format)
             self._check_length(max(map(len, token_ids)))
             shared = self._shared_tokens(group[0], token_ids) if self._shareable else []
             rows = [_Row(index, ids[len(shared) :]) for index, ids in zip(indices, token_ids, strict=True)]
@@ -119,7 +124,7 @@ class HFGenerator:
         """Tokens that any question after these messages would share: what two made-up ones share."""
         label = _label(messages)
         probes = [[*messages[:-1], {**messages[-1], "content": label + ending}] for ending in (" A", " 1")]
-        made_up = tokenise(self._tokenizer, [render(self._tokenizer, probe, self._format) for probe in probes], self._format)
+        made_up = tokenise(self.tokenizer, [render(self.tokenizer, probe, self._format) for probe in probes], self._format)
         # The last token of a row is never shared: its logits begin the answer.
         return _common_start([*made_up, *(ids[:-1] for ids in token_ids)])
 
@@ -157,7 +162,7 @@ class HFGenerator:
     def _answer_batch(self, shared: list[int], rows: list[_Row]) -> list[tuple[int, Generation]]:
         device = next(self._forward.model.parameters()).device
         longest = len(rows[0].ids)
-        pad = self._tokenizer.pad_token_id or 0
+        pad = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([[pad] * (longest - len(row.ids)) + row.ids for row in rows], device=device)
         lengths = torch.tensor([len(row.ids) for row in rows], device=device)
         valid = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
@@ -201,7 +206,7 @@ class HFGenerator:
         return made
 
     def _generation(self, tokens: list[int]) -> Generation:
-        text = str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         if tokens[-1] in self._eos:
             reason = FinishReason.STOP
         elif tokens[-1] in self._newline:

@@ -14,11 +14,11 @@ PLAN = BenchmarkPlan(mmlu_dev=57, mmlu_fewshot=2, misconceptions=100, seed=0)
 
 def test_mmlu_questions_of_installed_lm_eval_are_complete_and_well_formed() -> None:
     questions = mmlu_dev.load_questions()
-    assert len(questions) == 281
+    assert len(questions) == 280
     assert len({question.subject for question in questions}) == 57
-    assert len(set(questions)) == 281
+    assert len(set(questions)) == 280
     assert all(len(question.choices) == 4 and all(question.choices) and 0 <= question.answer < 4 for question in questions)
-    assert not any("(A)" in question.question or "actorial" in question.question for question in questions)
+    assert not any("(A)" in question.question or "actorial{" in question.question for question in questions)
 
 
 def test_mmlu_questions_known_one_is_read_with_its_choices_and_answer() -> None:
@@ -39,7 +39,7 @@ def test_mmlu_draw_is_seeded_and_nested() -> None:
     assert set(mmlu_dev.draw(30, 2, seed=0)) < set(mmlu_dev.draw(90, 2, seed=0))
 
 
-@pytest.mark.parametrize(("shots", "askable"), [(0, 281), (2, 281), (3, 278), (4, 270)])
+@pytest.mark.parametrize(("shots", "askable"), [(0, 280), (2, 280), (3, 277), (4, 265)])
 def test_mmlu_askable_counts_questions_with_enough_others(shots: int, askable: int) -> None:
     assert mmlu_dev.askable(shots) == askable
     assert len(mmlu_dev.draw(askable, shots, seed=3)) == askable
@@ -95,8 +95,8 @@ def test_plan_zero_leaves_the_task_out() -> None:
 @pytest.mark.parametrize(
     ("plan", "field"),
     [
-        (BenchmarkPlan(282, 2, 0, 0), "evaluate.mmlu_dev: 282 asked, 281"),
-        (BenchmarkPlan(271, 4, 0, 0), "evaluate.mmlu_dev: 271 asked, 270"),
+        (BenchmarkPlan(281, 2, 0, 0), "evaluate.mmlu_dev: 281 asked, 280"),
+        (BenchmarkPlan(266, 4, 0, 0), "evaluate.mmlu_dev: 266 asked, 265"),
         (BenchmarkPlan(0, 0, 5000, 0), "evaluate.misconceptions: 5000 asked"),
     ],
 )

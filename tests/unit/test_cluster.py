@@ -7,11 +7,16 @@ from kp.config import ResourcesConfig
 from kp.errors import UserError
 
 
-def test_plan_cluster_two_cores_give_one_generator_of_two_threads_and_two_trials() -> None:
+def test_plan_cluster_two_cores_give_two_generators_and_two_trials_of_one_thread() -> None:
     cluster = plan_cluster(ResourcesConfig(), cpus=2, gpus=0, nodes=1)
-    assert (cluster.generators, cluster.generator_threads) == (1, 2)
+    assert (cluster.generators, cluster.generator_threads) == (2, 1)
     assert (cluster.concurrent_trials, cluster.worker_threads) == (2, 1)
     assert not cluster.use_gpu
+
+
+def test_plan_cluster_many_cores_give_few_generators_of_many_threads() -> None:
+    cluster = plan_cluster(ResourcesConfig(), cpus=32, gpus=0, nodes=1)
+    assert (cluster.generators, cluster.generator_threads) == (4, 8)
 
 
 def test_plan_cluster_eight_gpus_give_one_actor_and_one_trial_each() -> None:

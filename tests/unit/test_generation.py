@@ -3,6 +3,7 @@
 import copy
 import random
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -27,7 +28,13 @@ from kp.generation.rendering import ChatFormat, chat_format, render
 NEW_TOKENS = 12
 TEMPLATE = "{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}<e>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 SPECIAL = ["<pad>", "<e>", "<s>", "<u>", "<a>"]
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 261, "max_position_embeddings": 256}
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "vocab_size": 261,
+    "max_position_embeddings": 256,
+}
 CONFIGS = {
     "llama": LlamaConfig(**SIZES, num_key_value_heads=2, intermediate_size=48),
     "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2, intermediate_size=48),
@@ -43,7 +50,9 @@ def _tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE({token: number for number, token in enumerate([*SPECIAL, *alphabet])}, []))
     backend.add_special_tokens(SPECIAL)
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<e>", pad_token="<pad>", padding_side="left", chat_template=template)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<e>", pad_token="<pad>", padding_side="left", chat_template=template
+    )
 
 
 def _model(name: str = "llama") -> PreTrainedModel:

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "tiny"
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 4}
+    sizes: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 4}
     LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(path)
     words = Tokenizer(WordLevel({"<e>": 0, "a": 1, "b": 2, "c": 3}, unk_token="c"))
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<e>").save_pretrained(path)

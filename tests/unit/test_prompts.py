@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from kp.errors import UserError
+from kp.facts.builtin import load_builtin
 from kp.matching import normalise
 from kp.prompts import Shot, load_shots, messages, shot_sets, shots_digest, training_messages
 from kp.vocabulary import ShotSet
@@ -17,7 +18,8 @@ NO_FACTS: list[dict[str, object]] = []
 
 def facts(rows: list[dict[str, object]]) -> pl.DataFrame:
     defaults = {"question": "q", "subject": "s", "answers": ["a"], "paraphrases": []}
-    schema = {"question": pl.String, "subject": pl.String, "answers": pl.List(pl.String), "paraphrases": pl.List(pl.String)}
+    texts, lists = pl.String(), pl.List(pl.String)
+    schema = pl.Schema({"question": texts, "subject": texts, "answers": lists, "paraphrases": lists})
     return pl.DataFrame([defaults | row for row in rows], schema=schema)
 
 
@@ -148,3 +150,9 @@ def test_shots_digest_changes_with_text_and_order() -> None:
     changed = [replace(shots[0], answer="Venus"), *shots[1:]]
     assert len({shots_digest(shots), shots_digest(changed), shots_digest(shots[::-1])}) == 3
     assert shots_digest(shots) == shots_digest(load_shots("builtin"))
+
+
+def test_builtin_shots_give_away_no_builtin_fact() -> None:
+    builtin = pl.DataFrame(pl.from_arrow(load_builtin()))
+    _, replaced = shot_sets(load_shots("builtin"), builtin)
+    assert replaced == []

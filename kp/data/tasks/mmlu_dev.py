@@ -2,7 +2,8 @@
 
 lm-eval carries them as the worked examples of its chain-of-thought MMLU tasks, so a machine without a model hub can still be asked real
 MMLU questions, and none of them needs to be copied. Of MMLU's 285 it carries 282: one each of college chemistry, formal logic and human
-aging is missing there. One more, of college chemistry, comes with five options and is left out, for MMLU has four. That leaves 281.
+aging is missing there. One more, of college chemistry, comes with five options and is left out, for MMLU has four; and MMLU has one of
+college physics twice, which is kept once, or its answer would stand among its own shots. That leaves 280.
 """
 
 import importlib.metadata
@@ -18,6 +19,7 @@ from typing import Any
 from kp.errors import UserError
 
 _CARRIED = 282
+_KEPT = 280
 _SUBJECTS = 57
 _OPTIONS = re.compile(r"\s*\n\(A\) (.*?)\s*\(B\) (.*?)\s*\(C\) (.*?)\s*\(D\) (.*?)\s*(\(E\).*)?\Z", re.DOTALL)
 _VERDICT = re.compile(r"answer is \(([A-E])\)\.?\s*\Z")
@@ -37,14 +39,14 @@ class MmluQuestion:
 
 @cache
 def load_questions() -> tuple[MmluQuestion, ...]:
-    """All four-choice questions, ordered by subject and then as lm-eval has them; raises UserError where lm-eval carries others."""
+    """All questions fit to ask, ordered by subject and then as lm-eval has them; raises UserError where lm-eval carries others."""
     read = [parsed for file in _files() for parsed in _read_file(file)]
-    questions = tuple(question for question in read if question is not None)
+    questions = tuple(dict.fromkeys(question for question in read if question is not None))
     found = len(read), len(questions), len({question.subject for question in questions})
-    if found != (_CARRIED, _CARRIED - 1, _SUBJECTS):
+    if found != (_CARRIED, _KEPT, _SUBJECTS):
         raise UserError(
             f"evaluate.mmlu_dev: lm-eval {importlib.metadata.version('lm-eval')} carries {found[0]} MMLU development questions, {found[1]} "
-            f"with four choices, of {found[2]} subjects; expected {_CARRIED}, {_CARRIED - 1} and {_SUBJECTS}"
+            f"of them fit to ask, of {found[2]} subjects; expected {_CARRIED}, {_KEPT} and {_SUBJECTS}"
         )
     return questions
 

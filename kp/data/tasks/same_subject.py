@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval.api.samplers import ContextSampler
 
 
-class SameSubjectSampler(ContextSampler):  # type: ignore[misc]
+class SameSubjectSampler(ContextSampler):
     """The first n other questions of the asked question's subject, in file order."""
 
     def sample(self, n: int, eval_doc: dict[str, Any] | None = None, df: Any = None, **_: object) -> Sequence[dict[str, Any]]:
