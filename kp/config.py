@@ -152,7 +152,7 @@ class ResourcesConfig(_Section):
 
     generators: PositiveInt | None = None
     """Actors that generate and evaluate; from the cluster when absent: one per GPU, else one."""
-    generation_batch: PositiveInt = 64
+    generation_batch: PositiveInt = 256
     """Rows decoded together."""
     workers_per_trial: PositiveInt = 1
     """Ray Train workers of one trial."""

@@ -21,6 +21,9 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 _ATTENTION = "kp_shared_prefix"
+# Rows whose prompts are read in one pass. A CPU is no faster with more, which only widens the padding; a GPU wants to be filled.
+_PREFILL_ROWS = {"cpu": 32}
+_PREFILL_ROWS_ELSEWHERE = 512
 # What models hand to an attention function without changing what attention is.
 _HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states", "dropout"})
 
@@ -91,28 +94,34 @@ def compute_prefix(forward: LastLogits, ids: list[int]) -> Prefix:
 
 
 class _OwnLayer(DynamicLayer):
-    """A layer's keys and values of the rows' own tokens: written in place into buffers of the batch's final length."""
+    """A layer's keys and values of the rows' own tokens: written in place into buffers of the batch's final size.
+
+    A pass writes `rows` of the buffers from column `filled` on, and attends to their columns from `first` on.
+    """
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.capacity = capacity
+        self.total_rows = 0
+        self.rows = slice(None)
+        self.first = 0
         self.filled = 0
         self._buffers: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        rows, heads, new, width = key_states.shape
+        _, heads, new, width = key_states.shape
         if self._buffers is None:
-            value_width = value_states.shape[-1]
+            # Zeros, not whatever memory holds: columns left of a short row are masked, and a weight of 0 times NaN would still be NaN.
             self._buffers = (
-                key_states.new_empty(rows, heads, self.capacity, width),
-                value_states.new_empty(rows, heads, self.capacity, value_width),
+                key_states.new_zeros(self.total_rows, heads, self.capacity, width),
+                value_states.new_zeros(self.total_rows, heads, self.capacity, value_states.shape[-1]),
             )
         keys, values = self._buffers
         end = self.filled + new
-        keys[:, :, self.filled : end] = key_states
-        values[:, :, self.filled : end] = value_states
+        keys[self.rows, :, self.filled : end] = key_states
+        values[self.rows, :, self.filled : end] = value_states
         self.filled = end
-        return keys[:, :, :end], values[:, :, :end]
+        return keys[self.rows, :, self.first : end], values[self.rows, :, self.first : end]
 
     def get_seq_length(self) -> int:
         return self.filled
@@ -138,12 +147,26 @@ class SharedPrefixBatch:
         self.seen = 0  # layers that asked for attention in the present pass
 
     def prefill(self, ids: Tensor, valid: Tensor) -> Tensor:
-        length = ids.shape[1]
+        rows, length = ids.shape
         self._valid = valid
         positions = self.prefix.tokens + (valid.cumsum(1) - 1).clamp(min=0)
         self._next = positions[:, -1:] + 1
         causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-        return self._run(ids, positions, causal & valid[:, None, :])
+        lot = _PREFILL_ROWS.get(ids.device.type, _PREFILL_ROWS_ELSEWHERE)
+        slices = [slice(start, min(start + lot, rows)) for start in range(0, rows, lot)]
+        return torch.cat([self._prefill_rows(part, ids, positions, causal) for part in slices])
+
+    def _prefill_rows(self, part: slice, ids: Tensor, positions: Tensor, causal: Tensor) -> Tensor:
+        """Some rows at a time, each lot only as wide as its longest row; they share one batch again when they decode."""
+        length = ids.shape[1]
+        first = length - int(self._valid[part].sum(1).max())
+        for layer in self._layers:
+            layer.total_rows, layer.rows, layer.first, layer.filled = len(ids), part, first, first
+        mask = causal[first:, first:] & self._valid[part, None, first:]
+        logits = self._run(ids[part, first:], positions[part, first:], mask)
+        for layer in self._layers:
+            layer.rows, layer.first, layer.filled = slice(None), 0, length
+        return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         self._valid = torch.nn.functional.pad(self._valid, (0, 1), value=True)
