@@ -34,6 +34,7 @@ CHUNKS = pa.schema(
     ]
 )
 
+
 @dataclass(frozen=True)
 class EngineSpec:
     """How an actor or worker makes its generator."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kp.config import ResourcesConfig
 from kp.errors import UserError
@@ -133,23 +134,25 @@ def _quieten(log_file: Path) -> None:
         logger.propagate = False
 
 
+class _Count:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, amount: int) -> None:
+        self.count += amount
+
+    def get(self) -> int:
+        return self.count
+
+
 class Tally:
     """A counter in the cluster that actors add to and the driver's bar follows."""
 
     def __init__(self) -> None:
         import ray
 
-        class _Count:
-            def __init__(self) -> None:
-                self.count = 0
-
-            def add(self, amount: int) -> None:
-                self.count += amount
-
-            def get(self) -> int:
-                return self.count
-
-        self._actor = ray.remote(num_cpus=0)(_Count).remote()
+        actor: Any = ray.remote(num_cpus=0)(_Count)
+        self._actor = actor.remote()
 
     def add(self, amount: int) -> None:
         """Add without waiting."""
@@ -159,7 +162,8 @@ class Tally:
         """What has been added so far."""
         import ray
 
-        return int(ray.get(self._actor.get.remote()))
+        count: int = ray.get(self._actor.get.remote())
+        return count
 
     @contextmanager
     def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from kp import schema
 from kp.benchmarks import benchmark_questions
 from kp.config import StudyConfig
-from kp import schema
 from kp.graph import BASE_SHOT_SETS, Graph, benchmark_plan
-from kp.prompts import PROMPTS_PER_SET
 from kp.layout import FACTS_FILE
+from kp.prompts import PROMPTS_PER_SET
 from kp.steps import Step, Store
 
 TOKENS_A_ROW = 45  # a chat of one question and one answer; short questions about entities measure 35 to 55

@@ -16,11 +16,10 @@ from kp.graph import ADAPTER_SHOT_SET, Graph, Trial
 from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.report import ReportContext, ReportTables
 from kp.scores import score_answers
-from kp.shifts import noise_table, shift_table
 from kp.session import Session, frame
+from kp.shifts import noise_table, shift_table
 from kp.steps import Step, Store, busy_seconds, hardware, package_versions
 from kp.vocabulary import BASE, Role, ShotSet
-
 
 
 def evaluated(graph: Graph, store: Store) -> list[Trial]:

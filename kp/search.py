@@ -97,6 +97,7 @@ def _trial_function(runs: Path, cluster: Cluster, workers: int) -> Callable[[dic
         from ray.tune.integration.ray_train import TuneReportCallback
 
         job = ray.get(config["jobs"][config["trial_id"]])
+        to_tune: Any = TuneReportCallback()
         trainer = TorchTrainer(
             train_trial,
             train_loop_config={"job": job},
@@ -105,7 +106,7 @@ def _trial_function(runs: Path, cluster: Cluster, workers: int) -> Callable[[dic
             run_config=RunConfig(
                 name=job.trial_id,
                 storage_path=str(runs),
-                callbacks=[TuneReportCallback()],
+                callbacks=[to_tune],
                 failure_config=FailureConfig(max_failures=WORKER_FAILURES),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),

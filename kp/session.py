@@ -16,9 +16,9 @@ from kp.cluster import Cluster, connected
 from kp.config import StudyConfig
 from kp.facts.tables import source_digest
 from kp.graph import Graph, Identities, build_graph
+from kp.layout import FACTS_FILE
 from kp.models import resolve_model
 from kp.progress import Display
-from kp.layout import FACTS_FILE
 from kp.prompts import ShotSets, load_shots, shot_sets, shots_digest
 from kp.steps import Step, Store
 
@@ -40,12 +40,12 @@ class Session(ExitStack):
         self.config = config
         self.store = Store(root)
         self.display = Display()
-        self.home = root / config.name
-        self.home.mkdir(exist_ok=True)
         self.model = resolve_model(config.model)
         self.shots = load_shots(config.categorise.shots)
         identities = Identities(self.model.revision, source_digest(config.facts.source), shots_digest(self.shots))
         self.graph: Graph = build_graph(config, identities)
+        self.home = root / config.name  # made last: what is wrong with the input has shown by now
+        self.home.mkdir(exist_ok=True)
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -14,8 +14,8 @@ from kp.facts.selection import select_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts
 from kp.graph import ADAPTER_SHOT_SET, BASE_SHOT_SETS, benchmark_plan
-from kp.prompts import PROMPTS_PER_SET, shot_sets
 from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, FACTS_FILE
+from kp.prompts import PROMPTS_PER_SET, shot_sets
 from kp.results import evaluated
 from kp.session import Session, frame
 from kp.steps import Step

@@ -91,7 +91,7 @@ class Store:
         if done:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, step: Step, fill: Callable[[Path], None], *, seconds: float, details: dict[str, Any] | None = None) -> None:
+    def commit(self, step: Step, fill: Callable[[Path], object], *, seconds: float, details: dict[str, Any] | None = None) -> None:
         """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place."""
         final = self.folder(step)
         with storage.staging(final) as staged:

@@ -87,7 +87,7 @@ def _report(session: Session, failures: list[dict[str, Any]]) -> None:
     if not session.is_done(step, "report"):
         began = time.monotonic()
         context = report_context(session)
-        session.store.commit(step, lambda folder: None if write_report(tables, context, folder) else None, seconds=time.monotonic() - began)
+        session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
     page = stages.link_report(session, step)
     session.display.console.print(_summary(summary_table(tables).to_dicts()))
     session.display.line(answer_paragraph(tables))

@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from kp import schema, storage
 from kp.categories import of_matcher
+from kp.encoding import encode_row
 from kp.graph import Trial
-from kp.mixtures import draw_rows
-from kp.progress import Bar
 from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.mixtures import draw_rows
+from kp.models import load_tokenizer
+from kp.progress import Bar
 from kp.results import trial_columns
 from kp.search import Schedule, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.session import Session, frame
@@ -56,6 +58,7 @@ def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     categories = frame(session.store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
     answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
     drawn = [draw_rows(trial.spec.mixture, facts, of_matcher(categories, matcher), answers) for trial in trials]
+    _check_lengths(session, trials, drawn)
     return [
         TrialJob(
             trial_id=trial.trial_id,
@@ -68,6 +71,14 @@ def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
         )
         for trial, rows in zip(trials, drawn, strict=True)
     ]
+
+
+def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:
+    """Encode every row once here: one that is too long is bad input, not a trial that fails in some worker."""
+    tokenizer = load_tokenizer(session.model)
+    for trial, rows in zip(trials, drawn, strict=True):
+        for question, target in rows.select("question", "target").iter_rows():
+            encode_row(tokenizer, question, target, trial.spec.loss, trial.spec.max_length)
 
 
 def _unknown_facts(facts: pl.DataFrame, rows: pl.DataFrame) -> pa.Table:
@@ -145,4 +156,3 @@ def _trial_line(trial: Trial, row: dict[str, Any]) -> str:
     cause = f": {row['cause']}" if row["cause"] else ""
     ran = f"{row['epochs']} epochs{measured}, {row['wall_seconds']:.0f} s"
     return f"trial {trial.trial_id[:8]} {row['status']}{cause} | {trial.spec.label()} | {ran}"
-

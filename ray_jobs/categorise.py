@@ -1,4 +1,4 @@
-"""Categorise what the base model knows: `ray job submit ... -- python ray_jobs/categorise.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+"""The categorise stage, for `ray job submit`: python ray_jobs/categorise.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Measure the base model and every adapter: `ray job submit ... -- python ray_jobs/evaluate.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+"""The evaluate stage, for `ray job submit`: python ray_jobs/evaluate.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Read, check and choose the facts: `ray job submit ... -- python ray_jobs/facts.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+"""The facts stage, for `ray job submit`: python ray_jobs/facts.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER."""
 
 import sys
 

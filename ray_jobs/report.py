@@ -1,4 +1,4 @@
-"""Write the report: `ray job submit ... -- python ray_jobs/report.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+"""The report stage, for `ray job submit`: python ray_jobs/report.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train the trials of the grid: `ray job submit ... -- python ray_jobs/search.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+"""The search stage, for `ray job submit`: python ray_jobs/search.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER."""
 
 import sys
 

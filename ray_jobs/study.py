@@ -1,4 +1,4 @@
-"""Run a whole study: `ray job submit ... -- python ray_jobs/study.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER`."""
+"""The whole study, for `ray job submit`: python ray_jobs/study.py STUDY.toml [section.key=value ...] --results SHARED_FOLDER."""
 
 import sys
 

@@ -119,9 +119,9 @@ def test_smoke_is_a_handful_of_trials_on_the_embedded_model() -> None:
     config = study("smoke")
     assert (config.model.name, config.facts.source, config.categorise.shots) == ("smollm2-135m-instruct", "builtin", "builtin")
     assert len(trials(config)) <= 4
-    assert config.facts.count == 24
+    assert config.facts.count == 12
     described = tomllib.loads((REPOSITORY / "kp" / "facts" / "data" / "relations.toml").read_text(encoding="utf-8"))
     assert set(config.facts.relations) <= described["relations"].keys()
-    assert config.training.epochs <= 2
+    assert config.training.epochs <= 12
     assert config.evaluate.mmlu_dev > 0
     assert config.evaluate.misconceptions > 0

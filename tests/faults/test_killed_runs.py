@@ -1,0 +1,95 @@
+"""A study killed at any moment and started again ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, SMOKE, STUDY_SECONDS, clean_environment, kp_command, run_kp
+from tests.tables import report_tables
+
+POLL_SECONDS = 0.1
+
+
+def kill_when(root: Path, condition: Callable[[], bool]) -> None:
+    """Start the study and kill -9 its driver as soon as the condition holds."""
+    with (root / "killed.log").open("a") as log:
+        driver = subprocess.Popen(
+            kp_command("study", SMOKE, "--results", root), stdout=log, stderr=log, cwd=REPOSITORY, env=clean_environment()
+        )
+    deadline = time.monotonic() + STUDY_SECONDS
+    try:
+        while not condition():
+            assert driver.poll() is None, (root / "killed.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(POLL_SECONDS)
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+
+
+def committed_chunks(root: Path) -> int:
+    return sum(".pending" not in path.name for path in root.glob("work/categorise/*/committed/*.parquet"))
+
+
+def committed_epochs(root: Path) -> int:
+    return len(list(root.glob("work/trial/*/*/progress.json")))
+
+
+@pytest.mark.timeout(1800)
+def test_study_killed_in_three_stages_ends_with_the_tables_of_an_uninterrupted_one(finished_smoke: Path, tmp_path: Path) -> None:
+    root = tmp_path
+    kill_when(root, lambda: committed_chunks(root) >= 5)
+    assert not list(root.glob("store/categorise/*/record.json"))
+    kept = committed_chunks(root)
+
+    kill_when(root, lambda: committed_epochs(root) >= 1)
+    assert len(list(root.glob("store/categorise/*/record.json"))) == 1
+    assert not list(root.glob("store/answers/*/record.json"))
+
+    kill_when(root, lambda: bool(list(root.glob("store/answers/*/record.json"))))
+    assert len(list(root.glob("store/trial/*/record.json"))) == 3
+    assert len(list(root.glob("store/answers/*/record.json"))) < 3
+
+    done = run_kp("study", SMOKE, "--results", root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in ("facts: already done", "categorise: already done", "search: 3 of 3 trials already done"):
+        assert line in done.stdout
+    assert "measurements already done, not redone" in done.stdout
+    assert kept >= 5
+
+    expected, found = report_tables(finished_smoke), report_tables(root)
+    assert found.keys() == expected.keys()
+    for name, table in expected.items():
+        assert found[name].equals(table), name
+
+
+@pytest.mark.timeout(900)
+def test_search_with_a_diverging_trial_records_it_and_goes_on(smoke_copy: Path) -> None:
+    overrides = ["search.arms=[{}]", "search.learning_rate=[3e-3, 1e30]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0"]
+    done = run_kp("study", SMOKE, *overrides, "--results", smoke_copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "search: 1 of 2 trials already done, not redone" in done.stdout
+    trials = {row["learning_rate"]: row for row in report_tables(smoke_copy)["trials.parquet"].iter_rows(named=True)}
+    assert trials[3e-3]["status"] == "completed"
+    assert trials[1e30]["status"] == "diverged"
+    assert trials[1e30]["adapter_digest"] is None
+    assert "loss" in trials[1e30]["cause"]
+
+
+def test_study_with_a_damaged_measurement_makes_that_one_again(smoke_copy: Path) -> None:
+    answers = sorted(smoke_copy.glob("store/answers/*/answers.parquet"))[0]
+    data = bytearray(answers.read_bytes())
+    data[len(data) // 2] ^= 1
+    answers.write_bytes(bytes(data))
+    before = report_tables(smoke_copy)
+    done = run_kp("study", SMOKE, "--results", smoke_copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "search: 3 of 3 trials already done" in done.stdout
+    assert "evaluate: 1 models measured" in done.stdout
+    assert len(list((smoke_copy / "damaged").iterdir())) == 1
+    assert all(report_tables(smoke_copy)[name].equals(table) for name, table in before.items())

@@ -1,0 +1,114 @@
+"""The smoke study from start to finish, as a user runs it."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.conftest import SMOKE, run_kp
+from tests.tables import report_tables
+
+
+def test_study_finished_leaves_every_table_with_what_was_asked_for(finished_smoke: Path) -> None:
+    tables = report_tables(finished_smoke)
+    trials = tables["trials.parquet"]
+    assert trials["status"].to_list() == ["completed"] * 3
+    assert sorted(trials.select("unknown", "highly_known", "paraphrases").rows()) == [(2, 0, 0), (2, 0, 1), (2, 1, 0)]
+    categories = tables["base_categories.parquet"]
+    assert categories.group_by("shot_set", "matcher").len()["len"].to_list() == [12] * 9
+    assert categories["asked"].unique().to_list() == [10]
+    shifts = tables["shifts.parquet"]
+    assert set(shifts["view"]) == {"all", "at_risk", "untrained", "excess"}
+    assert set(shifts["trial_id"]) == {*trials["trial_id"], "noise"}
+    assert set(tables["benchmarks.parquet"]["trial_id"]) == {*trials["trial_id"], "base"}
+    rows = {trial["trial_id"]: trial["rows"] for trial in trials.iter_rows(named=True)}
+    assert {trial: len(tables[f"training_rows/{trial}.parquet"]) for trial in rows} == rows
+
+
+def test_study_finished_leaves_a_page_and_pictures(finished_smoke: Path) -> None:
+    report = finished_smoke / "smoke" / "report"
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert "plotly" in page.lower()
+    assert "http://" not in page.split("<script")[0]
+    assert (report / "report.md").stat().st_size > 1000
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in (report / "figures").glob("*.png"))
+    assert len(list((report / "figures").glob("*.png"))) >= 4
+
+
+def test_study_learns_the_facts_it_packs(finished_smoke: Path) -> None:
+    scores = report_tables(finished_smoke)["scores.parquet"]
+    reliability = scores.filter(pl.col("measure") == "reliability")["value"]
+    assert len(reliability) == 3
+    assert reliability.max() >= 0.8
+
+
+def test_study_output_has_the_plan_a_line_a_trial_and_the_report(finished_smoke: Path) -> None:
+    output = (finished_smoke / "output.txt").read_text(encoding="utf-8")
+    assert "study smoke: smollm2-135m-instruct" in output
+    assert sum(line.startswith("trial ") and "completed" in line for line in output.splitlines()) == 3
+    assert "facts packed against knowledge lost" in output
+    assert "report.html" in output
+    assert "INFO" not in output
+    assert "\x1b[" not in output
+
+
+def test_records_name_versions_hardware_inputs_and_digests(finished_smoke: Path) -> None:
+    for path in (finished_smoke / "store").glob("*/*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["fingerprint"] == path.parent.name
+        assert {"ray", "torch", "transformers", "peft", "deepspeed", "lm_eval"} <= record["packages"].keys()
+        assert record["hardware"]["cores"] >= 1
+        assert record["files"]
+        assert all(len(file["sha256"]) == 64 for file in record["files"].values())
+
+
+def test_study_run_again_does_nothing_and_says_so(finished_smoke: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished_smoke / "store").rglob("*") if path.is_file()}
+    again = run_kp("study", SMOKE, "--results", finished_smoke, seconds=120)
+    assert again.returncode == 0, again.stderr
+    assert "starting Ray" not in again.stdout
+    assert "search: 3 of 3 trials already done, not redone" in again.stdout
+    assert "report: already done" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (finished_smoke / "store").rglob("*") if path.is_file()} == before
+
+
+def test_adapter_loads_with_plain_peft_and_answers_a_trained_question(finished_smoke: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from kp.config import ModelConfig
+    from kp.models import resolve_model
+
+    tables = report_tables(finished_smoke)
+    scores = tables["scores.parquet"].filter(pl.col("measure") == "reliability").sort("value")
+    trial_id = scores["trial_id"][-1]
+    folder = finished_smoke / "smoke" / "adapters" / trial_id
+    described = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    resolved = resolve_model(ModelConfig())
+    assert (described["base_model_name_or_path"], described["revision"]) == (resolved.name, resolved.revision)
+
+    tokenizer = AutoTokenizer.from_pretrained(resolved.path)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(resolved.path, dtype="float32"), folder)
+    row = tables[f"training_rows/{trial_id}.parquet"].filter(pl.col("role") == "unknown").row(0, named=True)
+    chat = [
+        {"role": "system", "content": "Answer the following question."},
+        {"role": "user", "content": f"Question: {row['question']}"},
+    ]
+    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    made = model.generate(**inputs, max_new_tokens=16, do_sample=False)
+    assert row["target"] in tokenizer.decode(made[0, inputs["input_ids"].shape[1] :])
+
+
+@pytest.mark.parametrize("stage", ["facts", "categorise", "search", "evaluate", "report"])
+def test_entry_point_of_a_finished_stage_does_nothing(finished_smoke: Path, stage: str) -> None:
+    import subprocess
+    import sys
+
+    from tests.conftest import REPOSITORY, clean_environment
+
+    command = [sys.executable, f"ray_jobs/{stage}.py", str(SMOKE), "--results", str(finished_smoke)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=clean_environment(), timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "facts: already done" in done.stdout
+    assert "starting Ray" not in done.stdout
