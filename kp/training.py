@@ -271,5 +271,7 @@ def _save_adapter(engine: Any, folder: Path, rank: int, zero_stage: int) -> None
     trainable = [p for p in model.parameters() if p.requires_grad]
     with deepspeed.zero.GatheredParameters(trainable, enabled=zero_stage == 3):
         if rank == 0:
-            state = {name: tensor.detach().cpu().clone() for name, tensor in get_peft_model_state_dict(model).items()}
-            model.save_pretrained(folder, state_dict=state)
+            # No embeddings are trained; asked to find out by itself, PEFT looks the base model up on a hub at every save.
+            found = get_peft_model_state_dict(model, save_embedding_layers=False)
+            state = {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+            model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)

@@ -41,6 +41,7 @@ def search(session: Session) -> list[dict[str, Any]]:
         epochs = sum(trial.spec.max_epochs for trial in missing)
         bar = stack.enter_context(session.display.bar("search", epochs, "epochs"))
         follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, failures)
+        jobs.sort(key=lambda job: -job.spec.rows * job.spec.max_epochs)  # the longest first: a long one at the end would run alone
         run_trials(jobs, session.store.work_root("trial"), session.cluster, _schedule(session), follower.on_epoch, follower.on_end)
     session.display.line(f"search: {len(missing) - len(failures)} trials trained ({time.monotonic() - began:.0f} s)")
     return failures

@@ -280,7 +280,7 @@ def _wear(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
     wearing = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as stored:
         names = set(stored.keys())
-    if names != set(get_peft_model_state_dict(wearing)):
+    if names != set(get_peft_model_state_dict(wearing, save_embedding_layers=False)):
         wearing.unload()
         raise UserError(f"adapter {folder}: was trained on other modules than this model has")
     return wearing.eval()

@@ -111,7 +111,7 @@ def test_quickstart_is_six_trials_offline_on_the_embedded_model() -> None:
     assert [(arm.highly_known, arm.paraphrases) for arm in config.search.arms] == [(0, 0), (1, 0), (0, 1)]
     assert len(trials(config)) == 6
     assert config.facts.count is not None
-    assert 160 <= config.facts.count <= 240
+    assert config.facts.count == 110
     assert config.search.stop_at_accuracy is not None
 
 
