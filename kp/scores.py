@@ -91,7 +91,8 @@ def _learning_rows(right: pl.DataFrame, known: pl.DataFrame, trained_unknown: Co
 
 def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:
     said = answers.select(pl.col("answer").map_elements(lambda answer: normalise(first_line(answer)), return_dtype=pl.String))
-    counts = said.group_by("answer").agg(pl.len().alias("count"))["count"].cast(pl.Int64).to_numpy()
+    # Sorted, since groups come in any order and the last digit of a sum depends on it.
+    counts = said.group_by("answer").agg(pl.len().alias("count"))["count"].cast(pl.Int64).sort().to_numpy()
     return [
         _row(Measure.UNIQUE_ANSWERS, counts.size, answers.height),
         _row(Measure.MEAN_COUNT, counts.mean(), counts.size),

@@ -275,3 +275,11 @@ def _save_adapter(engine: Any, folder: Path, rank: int, zero_stage: int) -> None
             found = get_peft_model_state_dict(model, save_embedding_layers=False)
             state = {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
             model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+            _order_modules(folder / "adapter_config.json")
+
+
+def _order_modules(config: Path) -> None:
+    """PEFT keeps the module names in a set and writes them in an order that changes from process to process."""
+    written = json.loads(config.read_text(encoding="utf-8"))
+    written["target_modules"] = sorted(written["target_modules"])
+    config.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
