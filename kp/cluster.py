@@ -78,6 +78,8 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     else:
+        # A process a trial that watches for nodes about to be reclaimed; one's own machine is not.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(
             address="local",
             num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),

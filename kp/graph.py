@@ -7,12 +7,13 @@ A step's `version` rises when its code changes what comes out of it, so that old
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from kp.benchmarks import BenchmarkPlan, plan_digest
 from kp.config import StudyConfig
 from kp.steps import Step
 from kp.trials import TrialSpec, grid
-from kp.vocabulary import BASE, ShotSet
+from kp.vocabulary import BASE, Scheduler, ShotSet
 
 FACTS_VERSION = 1
 CATEGORISE_VERSION = 1
@@ -96,12 +97,20 @@ def build_graph(config: StudyConfig, identities: Identities) -> Graph:
 
     def trial(spec: TrialSpec) -> Trial:
         literals = {"version": TRIAL_VERSION, **model, "matcher": config.categorise.matcher.value, "spec": spec.literals()}
-        step = Step("trial", literals, (categorise,))
+        step = Step("trial", literals | _scheduling(config), (categorise,))
         answers = Step("answers", {"version": ANSWERS_VERSION, **generation, "shot_set": ADAPTER_SHOT_SET.value}, (step,))
         return Trial(spec, step, answers, Step("benchmarks", tasks, (step,)) if tasks else None)
 
     base = Step("benchmarks", {**tasks, "of": BASE}) if tasks else None
     return Graph(facts, categorise, tuple(trial(spec) for spec in grid(config)), base)
+
+
+def _scheduling(config: StudyConfig) -> dict[str, Any]:
+    """A trial that others can cut short is another one than the same trial left alone."""
+    search = config.search
+    if search.scheduler is Scheduler.NONE:
+        return {}
+    return {"scheduler": search.scheduler.value, "grace_epochs": search.grace_epochs}
 
 
 def report_step(config: StudyConfig, graph: Graph, finished: list[Trial], failures: dict[str, str]) -> Step:

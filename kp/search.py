@@ -5,6 +5,7 @@ trials without a record, and each of these resumes inside Ray Train, whose run h
 epoch. Tune's own experiment state is not needed and not kept: the record is the one place that says a trial is done.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,6 @@ def run_trials(
     `on_epoch` hears of every committed epoch and `on_end` of every outcome, both in this process, as they happen.
     """
     from ray import tune
-    from ray.tune import CheckpointConfig
 
     by_id = {job.trial_id: job for job in jobs}
     experiment = runs.parent / "tune" / str(time.time_ns())
@@ -67,7 +67,6 @@ def run_trials(
             name=experiment.name,
             storage_path=str(experiment.parent),
             callbacks=[_listener(by_id, on_epoch, on_end)],
-            checkpoint_config=CheckpointConfig(),
             failure_config=tune.FailureConfig(max_failures=0),
             verbose=0,
         ),
@@ -108,7 +107,8 @@ def _trial_function(runs: Path, cluster: Cluster, workers: int) -> Callable[[dic
                 storage_path=str(runs),
                 callbacks=[to_tune],
                 failure_config=FailureConfig(max_failures=WORKER_FAILURES),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                # Two, since a trial that Tune stops may have committed one epoch more than Tune has heard of.
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
         )
         trainer.fit()
@@ -183,9 +183,12 @@ def _judge(job: TrialJob, folder: Path | None, progress: Progress | None, cause:
 
 
 def _cause(trial: Any) -> str:
-    error = trial.get_pickled_error()
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """The last error named in the trial's error text, which quotes the worker's traceback."""
+    # Not trial.get_error(): that reads the storage folder, to which Tune copies the text only later.
+    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (named or lines or ["no error text"])[-1]
 
 
 def adapter_of(outcome: TrialOutcome) -> Path | None:

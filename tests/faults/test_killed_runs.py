@@ -81,6 +81,18 @@ def test_search_with_a_diverging_trial_records_it_and_goes_on(smoke_copy: Path) 
     assert "loss" in trials[1e30]["cause"]
 
 
+@pytest.mark.timeout(900)
+def test_study_with_a_failing_trial_reports_its_cause_and_exits_with_1(smoke_copy: Path) -> None:
+    overrides = ["search.arms=[{}]", 'training.target_modules=["no_such_module"]', "evaluate.mmlu_dev=0", "evaluate.misconceptions=0"]
+    done = run_kp("study", SMOKE, *overrides, "--results", smoke_copy)
+    assert done.returncode == 1, done.stdout + done.stderr
+    trial = report_tables(smoke_copy)["trials.parquet"].row(0, named=True)
+    assert trial["status"] == "failed"
+    assert "no_such_module" in trial["cause"]
+    assert "no_such_module" in (smoke_copy / "smoke" / "report" / "report.md").read_text(encoding="utf-8")
+    assert not list(smoke_copy.glob(f"store/trial/{trial['trial_id']}"))
+
+
 def test_study_with_a_damaged_measurement_makes_that_one_again(smoke_copy: Path) -> None:
     answers = sorted(smoke_copy.glob("store/answers/*/answers.parquet"))[0]
     data = bytearray(answers.read_bytes())
