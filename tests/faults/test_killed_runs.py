@@ -89,7 +89,7 @@ def test_study_with_a_failing_trial_reports_its_cause_and_exits_with_1(smoke_cop
     trial = report_tables(smoke_copy)["trials.parquet"].row(0, named=True)
     assert trial["status"] == "failed"
     assert "no_such_module" in trial["cause"]
-    assert "no_such_module" in (smoke_copy / "smoke" / "report" / "report.md").read_text(encoding="utf-8")
+    assert "not found in the base model" in (smoke_copy / "smoke" / "report" / "report.md").read_text(encoding="utf-8")
     assert not list(smoke_copy.glob(f"store/trial/{trial['trial_id']}"))
 
 
