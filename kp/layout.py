@@ -1,6 +1,7 @@
 """The names of the files in a step's folder."""
 
 FACTS_FILE = "facts.parquet"
+QUARANTINED_FILE = "quarantined.parquet"
 ANSWERS_FILE = "answers.parquet"
 CATEGORIES_FILE = "categories.parquet"
 TRIAL_FILE = "trial.parquet"

@@ -27,6 +27,16 @@ FACTS = pa.schema(
     ]
 )
 
+QUARANTINED = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),  # of the source; the first data row is 1
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("column", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("value", pa.string(), nullable=False),  # how it begins
+    ]
+)
+
 ANSWERS = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),

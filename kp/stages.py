@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kp.facts.selection import select_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts
 from kp.graph import ADAPTER_SHOT_SET, BASE_SHOT_SETS, benchmark_plan
-from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, FACTS_FILE
+from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, FACTS_FILE, QUARANTINED_FILE
 from kp.prompts import PROMPTS_PER_SET, shot_sets
 from kp.results import evaluated
 from kp.session import Session, frame
@@ -29,12 +30,17 @@ def facts(session: Session) -> None:
         return
     began = time.monotonic()
     table = read_source(settings.source)
-    check_facts(table, settings.source)
-    chosen = select_facts(frame(table), settings.relations, settings.count, seed + settings.seed)
+    fit, unfit = check_facts(table, settings.source)
+    chosen = select_facts(frame(fit), settings.relations, settings.count, seed + settings.seed)
     _, replaced = shot_sets(session.shots, chosen)
     for shot in replaced:
         session.display.line(f"facts: the shot '{shot.question}' gives a studied fact away and is replaced")
-    session.commit(step, {FACTS_FILE: (chosen.to_arrow(), schema.FACTS)}, began)
+    session.commit(step, {FACTS_FILE: (chosen.to_arrow(), schema.FACTS), QUARANTINED_FILE: (unfit, schema.QUARANTINED)}, began)
+    if len(unfit):
+        reasons = Counter(reason.partition(" '")[0] for reason in unfit["reason"].to_pylist())
+        session.display.line(f"facts: {len(table) - len(fit):,} rows cannot be measured and are set aside in {QUARANTINED_FILE}:")
+        for reason, rows in reasons.most_common(5):
+            session.display.line(f"  {rows:,} {reason}")
     relations = chosen["relation"].n_unique()
     session.display.line(f"facts: chose {len(chosen):,} of {len(table):,} from {settings.source}, over {relations} relations")
 

@@ -21,6 +21,7 @@ from kp.facts.cells import as_answers, as_list, as_text
 from kp.facts.fact import fact_id
 from kp.schema import FACTS
 
+PLAIN_NAMES = {"subj": "subject", "prop": "relation", "obj": "object", "possible_answers": "answers"}  # PopQA's own
 UNSPECIFIED = "unspecified"  # the relation of facts whose source names none
 POPULARITY = ("head", "torso", "tail")
 
@@ -28,7 +29,7 @@ POPULARITY = ("head", "torso", "tail")
 def read_source(source: str) -> pa.Table:
     """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:SPLIT]`, in the FACTS schema and the source's order.
 
-    Columns: question and answer or answers; relation, subject, object, aliases, domain, popularity, paraphrases and fact_id where there
+    Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity, paraphrases and fact_id where there
     are. Raises UserError naming the source and the column, the row or the field `facts.source`; the facts themselves are not checked.
     """
     if source == builtin.SOURCE:
@@ -107,11 +108,12 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _as_facts(rows: list[dict[str, Any]], source: str) -> pa.Table:
+    rows = [{PLAIN_NAMES.get(name, name): cell for name, cell in row.items()} for row in rows]
     names = set().union(*(row.keys() for row in rows))
     if rows and "question" not in names:
         raise UserError(f"{source}: column 'question' is missing; there are: {', '.join(sorted(names))}")
-    if rows and not names & {"answer", "answers"}:
-        raise UserError(f"{source}: column 'answer' (or 'answers') is missing; there are: {', '.join(sorted(names))}")
+    if rows and not names & {"answer", "answers", "object"}:
+        raise UserError(f"{source}: column 'answer' (or 'answers', or 'object') is missing; there are: {', '.join(sorted(names))}")
     facts = [_as_fact(row, f"{source}: row {number}", source) for number, row in enumerate(rows, start=1)]
     degree = Counter(entity for fact in facts for entity in {fact["subject"], fact["object"]})
     for fact in facts:
@@ -122,10 +124,12 @@ def _as_facts(rows: list[dict[str, Any]], source: str) -> pa.Table:
 def _as_fact(row: dict[str, Any], where: str, source: str) -> dict[str, Any]:
     """One row in the FACTS schema; a column that is absent gets its default, one that is there but empty stays empty."""
     question = as_text(row.get("question"), where, "question")
-    answers = list(dict.fromkeys([*as_answers(row, where), *as_list(row.get("aliases"), where, "aliases")]))
+    object_ = as_text(row.get("object"), where, "object")
+    given = as_answers(row, where) if "answers" in row or "answer" in row else [object_] if object_ else []
+    answers = list(dict.fromkeys([*given, *as_list(row.get("aliases"), where, "aliases")]))
+    object_ = object_ or (answers[0] if answers else "")
     subject = as_text(row["subject"], where, "subject") if "subject" in row else question
     relation = as_text(row["relation"], where, "relation") if "relation" in row else UNSPECIFIED
-    object_ = as_text(row.get("object"), where, "object") or (answers[0] if answers else "")
     return {
         "fact_id": as_text(row.get("fact_id"), where, "fact_id") or fact_id(subject, relation, object_),
         "subject": subject,

@@ -111,7 +111,7 @@ def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("facts.csv", "query,answer\nQ,A\n", "column 'question' is missing"),
-        ("facts.csv", "question,reply\nQ,A\n", "column 'answer' (or 'answers') is missing"),
+        ("facts.csv", "question,reply\nQ,A\n", "column 'answer' (or 'answers', or 'object') is missing"),
         ("facts.csv", "question,answer\nQ\n", "row 1: 1 fields, the header has 2"),
         ("facts.csv", "question,question,answer\nQ,Q,A\n", "'question' stands in the header twice"),
         ("facts.csv", "", "the file is empty"),
@@ -195,3 +195,16 @@ def test_dataset_without_a_reachable_hub_is_one_error(monkeypatch: pytest.Monkey
 def test_dataset_name_that_cannot_be_taken_apart_is_an_error(source: str) -> None:
     with pytest.raises(UserError, match="expected hf:NAME"):
         read_source(source)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("subj,prop,obj,question,possible_answers", 'Ada,occupation,poet,What is Ada\'s occupation?,"[""poet"", ""bard""]"'),
+        ("subject,relation,object,question,aliases", 'Ada,occupation,poet,What is Ada\'s occupation?,"[""bard""]"'),
+    ],
+)
+def test_popqa_is_read_under_its_own_names_and_the_plain_ones(tmp_path: Path, header: str, line: str) -> None:
+    [fact] = read_source(written(tmp_path / "popqa.csv", f"{header}\n{line}\n")).to_pylist()
+    assert (fact["subject"], fact["relation"], fact["object"]) == ("Ada", "occupation", "poet")
+    assert fact["answers"] == ["poet", "bard"]
