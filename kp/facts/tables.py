@@ -29,8 +29,9 @@ POPULARITY = ("head", "torso", "tail")
 def read_source(source: str) -> pa.Table:
     """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:SPLIT]`, in the FACTS schema and the source's order.
 
-    Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity, paraphrases and fact_id where there
-    are. Raises UserError naming the source and the column, the row or the field `facts.source`; the facts themselves are not checked.
+    Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity,
+    paraphrases and fact_id where there are. Raises UserError naming the source and the column, the row or the field `facts.source`; the
+    facts themselves are not checked.
     """
     if source == builtin.SOURCE:
         return builtin.load_builtin()

@@ -77,7 +77,7 @@ def test_question_with_two_answers_is_quarantined_in_every_row() -> None:
 
 
 def test_table_without_a_measurable_row_is_refused() -> None:
-    with pytest.raises(UserError, match="no fact can be measured\nfacts.csv: row 1, column 'question': holds a control"):
+    with pytest.raises(UserError, match=r"no fact can be measured\nfacts\.csv: row 1, column 'question': holds a control"):
         check_facts(table({"question": "What\tis it?"}), "facts.csv")
 
 
