@@ -1,30 +1,36 @@
-"""Greedy generation with transformers, made for many questions asked under few shot prompts.
+"""Greedy and sampled answers with transformers, made for many questions asked under few shot prompts.
 
 Almost all tokens of a few-shot prompt belong to the shots, and the same shots stand before hundreds of questions. So prompts are grouped by
-everything before their question, and what a group shares is computed once. Where the shared part ends is decided on tokens, never on text:
-a tokenizer may join characters across any cut in a string. It depends on the messages of the group alone, not on which questions happen
-to come together or came before, so that a study which is interrupted and taken up again is given the same arithmetic.
+everything before their question, and what a group shares is computed once per model. Where the shared part ends is decided on tokens, never
+on text: a tokenizer may join characters across any cut in a string. It depends on the messages of the group alone, not on which questions
+happen to come together or came before.
 
-In float32 the answers are those of `model.generate` on one unpadded prompt at a time; in bfloat16 both round, differently.
+In float32 the answers are those of `model.generate` on one unpadded prompt at a time; in bfloat16 both round, differently. Before the first
+answer the logits of one prompt, read in this way, are held against the model's own, so that a model whose attention is of an unknown kind
+is found out and asked the slow way, with a warning.
 """
 
-import hashlib
 import logging
+import random
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from kp.errors import UserError
-from kp.generation import FinishReason, Generation, Messages
-from kp.generation.batches import LastLogits, NotShareableError, PlainBatch, Prefix, RowBatch, SharedPrefixBatch, compute_prefix
+from kp.generation import Generation, Messages
+from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
+from kp.generation.attention import NotShareableError, Prefix
+from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes
+from kp.generation.endings import Endings, end_tokens, newline_tokens
+from kp.generation.forward import Forward, refuse_different
+from kp.generation.memory import is_out_of_memory, measured_limits, release_memory
+from kp.generation.plain import PlainDecoder
 from kp.generation.rendering import chat_format, render, tokenise
 
 if TYPE_CHECKING:
@@ -33,18 +39,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LABEL = re.compile(r"\w{1,20}:")
 _PREFIXES_KEPT = 32  # three shot sets of ten prompts, and some
-_COMPACT_BELOW = 0.9  # share of live rows under which the ended ones are taken out
-
-
-@dataclass(frozen=True)
-class _Row:
-    index: int  # place in the caller's list
-    ids: list[int]  # tokens after the shared prefix
+_PREFIX_TOKENS = 4096  # of prefixes that are read in one pass
 
 
 class HFGenerator:
-    """Greedy answers from a causal model of transformers, plain or wrapped by PEFT.
+    """Answers from a causal model of transformers, plain or wrapped by PEFT.
 
+    `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that went through the model.
     The model may be one in training: its modes are given back as found, gradients are neither used nor touched, and nothing computed
     with weights that may have changed since is used again.
     """
@@ -55,39 +56,53 @@ class HFGenerator:
         tokenizer: "PreTrainedTokenizerBase",
         max_new_tokens: int = 32,
         stop_at_newline: bool = True,
-        batch_size: int = 64,
+        batch_size: int = 256,
     ) -> None:
         self.tokenizer = tokenizer
+        self.work = Work()
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._format = chat_format(tokenizer)
         self._handed_in_adapter = hasattr(model, "peft_config")
         self._adapter: str | None = None
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
-        self._forward = LastLogits(model)
-        self._shareable = self._forward.can_share
-        self._eos = _end_tokens(self._forward.base, tokenizer)
-        self._newline = _newline_tokens(tokenizer) if stop_at_newline else frozenset()
-        if not self._shareable:
-            self._warn_plain("its attention cannot be exchanged")
+        self._limits: Limits | None = None  # measured at the first question
+        self._forward = Forward(model)
+        self._verified = False
+        self._shareable = True
+        newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
+        self._endings = Endings(end_tokens(getattr(self._forward.base, "generation_config", None), tokenizer), newline)
+        try:
+            self._forward.refuse_unshareable()
+        except NotShareableError as reason:
+            self._go_plain(reason)
 
     @property
     def model(self) -> torch.nn.Module:
         """The model as it stands, wearing its adapter if it has one."""
-        return self._forward.model
+        model: torch.nn.Module = self._forward.model
+        return model
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
-        """One answer per prompt, in the order given; out of memory, a batch is halved until it fits.
+        """One greedy answer per prompt, in the order given; out of memory, a batch is halved until it fits.
 
         Raises UserError where a prompt and its answer exceed the model's positions.
         """
-        answers: dict[int, Generation] = {}
-        with torch.no_grad(), _evaluating(self._forward.model) as was_training:
-            if was_training or self._handed_in_adapter:
-                self._prefixes.clear()
-            for shared, rows in self._groups(prompts):
-                answers.update(self._answer_group(shared, rows))
-        return [answers[index] for index in range(len(prompts))]
+        return self._answers(prompts, [None] * len(prompts), 1)
+
+    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+        """For each prompt `count` answers drawn at `temperature`, by the prompt's own seed: the same whatever else is asked beside it."""
+        draws = [
+            Draws(temperature, tuple(stream.random() for _ in range(self._max_new_tokens)))
+            for seed in seeds
+            for stream in (random.Random(f"{seed}-{number}") for number in range(count))
+        ]
+        made = self._answers(prompts, draws, count)
+        return [made[start : start + count] for start in range(0, len(made), count)]
+
+    def forget_prefixes(self) -> None:
+        """Drop the keys and values kept of shared prompts, as a benchmark must that counts the making of them."""
+        self._prefixes.clear()
 
     def load_adapter(self, path: str | None) -> None:
         """Wear the PEFT adapter saved in this folder in place of the present one; None takes it off.
@@ -96,37 +111,63 @@ class HFGenerator:
         """
         if self._handed_in_adapter:
             raise ValueError("the model was handed in with an adapter of its own; give the generator the base model to exchange adapters")
-        digest = None if path is None else _adapter_digest(Path(path))
+        digest = None if path is None else adapter_digest(Path(path))
         model = self._forward.model
         if self._adapter is not None:
             model = model.unload()
-            self._adapter, self._forward = None, LastLogits(model)
+            self._adapter, self._forward = None, Forward(model)
         if path is not None:
-            self._forward = LastLogits(_wear(model, Path(path)))
+            self._forward = Forward(_wear(model, Path(path)))
             self._adapter = digest
 
-    # --- from prompts to groups of rows ---
+    # --- from prompts to rows ---
 
-    def _groups(self, prompts: Sequence[Messages]) -> Iterator[tuple[list[int], list[_Row]]]:
-        """Token ids that a group of prompts shares, and its rows without them, longest first."""
+    def _answers(self, prompts: Sequence[Messages], draws: Sequence[Draws | None], count: int) -> list[Generation]:
+        """`count` answers per prompt, answer i by draws[i]."""
+        answers: dict[int, Generation] = {}
+        with torch.no_grad(), _evaluating(self._forward.model) as was_training:
+            if was_training or self._handed_in_adapter:
+                self._prefixes.clear()
+            asked = [(ids, shared, draft) for ids, shared, draft in self._token_ids(prompts)]
+            if asked and self._shareable and not self._verified:
+                self._verify(*asked[0][:2])
+            for row, made in self._decoded(asked, draws, count):
+                answers[row.index] = self._endings.generation(self.tokenizer, made)
+        return [answers[index] for index in range(len(prompts) * count)]
+
+    def _token_ids(self, prompts: Sequence[Messages]) -> list[tuple[list[int], int, list[int]]]:
+        """For each prompt its tokens, how many of them it shares with its group, and what its answer is expected to begin with."""
         by_beginning: dict[tuple[Any, ...], list[int]] = {}
         for index, messages in enumerate(prompts):
             by_beginning.setdefault(_beginning(messages), []).append(index)
+        found: dict[int, tuple[list[int], int, list[int]]] = {}
         for indices in by_beginning.values():
             group = [prompts[index] for index in indices]
-            token_ids = tokenise(self.tokenizer, [render(self.tokenizer, messages, self._format) for messages in group], self._format)
+            token_ids = self._tokenised(group)
             self._check_length(max(map(len, token_ids)))
-            shared = self._shared_tokens(group[0], token_ids) if self._shareable else []
-            rows = [_Row(index, ids[len(shared) :]) for index, ids in zip(indices, token_ids, strict=True)]
-            yield shared, sorted(rows, key=lambda row: (-len(row.ids), row.ids, row.index))
+            shared, draft = self._shared_tokens(group[0], token_ids), self._draft(group[0], token_ids[0])
+            found |= {index: (ids, shared, draft) for index, ids in zip(indices, token_ids, strict=True)}
+        return [found[index] for index in range(len(prompts))]
 
-    def _shared_tokens(self, messages: Messages, token_ids: list[list[int]]) -> list[int]:
-        """Tokens that any question after these messages would share: what two made-up ones share."""
-        label = _label(messages)
+    def _tokenised(self, group: Sequence[Messages], answer: str = "") -> list[list[int]]:
+        texts = [render(self.tokenizer, messages, self._format) + answer for messages in group]
+        return tokenise(self.tokenizer, texts, self._format)
+
+    def _shared_tokens(self, messages: Messages, token_ids: list[list[int]]) -> int:
+        """How many tokens any question after these messages would share: those that two made-up ones share."""
+        label = _label(messages[-1]["content"])
         probes = [[*messages[:-1], {**messages[-1], "content": label + ending}] for ending in (" A", " 1")]
-        made_up = tokenise(self.tokenizer, [render(self.tokenizer, probe, self._format) for probe in probes], self._format)
         # The last token of a row is never shared: its logits begin the answer.
-        return _common_start([*made_up, *(ids[:-1] for ids in token_ids)])
+        return _common_start([*self._tokenised(probes), *(ids[:-1] for ids in token_ids)])
+
+    def _draft(self, messages: Messages, token_ids: list[int]) -> list[int]:
+        """The tokens of the label ("Answer:") with which the shots' answers begin, where all of them begin so."""
+        labels = {_label(message["content"]) for message in messages if message["role"] == "assistant"}
+        label = labels.pop() if len(labels) == 1 else ""
+        (answered,) = self._tokenised([messages], label)
+        if not label or answered[: len(token_ids)] != token_ids:
+            return []
+        return answered[len(token_ids) :][: self._max_new_tokens - 1]
 
     def _check_length(self, longest: int) -> None:
         limit = getattr(self._forward.base.config, "max_position_embeddings", None)
@@ -136,114 +177,113 @@ class HFGenerator:
                 f"the {limit} positions of the model"
             )
 
-    # --- from groups to answers ---
+    # --- from rows to answers ---
 
-    def _answer_group(self, shared: list[int], rows: list[_Row]) -> Iterator[tuple[int, Generation]]:
-        size, waiting = self._batch_size, rows
-        while waiting:
-            batch, waiting = waiting[:size], waiting[size:]
-            try:
-                answered = self._answer_batch(shared, batch)
-            except NotShareableError as reason:
-                self._warn_plain(str(reason))
-                self._shareable = False
-                shared, waiting = [], [_Row(row.index, [*shared, *row.ids]) for row in [*batch, *waiting]]
-                continue
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                size, waiting = (len(batch) + 1) // 2, [*batch, *waiting]
-                _log.warning("out of memory with %d rows in a batch, going on with %d", len(batch), size)
-                answered = []
-            if not answered:
-                _release_memory()  # outside the except clause: until it ends, the traceback holds the batch's tensors
-            yield from answered
+    def _decoded(
+        self, asked: list[tuple[list[int], int, list[int]]], draws: Sequence[Draws | None], count: int
+    ) -> Iterator[tuple[Row, list[int]]]:
+        """Every row with the tokens it made; rows are as short as what they share allows."""
+        beginnings = {tuple(ids[:shared]): place for place, (ids, shared, _) in enumerate(asked) if shared} if self._shareable else {}
+        numbers = {beginning: number for number, beginning in enumerate(beginnings)}
+        rows = []
+        for index, draw in enumerate(draws):
+            ids, shared, draft = asked[index // count]
+            prefix = numbers.get(tuple(ids[:shared]))
+            rows.append(Row(index, prefix, ids if prefix is None else ids[shared:], draft, draw))
+        # One prompt after another, so that a pass has few prefixes with many tokens each; neighbours in length together.
+        rows.sort(key=lambda row: (row.prefix or 0, -len(row.ids), row.ids, row.index))
+        if not rows:
+            return
+        if not self._shareable:
+            yield from self._retrying(rows, self._plain_decoder)
+            return
+        with self._forward.exchanged():
+            prefixes = self._prefixes_of(list(beginnings))
+            columns = max(len(row.ids) for row in rows) + self._max_new_tokens
+            if self._limits is None:
+                self._limits = measured_limits(self._forward, prefixes[0] if prefixes else None, columns, self._batch_size)
+            yield from self._retrying(
+                rows, lambda limits: Decoder(self._forward, prefixes, limits, self._max_new_tokens, self._endings.tokens, self.work)
+            )
 
-    def _answer_batch(self, shared: list[int], rows: list[_Row]) -> list[tuple[int, Generation]]:
-        device = next(self._forward.model.parameters()).device
-        longest = len(rows[0].ids)
+    def _plain_decoder(self, limits: Limits) -> PlainDecoder:
         pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (longest - len(row.ids)) + row.ids for row in rows], device=device)
-        lengths = torch.tensor([len(row.ids) for row in rows], device=device)
-        valid = torch.arange(longest, device=device) >= (longest - lengths)[:, None]
-        batch: RowBatch
-        if shared:
-            batch = SharedPrefixBatch(self._forward, self._prefix(shared), longest + self._max_new_tokens)
-        else:
-            batch = PlainBatch(self._forward)
-        made = self._decode(batch, batch.prefill(ids, valid))
-        return [(row.index, self._generation(tokens)) for row, tokens in zip(rows, made, strict=True)]
+        return PlainDecoder(self._forward, limits.rows, self._max_new_tokens, self._endings.tokens, pad, self.work)
 
-    def _prefix(self, shared: list[int]) -> Prefix:
-        key = (self._adapter, tuple(shared))
-        if key not in self._prefixes:
-            self._prefixes[key] = compute_prefix(self._forward, shared)
-            if len(self._prefixes) > _PREFIXES_KEPT:
-                self._prefixes.popitem(last=False)
-        self._prefixes.move_to_end(key)
-        return self._prefixes[key]
+    def _retrying(self, rows: list[Row], make: Callable[[Limits], Decoder | PlainDecoder]) -> Iterator[tuple[Row, list[int]]]:
+        """Rows answered within memory: where it runs out, what is left goes on with half as much at once."""
+        left = {row.index: row for row in rows}
+        limits = self._limits or Limits(self._batch_size, _PREFIX_TOKENS)
+        while left:
+            decoder = make(limits)
+            try:
+                for row, made in decoder.answers(list(left.values())):
+                    del left[row.index]
+                    yield row, made
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or decoder.rows_tried <= 1:
+                    raise
+                tried, limits = decoder.rows_tried, limits.halved(decoder.rows_tried)
+                _log.warning("out of memory with %d rows in a pass, going on with %d", tried, limits.rows)
+                self._limits = limits
+            if left:
+                release_memory()  # outside the except clause: until it ends, the traceback holds the pass's tensors
 
-    def _decode(self, batch: RowBatch, logits: Tensor) -> list[list[int]]:
-        """The tokens that each row makes, the ending one included; rows that have ended leave the batch."""
-        made: list[list[int]] = [[] for _ in range(len(logits))]
-        places = list(range(len(logits)))  # which row of `made` each row of the batch is
-        ended: set[int] = set()
-        for count in range(1, self._max_new_tokens + 1):
-            tokens = logits.argmax(dim=-1)
-            for place, token in zip(places, tokens.tolist(), strict=True):
-                if place not in ended:
-                    made[place].append(token)
-                    if token in self._eos or token in self._newline:
-                        ended.add(place)
-            live = [row for row, place in enumerate(places) if place not in ended]
-            if not live or count == self._max_new_tokens:
-                break
-            if len(live) < _COMPACT_BELOW * len(places):
-                kept = torch.tensor(live, device=tokens.device)
-                batch.keep(kept)
-                tokens, places = tokens[kept], [places[row] for row in live]
-            logits = batch.step(tokens)
-        return made
+    def _prefixes_of(self, beginnings: list[tuple[int, ...]]) -> list[Prefix]:
+        missing = [ids for ids in beginnings if (self._adapter, ids) not in self._prefixes]
+        self._prefixes |= {(self._adapter, ids): prefix for ids, prefix in zip(missing, self._read(missing), strict=True)}
+        wanted = []
+        for ids in beginnings:
+            self._prefixes.move_to_end((self._adapter, ids))
+            wanted.append(self._prefixes[self._adapter, ids])
+        while len(self._prefixes) > _PREFIXES_KEPT:
+            self._prefixes.popitem(last=False)
+        return wanted
 
-    def _generation(self, tokens: list[int]) -> Generation:
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
-        if tokens[-1] in self._eos:
-            reason = FinishReason.STOP
-        elif tokens[-1] in self._newline:
-            text, reason = text.partition("\n")[0], FinishReason.NEWLINE
-        else:
-            reason = FinishReason.LENGTH
-        return Generation(text=text, finish_reason=reason, tokens=len(tokens))
+    def _read(self, beginnings: list[tuple[int, ...]]) -> list[Prefix]:
+        """Several in one pass, fewer where memory runs out."""
+        tokens = _PREFIX_TOKENS
+        while True:
+            try:
+                return read_prefixes(self._forward, [list(ids) for ids in beginnings], tokens, self.work)
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or tokens <= min(map(len, beginnings)):
+                    raise
+                tokens //= 2
+            release_memory()
 
-    def _warn_plain(self, reason: str) -> None:
+    def _verify(self, ids: list[int], shared: int) -> None:
+        """Hold one packed prompt against the model's own way to read it; one whose attention is of an unknown kind goes plain."""
+        device = self._forward.device
+        try:
+            with self._forward.exchanged():
+                prefixes = read_prefixes(self._forward, [ids[:shared]], _PREFIX_TOKENS, Work()) if shared else []
+                ours = first_logits(self._forward, prefixes, Row(0, 0 if prefixes else None, ids[shared:], []))
+            own, _ = self._forward.plain(torch.tensor([ids], device=device), torch.arange(len(ids), device=device)[None], None, None)
+            refuse_different(ours, own[0])
+        except NotShareableError as reason:
+            self._go_plain(reason)
+        self._verified = True
+
+    def _go_plain(self, reason: NotShareableError) -> None:
+        self._shareable = False
         name = type(self._forward.base).__name__
         _log.warning("%s: shared prompts are computed anew for every question, because %s", name, reason)
 
 
 def _beginning(messages: Messages) -> tuple[Any, ...]:
-    return tuple((message["role"], message["content"]) for message in messages[:-1]), messages[-1]["role"], _label(messages)
+    return tuple((message["role"], message["content"]) for message in messages[:-1]), messages[-1]["role"], _label(messages[-1]["content"])
 
 
-def _label(messages: Messages) -> str:
-    """The word before a colon with which the last message begins ("Question:"), or nothing."""
-    found = _LABEL.match(messages[-1]["content"])
+def _label(content: str) -> str:
+    """The word before a colon with which a message begins ("Question:"), or nothing."""
+    found = _LABEL.match(content)
     return found.group() if found else ""
 
 
-def _common_start(sequences: list[list[int]]) -> list[int]:
-    return [column[0] for column in takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False))]
-
-
-def _end_tokens(base: Any, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    configured = getattr(getattr(base, "generation_config", None), "eos_token_id", None)
-    ends = tokenizer.eos_token_id if configured is None else configured
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
-
-
-def _newline_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """Every token whose text holds a newline."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return frozenset(token for token, text in enumerate(texts) if "\n" in text)
+def _common_start(sequences: list[list[int]]) -> int:
+    """How many first tokens all of them have in common."""
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False)))
 
 
 @contextmanager
@@ -258,27 +298,13 @@ def _evaluating(model: torch.nn.Module) -> Iterator[bool]:
             module.training = True
 
 
-def _release_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _adapter_digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(f"adapter {folder}: has no {name}")
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
-
-
 def _wear(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
     # The weights as stored, in the model's own number format: the same arithmetic as in training.
     wearing = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as stored:
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
         names = set(stored.keys())
     if names != set(get_peft_model_state_dict(wearing, save_embedding_layers=False)):
         wearing.unload()

@@ -15,6 +15,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -40,7 +41,8 @@ CONFIGS = {
     "qwen2": Qwen2Config(**SIZES, num_key_value_heads=2, intermediate_size=48),
     "gpt_neox": GPTNeoXConfig(**SIZES, intermediate_size=48),
     "gpt2": GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=261, n_positions=256),
-    "gemma2": Gemma2Config(**SIZES, num_key_value_heads=2, intermediate_size=48, head_dim=8, sliding_window=16),  # cannot share
+    "gemma2": Gemma2Config(**SIZES, num_key_value_heads=2, intermediate_size=48, head_dim=8, sliding_window=16),
+    "mistral": MistralConfig(**SIZES, num_key_value_heads=2, intermediate_size=48, sliding_window=24),
 }
 
 
@@ -100,13 +102,14 @@ def _save_adapter(folder: Path, targets: list[str], seed: int = 0) -> str:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_generate_of_each_architecture_equals_plain_generation(name: str) -> None:
+def test_generate_of_each_architecture_equals_plain_generation(name: str, caplog: pytest.LogCaptureFixture) -> None:
     model, prompts = _model(name), _prompts()
 
     answers = _generator(model).generate(prompts)
 
     assert _texts(answers) == _plain(model, _tokenizer(), prompts)
     assert len(set(_texts(answers))) > 20  # the models do tell the prompts apart
+    assert "computed anew" not in caplog.text  # all of them share what their prompts share
 
 
 def test_generate_with_a_stop_at_newline_equals_plain_text_cut_at_its_first_newline() -> None:
@@ -144,20 +147,19 @@ def test_generate_at_any_batch_size_gives_the_same_answers_in_the_order_asked(na
     assert one_by_one == backwards[::-1]
 
 
-def test_generate_out_of_memory_halves_the_batch_and_gives_the_same_answers() -> None:
+def test_generate_out_of_memory_halves_the_batch_and_gives_the_same_answers(caplog: pytest.LogCaptureFixture) -> None:
     model, prompts = _model(), _prompts()
     expected = _generator(model).generate(prompts)
-    sizes = []
 
-    def fits_five(module: torch.nn.Module, args: tuple[object, ...], inputs: dict[str, torch.Tensor]) -> None:
-        sizes.append(len(inputs["input_ids"]))
-        if sizes[-1] > 5:
-            raise torch.OutOfMemoryError("more than 5 rows")
+    def fits_so_many(module: torch.nn.Module, args: tuple[object, ...], inputs: dict[str, torch.Tensor]) -> None:
+        if inputs["input_ids"].numel() > 110:  # one whole prompt fits, the questions of five do
+            raise torch.OutOfMemoryError("more than 110 tokens")
 
-    model.register_forward_pre_hook(fits_five, with_kwargs=True)
+    model.register_forward_pre_hook(fits_so_many, with_kwargs=True)
 
     assert _generator(model).generate(prompts) == expected
-    assert {16, 8, 4} <= set(sizes)
+    assert "out of memory with 16 rows in a pass, going on with 8" in caplog.text
+    assert "out of memory with 8 rows in a pass, going on with 4" in caplog.text
 
 
 def test_generate_out_of_memory_with_a_single_row_raises() -> None:
@@ -174,18 +176,80 @@ def test_generate_out_of_memory_with_a_single_row_raises() -> None:
 
 def test_generate_computes_a_shared_prefix_once_for_many_calls() -> None:
     model, prompts = _model(), _prompts()
-    read = []
-    model.register_forward_pre_hook(lambda _, __, inputs: read.append(inputs["input_ids"].shape), with_kwargs=True)
+    read: list[int] = []
+    generator = _generator(model)
+    shared = generator.generate(prompts[:6]) and generator.work.prefix_tokens
+    model.register_forward_pre_hook(lambda _, __, inputs: read.append(inputs["input_ids"].numel()), with_kwargs=True)
+
+    answers = generator.generate(prompts[6:])
+
+    assert shared > 3 * 35  # three shot prompts
+    assert generator.work.prefix_tokens == shared
+    assert sum(read) < len(prompts[6:]) * (36 + NEW_TOKENS)  # questions and answers alone
+    assert answers == _generator(_model()).generate(prompts)[6:]
+
+
+def test_generate_reads_the_label_of_the_answers_with_the_question_and_counts_it_as_far_as_the_model_says_it() -> None:
+    model, prompts = _model(), _prompts()
+    label = _tokenizer().encode("Answer:")
+    with torch.no_grad():  # a model that begins every answer with the label's first tokens, then goes its own way
+        head = model.get_output_embeddings().weight
+        head[label[0]] *= 1.6
+
     generator = _generator(model)
 
-    first = generator.generate(prompts[:6])
-    prefixes = [shape for shape in read if shape[0] == 1 and shape[1] > 35]
-    read.clear()
-    second = generator.generate(prompts[6:])
+    assert _texts(generator.generate(prompts)) == _plain(model, _tokenizer(), prompts)
+    assert any(answer.text.startswith("A") for answer in generator.generate(prompts))
 
-    assert len(prefixes) == 3
-    assert max(shape[1] for shape in read) <= 36  # questions alone
-    assert first + second == _generator(_model()).generate(prompts)
+
+def test_generate_of_attention_that_looks_elsewhere_is_found_out_and_asked_the_plain_way(caplog: pytest.LogCaptureFixture) -> None:
+    model, prompts = _model(), _prompts(12)
+    for layer in model.model.layers:
+        layer.self_attn.scaling = -layer.self_attn.scaling
+        own = layer.self_attn.forward
+        # Not told to the exchanged attention: the model's own scales otherwise.
+        layer.self_attn.forward = lambda *args, own=own, attn=layer.self_attn, **inputs: _scaled_unless_packed(own, attn, args, inputs)
+
+    answers = _generator(model).generate(prompts)
+
+    assert _texts(answers) == _plain(model, _tokenizer(), prompts)
+    assert "packed prompts give other logits than its own attention" in caplog.text
+
+
+def _scaled_unless_packed(own: Any, attention: Any, args: Any, inputs: Any) -> Any:
+    usual = attention.scaling
+    attention.scaling = usual if attention.config._attn_implementation == "kp_packed" else -usual
+    try:
+        return own(*args, **inputs)
+    finally:
+        attention.scaling = usual
+
+
+def test_sample_by_the_same_seed_gives_the_same_answers_whatever_is_asked_beside_it() -> None:
+    model, prompts = _model(), _prompts(20)
+    seeds = list(range(len(prompts)))
+
+    together = _generator(model).sample(prompts, 5, 0.9, seeds)
+    alone = [_generator(model, batch_size=3).sample([prompts[place]], 5, 0.9, [seeds[place]])[0] for place in (0, 7, 19)]
+
+    assert [together[place] for place in (0, 7, 19)] == alone
+    assert _generator(model).sample(prompts, 5, 0.9, [seed + 1 for seed in seeds]) != together
+    assert len({answer.text for answer in together[0]}) > 1
+
+
+def test_sample_draws_tokens_as_often_as_the_softmax_says() -> None:
+    model, prompt, count = _model(), _prompts(1), 1500
+    ids = _tokenizer()(render(_tokenizer(), prompt[0], ChatFormat.TEMPLATE), return_tensors="pt", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        expected = (model(ids).logits[0, -1] / 0.7).softmax(-1)
+    generator = HFGenerator(model, _tokenizer(), max_new_tokens=1, stop_at_newline=False)
+
+    (drawn,) = generator.sample(prompt, count, 0.7, [11])
+
+    written = _tokenizer().batch_decode([[token] for token in range(len(expected))], skip_special_tokens=True)
+    for text in {written[int(token)] for token in expected.topk(3).indices}:
+        probability = sum(float(expected[token]) for token, other in enumerate(written) if other == text)
+        assert sum(answer.text == text for answer in drawn) / count == pytest.approx(probability, abs=0.05)
 
 
 def test_load_adapter_swaps_adapters_and_gives_back_the_very_base(tmp_path: Path) -> None:

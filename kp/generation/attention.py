@@ -1,0 +1,340 @@
+"""Attention over tokens that are packed into one line: some are the next token of a row, some a new row's whole question.
+
+Almost all of a few-shot prompt is shots, and the same shots stand before thousands of questions. The keys and values of such a *prefix*
+are computed once and every row attends to that one copy. A row's own tokens live in its *slot* of buffers that are made once. One pass of
+the model therefore reads a plain line of tokens without padding, [1, tokens], whatever the lengths of the rows and whichever prefix they
+follow, and this module's attention function, registered with transformers, finds for each token what it may look at:
+
+    its row's prefix      one matrix product for all tokens behind the same prefix
+    its row's own tokens  from the slots (a row that goes on), or among the new tokens themselves (a row that begins)
+
+Each half gives its output and the logarithm of its softmax's denominator, which is all that is needed to join the two as if there had been
+one softmax. So the result is the model's own attention in another order of summation, for every architecture whose attention can be
+exchanged, sliding windows and soft caps included.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, DynamicLayer
+
+_ATTENTION = "kp_packed"
+# What models hand to an attention function without changing what attention is.
+_HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states", "dropout"})
+_SLIDING = "sliding_attention"
+_KNOWN_LAYERS = frozenset({"full_attention", _SLIDING})
+
+
+class NotShareableError(Exception):
+    """The model's attention has a trait that the packed attention does not have."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of shared tokens: per layer [key heads, tokens, width]."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """The tokens of one pass and where each belongs.
+
+    The first `goes_on` tokens are each the next one of a row that goes on; token i belongs to slot i. Behind them stand the new rows, one
+    after another.
+    """
+
+    ids: Tensor  # [1, tokens]
+    positions: Tensor  # [1, tokens]
+    slot: Tensor  # [tokens], where a token's keys and values are kept
+    column: Tensor  # [tokens], the place in that slot
+    goes_on: int
+    order: Tensor  # [tokens], the tokens sorted by prefix
+    behind: list[tuple[int | None, int]]  # for each prefix in that order its index (None: no prefix) and how many tokens it has
+    starts: Tensor  # [new rows], where they begin in the line
+    lengths: Tensor  # [new rows]
+    wanted: Tensor  # tokens after which logits are asked for
+    columns: int  # the most own tokens that a row going on has, this one included
+    farthest: int  # the greatest position
+    made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made at the first one
+
+
+class _SlotLayer(DynamicLayer):
+    """A layer's keys and values of the rows' own tokens: [slots, key heads, columns, width], written in place."""
+
+    def __init__(self, slots: int, columns: int) -> None:
+        super().__init__()
+        self.shape = (slots, columns)
+        self.line: Line | None = None
+        self.buffers: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.line is not None
+        slots, columns = self.shape
+        heads = key_states.shape[1]
+        if self.buffers is None:
+            # Zeros, not whatever memory holds: a masked column counts 0 times its value, and 0 times NaN would still be NaN.
+            key, value = (states.new_zeros(slots, heads, columns, states.shape[-1]) for states in (key_states, value_states))
+            self.buffers = key, value
+        line = self.line
+        if ("write", heads) not in line.made:
+            rows = (line.slot[:, None] * heads + torch.arange(heads, device=line.slot.device)) * columns + line.column[:, None]
+            line.made["write", heads] = rows.flatten()
+        rows = line.made["write", heads]
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            width = states.shape[-1]
+            buffer.view(-1, width).index_copy_(0, rows, states[0].transpose(0, 1).reshape(-1, width))
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        return 0
+
+
+class Slots:
+    """Room for the own tokens of `slots` rows, each of at most `columns` tokens, behind any of `prefixes`."""
+
+    def __init__(self, layers: int, slots: int, columns: int, prefixes: list[Prefix]) -> None:
+        self.prefixes = prefixes
+        self._layers = [_SlotLayer(slots, columns) for _ in range(layers)]
+        self.line: Line | None = None
+        self.seen = 0  # layers that asked for attention in the present pass
+
+    def own(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
+        """Keys and values of the rows that go on: [slots, key heads, columns, width]."""
+        buffers = self._layers[layer].buffers
+        assert buffers is not None
+        return buffers[0][: line.goes_on, :, : line.columns], buffers[1][: line.goes_on, :, : line.columns]
+
+    def move(self, sources: list[int], targets: list[int]) -> None:
+        """Carry rows from their slots to others."""
+        if not sources:
+            return
+        for layer in self._layers:
+            for buffer in layer.buffers or ():
+                buffer[targets] = buffer[sources]
+
+    def as_prefix(self, slot: int, tokens: int) -> Prefix:
+        """What a slot holds, as a prefix of rows to come."""
+        pairs = [layer.buffers for layer in self._layers if layer.buffers is not None]
+        keys, values = ([pair[side][slot, :, :tokens].clone() for pair in pairs] for side in (0, 1))
+        return Prefix(keys, values, tokens)
+
+    def begin(self, line: Line) -> Cache:
+        """The cache with which the model reads this line."""
+        self.line, self.seen = line, 0
+        for layer in self._layers:
+            layer.line = line
+        return Cache(layers=list(self._layers))
+
+    def end(self) -> None:
+        """Raise NotShareableError unless every layer asked for attention once."""
+        if self.seen != len(self._layers):
+            raise NotShareableError(f"only {self.seen} of its {len(self._layers)} layers use an exchangeable attention")
+
+
+_active: ContextVar[Slots | None] = ContextVar("kp_packed_slots", default=None)
+
+
+@contextmanager
+def exchanged_attention(base: Any) -> Iterator[None]:
+    """Exchange the model's attention for a while: the same object may be training a moment later."""
+    own_attention = base.config._attn_implementation
+    base.set_attn_implementation(_ATTENTION)
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(own_attention)
+
+
+@contextmanager
+def attending_to(slots: Slots) -> Iterator[None]:
+    """One pass over the line that `slots` has begun."""
+    token = _active.set(slots)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def refuse_unknown_layers(config: Any) -> None:
+    """Raise NotShareableError where the config names kinds of layers whose attention looks elsewhere (chunks, recurrences)."""
+    odd = sorted(set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS)
+    if odd:
+        raise NotShareableError(f"it has layers of kind {', '.join(odd)}")
+
+
+def _packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **traits: Any,
+) -> tuple[Tensor, None]:
+    """query [1, heads, tokens, width]; key, value [1, key heads, tokens, width]; returns [1, tokens, heads, width]."""
+    slots = _active.get()
+    if slots is None or slots.line is None or attention_mask is not None:
+        raise RuntimeError(f"{_ATTENTION} attention was called from outside a pass over packed tokens")
+    if foreign := sorted(name for name, trait in traits.items() if trait is not None and name not in _HARMLESS):
+        raise NotShareableError(f"its attention uses {', '.join(foreign)}")
+    slots.seen += 1
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    _refuse_untold_window(module, layer, sliding_window)
+    kernel = _Kernel(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
+    line, heads, key_heads = slots.line, query.shape[1], key.shape[1]
+    # [tokens, key heads, heads per key head, width]
+    grouped = query[0].transpose(0, 1).unflatten(1, (key_heads, heads // key_heads))
+    own = []
+    if line.goes_on:
+        own.append(_rows_going_on(grouped, *slots.own(layer, line), line, sliding_window, kernel))
+    if len(line.lengths):
+        own.append(_new_rows(grouped, key[0].transpose(0, 1), value[0].transpose(0, 1), line, sliding_window, kernel))
+    output, weight = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*own, strict=True))
+    if any(index is not None for index, _ in line.behind):
+        output = _with_prefixes(output, weight, grouped, slots, layer, sliding_window, kernel)
+    return output.flatten(1, 2)[None], None
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """Attention of a batch of queries to the same number of keys, with the logarithm of the softmax's denominator."""
+
+    scaling: float
+    softcap: float | None
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """query [batch, heads, queries, width], key and value [batch, heads, keys, width], bias [batch, 1, queries, keys], -inf where
+        attention must not look; returns [batch, heads, queries, width] and float32 [batch, heads, queries]."""
+        scores = (query @ key.transpose(-1, -2)).float().mul_(self.scaling)
+        if self.softcap is not None:
+            scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
+        if bias is not None:
+            scores += bias
+        peak = scores.amax(dim=-1, keepdim=True)
+        if bias is not None:
+            peak.clamp_(min=torch.finfo(torch.float32).min)  # where nothing is seen the sum is 0, and its logarithm -inf
+        shares = scores.sub_(peak).exp_()
+        total = shares.sum(dim=-1, keepdim=True)
+        output = (shares.to(value.dtype) @ value).div_(total.clamp(min=torch.finfo(torch.float32).tiny))
+        return output, (peak + total.log())[..., 0]
+
+    def of_many(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same where a few heads have very many queries, for which a CPU has a faster kernel."""
+        if query.device.type == "cpu" and self.softcap is None and bias is None and key.shape[-1] == value.shape[-1]:
+            # PyTorch's own fused kernel, by the name that gives the denominator too: scaled_dot_product_attention keeps it to itself.
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, scale=self.scaling)
+        return self(query, key, value, bias)
+
+
+def _bias(seen: Tensor) -> Tensor:
+    return torch.zeros(seen.shape, dtype=torch.float32, device=seen.device).masked_fill_(~seen, float("-inf"))
+
+
+def _rows_going_on(grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel) -> tuple[Tensor, Tensor]:
+    """The first tokens of the line, each to its slot; [tokens, key heads, heads per key head, width] and the same without width."""
+    if ("seen", window) not in line.made:
+        seen = _seen_columns(line, window)[:, None, None].expand(-1, 1, grouped.shape[2], -1)
+        line.made["seen", window] = _bias(seen)
+    return kernel(grouped[: line.goes_on], keys, values, line.made["seen", window])
+
+
+def _seen_columns(line: Line, window: int | None) -> Tensor:
+    """[rows, columns]: a row sees its own columns up to its newest."""
+    newest = line.column[: line.goes_on, None]
+    columns = torch.arange(line.columns, device=newest.device)
+    seen = columns <= newest
+    return seen if window is None else seen & (columns > newest - window)
+
+
+def _new_rows(grouped: Tensor, key: Tensor, value: Tensor, line: Line, window: int | None, kernel: _Kernel) -> tuple[Tensor, Tensor]:
+    """The tokens of new rows to those of their own row, itself included; shapes as in `_rows_going_on`."""
+    if "padded" not in line.made:
+        line.made["padded"] = _padding(line)
+    padded, flat = line.made["padded"]  # [new rows, longest], and where each token went in it
+    rows, longest = padded.shape
+    per_key_head = grouped.shape[2]
+    if ("causal", window) not in line.made:
+        line.made["causal", window] = _bias(_causal(line, longest, window, per_key_head).expand(rows, -1, -1, -1))
+    queries = grouped[padded].permute(0, 2, 3, 1, 4).flatten(2, 3)
+    output, weight = kernel(queries, key[padded].transpose(1, 2), value[padded].transpose(1, 2), line.made["causal", window])
+    output = output.unflatten(2, (per_key_head, longest)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+    weight = weight.unflatten(2, (per_key_head, longest)).permute(0, 3, 1, 2).flatten(0, 1)
+    return output[flat], weight[flat]
+
+
+def _padding(line: Line) -> tuple[Tensor, Tensor]:
+    longest = int(line.lengths.max())
+    within = torch.arange(longest, device=line.ids.device)
+    there = within < line.lengths[:, None]
+    padded = (line.starts[:, None] + within).where(there, line.starts[:, None])
+    return padded, there.flatten().nonzero()[:, 0]
+
+
+def _causal(line: Line, longest: int, window: int | None, per_key_head: int) -> Tensor:
+    """[1, 1, heads per key head x longest, longest]; what a short row's padding sees does not matter."""
+    within = torch.arange(longest, device=line.ids.device)
+    distance = within[:, None] - within
+    seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+    return seen.repeat(per_key_head, 1)[None, None]
+
+
+def _with_prefixes(
+    own: Tensor, own_weight: Tensor, grouped: Tensor, slots: Slots, layer: int, window: int | None, kernel: _Kernel
+) -> Tensor:
+    """The own half [tokens, key heads, heads per key head, width] joined with attention to the prefixes; same shape, the line's order."""
+    line = slots.line
+    assert line is not None
+    if "back" not in line.made:
+        line.made["back"] = line.order.argsort()
+    ordered, positions = grouped[line.order], line.positions[0, line.order]
+    outputs, weights = [], []
+    end = 0
+    for index, tokens in line.behind:
+        start, end = end, end + tokens
+        queries = ordered[start:end]
+        if index is None:
+            outputs.append(torch.zeros_like(queries))
+            weights.append(queries.new_full(queries.shape[:3], float("-inf"), dtype=torch.float32))
+            continue
+        output, weight = _prefix(queries, slots.prefixes[index], layer, positions[start:end], window, line.farthest, kernel)
+        outputs.append(output)
+        weights.append(weight)
+    to_prefix, weight = torch.cat(outputs)[line.made["back"]], torch.cat(weights)[line.made["back"]]
+    # Of two softmaxes with the denominators e^a and e^b the second one's share in the joint one is e^b / (e^a + e^b).
+    share = torch.sigmoid(weight - own_weight)[..., None]
+    return torch.lerp(own.float(), to_prefix.float(), share).to(own.dtype)
+
+
+def _prefix(
+    queries: Tensor, prefix: Prefix, layer: int, positions: Tensor, window: int | None, farthest: int, kernel: _Kernel
+) -> tuple[Tensor, Tensor]:
+    """Tokens [tokens, key heads, heads per key head, width] at `positions` to the prefix before them; shapes as in `_rows_going_on`."""
+    tokens, _, per_key_head, _ = queries.shape
+    bias = None
+    if window is not None and farthest >= window:
+        distance = positions[:, None] - torch.arange(prefix.tokens, device=positions.device)
+        bias = _bias((distance < window).repeat_interleave(per_key_head, dim=0)[None, None])
+    by_head = queries.transpose(0, 1).flatten(1, 2)[None]
+    output, weight = kernel.of_many(by_head, prefix.keys[layer][None], prefix.values[layer][None], bias)
+    output = output[0].unflatten(1, (tokens, per_key_head)).transpose(0, 1)
+    return output, weight[0].unflatten(1, (tokens, per_key_head)).transpose(0, 1)
+
+
+def _refuse_untold_window(module: torch.nn.Module, layer: int, window: int | None) -> None:
+    kinds = getattr(getattr(module, "config", None), "layer_types", None)
+    if kinds and kinds[layer] == _SLIDING and window is None:
+        raise NotShareableError("it does not tell its attention the sliding window")
+
+
+AttentionInterface.register(_ATTENTION, _packed_attention)

@@ -1,0 +1,238 @@
+"""Many rows on their way to their answers, the batch full to the end.
+
+A pass of the model reads the next token of every row that goes on and, as far as the token budget allows, the whole questions of rows that
+wait, whichever prefix they follow. A row that has ended leaves at once, so no pass carries ended rows and few run below the budget.
+
+What an answer is expected to begin with is read together with the question and verified, rather than made one token after another: after
+each of these *draft* tokens the model says which token it would have written, and the draft counts as far as it says the same.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from kp.generation.attention import Line, Prefix, Slots
+from kp.generation.forward import Forward
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How a sampled answer's tokens are drawn: from the softmax at `temperature`, by one uniform number a token.
+
+    The numbers belong to the row, so that what is drawn does not depend on which rows are decoded together.
+    """
+
+    temperature: float
+    uniforms: tuple[float, ...]  # one for each token that may be made
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question on its way: tokens `ids` behind prefix number `prefix` (None: behind nothing); `draft` may begin the answer."""
+
+    index: int  # place in the caller's list
+    prefix: int | None
+    ids: list[int]
+    draft: list[int]
+    draws: Draws | None = None  # None: greedy
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a pass may hold."""
+
+    rows: int  # decoded together
+    tokens: int  # read in one pass; a single row may have more
+
+    def halved(self, rows: int) -> "Limits":
+        """Half of what was just tried with so many rows."""
+        return Limits(max(1, (rows + 1) // 2), max(1, self.tokens // 2))
+
+
+@dataclass
+class Work:
+    """Tokens that went through the model so far."""
+
+    prefix_tokens: int = 0
+    prompt_tokens: int = 0  # of questions, behind their prefix
+    answer_tokens: int = 0  # read to make the next one, drafts included
+    logits: int = 0  # positions whose logits were computed
+    passes: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens that were read."""
+        return self.prefix_tokens + self.prompt_tokens + self.answer_tokens
+
+
+@dataclass
+class _Live:
+    row: Row
+    own: int  # tokens in its slot
+    made: list[int] = field(default_factory=list)
+
+
+def read_prefixes(forward: Forward, sequences: Sequence[list[int]], most_tokens: int, work: Work) -> list[Prefix]:
+    """The keys and values of these tokens, each sequence from its beginning; as many at once as `most_tokens` allow."""
+    prefixes: list[Prefix] = []
+    waiting = deque(sequences)
+    while waiting:
+        lot = [waiting.popleft()]
+        while waiting and sum(map(len, lot)) + len(waiting[0]) <= most_tokens:
+            lot.append(waiting.popleft())
+        rows = [_Live(Row(0, None, ids, []), 0) for ids in lot]
+        slots = Slots(forward.layers, len(lot), max(map(len, lot)), [])
+        forward.packed(_line([], rows, [], forward.device, keep=1), slots)
+        prefixes += [slots.as_prefix(slot, len(ids)) for slot, ids in enumerate(lot)]
+        work.prefix_tokens += sum(map(len, lot))
+        work.passes += 1
+        work.logits += 1
+    return prefixes
+
+
+def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
+    """Logits [vocabulary] of the token that begins a row's answer; inside `Forward.exchanged`."""
+    slots = Slots(forward.layers, 1, len(row.ids), prefixes)
+    return forward.packed(_line([], [_Live(row, 0)], prefixes, forward.device, keep=1), slots)[0]
+
+
+class Decoder:
+    """Rows behind any of `prefixes`, decoded until a token of `ends` or until `new_tokens` are made."""
+
+    def __init__(self, forward: Forward, prefixes: list[Prefix], limits: Limits, new_tokens: int, ends: frozenset[int], work: Work) -> None:
+        self._forward, self._prefixes, self._limits = forward, prefixes, limits
+        self._new_tokens, self._ends, self._work = new_tokens, ends, work
+        self._live: list[_Live] = []
+
+    @property
+    def rows_tried(self) -> int:
+        """Rows in the present pass."""
+        return len(self._live)
+
+    def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
+        """Each row with the tokens that it made, the ending one included, in the order of finishing; rows wait in the order given."""
+        waiting = deque(rows)
+        columns = max(len(row.ids) for row in rows) + self._new_tokens
+        slots = Slots(self._forward.layers, min(self._limits.rows, len(rows)), columns, self._prefixes)
+        while waiting or self._live:
+            going_on = len(self._live)
+            self._admit(waiting)
+            line = _line(self._live[:going_on], self._live[going_on:], self._prefixes, self._forward.device)
+            logits = self._forward.packed(line, slots)
+            self._count(going_on, len(line.wanted))
+            chosen = iter(self._choose(logits, going_on))
+            for position, live in enumerate(self._live):
+                _take(live, [next(chosen)] if position < going_on else [next(chosen) for _ in range(len(live.row.draft) + 1)])
+            yield from self._leave(slots)
+
+    def _admit(self, waiting: deque[Row]) -> None:
+        room = self._limits.tokens - len(self._live)
+        while waiting and len(self._live) < self._limits.rows:
+            room -= len(waiting[0].ids) + len(waiting[0].draft)
+            if room < 0 and self._live:
+                return
+            self._live.append(_Live(waiting.popleft(), 0))
+
+    def _choose(self, logits: Tensor, going_on: int) -> list[int]:
+        """For each of the logits' positions the token that its row takes there."""
+        asked = [(live, 0 if position < going_on else len(live.row.draft)) for position, live in enumerate(self._live)]
+        wanted = [(live.row.draws, len(live.made) + offset) for live, drafts in asked for offset in range(drafts + 1)]
+        chosen: list[int] = choose_tokens(logits, wanted).tolist()
+        return chosen
+
+    def _leave(self, slots: Slots) -> Iterator[tuple[Row, list[int]]]:
+        """Rows that have ended go, and the last ones move into the gaps, so that rows going on are always in the first slots."""
+        ended = [live.made[-1] in self._ends or len(live.made) >= self._new_tokens for live in self._live]
+        stay = len(ended) - sum(ended)
+        gaps = [slot for slot in range(stay) if ended[slot]]
+        movers = [slot for slot in range(stay, len(ended)) if not ended[slot]]
+        finished = [live for live, gone in zip(self._live, ended, strict=True) if gone]
+        slots.move(movers, gaps)
+        for gap, mover in zip(gaps, movers, strict=True):
+            self._live[gap] = self._live[mover]
+        del self._live[stay:]
+        for live in finished:
+            yield live.row, live.made
+
+    def _count(self, going_on: int, logits: int) -> None:
+        new = self._live[going_on:]
+        self._work.prompt_tokens += sum(len(live.row.ids) for live in new)
+        self._work.answer_tokens += going_on + sum(len(live.row.draft) for live in new)
+        self._work.logits += logits
+        self._work.passes += 1
+
+
+def _take(live: _Live, chosen: list[int]) -> None:
+    """Move a row on by what the model chose: the next token, or one for the question's end and one for each draft token."""
+    if live.own:
+        live.own += 1
+        live.made += chosen
+        return
+    draft = live.row.draft
+    right = next((place for place, token in enumerate(draft) if chosen[place] != token), len(draft))
+    live.own = len(live.row.ids) + right
+    live.made = [*draft[:right], chosen[right]]
+
+
+def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) -> Tensor:
+    """One token for each row of `logits` [rows, vocabulary]: the likeliest, or the draw that belongs to this token of the row's answer."""
+    chosen = logits.max(dim=-1).indices  # on a CPU several times as fast as argmax in bfloat16
+    drawn = [
+        (place, draws.temperature, draws.uniforms[token])
+        for place, (draws, token) in enumerate(wanted)
+        if draws is not None and token < len(draws.uniforms)
+    ]
+    if drawn:
+        places, temperatures, uniforms = (torch.tensor(column, device=logits.device) for column in zip(*drawn, strict=True))
+        # Inversion of the distribution's cumulative sum.
+        cumulative = (logits[places].float() / temperatures[:, None]).softmax(dim=-1).double().cumsum(dim=-1)
+        found = torch.searchsorted(cumulative, (uniforms.double() * cumulative[:, -1])[:, None], right=True)[:, 0]
+        chosen[places] = found.clamp(max=logits.shape[-1] - 1)
+    return chosen
+
+
+def _line(going_on: list[_Live], new: list[_Live], prefixes: list[Prefix], device: torch.device, keep: int | None = None) -> Line:
+    """The line of one pass; with `keep`, logits after the last so many tokens alone."""
+    ids: list[int] = []
+    columns: list[int] = []
+    wanted: list[int] = []
+    slots, starts, shifts = [], [], []
+    behind: dict[int | None, list[int]] = {}
+
+    def place(live: _Live, slot: int, tokens: list[int], asked: int) -> None:
+        start = len(ids)
+        ids.extend(tokens)
+        columns.extend(range(live.own, live.own + len(tokens)))
+        slots.extend([slot] * len(tokens))
+        wanted.extend(range(len(ids) - asked, len(ids)))
+        prefix = live.row.prefix
+        shifts.extend([0 if prefix is None else prefixes[prefix].tokens] * len(tokens))
+        behind.setdefault(prefix, []).extend(range(start, len(ids)))
+
+    for slot, live in enumerate(going_on):
+        place(live, slot, live.made[-1:], 1)
+    for slot, live in enumerate(new, start=len(going_on)):
+        starts.append(len(ids))
+        place(live, slot, [*live.row.ids, *live.row.draft], len(live.row.draft) + 1)
+    positions = [column + shift for column, shift in zip(columns, shifts, strict=True)]
+
+    def tensor(numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long).to(device, non_blocking=True)
+
+    return Line(
+        ids=tensor(ids)[None],
+        positions=tensor(positions)[None],
+        slot=tensor(slots),
+        column=tensor(columns),
+        goes_on=len(going_on),
+        order=tensor([token for tokens in behind.values() for token in tokens]),
+        behind=[(prefix, len(tokens)) for prefix, tokens in behind.items()],
+        starts=tensor(starts),
+        lengths=tensor([len(live.row.ids) + len(live.row.draft) for live in new]),
+        wanted=tensor(wanted if keep is None else wanted[-keep:]),
+        columns=max((live.own + 1 for live in going_on), default=0),
+        farthest=max(positions),
+    )

@@ -1,0 +1,72 @@
+"""A causal model of transformers as functions from tokens to the logits that are asked for."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kp.generation.attention import Line, NotShareableError, Slots, attending_to, exchanged_attention, refuse_unknown_layers
+
+# How far the logits of a prompt read in one line may be from the model's own, relative to their size. Another order of summation moves
+# float32 in the sixth digit and bfloat16 in the second; attention that looks elsewhere moves the first.
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
+_TOLERANCE_ELSE = 0.1
+
+
+class Forward:
+    """A model, plain or wrapped by PEFT; made once per model, since it looks at signatures."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._accepted = inspect.signature(self.base.forward).parameters
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def layers(self) -> int:
+        """Layers that attend."""
+        return int(self.base.config.get_text_config().num_hidden_layers)
+
+    def refuse_unshareable(self) -> None:
+        """Raise NotShareableError where it is plain from the outside that the model's attention cannot be exchanged."""
+        wanted = {"position_ids", "logits_to_keep", "past_key_values"}
+        if not getattr(self.base, "_supports_attention_backend", False) or not wanted <= self._accepted.keys():
+            raise NotShareableError("its attention cannot be exchanged")
+        refuse_unknown_layers(self.base.config.get_text_config())
+
+    def packed(self, line: Line, slots: Slots) -> Tensor:
+        """Logits [wanted, vocabulary] after the tokens of a line; inside `exchanged_attention` alone."""
+        cache = slots.begin(line)
+        with attending_to(slots):
+            output = self.model(
+                input_ids=line.ids, position_ids=line.positions, past_key_values=cache, use_cache=True, logits_to_keep=line.wanted
+            )
+        slots.end()
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def plain(self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: Any) -> tuple[Tensor, Any]:
+        """The model's own way: `ids` and `positions` are [rows, new tokens]; returns logits [rows, vocabulary] and the cache."""
+        optional: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in self._accepted else {}
+        if "position_ids" in self._accepted:
+            optional["position_ids"] = positions
+        output = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **optional)
+        return output.logits[:, -1], output.past_key_values
+
+    def exchanged(self) -> Any:
+        """The context in which `packed` may be called."""
+        return exchanged_attention(self.base)
+
+
+def refuse_different(ours: Tensor, own: Tensor) -> None:
+    """Raise NotShareableError where logits [vocabulary] of a packed prompt are not those of the model's own attention."""
+    allowed = _TOLERANCE.get(own.dtype, _TOLERANCE_ELSE)
+    distance = float((ours.double() - own.double()).norm() / own.double().norm())
+    if not distance <= allowed:
+        raise NotShareableError(f"packed prompts give other logits than its own attention (by {distance:.1%})")

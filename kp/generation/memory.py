@@ -1,0 +1,69 @@
+"""How much one pass may hold, from what the device has left and from what a pass is seen to take."""
+
+from pathlib import Path
+
+import torch
+
+from kp.generation.attention import Prefix
+from kp.generation.decoding import Limits, Work, read_prefixes
+from kp.generation.forward import Forward
+
+# A CPU is no faster with more tokens in a pass, and the fewer there are, the fewer rows are on their way when the questions run out.
+_CPU_TOKENS = 512
+_CUDA_MOST_TOKENS = 16_384
+_PROBE_TOKENS = 1024
+_SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much for a pass
+
+
+def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_rows: int) -> Limits:
+    """Rows and tokens of a pass that fit beside the model; a row's own tokens are at most `columns`.
+
+    On CUDA a pass over a probe is run and its peak taken; on a CPU what is free limits the rows alone. Without a prefix to measure keys
+    and values on, a short one is made.
+    """
+    free = _free_bytes(forward.device)
+    probe = prefix or read_prefixes(forward, [[0] * 8], 8, Work())[0]
+    stored = sum(tensor.element_size() * tensor.numel() for tensor in [*probe.keys, *probe.values])
+    row = stored / probe.tokens * columns
+    rows = most_rows if free is None else max(1, min(most_rows, int(_SHARE * free / row)))
+    if forward.device.type != "cuda":
+        return Limits(rows, _CPU_TOKENS)
+    assert free is not None
+    return Limits(rows, max(_CPU_TOKENS, min(_CUDA_MOST_TOKENS, int(_SHARE * free / _cuda_token_bytes(forward)))))
+
+
+def _cuda_token_bytes(forward: Forward) -> float:
+    """Peak memory of a pass per token, its logits over the vocabulary included."""
+    device = forward.device
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    read_prefixes(forward, [[0] * _PROBE_TOKENS], _PROBE_TOKENS, Work())
+    torch.cuda.synchronize(device)
+    taken = torch.cuda.max_memory_allocated(device) - before
+    logits = forward.base.config.get_text_config().vocab_size * (forward.base.dtype.itemsize + 4)
+    return taken / _PROBE_TOKENS + logits
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Memory that this process may still take; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    available = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return None if available is None else int(available) * 1024
+
+
+def release_memory() -> None:
+    """Give back what PyTorch keeps of freed CUDA memory."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that memory ran out; on a CPU PyTorch has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
