@@ -4,6 +4,8 @@ All three matchers are counted at once and the count is kept beside the class, b
 missed a prompt could never be HighlyKnown on the same terms as the others, so an incomplete table is refused rather than counted.
 """
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from kp.errors import UserError
@@ -14,11 +16,7 @@ _MODEL = ["model_id", "shot_set"]
 
 def category(correct: int, asked: int) -> Category:
     """The class of a fact answered right `correct` times out of `asked` prompts; raises ValueError outside 0 <= correct <= asked > 0."""
-    if asked < 1 or not 0 <= correct <= asked:
-        raise ValueError(f"correct = {correct} of asked = {asked}: expected 0 <= correct <= asked and asked >= 1")
-    if correct == 0:
-        return Category.UNKNOWN
-    return Category.HIGHLY_KNOWN if correct == asked else Category.MAYBE_KNOWN
+    return Category.of(correct, asked)
 
 
 def categorise(answers: pl.DataFrame) -> pl.DataFrame:
@@ -44,6 +42,14 @@ def of_matcher(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     if found.is_empty():
         raise UserError(f"categories: column 'matcher': no row of matcher '{matcher}'")
     return found
+
+
+def category_counts(categories: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Facts of each category for every value of the columns `by` that CATEGORIES holds: `by`, category, facts; zeros included."""
+    kinds = pl.DataFrame({"category": [kind.value for kind in Category]})
+    counted = categories.group_by(*by, "category").agg(pl.len().cast(pl.Int64).alias("facts"))
+    cells = categories.select(by).unique().sort(by).join(kinds, how="cross", maintain_order="left_right")
+    return cells.join(counted, on=[*by, "category"], how="left", maintain_order="left").with_columns(pl.col("facts").fill_null(0))
 
 
 def refuse_repeated_facts(categories: pl.DataFrame) -> None:

@@ -32,6 +32,19 @@ def clustered_standard_error(values: npt.ArrayLike, clusters: Sequence[str]) -> 
     return float(OLS(sample, np.ones_like(sample)).fit(cov_type="cluster", cov_kwds={"groups": labels}).bse[0])
 
 
+def clustered_share_error(successes: npt.ArrayLike, sizes: npt.ArrayLike) -> float | None:
+    """`clustered_standard_error` of a share, from each cluster's successes and size instead of every value; None below two clusters.
+
+    With G clusters and the share p = sum(s)/sum(n): sqrt(G/(G-1) * sum((s - p n)^2)) / sum(n). A cluster of size 0 does not count.
+    """
+    hits, counts = np.asarray(successes, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    hits, counts = hits[counts > 0], counts[counts > 0]
+    if counts.size < 2:
+        return None
+    deviations = hits - counts * (hits.sum() / counts.sum())
+    return float(np.sqrt(counts.size / (counts.size - 1) * np.square(deviations).sum()) / counts.sum())
+
+
 def paired_standard_error(differences: npt.ArrayLike) -> float | None:
     """Standard error of a difference of two shares of the same facts, from each fact's difference (-1, 0 or 1); None without facts.
 

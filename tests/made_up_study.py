@@ -152,6 +152,39 @@ def training_rows(size: int) -> pl.DataFrame:
     return frame_of(rows, schema.TRAINING_ROWS)
 
 
+def majority() -> pl.DataFrame:
+    rows = [
+        {
+            "relation": relation,
+            "object": f"most common {place}",
+            "facts": 40,
+            "object_facts": 8 * place,
+            "dominance": 0.2 * place,
+            "right_facts": 9 * place,
+            "right_rate": 0.225 * place,
+            "given": 100 * place,
+            "answers": 400,
+            "given_rate": 0.25 * place,
+            "given_standard_error": 0.02,
+            "highly_known": 10,
+            "highly_known_constant": 3 * place,
+        }
+        for place, relation in enumerate(sorted(RELATIONS)[:3])
+    ]
+    return frame_of(rows, schema.MAJORITY)
+
+
+def disagreement() -> pl.DataFrame:
+    differ = {"strict": {"exact": (70, 0), "released": (4, 19)}, "exact": {"released": (1, 85)}}
+    rows = [
+        {"first": first, "second": second, "shot_set": None, "first_only": one, "second_only": two, "n": 6000}
+        | {"rate": (one + two) / 6000, "standard_error": 0.002}
+        for first, others in differ.items()
+        for second, (one, two) in others.items()
+    ]
+    return frame_of(rows, schema.DISAGREEMENT)
+
+
 def study(reliability: float = 0.975, harm: float = 0.06) -> ReportTables:
     """Six trials over three mixes, the last of which diverged; the base on three shot sets."""
     base = [
@@ -186,6 +219,8 @@ def study(reliability: float = 0.975, harm: float = 0.06) -> ReportTables:
         shifts=pl.concat(shifts),
         scores=frame_of(scores, schema.SCORES),
         benchmarks=frame_of(benchmarks, schema.BENCHMARKS),
+        majority=majority(),
+        disagreement=disagreement(),
         training_rows=rows,
     )
 

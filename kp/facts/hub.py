@@ -1,7 +1,7 @@
-"""Facts from a data set on the Hub, or from a folder that `datasets` can read.
+"""Rows of a data set on the Hub, or of a folder that `datasets` can read: facts, and shots.
 
 `datasets` and its Hub client fail in many ways (no network, no such data set, no such split), which all mean the same to the person who
-wrote the study: `facts.source` cannot be had. They become one error that says so and quotes the first line of the cause.
+wrote the study: what the field names cannot be had. They become one error that says so and quotes the first line of the cause.
 """
 
 import hashlib
@@ -12,55 +12,62 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.errors import UserError
+from kp.errors import MissingSourceError, UserError
 
 PREFIX = "hf:"
 DEFAULT_SPLIT = "train"
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PATTERN = re.compile(r"hf:(?P<name>[^@:]+)(@(?P<revision>[^@:]+))?(:(?P<split>[^@:]+))?")
+PATTERN = re.compile(r"hf:(?P<name>[^@:]+)(@(?P<revision>[^@:]+))?(:((?P<config>[^@:/]+)/)?(?P<split>[^@:/]+))?")
+SYNTAX = "hf:NAME[@REVISION][:[CONFIG/]SPLIT]"
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """The parts of `hf:NAME[@REVISION][:SPLIT]`."""
+    """The parts of `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""
 
     name: str
     revision: str | None
+    config: str | None
     split: str
 
+    @property
+    def part(self) -> str:
+        """`[CONFIG/]SPLIT`."""
+        return f"{self.config}/{self.split}" if self.config else self.split
 
-def parse(source: str) -> HubSource:
-    """Take `hf:NAME[@REVISION][:SPLIT]` apart; the split is `train` where none is named."""
+
+def parse(source: str, field: str) -> HubSource:
+    """Take `hf:NAME[@REVISION][:[CONFIG/]SPLIT]` apart; the split is `train` where none is named. UserError naming the config field."""
     match = PATTERN.fullmatch(source)
     if match is None:
-        raise UserError(f"facts.source: '{source}': expected hf:NAME[@REVISION][:SPLIT]")
-    return HubSource(match["name"], match["revision"], match["split"] or DEFAULT_SPLIT)
+        raise UserError(f"{field}: '{source}': expected {SYNTAX}")
+    return HubSource(match["name"], match["revision"], match["config"], match["split"] or DEFAULT_SPLIT)
 
 
-def load_rows(source: str) -> list[dict[str, Any]]:
-    """All rows of the data set; UserError naming facts.source where it cannot be had."""
+def load_rows(source: str, field: str) -> Iterator[dict[str, Any]]:
+    """The rows of the data set in its order; MissingSourceError naming the config field where it cannot be had."""
     import datasets  # here and not above: it takes seconds to import and most studies do not need it
 
-    wanted = parse(source)
-    with _explained(source):
-        loaded = datasets.load_dataset(wanted.name, revision=wanted.revision, split=wanted.split)
-    return [dict(row) for row in loaded]
+    wanted = parse(source, field)
+    with _explained(source, field):
+        loaded = datasets.load_dataset(wanted.name, wanted.config, revision=wanted.revision, split=wanted.split)
+    return map(dict, loaded)
 
 
-def identity(source: str) -> str:
-    """`NAME@COMMIT:SPLIT`, or a SHA-256 of its files for a local folder; UserError where the Hub does not tell the commit."""
-    wanted = parse(source)
+def identity(source: str, field: str) -> str:
+    """`NAME@COMMIT:[CONFIG/]SPLIT`, or of a local folder `SHA-256:[CONFIG/]SPLIT`; MissingSourceError where the Hub tells no commit."""
+    wanted = parse(source, field)
     if Path(wanted.name).is_dir():
-        return f"{_folder_digest(Path(wanted.name))}:{wanted.split}"
-    return f"{wanted.name}@{_commit(wanted, source)}:{wanted.split}"
+        return f"{_folder_digest(Path(wanted.name))}:{wanted.part}"
+    return f"{wanted.name}@{_commit(wanted, source, field)}:{wanted.part}"
 
 
-def _commit(wanted: HubSource, source: str) -> str:
+def _commit(wanted: HubSource, source: str, field: str) -> str:
     if wanted.revision and COMMIT.fullmatch(wanted.revision):
         return wanted.revision
     from huggingface_hub import HfApi
 
-    with _explained(source):
+    with _explained(source, field):
         return str(HfApi().dataset_info(wanted.name, revision=wanted.revision).sha)
 
 
@@ -73,7 +80,7 @@ def _folder_digest(folder: Path) -> str:
 
 
 @contextmanager
-def _explained(source: str) -> Iterator[None]:
+def _explained(source: str, field: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -82,4 +89,4 @@ def _explained(source: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, DatasetsError, *transport) as error:
         cause = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"facts.source: '{source}' cannot be loaded: {cause[0]}") from error
+        raise MissingSourceError(f"{field}: '{source}' cannot be loaded: {cause[0]}") from error

@@ -7,7 +7,6 @@ measure on is check_facts' business, so that all sources are held to one standar
 import csv
 import hashlib
 import io
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,17 @@ from kp.errors import UserError
 from kp.facts import builtin, hub
 from kp.facts.cells import as_answers, as_list, as_text
 from kp.facts.fact import fact_id
+from kp.jsonl import read_jsonl
 from kp.schema import FACTS
 
 PLAIN_NAMES = {"subj": "subject", "prop": "relation", "obj": "object", "possible_answers": "answers"}  # PopQA's own
+FIELD = "facts.source"  # named in messages
 UNSPECIFIED = "unspecified"  # the relation of facts whose source names none
 POPULARITY = ("head", "torso", "tail")
 
 
 def read_source(source: str) -> pa.Table:
-    """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:SPLIT]`, in the FACTS schema and the source's order.
+    """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, as FACTS in the source's order.
 
     Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity,
     paraphrases and fact_id where there are. Raises UserError naming the source and the column, the row or the field `facts.source`; the
@@ -35,7 +36,7 @@ def read_source(source: str) -> pa.Table:
     """
     if source == builtin.SOURCE:
         return builtin.load_builtin()
-    rows = hub.load_rows(source) if source.startswith(hub.PREFIX) else _read_file(Path(source))
+    rows = list(hub.load_rows(source, FIELD)) if source.startswith(hub.PREFIX) else _read_file(Path(source))
     return _as_facts(rows, source)
 
 
@@ -44,7 +45,7 @@ def source_digest(source: str) -> str:
     if source == builtin.SOURCE:
         return builtin.builtin_digest()
     if source.startswith(hub.PREFIX):
-        return hub.identity(source)
+        return hub.identity(source, FIELD)
     return hashlib.sha256(_bytes(Path(source))).hexdigest()
 
 
@@ -52,20 +53,20 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"facts.source: {path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{FIELD}: {path}: cannot be read: {error.strerror}") from error
 
 
 def _text(path: Path) -> str:
     try:
         return _bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"facts.source: {path}: not UTF-8 text: {error}") from error
+        raise UserError(f"{FIELD}: {path}: not UTF-8 text: {error}") from error
 
 
 def _read_file(path: Path) -> list[dict[str, Any]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix not in readers:
-        raise UserError(f"facts.source: '{path}': expected 'builtin', hf:NAME, or a path that ends in {', '.join(readers)}")
+        raise UserError(f"{FIELD}: '{path}': expected 'builtin', hf:NAME, or a path that ends in {', '.join(readers)}")
     return readers[path.suffix](path)
 
 
@@ -87,18 +88,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number}: not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}: line {number}: expected an object, got {line[:40]!r}")
-        rows.append(row)
-    return rows
+    return list(read_jsonl(path, FIELD))
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:

@@ -1,20 +1,23 @@
-"""What the base model knows before any training, how steady that is, and how far it depends on the matcher."""
+"""What the base model knows before any training, how steady that is, and how far it depends on matchers and on common answers."""
 
 from itertools import combinations
 
 import polars as pl
 
+from kp.report.audit_page import majority_block
 from kp.report.document import Block, Figure, Row, Section, Table, columns
-from kp.report.notation import percent
+from kp.report.notation import MISSING, percent
 from kp.report.tables import ReportTables
 from kp.vocabulary import Category, Matcher, ShotSet
 
 RISING = (Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN)
+ALWAYS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
 POPULARITY = ("head", "torso", "tail")
+RELATIONS_SHOWN = 12  # in the table of constant answers
 
 
 def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str]) -> Section:
-    """Categories by shot set, by popularity and by relation; changes by noise alone; the matchers' disagreement."""
+    """Categories by shot set, by popularity and by relation; changes by noise alone; the matchers' disagreement; constant answers."""
     categories = tables.base_categories.filter(pl.col("matcher") == matcher)
     blocks: list[Block] = []
     if "base_categories" in pictures:
@@ -27,7 +30,7 @@ def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str
         tables.facts.select("fact_id", "relation", "popularity"), on="fact_id"
     )
     blocks += [_by_shot_set(categories), _by_noise(categories), _by_group(assigned), _by_matcher(tables.base_categories)]
-    blocks.append(_disagreement(tables.base_categories))
+    blocks += [_disagreement(tables.base_categories, tables.disagreement), majority_block(tables.majority, RELATIONS_SHOWN)]
     filled = tuple(block for block in blocks if isinstance(block, Figure) or (isinstance(block, Table) and block.rows))
     return Section("base", "What the base model knows", filled)
 
@@ -44,8 +47,9 @@ COUNTED = ("facts", "HighlyKnown (n · %)", "MaybeKnown (n · %)", "Unknown (n �
 
 
 def _by_shot_set(categories: pl.DataFrame) -> Table:
-    uses = {ShotSet.S0: "S0 (assigns)", ShotSet.S1: "S1 (measures)", ShotSet.S2: "S2 (measures again)"}
-    frames = {name: categories.filter(pl.col("shot_set") == shot_set) for shot_set, name in uses.items()}
+    uses = {ShotSet.S0: "S0 (assigns)", ShotSet.S1: "S1 (measures)"}
+    names = {shot_set: uses.get(shot_set, f"{shot_set} (measures again)") for shot_set in ShotSet}
+    frames = {name: categories.filter(pl.col("shot_set") == shot_set) for shot_set, name in names.items()}
     rows = tuple(Row((name, *_counts(frame))) for name, frame in frames.items() if len(frame))
     return Table("All facts by shot set.", columns("shot set", *COUNTED), rows)
 
@@ -53,7 +57,9 @@ def _by_shot_set(categories: pl.DataFrame) -> Table:
 def _by_noise(categories: pl.DataFrame) -> Table:
     present = [shot_set for shot_set in ShotSet if shot_set in set(categories["shot_set"])]
     rows = []
-    for first, second in combinations(present, 2):
+    further = [shot_set for shot_set in present if shot_set not in ALWAYS]
+    pairs = [*combinations([shot_set for shot_set in present if shot_set in ALWAYS], 2), *((ShotSet.S1, again) for again in further)]
+    for first, second in pairs:
         moved = _ranked(categories, first).join(_ranked(categories, second), on="fact_id", suffix="_after")
         up, down = int((moved["rank_after"] > moved["rank"]).sum()), int((moved["rank_after"] < moved["rank"]).sum())
         shares = (f"{count:,} · {percent(count / len(moved))}" for count in (up + down, up, down))
@@ -85,20 +91,21 @@ def _by_matcher(categories: pl.DataFrame) -> Table:
     return Table("On S0, by matcher: the same answers, judged three ways.", columns("matcher", *COUNTED), rows)
 
 
-def _disagreement(categories: pl.DataFrame) -> Table:
-    """Facts that two matchers put in different categories, and by how many right answers at least they differ, over all shot sets."""
+def _disagreement(categories: pl.DataFrame, disagreement: pl.DataFrame) -> Table:
+    """Facts that two matchers put in different categories, and answers that they judge otherwise, over all shot sets."""
     rows = []
-    for first, second in combinations(Matcher, 2):
+    for counted in disagreement.filter(pl.col("shot_set").is_null()).iter_rows(named=True):
+        first, second = counted["first"], counted["second"]
         pair = categories.filter(pl.col("matcher") == first).join(
             categories.filter(pl.col("matcher") == second), on=["fact_id", "model_id", "shot_set"], suffix="_other"
         )
-        if pair.is_empty():
-            continue
-        facts = int((pair["category"] != pair["category_other"]).sum())
-        answers = int((pair["correct"] - pair["correct_other"]).abs().sum())
-        asked = int(pair["asked"].sum())
-        shares = (f"{facts:,}/{len(pair):,} · {percent(facts / len(pair))}", f"{answers:,}/{asked:,} · {percent(answers / asked)}")
-        rows.append(Row((f"{first}, {second}", *shares)))
-    caption = "Where the matchers disagree, over all shot sets. Answers are a lower bound: opposite disagreements within a fact cancel."
-    head = columns("matchers", "categories that differ (n · %)", "answers judged otherwise, at least (n · %)")
-    return Table(caption, head, tuple(rows))
+        facts, answers = int((pair["category"] != pair["category_other"]).sum()), counted["first_only"] + counted["second_only"]
+        shares = (
+            f"{facts:,}/{len(pair):,} · {percent(facts / len(pair))}" if len(pair) else MISSING,
+            f"{answers:,}/{counted['n']:,} · {percent(counted['rate'])}",
+        )
+        rows.append(Row((f"{first}, {second}", *shares, f"{counted['first_only']:,}", f"{counted['second_only']:,}")))
+    head = columns(
+        "matchers", "categories that differ (n · %)", "answers judged otherwise (n · %)", "right by the first only", "by the second only"
+    )
+    return Table("Where the matchers disagree, over all shot sets.", head, tuple(rows))

@@ -16,7 +16,7 @@ from kp.vocabulary import BASE
 
 DEFINITIONS = (
     ("HighlyKnown, MaybeKnown, Unknown", "all, some, none of the 10 greedy answers of a shot set are right. HK, MK, UK for short."),
-    ("S0, S1, S2", "three disjoint sets of 10 prompts with 4 shots: S0 assigns categories, S1 measures, S2 measures the base again."),
+    ("S0, S1, S2", "disjoint sets of 10 prompts, 4 shots each: S0 assigns categories, S1 measures, S2 and any later one the base again."),
     ("N", "Unknown facts a trial trains on."),
     ("mix", "what each Unknown fact is accompanied by in the training data: HighlyKnown facts or paraphrases of its question."),
     ("unknown_accuracy", "share of the trained Unknown facts answered right after an epoch, on a fixed set of prompts."),

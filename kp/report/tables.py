@@ -23,6 +23,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "shifts": schema.SHIFTS,
     "scores": schema.SCORES,
     "benchmarks": schema.BENCHMARKS,
+    "majority": schema.MAJORITY,
+    "disagreement": schema.DISAGREEMENT,
 }
 
 
@@ -31,12 +33,14 @@ class ReportTables:
     """The frames of one study, with the columns of kp.schema; raises UserError naming the first table and column that is missing."""
 
     facts: pl.DataFrame
-    base_categories: pl.DataFrame  # CATEGORIES of the base on S0, S1 and S2, all three matchers
+    base_categories: pl.DataFrame  # CATEGORIES of the base on all its shot sets, all three matchers
     trials: pl.DataFrame
     epochs: pl.DataFrame
     shifts: pl.DataFrame  # with trial_id "noise"
     scores: pl.DataFrame  # with trial_id "base"
     benchmarks: pl.DataFrame  # with trial_id "base"
+    majority: pl.DataFrame  # of the base on S0
+    disagreement: pl.DataFrame  # of the base
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
 
     def __post_init__(self) -> None:

@@ -1,9 +1,12 @@
 """Bad input gives one clear error and exit code 2, no traceback, and nothing half-written."""
 
+import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from kp.prompts import builtin_shots
 from tests.conftest import SMOKE, run_kp
 
 HEADER = "subject,relation,object,question,answer\n"
@@ -16,12 +19,18 @@ BAD_STUDIES = {
     "no such relation": (['facts.relations=["capital_of_planet"]'], ["facts.relations", "capital_of_planet"]),
     "no such facts file": (["facts.source=nowhere.csv"], ["nowhere.csv"]),
     "no such model": (["model.name=nowhere/no-such-model"], ["model.name", "nowhere/no-such-model"]),
+    "more shot sets than shots": (["categorise.noise_draws=1"], ["categorise.shots", "132 shots, at least 160"]),
+    "no such shots file": (["categorise.shots=nowhere.jsonl"], ["categorise.shots", "nowhere.jsonl"]),
     "more workers than cores": (["resources.workers_per_trial=5000", "training.batch_size=5000"], ["resources.workers_per_trial", "5000"]),
 }
 
 BAD_FACTS = {
-    "missing column": ("subject,relation,object,question\ns,r,o,What?\n", ["answer"]),
+    "missing column": ("subject,relation,question\ns,r,What?\n", ["column 'answer'"]),
     "empty answer": (HEADER + GOOD + "s,r,o,What is it?,\n", ["answer", "21"]),
+    "empty alias": (
+        HEADER.replace("answer", "answers") + GOOD + 's,r,o,What is it?,"[""o"", """"]"\n',
+        ["answers", "row 21", "empty answer"],
+    ),
     "duplicate id": ("fact_id," + HEADER + "x,a,r,b,What is a?,b\nx,c,r,d,What is c?,d\n", ["fact_id", "x"]),
 }
 
@@ -51,6 +60,39 @@ def test_study_with_bad_facts_is_refused_by_column_and_row(case: str, tmp_path: 
     assert not list((tmp_path / "runs" / "store").rglob("*.parquet"))
 
 
+def run_facts(tmp_path: Path, text: str) -> tuple[str, Path]:
+    """What `kp facts` says of these facts, and the folder of its step; it must not fail."""
+    (tmp_path / "facts.csv").write_text(text, encoding="utf-8")
+    overrides = [f"facts.source={tmp_path / 'facts.csv'}", "facts.relations=[]", "facts.count=20"]
+    done = run_kp("facts", SMOKE, *overrides, "--results", tmp_path / "runs", seconds=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [folder] = (tmp_path / "runs" / "store" / "facts").iterdir()
+    return done.stdout, folder
+
+
+def test_facts_with_a_page_of_text_for_a_question_are_kept_but_for_that_row(tmp_path: Path) -> None:
+    said, folder = run_facts(tmp_path, HEADER + f"s,r,o,{'x' * 100_000},o\n" + GOOD)
+    assert "1 rows cannot be measured and are set aside in quarantined.parquet" in said
+    assert "1 longer than 1,000 characters" in said
+    assert "x" * 1000 not in said
+    [fault] = pl.read_parquet(folder / "quarantined.parquet").to_dicts()
+    assert (fault["row"], fault["column"], fault["reason"]) == (1, "question", "longer than 1,000 characters")
+    assert fault["value"] == "x" * 200
+    assert sorted(pl.read_parquet(folder / "facts.parquet")["subject"]) == sorted(f"s{i}" for i in range(20))
+
+
+def test_facts_that_a_shot_gives_away_have_it_replaced_and_kept_in_a_table(tmp_path: Path) -> None:
+    shot, spare = builtin_shots()[41], builtin_shots()[120]
+    said, folder = run_facts(tmp_path, HEADER + GOOD.rstrip("\n").rpartition("\n")[0] + f'\ns,r,o,"{shot.question}",o\n')
+    assert f"the shot '{shot.question}' gives a studied fact away and is replaced" in " ".join(said.split())
+    facts = pl.read_parquet(folder / "facts.parquet")
+    [gone] = pl.read_parquet(folder / "replaced_shots.parquet").to_dicts()
+    assert (gone["shot_set"], gone["prompt_index"], gone["question"], gone["leak"]) == ("S1", 0, shot.question, "question")
+    assert gone["new_question"] == spare.question
+    assert facts.filter(fact_id=gone["fact_id"])["question"].to_list() == [shot.question]
+    assert "replaced_shots.parquet" in json.loads((folder / "record.json").read_text(encoding="utf-8"))["files"]
+
+
 def test_search_for_more_unknown_facts_than_there_are_is_refused_before_training(smoke_copy: Path) -> None:
     done = run_kp("search", SMOKE, "search.unknown=[12]", "--results", smoke_copy, seconds=180)
     assert_refused(done.returncode, done.stdout, done.stderr, ["search.unknown", "12"])
@@ -60,6 +102,14 @@ def test_search_for_more_unknown_facts_than_there_are_is_refused_before_training
 def test_search_with_rows_longer_than_max_length_is_refused_before_training(smoke_copy: Path) -> None:
     done = run_kp("search", SMOKE, "training.max_length=8", "--results", smoke_copy, seconds=180)
     assert_refused(done.returncode, done.stdout, done.stderr, ["training.max_length", "8"])
+
+
+def test_dry_run_without_facts_and_shots_prices_the_study_and_names_them(tmp_path: Path) -> None:
+    done = run_kp("study", SMOKE.with_name("paper.toml"), "--dry-run", "--results", tmp_path, seconds=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "note: facts.source: facts/dbpedia.parquet: cannot be read" in done.stdout
+    assert "note: categorise.shots: facts/triviaqa_shots.jsonl: cannot be read" in done.stdout
+    assert "631,080 prompts" in done.stdout
 
 
 def test_missing_study_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp.categories import categorise, category, of_matcher
+from kp.categories import categorise, category, category_counts, of_matcher
 from kp.errors import UserError
 from kp.schema import ANSWERS, CATEGORIES
 from kp.vocabulary import Category, Matcher
@@ -122,3 +122,10 @@ def test_of_matcher_that_was_not_counted_raises() -> None:
     strict = of_matcher(categorise(answers_of({"a": [True]})), Matcher.STRICT)
     with pytest.raises(UserError, match="column 'matcher': no row of matcher 'exact'"):
         of_matcher(strict, Matcher.EXACT)
+
+
+def test_category_counts_hold_zeros_and_are_apart_by_shot_set() -> None:
+    table = pl.DataFrame({"shot_set": ["S1", "S0", "S0"], "category": ["Unknown", "MaybeKnown", "MaybeKnown"]})
+    counts = category_counts(table, ["shot_set"])
+    assert counts.filter(pl.col("facts") > 0).rows() == [("S0", "MaybeKnown", 2), ("S1", "Unknown", 1)]
+    assert counts.height == 2 * len(Category)

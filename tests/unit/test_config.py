@@ -71,6 +71,7 @@ BAD_VALUES = {
     "a number format that is not offered": ('[model]\ndtype = "float8"\n', "model.dtype", "'float8'"),
     "an accuracy above 1": ("[search]\nstop_at_accuracy = 1.5\n", "search.stop_at_accuracy", "1.5"),
     "more paraphrases than a fact has": ("[search]\narms = [{ paraphrases = 11 }]\n", "search.arms.0.paraphrases", "11"),
+    "more noise draws than there are shot sets": ("[categorise]\nnoise_draws = 8\n", "categorise.noise_draws", "8"),
     "a section that is a list": ("[[facts]]\ncount = 3\n", "facts", "count"),
 }
 

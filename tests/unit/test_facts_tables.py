@@ -181,6 +181,7 @@ def test_dataset_split_that_does_not_exist_is_an_error(tmp_path: Path, monkeypat
 def test_dataset_commit_is_its_own_identity() -> None:
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert source_digest(f"hf:some/facts@{commit}:dev") == f"some/facts@{commit}:dev"
+    assert source_digest(f"hf:some/facts@{commit}:large/dev") == f"some/facts@{commit}:large/dev"
 
 
 def test_dataset_without_a_reachable_hub_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +192,7 @@ def test_dataset_without_a_reachable_hub_is_one_error(monkeypatch: pytest.Monkey
             call("hf:nobody/nothing-here")
 
 
-@pytest.mark.parametrize("source", ["hf:", "hf:a@", "hf:a:b:c"])
+@pytest.mark.parametrize("source", ["hf:", "hf:a@", "hf:a:b:c", "hf:a:b/c/d", "hf:a:/c"])
 def test_dataset_name_that_cannot_be_taken_apart_is_an_error(source: str) -> None:
     with pytest.raises(UserError, match="expected hf:NAME"):
         read_source(source)

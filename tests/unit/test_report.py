@@ -14,12 +14,14 @@ import pytest
 from kp import schema
 from kp.errors import UserError
 from kp.report import ReportTables, answer_paragraph, summary_table, write_report
+from kp.report.base_model import base_model_section
+from kp.report.document import Table
 from kp.report.figure_data import Scatter
 from kp.report.notation import counted, duration, measured, percent, points, with_error
 from kp.report.pictures import pictures
 from kp.report.tables import SCHEMAS
 from kp.vocabulary import Matcher
-from tests.made_up_study import CAUSE, FACTS, context, frame_of, scores_of, study
+from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, scores_of, study
 
 
 def without_plotly(page: str) -> str:
@@ -160,6 +162,28 @@ def test_base_section_counts_facts_that_noise_moved(folder: Path, tables: Report
     strict = tables.base_categories.filter(matcher="strict")
     one, two = (strict.filter(shot_set=name).sort("fact_id")["category"] for name in ("S1", "S2"))
     assert f"| S1 → S2 | 200 | {int((one != two).sum())} ·" in (folder / "report.md").read_text()
+
+
+def test_base_section_compares_further_shot_sets_with_the_measuring_one_alone(tables: ReportTables) -> None:
+    further = [categories(40 + number, "base-rev", f"S{number}", "strict") for number in (3, 4)]
+    noisier = dataclasses.replace(tables, base_categories=pl.concat([tables.base_categories, *further]))
+    by_shot_set, by_noise, *_ = base_model_section(noisier, Matcher.STRICT, set()).blocks
+    assert isinstance(by_shot_set, Table)
+    assert isinstance(by_noise, Table)
+    assert [row.cells[0] for row in by_shot_set.rows[2:]] == [f"S{number} (measures again)" for number in (2, 3, 4)]
+    assert [row.cells[0] for row in by_noise.rows] == ["S0 → S1", "S0 → S2", "S1 → S2", "S1 → S3", "S1 → S4"]
+
+
+def test_base_section_counts_answers_that_matchers_judge_otherwise(folder: Path) -> None:
+    report = (folder / "report.md").read_text()
+    assert re.search(r"\| strict, released \| \d+/600 · [\d.]+ \| 23/6,000 · 0.383 \| 4 \| 19 \|", report)
+
+
+def test_base_section_names_relations_where_a_constant_answer_is_right(folder: Path) -> None:
+    report = (folder / "report.md").read_text()
+    assert "| director of film | most common 2 | 18 of 40 | 50.0 | 6 of 10 |" in report
+    assert "| all 3 |  | 27 of 120 | 25.0 | 9 of 30 |" in report
+    assert "most common 0" not in report
 
 
 def test_markdown_pictures_are_beside_it(folder: Path) -> None:

@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp.statistics import binomial_standard_error, clustered_standard_error, paired_standard_error
+from kp.statistics import (
+    binomial_standard_error,
+    clustered_share_error,
+    clustered_standard_error,
+    paired_standard_error,
+)
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -44,3 +49,19 @@ def test_paired_standard_error_opposite_moves_follow_wald() -> None:
 
 def test_paired_standard_error_without_facts_is_none() -> None:
     assert paired_standard_error([]) is None
+
+
+@FEW
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=2, max_size=8))
+def test_clustered_share_error_from_sums_is_that_from_every_value(values: list[list[bool]]) -> None:
+    clusters = [str(index) for index, cluster in enumerate(values) for _ in cluster]
+    flat = [value for cluster in values for value in cluster]
+    expected = clustered_standard_error(flat, clusters)
+    assert clustered_share_error([sum(cluster) for cluster in values], [len(cluster) for cluster in values]) == pytest.approx(
+        expected, abs=1e-9
+    )
+
+
+def test_clustered_share_error_empty_clusters_do_not_count() -> None:
+    assert clustered_share_error([1, 0, 2], [2, 0, 2]) == clustered_share_error([1, 2], [2, 2])
+    assert clustered_share_error([1, 0], [2, 0]) is None

@@ -1,0 +1,115 @@
+"""What a model that knows no fact, but the most common answer of each relation, would get right.
+
+A fact counts as HighlyKnown when all answers to it are right. A model that says "English" to every question about languages is right for
+many of them without knowing one. So each relation's most common object is held against its facts, and the HighlyKnown facts for which it
+is right are named: they may be known, but being right does not show it.
+"""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from kp.categories import of_matcher, refuse_repeated_facts
+from kp.errors import UserError
+from kp.matching import matches, normalise
+from kp.prompts import ANSWER_PREFIX
+from kp.schema import CONSTANT_FACTS, MAJORITY
+from kp.statistics import clustered_share_error
+from kp.vocabulary import Category, Matcher, ShotSet
+
+_Row = dict[str, str | float | int | None]
+
+
+def majority_table(facts: pl.DataFrame, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
+    """The MAJORITY of each relation, sorted by name, from FACTS and one model's ANSWERS and CATEGORIES (their S0).
+
+    Of objects that are equally common the first by name is taken. An answer gives the object when it is right by one of the aliases that
+    all facts with that object have in common. Raises UserError where the categories hold a fact twice, or a relation has no answers.
+    """
+    known = _highly_known(categories, matcher)
+    said = answers.filter(shot_set=ShotSet.S0.value).select("fact_id", "answer")
+    rows = [_majority_row(group, said, known, matcher) for group in _relations(facts)]
+    return pl.DataFrame(rows, schema_overrides={"given_standard_error": pl.Float64}, infer_schema_length=None).select(MAJORITY.names)
+
+
+def constant_facts(facts: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
+    """The CONSTANT_FACTS: those HighlyKnown on S0 for which their relation's most common object is right, sorted by relation and id."""
+    known = _highly_known(categories, matcher)
+    rows = [
+        (fact_id, group["relation"][0], most_common)
+        for group in _relations(facts)
+        for most_common in [_most_common(group)]
+        for fact_id in _right_facts(group, most_common, matcher)
+        if fact_id in known
+    ]
+    return pl.DataFrame(rows, schema=dict.fromkeys(CONSTANT_FACTS.names, pl.String), orient="row")
+
+
+def _highly_known(categories: pl.DataFrame, matcher: Matcher) -> set[str]:
+    assigned = of_matcher(categories, matcher).filter(shot_set=ShotSet.S0.value)
+    refuse_repeated_facts(assigned)
+    return set(assigned.filter(category=Category.HIGHLY_KNOWN.value)["fact_id"])
+
+
+def _relations(facts: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The facts of each relation, both sorted."""
+    for _, group in facts.sort("relation", "fact_id").group_by("relation", maintain_order=True):
+        yield group
+
+
+def _majority_row(group: pl.DataFrame, said: pl.DataFrame, known: set[str], matcher: Matcher) -> _Row:
+    most_common = _most_common(group)
+    having = _having(group, most_common)
+    right = _right_facts(group, most_common, matcher)
+    given = _given(group, said, _shared_aliases(having, most_common), matcher)
+    answers, times = int(given["n"].sum()), int(given["hits"].sum())
+    relation = group["relation"][0]
+    if not answers:
+        raise UserError(f"answers: no answer on {ShotSet.S0} to a fact of relation '{relation}'")
+    return {
+        "relation": relation,
+        "object": most_common,
+        "facts": group.height,
+        "object_facts": having.height,
+        "dominance": having.height / group.height,
+        "right_facts": len(right),
+        "right_rate": len(right) / group.height,
+        "given": times,
+        "answers": answers,
+        "given_rate": times / answers,
+        "given_standard_error": clustered_share_error(given["hits"], given["n"]),
+        "highly_known": len(known.intersection(group["fact_id"])),
+        "highly_known_constant": len(known.intersection(right)),
+    }
+
+
+def _most_common(group: pl.DataFrame) -> str:
+    """The object that most facts of the relation have, in its most frequent spelling."""
+    spellings = group.select("object", pl.Series("name", [normalise(name) for name in group["object"]], dtype=pl.String))
+    ranked = spellings.with_columns(pl.len().over("name").alias("facts"), pl.len().over("object").alias("spelt"))
+    return str(ranked.sort("facts", "name", "spelt", "object", descending=[True, False, True, False])["object"][0])
+
+
+def _having(group: pl.DataFrame, most_common: str) -> pl.DataFrame:
+    wanted = normalise(most_common)
+    return group.filter(pl.Series([normalise(name) == wanted for name in group["object"]], dtype=pl.Boolean))
+
+
+def _right_facts(group: pl.DataFrame, constant: str, matcher: Matcher) -> list[str]:
+    """Ids of the facts for which a reply that gives `constant`, as replies do after "Answer: ", is right."""
+    reply = ANSWER_PREFIX + constant
+    return [fact_id for fact_id, aliases in group.select("fact_id", "answers").iter_rows() if matches(reply, aliases, matcher)]
+
+
+def _shared_aliases(having: pl.DataFrame, most_common: str) -> list[str]:
+    """The object's name, and the aliases that all facts with it have: another right answer to one of them is not this object."""
+    shared = set.intersection(*(set(aliases) for aliases in having["answers"]))
+    return [most_common, *sorted(shared - {most_common})]
+
+
+def _given(group: pl.DataFrame, said: pl.DataFrame, aliases: list[str], matcher: Matcher) -> pl.DataFrame:
+    """fact_id, hits (answers that give one of these aliases), n (answers), for each fact of the relation; sorted by fact_id."""
+    asked = said.filter(pl.col("fact_id").is_in(group["fact_id"].implode()))
+    verdicts = {text: matches(text, aliases, matcher) for text in asked["answer"].unique()}
+    judged = asked.select("fact_id", pl.Series("is", [verdicts[text] for text in asked["answer"]], dtype=pl.Boolean))
+    return judged.group_by("fact_id").agg(pl.col("is").sum().alias("hits"), pl.len().alias("n")).sort("fact_id")

@@ -1,0 +1,259 @@
+"""Where the worked examples of prompts come from, and which of them a study may show.
+
+A category is a claim about a model and the prompts it was asked with, so the prompts are fixed data and not a random draw: the first
+shots of a source, in its order, 40 to a set. S0 assigns categories, S1 measures, S2 and any further set measure again; sharing no shot,
+they show how much of a shift is noise. A shot that gives away a studied fact would teach what is being measured; it is replaced by the
+next one that nobody uses, and kept in a table. Sets beyond S2 are filled after the first three, so that asking for them leaves those as
+they are.
+
+A file in a user's own form is held to the letter, since a fault in it is a mistake that its author can mend. The rows of TriviaQA and of
+data sets on the Hub are other people's: what cannot serve there is passed over and counted.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from kp.errors import UserError
+from kp.facts import hub
+from kp.facts.cells import as_answers, as_text
+from kp.facts.validation import has_control_characters
+from kp.jsonl import SUFFIXES, read_jsonl
+from kp.matching import normalise
+from kp.prompts import SHOTS_PER_PROMPT, SHOTS_PER_SET, Shot, ShotSets, builtin_shots, cut_prompts
+from kp.schema import REPLACED_SHOTS
+from kp.vocabulary import Leak, ShotSet
+
+BUILTIN = "builtin"
+FIELD = "categorise.shots"  # named in messages
+FEWEST_SETS = 3  # S0, S1, S2
+LONGEST_TEXT = 300  # characters of a question or an answer; four longer ones would be most of a prompt
+MOST_SHOTS = 1000  # read from TriviaQA or the Hub: ten sets take 400, and 600 spares are left for leaks
+
+_WITHHELD = "<unk>"  # what stands for the answers of TriviaQA's test split
+_REPEATED = "'question' is that of an earlier row"
+_POSSESSIVE = re.compile(r"['\u2019]s\b")
+
+
+@dataclass(frozen=True)
+class ShotPool:
+    """The usable shots of a source in its order, and how many rows were passed over for each fault."""
+
+    shots: tuple[Shot, ...]
+    passed_over: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A shot that gives the fact `fact_id` away, and what stands in its place."""
+
+    shot_set: ShotSet
+    prompt_index: int
+    shot: Shot
+    leak: Leak
+    fact_id: str
+    new_shot: Shot
+
+
+def asked_shot_sets(noise_draws: int) -> tuple[ShotSet, ...]:
+    """S0, S1, S2, and one further set for each draw of the noise."""
+    return tuple(ShotSet)[: FEWEST_SETS + noise_draws]
+
+
+def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:
+    """The shots of `builtin`, a .jsonl or .jsonl.gz file, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, enough for the sets `asked`.
+
+    Rows hold `question` and `answer` or `answers` (the first is taken); of TriviaQA's struct, `value` or else the first alias as it is
+    written. Raises UserError naming the source and the row (1 is the first), or how many shots there are and how many are needed, and
+    MissingSourceError where the source cannot be had.
+    """
+    pool = _read(source)
+    needed = SHOTS_PER_SET * len(asked)
+    if len(pool.shots) < needed:
+        lost = "".join(f"; {rows:,} rows passed over: {fault}" for fault, rows in pool.passed_over.items())
+        raise UserError(
+            f"{FIELD}: '{source}': {len(pool.shots)} shots, at least {needed} are needed for {asked[0]} to {asked[-1]} "
+            f"({SHOTS_PER_SET} a set: {FEWEST_SETS} sets, and one for each of categorise.noise_draws){lost}"
+        )
+    return pool
+
+
+def shots_digest(shots: Sequence[Shot]) -> str:
+    """SHA-256 over questions and answers in their order, hexadecimal."""
+    return hashlib.sha256(json.dumps([asdict(shot) for shot in shots], ensure_ascii=False).encode()).hexdigest()
+
+
+def shots_identity(source: str, asked: Sequence[ShotSet]) -> str:
+    """What a source holds: the digest of its shots, or the Hub name with its resolved commit; raises as `load_shots`.
+
+    Nothing is fetched from the Hub for it, so whether a data set there has enough shots is only seen when it is loaded.
+    """
+    if source.startswith(hub.PREFIX):
+        return hub.identity(source, FIELD)
+    return shots_digest(load_shots(source, asked).shots)
+
+
+def shot_sets(shots: Sequence[Shot], facts: pl.DataFrame, asked: Sequence[ShotSet]) -> tuple[ShotSets, list[Replacement]]:
+    """The prompts of the sets `asked` (S0 and those that follow it), and the shots that were passed over for leaking a fact of `facts`.
+
+    A leak is a question or paraphrase of a fact (FACTS), or a question that names a fact's subject with one of its answers or aliases.
+    Raises UserError where no shot is left to replace one.
+    """
+    leaks = _Leaks(facts)
+    own = SHOTS_PER_SET * FEWEST_SETS
+    spares = iter(shots[own:])
+    used: list[Shot] = []
+    replaced: list[Replacement] = []
+    for place in range(SHOTS_PER_SET * len(asked)):
+        leaking, shot = leaks.first_clean(chain(shots[place : place + 1] if place < own else (), spares))
+        if shot is None:
+            raise UserError(_too_few(shots, asked, [*(gone.shot for gone in replaced), *(gone for gone, _, _ in leaking)]))
+        used.append(shot)
+        shot_set, prompt = asked[place // SHOTS_PER_SET], place % SHOTS_PER_SET // SHOTS_PER_PROMPT
+        replaced += [Replacement(shot_set, prompt, *leak, new_shot=shot) for leak in leaking]
+    return {name: cut_prompts(used[SHOTS_PER_SET * i : SHOTS_PER_SET * (i + 1)]) for i, name in enumerate(asked)}, replaced
+
+
+def replaced_table(replaced: Sequence[Replacement]) -> pa.Table:
+    """REPLACED_SHOTS, one row each."""
+    rows = [
+        {
+            "shot_set": gone.shot_set.value,
+            "prompt_index": gone.prompt_index,
+            "question": gone.shot.question,
+            "answer": gone.shot.answer,
+            "leak": gone.leak.value,
+            "fact_id": gone.fact_id,
+            "new_question": gone.new_shot.question,
+            "new_answer": gone.new_shot.answer,
+        }
+        for gone in replaced
+    ]
+    return pa.Table.from_pylist(rows, schema=REPLACED_SHOTS)
+
+
+class _Leaks:
+    """Facts in a form that a shot is quickly looked up in."""
+
+    def __init__(self, facts: pl.DataFrame) -> None:
+        self._asked_by: dict[str, str] = {}  # question -> fact_id
+        self._answered_by: dict[str, dict[str, str]] = {}  # answer or alias -> subject -> fact_id
+        columns = facts.select("fact_id", "question", "paraphrases", "subject", "answers")
+        for fact_id, question, paraphrases, subject, answers in columns.iter_rows():
+            for text in (question, *paraphrases):
+                self._asked_by.setdefault(normalise(text), fact_id)
+            for answer in answers:
+                self._answered_by.setdefault(normalise(answer), {}).setdefault(normalise(subject), fact_id)
+
+    def first_clean(self, shots: Iterator[Shot]) -> tuple[list[tuple[Shot, Leak, str]], Shot | None]:
+        """The first shot that gives nothing away, None where there is none left, and those before it, each with how and what."""
+        leaking: list[tuple[Shot, Leak, str]] = []
+        for shot in shots:
+            found = self._found_in(shot)
+            if found is None:
+                return leaking, shot
+            leaking.append((shot, *found))
+        return leaking, None
+
+    def _found_in(self, shot: Shot) -> tuple[Leak, str] | None:
+        """How the shot gives a fact away, and which."""
+        question = normalise(shot.question)
+        if question in self._asked_by:
+            return Leak.QUESTION, self._asked_by[question]
+        # Whole words only, or the subject "Oman" would be found in "Roman"; but it is named in "Oman's", which is one word once normalised.
+        words = f" {question} ", f" {normalise(_POSSESSIVE.sub('', shot.question))} "
+        for subject, fact_id in self._answered_by.get(normalise(shot.answer), {}).items():
+            if any(f" {subject} " in text for text in words):
+                return Leak.SUBJECT_AND_ANSWER, fact_id
+        return None
+
+
+def _too_few(shots: Sequence[Shot], asked: Sequence[ShotSet], replaced: Sequence[Shot]) -> str:
+    example = f", such as '{replaced[-1].question}'" if replaced else ""
+    return (
+        f"{FIELD}: too few spare shots: {asked[0]} to {asked[-1]} need {SHOTS_PER_SET * len(asked)}, "
+        f"and of the {len(shots)} there are {len(replaced)} give a studied fact away{example}"
+    )
+
+
+def _read(source: str) -> ShotPool:
+    if source == BUILTIN:
+        return ShotPool(tuple(builtin_shots()), {})
+    if source.startswith(hub.PREFIX):
+        return _passing_over(hub.load_rows(source, FIELD), source)
+    if not source.endswith(SUFFIXES):
+        raise UserError(f"{FIELD}: '{source}': expected '{BUILTIN}', {hub.SYNTAX}, or a path that ends in {' or '.join(SUFFIXES)}")
+    rows = read_jsonl(Path(source), FIELD)
+    first = list(islice(rows, 1))
+    if first and isinstance(first[0].get("answer"), dict):
+        return _passing_over(chain(first, rows), source)
+    return _to_the_letter(chain(first, rows), source)
+
+
+def _to_the_letter(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
+    shots: list[Shot] = []
+    first_row: dict[str, int] = {}
+    for row, shot in _parsed(rows, name):
+        fault = _fault(shot)
+        if fault:
+            raise UserError(f"{name}: row {row}: {fault}")
+        earlier = first_row.setdefault(normalise(shot.question), row)
+        if earlier != row:
+            raise UserError(f"{name}: row {row}: the question of row {earlier} again, so the shot sets would not be disjoint")
+        shots.append(shot)
+    return ShotPool(tuple(shots), {})
+
+
+def _passing_over(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
+    shots: dict[str, Shot] = {}  # by what is asked
+    passed_over: Counter[str] = Counter()
+    for _, shot in _parsed(rows, name):
+        question = normalise(shot.question)
+        fault = _fault(shot) or (_REPEATED if question in shots else None)
+        if fault:
+            passed_over[fault] += 1
+            continue
+        shots[question] = shot
+        if len(shots) == MOST_SHOTS:
+            break
+    return ShotPool(tuple(shots.values()), dict(passed_over))
+
+
+def _parsed(rows: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[int, Shot]]:
+    """Row number from 1 and what it says; UserError where that is no question and answer at all."""
+    for number, row in enumerate(rows, start=1):
+        where = f"{name}: row {number}"
+        if "question" not in row:
+            raise UserError(f"{where}: 'question' is missing")
+        if "answer" not in row and "answers" not in row:
+            raise UserError(f"{where}: 'answer' (or 'answers') is missing")
+        answers = [answer.strip() for answer in as_answers({key: _as_written(cell) for key, cell in row.items()}, where)]
+        answer = answers[0] if answers and answers[0] != _WITHHELD else ""
+        yield number, Shot(as_text(row["question"], where, "question").strip(), answer)
+
+
+def _as_written(cell: Any) -> Any:
+    """An answer without its normalised aliases: lower-cased and stripped, some of them are no words any more ("fidji", "balletti")."""
+    if isinstance(cell, dict):
+        return {key: [] if key == "normalized_aliases" else value for key, value in cell.items()}
+    return [_as_written(item) for item in cell] if isinstance(cell, list) else cell
+
+
+def _fault(shot: Shot) -> str | None:
+    for column, text in (("question", shot.question), ("answer", shot.answer)):
+        if not text:
+            return f"'{column}' is empty"
+        if len(text) > LONGEST_TEXT:
+            return f"'{column}' is longer than {LONGEST_TEXT} characters"
+        if has_control_characters(text):
+            return f"'{column}' holds a control character"
+    return None
