@@ -1,7 +1,8 @@
 """Questions in, judged answers out: the one path by which the base model, an adapter and a model in training are asked.
 
-Work is cut into *chunks*, all the questions of one prompt up to CHUNK_ROWS. A chunk is generated whole or not at all, so a run that was
-killed and resumed forms the same batches as one that was not, and low-precision answers do not depend on where it was cut.
+Work is cut into *chunks*, some facts under all prompts of one shot set, so that the generator always has rows waiting whichever prompt they
+follow. A chunk is generated whole or not at all: a run that was killed and resumed forms the same batches as one that was not, and
+low-precision answers do not depend on where it was cut.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +19,22 @@ from kp.matching import Matches, match_all
 from kp.models import ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import Shot, ShotSets, messages
 from kp.refusals import is_refusal
-from kp.vocabulary import ShotSet
+from kp.vllm_environment import remote_options
+from kp.vocabulary import Engine, ShotSet
 
 if TYPE_CHECKING:
     from kp.generation.hf import HFGenerator
 
-CHUNK_ROWS = 256
+# Facts of one chunk: enough for the batch to run full most of the time, few enough for a kill to cost little and for actors to share evenly.
+CHUNK_FACTS = 128
+CHUNK_FACTS_OF_LARGE_STUDIES = 512
+LARGE_STUDY = 8192  # facts
+LEAST_CHUNKS = 4  # of a shot set
 
 CHUNKS = pa.schema(
     [
         pa.field("chunk_id", pa.string(), nullable=False),
         pa.field("shot_set", pa.string(), nullable=False),
-        pa.field("prompt_index", pa.int32(), nullable=False),
         pa.field("fact_ids", pa.list_(pa.string()), nullable=False),
     ]
 )
@@ -37,7 +42,7 @@ CHUNKS = pa.schema(
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """How an actor or worker makes its generator."""
+    """How an actor or worker makes its generator; `vllm` wears adapters up to `max_lora_rank`, without it none, `hf` wears any."""
 
     model: ModelConfig
     max_new_tokens: int
@@ -45,15 +50,45 @@ class EngineSpec:
     batch_size: int
     threads: int
     use_gpu: bool
+    engine: Engine = Engine.HF
+    vllm_python: str | None = None
+    max_lora_rank: int | None = None
 
-    def load(self) -> tuple[ResolvedModel, "HFGenerator"]:
+    def remote_options(self) -> dict[str, Any]:
+        """What Ray must be told, beside the resources, to start an actor in whose environment `load` works."""
+        if self.engine is Engine.HF:
+            return {}
+        assert self.vllm_python is not None, "the study's config sees to that"
+        return remote_options(self.vllm_python, self.threads)
+
+    def load(self) -> tuple[ResolvedModel, Generator]:
         """Load the base model into this process and wrap it."""
         import torch
 
         torch.set_num_threads(self.threads)
         resolved = resolve_model(self.model)
-        model = load_model(resolved, self.model.dtype, "cuda" if self.use_gpu else "cpu")
+        if self.engine is Engine.VLLM:
+            return resolved, self._vllm_generator(resolved)
+        model = load_model(resolved, self.model.dtype, self._device)
         return resolved, self.generator(model, load_tokenizer(resolved))
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if self.use_gpu else "cpu"
+
+    def _vllm_generator(self, resolved: ResolvedModel) -> Generator:
+        from kp.generation.vllm import VLLMGenerator
+
+        return VLLMGenerator(
+            resolved.path,
+            load_tokenizer(resolved),
+            dtype=self.model.dtype,
+            device=self._device,
+            max_new_tokens=self.max_new_tokens,
+            stop_at_newline=self.stop_at_newline,
+            batch_size=self.batch_size,
+            max_lora_rank=self.max_lora_rank,
+        )
 
     def generator(self, model: Any, tokenizer: Any) -> "HFGenerator":
         """Wrap a loaded model."""
@@ -74,42 +109,39 @@ class JudgedAnswer:
     refused: bool
 
 
-def answer_questions(generator: Generator, facts: pa.Table, shots: Sequence[Shot]) -> list[JudgedAnswer]:
-    """Ask the questions of `facts` (FACTS) under one prompt, in their order."""
-    conversations = [messages(shots, question) for question in facts["question"].to_pylist()]
-    generations = generator.generate(conversations)
-    return [
-        JudgedAnswer(made.text, made.finish_reason, match_all(made.text, aliases), is_refusal(made.text))
-        for made, aliases in zip(generations, facts["answers"].to_pylist(), strict=True)
+def answer_questions(generator: Generator, facts: pa.Table, prompts: Sequence[Sequence[Shot]]) -> list[list[JudgedAnswer]]:
+    """Ask the questions of `facts` (FACTS) under each of `prompts`; for each prompt the answers in the order of the facts."""
+    questions, aliases = facts["question"].to_pylist(), facts["answers"].to_pylist()
+    generations = generator.generate([messages(shots, question) for shots in prompts for question in questions])
+    answers = [
+        JudgedAnswer(made.text, made.finish_reason, match_all(made.text, right), is_refusal(made.text))
+        for made, right in zip(generations, aliases * len(prompts), strict=True)
     ]
+    return [answers[start : start + len(questions)] for start in range(0, len(answers), len(questions))]
 
 
-def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet], prompts: int) -> pa.Table:
-    """Cut the questions of these shot sets into chunks, neighbours in length together (CHUNKS)."""
+def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet]) -> pa.Table:
+    """Cut the facts into chunks for each of these shot sets, neighbours in length together (CHUNKS)."""
     by_length = facts.sort(pl.col("question").str.len_chars(), "fact_id")["fact_id"].to_list()
+    most = CHUNK_FACTS if len(by_length) < LARGE_STUDY else CHUNK_FACTS_OF_LARGE_STUDIES
+    size = max(1, min(most, -(-len(by_length) // LEAST_CHUNKS)))
     rows = [
-        {
-            "chunk_id": f"{shot_set}-{prompt:02d}-{start:08d}",
-            "shot_set": shot_set.value,
-            "prompt_index": prompt,
-            "fact_ids": by_length[start : start + CHUNK_ROWS],
-        }
+        {"chunk_id": f"{shot_set}-{start:08d}", "shot_set": shot_set.value, "fact_ids": by_length[start : start + size]}
         for shot_set in shot_sets
-        for prompt in range(prompts)
-        for start in range(0, len(by_length), CHUNK_ROWS)
+        for start in range(0, len(by_length), size)
     ]
     return pa.Table.from_pylist(rows, schema=CHUNKS)
 
 
 def answer_chunk(generator: Generator, facts: pa.Table, shot_sets: ShotSets, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
     """Generate and judge one chunk's answers (ANSWERS); `facts` are those the chunk names, in its order."""
-    answers = answer_questions(generator, facts, shot_sets[ShotSet(chunk["shot_set"])][chunk["prompt_index"]])
+    answers = answer_questions(generator, facts, shot_sets[ShotSet(chunk["shot_set"])])
     rows = [
         {
             "fact_id": fact_id,
             "model_id": model_id,
             "shot_set": chunk["shot_set"],
-            "prompt_index": chunk["prompt_index"],
+            "prompt_index": prompt,
             "answer": answer.text,
             "finish_reason": answer.finish_reason,
             "match_strict": answer.matches.strict,
@@ -117,7 +149,8 @@ def answer_chunk(generator: Generator, facts: pa.Table, shot_sets: ShotSets, chu
             "match_released": answer.matches.released,
             "refused": answer.refused,
         }
-        for fact_id, answer in zip(chunk["fact_ids"], answers, strict=True)
+        for prompt, under_prompt in enumerate(answers)
+        for fact_id, answer in zip(chunk["fact_ids"], under_prompt, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=schema.ANSWERS)
 

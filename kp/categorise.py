@@ -1,7 +1,7 @@
 """The base model's answers, as one streaming Ray Data pipeline: chunks of questions -> a pool of generators -> parquet.
 
 Ray Data's own checkpoint decides what is left after a crash: a chunk's id is committed with its answers, and a rerun reads only chunks
-whose id is not. One row of the pipeline is one chunk, so a chunk is written whole or not at all.
+whose id is not. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class _ChunkAnswerer:
     def _answer(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
         facts = self._index.take(chunk["fact_ids"])
         answers = answer_chunk(self._generator, facts, self._job.shot_sets, chunk, self._model.revision)
-        self._tally.add(len(facts))
+        self._tally.add(len(answers))
         return answers.to_pylist()
 
 
@@ -65,7 +65,7 @@ def base_answers(job: Categorisation, work: Path, cluster: Cluster, display: Dis
     import ray.data
     from ray.data import SaveMode
 
-    chunks = make_chunks(pl.DataFrame(pl.from_arrow(job.facts)), job.asked, PROMPTS_PER_SET)
+    chunks = make_chunks(pl.DataFrame(pl.from_arrow(job.facts)), job.asked)
     pending = work / "chunks"
     pending.mkdir(exist_ok=True)
     pq.write_table(chunks, pending / "chunks.parquet")
@@ -110,7 +110,7 @@ def _finished_rows(work: Path, chunks: pa.Table) -> int:
         if ".pending" not in path.name
         for chunk_id in pq.read_table(path)["chunk_id"].to_pylist()
     }
-    return sum(len(chunk["fact_ids"]) for chunk in chunks.to_pylist() if chunk["chunk_id"] in committed)
+    return PROMPTS_PER_SET * sum(len(chunk["fact_ids"]) for chunk in chunks.to_pylist() if chunk["chunk_id"] in committed)
 
 
 def _collect(work: Path, job: Categorisation) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.benchmarks import BenchmarkPlan, run_benchmarks
 from kp.cluster import Cluster, Tally
-from kp.prompts import PROMPTS_PER_SET, ShotSets
+from kp.prompts import ShotSets
 from kp.vocabulary import ShotSet
 
 RESTARTS = 3
@@ -65,10 +65,10 @@ class _Evaluator:
     def _answers(self, measurement: Measurement) -> pa.Table:
         assert measurement.shot_set is not None
         made = []
-        for chunk in make_chunks(pl.DataFrame(pl.from_arrow(self._facts)), [measurement.shot_set], PROMPTS_PER_SET).to_pylist():
+        for chunk in make_chunks(pl.DataFrame(pl.from_arrow(self._facts)), [measurement.shot_set]).to_pylist():
             facts = self._index.take(chunk["fact_ids"])
             made.append(answer_chunk(self._generator, facts, self._shot_sets, chunk, measurement.model_id))
-            self._tally.add(len(facts))
+            self._tally.add(len(made[-1]))
         return sorted_answers(pa.concat_tables(made))
 
     def _benchmarks(self, measurement: Measurement) -> pa.Table:

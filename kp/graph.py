@@ -11,18 +11,19 @@ from typing import Any
 
 from kp.benchmarks import BenchmarkPlan, plan_digest
 from kp.config import StudyConfig
+from kp.shots import asked_shot_sets
 from kp.steps import Step
 from kp.trials import TrialSpec, grid
-from kp.vocabulary import BASE, Scheduler, ShotSet
+from kp.vocabulary import BASE, Engine, Scheduler, ShotSet
 
-FACTS_VERSION = 1
-CATEGORISE_VERSION = 1
+FACTS_VERSION = 2
+CATEGORISE_VERSION = 2
 TRIAL_VERSION = 1
-ANSWERS_VERSION = 1
+ANSWERS_VERSION = 2
 BENCHMARKS_VERSION = 1
-REPORT_VERSION = 1
+REPORT_VERSION = 2
+INSPECTION_VERSION = 1
 
-BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
 ADAPTER_SHOT_SET = ShotSet.S1
 
 
@@ -73,10 +74,18 @@ def benchmark_plan(config: StudyConfig) -> BenchmarkPlan | None:
     return BenchmarkPlan(evaluate.mmlu_dev, evaluate.mmlu_fewshot, evaluate.misconceptions, config.seed)
 
 
+def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
+    """The shot sets that the base model is asked on."""
+    return asked_shot_sets(config.categorise.noise_draws)
+
+
 def build_graph(config: StudyConfig, identities: Identities) -> Graph:
     """The steps of this study."""
     model = {"model": identities.model, "dtype": config.model.dtype}
-    generation = {"max_new_tokens": config.categorise.max_new_tokens, "stop_at_newline": config.categorise.stop_at_newline}
+    generation: dict[str, Any] = {"max_new_tokens": config.categorise.max_new_tokens, "stop_at_newline": config.categorise.stop_at_newline}
+    if config.categorise.engine is not Engine.HF:  # unsaid for `hf`, whose steps are known by what they were before there was another
+        generation["engine"] = config.categorise.engine.value
+    prompts = {"shots": identities.shots, "shot_sets": [shot_set.value for shot_set in base_shot_sets(config)]}
     facts = Step(
         "facts",
         {
@@ -85,11 +94,12 @@ def build_graph(config: StudyConfig, identities: Identities) -> Graph:
             "relations": sorted(config.facts.relations),
             "count": config.facts.count,
             "seed": config.seed + config.facts.seed,
+            **prompts,  # which of them give a fact away is among what the step finds out
         },
     )
     categorise = Step(
         "categorise",
-        {"version": CATEGORISE_VERSION, **model, **generation, "shots": identities.shots, "shot_sets": [s.value for s in BASE_SHOT_SETS]},
+        {"version": CATEGORISE_VERSION, **model, **generation, **prompts},
         (facts,),
     )
     plan = benchmark_plan(config)
@@ -111,6 +121,11 @@ def _scheduling(config: StudyConfig) -> dict[str, Any]:
     if search.scheduler is Scheduler.NONE:
         return {}
     return {"scheduler": search.scheduler.value, "grace_epochs": search.grace_epochs}
+
+
+def inspection_step(kind: str, study: dict[str, Any], graph: Graph) -> Step:
+    """What `kp audit` or `kp noise` makes of the base model's categories; `study` is shown beside it."""
+    return Step(kind, {"version": INSPECTION_VERSION, "config": study}, (graph.facts, graph.categorise))
 
 
 def report_step(config: StudyConfig, graph: Graph, finished: list[Trial], failures: dict[str, str]) -> Step:

@@ -173,13 +173,9 @@ class _Trainer:
         split = self.world > 1 and self.spec.zero_stage < 3
         facts = self.job.probe_facts
         mine = facts.take(list(range(self.rank, len(facts), self.world))) if split else facts
-        right, asked = 0, 0
-        for shots in self.job.probe_shots:
-            if len(mine):
-                found = answer_questions(self._generator(), mine, shots)
-                right += sum(getattr(answer.matches, self.job.matcher.value) for answer in found)
-                asked += len(found)
-        counts = torch.tensor([right, asked], dtype=torch.float64)
+        found = answer_questions(self._generator(), mine, self.job.probe_shots) if len(mine) else []
+        right = [getattr(answer.matches, self.job.matcher.value) for under_prompt in found for answer in under_prompt]
+        counts = torch.tensor([sum(right), len(right)], dtype=torch.float64)
         if split:
             torch.distributed.all_reduce(counts)
         return float(counts[0] / counts[1])

@@ -29,7 +29,7 @@ from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward, refuse_different
-from kp.generation.memory import is_out_of_memory, measured_limits, release_memory
+from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.rendering import chat_format, render, tokenise
 
@@ -201,10 +201,16 @@ class HFGenerator:
             prefixes = self._prefixes_of(list(beginnings))
             columns = max(len(row.ids) for row in rows) + self._max_new_tokens
             if self._limits is None:
-                self._limits = measured_limits(self._forward, prefixes[0] if prefixes else None, columns, self._batch_size)
+                self._limits = self._allowed(prefixes, columns)
             yield from self._retrying(
                 rows, lambda limits: Decoder(self._forward, prefixes, limits, self._max_new_tokens, self._endings.tokens, self.work)
             )
+
+    def _allowed(self, prefixes: list[Prefix], columns: int) -> Limits:
+        if self._handed_in_adapter:
+            # A model in training may be spread over workers that must all make the same passes, whatever memory each of them has left.
+            return Limits(self._batch_size, LEAST_TOKENS)
+        return measured_limits(self._forward, prefixes[0] if prefixes else None, columns, self._batch_size)
 
     def _plain_decoder(self, limits: Limits) -> PlainDecoder:
         pad = self.tokenizer.pad_token_id or 0

@@ -8,8 +8,9 @@ from kp.generation.attention import Prefix
 from kp.generation.decoding import Limits, Work, read_prefixes
 from kp.generation.forward import Forward
 
-# A CPU is no faster with more tokens in a pass, and the fewer there are, the fewer rows are on their way when the questions run out.
-_CPU_TOKENS = 512
+LEAST_TOKENS = 512
+"""Tokens of a pass on a CPU, which is no faster with more: the fewer there are, the fewer rows are on their way when questions run out."""
+
 _CUDA_MOST_TOKENS = 16_384
 _PROBE_TOKENS = 1024
 _SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much for a pass
@@ -27,9 +28,9 @@ def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_
     row = stored / probe.tokens * columns
     rows = most_rows if free is None else max(1, min(most_rows, int(_SHARE * free / row)))
     if forward.device.type != "cuda":
-        return Limits(rows, _CPU_TOKENS)
+        return Limits(rows, LEAST_TOKENS)
     assert free is not None
-    return Limits(rows, max(_CPU_TOKENS, min(_CUDA_MOST_TOKENS, int(_SHARE * free / _cuda_token_bytes(forward)))))
+    return Limits(rows, max(LEAST_TOKENS, min(_CUDA_MOST_TOKENS, int(_SHARE * free / _cuda_token_bytes(forward)))))
 
 
 def _cuda_token_bytes(forward: Forward) -> float:
