@@ -1,23 +1,22 @@
 """The embedded model, converted and asked for real."""
 
+import copy
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kp.config import ModelConfig
-from kp.generation import FinishReason
+from kp.facts.builtin import load_builtin
+from kp.generation import FinishReason, Messages
 from kp.generation.hf import HFGenerator
 from kp.models import EMBEDDED, ResolvedModel, describe_model, load_model, load_tokenizer, resolve_model
+from kp.prompts import builtin_prompts, messages
+from kp.vocabulary import ShotSet
 
-COUNTRIES = ("France", "Japan", "Italy", "Peru", "Kenya", "Norway")
-TEMPLATES = (
-    "What is the capital of {}?",
-    "Which continent is {} in?",
-    "What is the main language that people speak in {}?",
-    "Who rules {}?",
-)
+NEW_TOKENS = 16
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +41,63 @@ def _chat(question: str, shots: tuple[tuple[str, str], ...]) -> list[dict[str, s
     return [*chat, {"role": "user", "content": f"Question: {question}"}]
 
 
-def _prompts() -> list[list[dict[str, str]]]:
-    shot_prompts = (
-        (("Who wrote Hamlet?", "William Shakespeare"), ("What is the capital of Spain?", "Madrid")),
-        (("What is the largest planet?", "Jupiter"), ("Which river runs through London?", "The Thames")),
-    )
-    questions = [template.format(country) for country in COUNTRIES for template in TEMPLATES]
-    return [_chat(question, shot_prompts[number % 2]) for number, question in enumerate(questions)]
+def _studied(count: int) -> list[Messages]:
+    """Questions of the built-in facts, of every relation in turn, each under one of the ten prompts of S0: what a study asks."""
+    facts = load_builtin()
+    by_relation: dict[str, list[str]] = {}
+    for relation, question in zip(facts["relation"].to_pylist(), facts["question"].to_pylist(), strict=True):
+        by_relation.setdefault(relation, []).append(question)
+    mixed = [questions[turn] for turn in range(-(-count // len(by_relation))) for questions in by_relation.values()]
+    prompts = builtin_prompts(ShotSet.S0)
+    return [messages(prompts[number % len(prompts)], question) for number, question in enumerate(mixed[:count])]
 
 
-def test_embedded_model_answers_equal_plain_one_at_a_time_generation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    prompts = _prompts()
-
-    answers = HFGenerator(model, tokenizer, max_new_tokens=16, stop_at_newline=True, batch_size=8).generate(prompts)
-
-    plain = []
+def _plain(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]) -> list[str]:
+    """One prompt at a time, whole, without a cache of another: first lines."""
+    texts = []
     for prompt in prompts:
-        inputs = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        made = model.generate(**inputs, max_new_tokens=16, do_sample=False)
-        plain.append(tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).split("\n")[0])
-    assert [answer.text for answer in answers] == plain
+        inputs = tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        with torch.no_grad():
+            made = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)  # type: ignore[operator]
+        texts.append(tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).split("\n")[0])
+    return texts
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(300, marks=pytest.mark.slow)])
+def test_embedded_model_answers_equal_plain_one_at_a_time_generation(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int
+) -> None:
+    prompts = _studied(count)
+
+    answers = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS).generate(prompts)
+
+    assert [answer.text for answer in answers] == _plain(model, tokenizer, prompts)
+    assert sum(answer.text.startswith("Answer:") for answer in answers) > 0.9 * count  # the draft is what is nearly always said
+    assert len({answer.text for answer in answers}) > count / 3
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(300, marks=pytest.mark.slow)])
+def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, count: int
+) -> None:
+    torch.manual_seed(7)
+    targets = ["down_proj", "gate_proj", "up_proj", "q_proj"]
+    wearing = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets))
+    with torch.no_grad():
+        for name, weight in wearing.named_parameters():
+            if "lora_B" in name:  # made as zeros, which would change nothing
+                weight.normal_(std=0.02)
+    wearing.save_pretrained(str(tmp_path))
+    prompts = _studied(count)
+    generator = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS)
+    base = [answer.text for answer in generator.generate(prompts)]
+    generator.load_adapter(str(tmp_path))
+
+    answers = [answer.text for answer in generator.generate(prompts)]
+    generator.load_adapter(None)
+
+    assert answers == _plain(wearing.eval(), tokenizer, prompts)
+    assert answers != base
 
 
 def test_embedded_model_knows_the_capital_of_france_and_ends_its_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
