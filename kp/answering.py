@@ -25,11 +25,14 @@ from kp.vocabulary import Engine, ShotSet
 if TYPE_CHECKING:
     from kp.generation.hf import HFGenerator
 
-# Facts of one chunk: enough for the batch to run full most of the time, few enough for a kill to cost little and for actors to share evenly.
+# Facts of one chunk: enough for the batch to run full most of the time, few enough for a kill to cost little and actors to share evenly.
 CHUNK_FACTS = 128
 CHUNK_FACTS_OF_LARGE_STUDIES = 512
 LARGE_STUDY = 8192  # facts
 LEAST_CHUNKS = 4  # of a shot set
+
+ANSWER_KEY = ("shot_set", "prompt_index", "fact_id")
+"""What tells the answers of one model apart, in the order in which they are sorted."""
 
 CHUNKS = pa.schema(
     [
@@ -120,11 +123,14 @@ def answer_questions(generator: Generator, facts: pa.Table, prompts: Sequence[Se
     return [answers[start : start + len(questions)] for start in range(0, len(answers), len(questions))]
 
 
-def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet]) -> pa.Table:
-    """Cut the facts into chunks for each of these shot sets, neighbours in length together (CHUNKS)."""
+def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet], answers_each: int = 1) -> pa.Table:
+    """Cut the facts into chunks for each of these shot sets, neighbours in length together (CHUNKS).
+
+    The more answers a question gets under each prompt, the fewer facts a chunk has: it is as much work as any other.
+    """
     by_length = facts.sort(pl.col("question").str.len_chars(), "fact_id")["fact_id"].to_list()
     most = CHUNK_FACTS if len(by_length) < LARGE_STUDY else CHUNK_FACTS_OF_LARGE_STUDIES
-    size = max(1, min(most, -(-len(by_length) // LEAST_CHUNKS)))
+    size = max(1, min(most // answers_each, -(-len(by_length) // LEAST_CHUNKS)))
     rows = [
         {"chunk_id": f"{shot_set}-{start:08d}", "shot_set": shot_set.value, "fact_ids": by_length[start : start + size]}
         for shot_set in shot_sets
@@ -164,9 +170,9 @@ class FactIndex:
 
     def take(self, fact_ids: Sequence[str]) -> pa.Table:
         """The facts of these ids, in this order; raises KeyError for an id that is not there."""
-        return self._facts.take([self._row[fact_id] for fact_id in fact_ids])
+        return self._facts.take(pa.array([self._row[fact_id] for fact_id in fact_ids], pa.int64()))
 
 
-def sorted_answers(answers: pa.Table) -> pa.Table:
-    """ANSWERS in the one order that its file has, whatever order the cluster finished in."""
-    return answers.sort_by([("shot_set", "ascending"), ("prompt_index", "ascending"), ("fact_id", "ascending")])
+def sorted_answers(answers: pa.Table, key: Sequence[str] = ANSWER_KEY) -> pa.Table:
+    """Answers (ANSWERS, or others with this key) in the one order that their file has, whatever order the cluster finished in."""
+    return answers.sort_by([(name, "ascending") for name in key])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from kp.errors import UserError
-from kp.vocabulary import Category, Matcher
+from kp.vocabulary import GREEDY_CATEGORIES, Category, Matcher
 
 _MODEL = ["model_id", "shot_set"]
 
@@ -37,16 +37,21 @@ def categorise(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def of_matcher(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
-    """The CATEGORIES rows of one matcher, in their order; raises UserError where there are none."""
+    """The CATEGORIES rows of one matcher, in their order; raises UserError where there are none, or where one is WeaklyKnown."""
     found = categories.filter(pl.col("matcher") == matcher.value)
     if found.is_empty():
         raise UserError(f"categories: column 'matcher': no row of matcher '{matcher}'")
+    refuse_sampled_classes(found)
     return found
 
 
 def category_counts(categories: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Facts of each category for every value of the columns `by` that CATEGORIES holds: `by`, category, facts; zeros included."""
-    kinds = pl.DataFrame({"category": [kind.value for kind in Category]})
+    """Facts of each category for every value of the columns `by` that CATEGORIES holds: `by`, category, facts; zeros included.
+
+    Raises UserError where a row is WeaklyKnown.
+    """
+    refuse_sampled_classes(categories)
+    kinds = pl.DataFrame({"category": [kind.value for kind in GREEDY_CATEGORIES]})
     counted = categories.group_by(*by, "category").agg(pl.len().cast(pl.Int64).alias("facts"))
     cells = categories.select(by).unique().sort(by).join(kinds, how="cross", maintain_order="left_right")
     return cells.join(counted, on=[*by, "category"], how="left", maintain_order="left").with_columns(pl.col("facts").fill_null(0))
@@ -57,6 +62,13 @@ def refuse_repeated_facts(categories: pl.DataFrame) -> None:
     repeated = categories.filter(pl.col("fact_id").is_duplicated())["fact_id"].sort()
     if len(repeated):
         raise UserError(f"categories: fact '{repeated[0]}' has more than one row, expected one model, one shot set and one matcher")
+
+
+def refuse_sampled_classes(categories: pl.DataFrame) -> None:
+    """Raises UserError where a category is none of the greedy ones, and would fall out of counts that know only these."""
+    for row in categories.filter(~pl.col("category").is_in([kind.value for kind in GREEDY_CATEGORIES])).head(1).iter_rows(named=True):
+        expected = ", ".join(GREEDY_CATEGORIES)
+        raise UserError(f"categories: column 'category': fact '{row.get('fact_id')}' is '{row['category']}', expected one of {expected}")
 
 
 def _category_of(correct: pl.Expr, asked: pl.Expr) -> pl.Expr:

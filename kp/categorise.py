@@ -4,18 +4,20 @@ Ray Data's own checkpoint decides what is left after a crash: a chunk's id is co
 whose id is not. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kp import schema
-from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
+from kp.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
+from kp.chunk_files import settle_chunks
 from kp.cluster import Cluster, Tally
+from kp.generation import Generator
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET, ShotSets
 from kp.vocabulary import ShotSet
@@ -23,56 +25,106 @@ from kp.vocabulary import ShotSet
 NO_PROGRESS_SECONDS = 1800
 
 
+class BaseJob(Protocol):
+    """Something to ask of the base model: the chunks that it is cut into, and how a generator answers one. Every actor gets it whole."""
+
+    stage: ClassVar[str]  # its name in progress, and
+    unit: ClassVar[str]  # what is counted there
+    answer_schema: ClassVar[pa.Schema]
+    key: ClassVar[Sequence[str]]  # the columns that tell answers apart, in the order in which they are sorted
+
+    @property
+    def facts(self) -> pa.Table:
+        """All that are asked (FACTS)."""
+        ...
+
+    @property
+    def engine(self) -> EngineSpec:
+        """How an actor makes its generator."""
+        ...
+
+    @property
+    def answers_each(self) -> int:
+        """Answers that a fact gets under each prompt."""
+        ...
+
+    def chunks(self) -> pa.Table:
+        """CHUNKS, the same for the same job."""
+        ...
+
+    def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
+        """The answers to one chunk (`answer_schema`); `facts` are those the chunk names, in its order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Categorisation:
-    """What is asked of the base model."""
+    """Every fact under every prompt of some shot sets, answered greedily (ANSWERS)."""
 
     facts: pa.Table  # FACTS
     shot_sets: ShotSets
     asked: Sequence[ShotSet]
     engine: EngineSpec
 
+    stage: ClassVar[str] = "categorise"
+    unit: ClassVar[str] = "prompts"
+    answer_schema: ClassVar[pa.Schema] = schema.ANSWERS
+    key: ClassVar[Sequence[str]] = ANSWER_KEY
+
     @property
-    def prompts(self) -> int:
-        """Generations in all."""
-        return len(self.facts) * PROMPTS_PER_SET * len(self.asked)
+    def answers_each(self) -> int:
+        """One: greedy answers are the same however often they are asked for."""
+        return 1
+
+    def chunks(self) -> pa.Table:
+        """CHUNKS of every shot set."""
+        return make_chunks(pl.DataFrame(pl.from_arrow(self.facts)), self.asked)
+
+    def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
+        """The ANSWERS to one chunk."""
+        return answer_chunk(generator, facts, self.shot_sets, chunk, model_id)
 
 
 class _ChunkAnswerer:
     """One generator of the pool; the model is loaded once per actor."""
 
-    def __init__(self, job: Categorisation, tally: Tally) -> None:
+    def __init__(self, job: BaseJob, tally: Tally) -> None:
         self._job, self._tally = job, tally
         self._index = FactIndex(job.facts)
         self._model, self._generator = job.engine.load()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         answered = [self._answer(chunk) for chunk in batch.to_pylist()]
-        return pa.table({"chunk_id": batch["chunk_id"], "answers": pa.array(answered, pa.list_(pa.struct(schema.ANSWERS)))})
+        rows = pa.array(answered, pa.list_(pa.struct(self._job.answer_schema)))
+        return pa.table({"chunk_id": batch["chunk_id"], "answers": rows})
 
     def _answer(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
         facts = self._index.take(chunk["fact_ids"])
-        answers = answer_chunk(self._generator, facts, self._job.shot_sets, chunk, self._model.revision)
-        self._tally.add(len(answers))
-        return answers.to_pylist()
+        with self._tally.counting(chunk["chunk_id"]) as self._generator.on_answered:
+            return self._job.answer(self._generator, facts, chunk, self._model.revision).to_pylist()
 
 
-def base_answers(job: Categorisation, work: Path, cluster: Cluster, display: Display) -> pa.Table:
-    """Ask the base model everything that is not yet answered in `work`; returns all answers (ANSWERS), sorted.
+def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> pa.Table:
+    """Ask the base model everything that is not yet answered in `work`; returns all answers (the job's `answer_schema`), sorted by its key.
 
-    Raises RuntimeError where a question came back twice or not at all.
+    Raises RuntimeError where an answer came back twice or not at all.
     """
     import ray.data
     from ray.data import SaveMode
 
-    chunks = make_chunks(pl.DataFrame(pl.from_arrow(job.facts)), job.asked)
+    chunks = job.chunks()
     pending = work / "chunks"
     pending.mkdir(exist_ok=True)
     pq.write_table(chunks, pending / "chunks.parquet")
-    finished = _finished_rows(work, chunks)
-    tally = Tally()
+    answers = {chunk["chunk_id"]: len(chunk["fact_ids"]) * PROMPTS_PER_SET * job.answers_each for chunk in chunks.to_pylist()}
+    total = sum(answers.values())
     _configure(work)
-    with display.bar("categorise", job.prompts, "prompts") as bar, tally.shown_on(bar, already=finished):
+    settled = settle_chunks(work / "committed", work / "answers")
+    if settled.damaged:
+        display.line(f"{job.stage}: what an earlier run left of {settled.damaged} chunks is damaged, and they are made again")
+    finished = sum(answers[chunk_id] for chunk_id in settled.ids & answers.keys())
+    tally = Tally()
+    with display.bar(job.stage, total, job.unit) as bar, tally.shown_on(bar, already=finished):
         pipeline = (
             ray.data.read_parquet(str(pending))
             .repartition(target_num_rows_per_block=1)
@@ -84,10 +136,11 @@ def base_answers(job: Categorisation, work: Path, cluster: Cluster, display: Dis
                 compute=ray.data.ActorPoolStrategy(size=cluster.generators),
                 num_cpus=cluster.actor_cpus,
                 num_gpus=cluster.actor_gpus,
+                **job.engine.remote_options(),
             )
         )
         pipeline.write_parquet(str(work / "answers"), mode=SaveMode.APPEND)
-    return _collect(work, job)
+    return _collect(work, job, total)
 
 
 def _configure(work: Path) -> None:
@@ -103,20 +156,10 @@ def _configure(work: Path) -> None:
     )
 
 
-def _finished_rows(work: Path, chunks: pa.Table) -> int:
-    committed = {
-        chunk_id
-        for path in (work / "committed").glob("*.parquet")
-        if ".pending" not in path.name
-        for chunk_id in pq.read_table(path)["chunk_id"].to_pylist()
-    }
-    return PROMPTS_PER_SET * sum(len(chunk["fact_ids"]) for chunk in chunks.to_pylist() if chunk["chunk_id"] in committed)
-
-
-def _collect(work: Path, job: Categorisation) -> pa.Table:
+def _collect(work: Path, job: BaseJob, expected: int) -> pa.Table:
     found = pq.read_table(work / "answers", columns=["answers"])["answers"].combine_chunks()
-    answers = pa.Table.from_struct_array(found.flatten()).cast(schema.ANSWERS)
-    unique = answers.group_by(["fact_id", "shot_set", "prompt_index"]).aggregate([])
-    if len(answers) != job.prompts or len(unique) != job.prompts:
-        raise RuntimeError(f"{job.prompts} answers were asked for, {len(answers)} came back, of {len(unique)} questions")
-    return sorted_answers(answers)
+    answers = pa.Table.from_struct_array(found.flatten()).cast(job.answer_schema)
+    unique = answers.group_by(list(job.key)).aggregate([])
+    if len(answers) != expected or len(unique) != expected:
+        raise RuntimeError(f"{expected} answers were asked for, {len(answers)} came back, {len(unique)} of them different")
+    return sorted_answers(answers, job.key)

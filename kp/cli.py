@@ -1,16 +1,21 @@
-"""The `kp` command: five stages, the study that runs them all, and nothing of its own.
+"""The `kp` command: five stages, the study that runs them all, two looks at what it rests on, benchmarks, and nothing of its own.
 
 A stage's command runs that stage and whatever it needs that is not done. Exit codes: 0 done, 1 a trial failed or kp has a bug, 2 bad
 input, 130 interrupted.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from kp.bench.options import CategoriseOptions
 from kp.errors import UserError
+
+if TYPE_CHECKING:
+    from kp.config import StudyConfig
 
 File = Annotated[Path, tyro.conf.arg(name="file", metavar="STUDY.toml")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="overrides", metavar="[section.key=value ...]")]
@@ -18,24 +23,37 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="overrides", metavar="
 app = tyro.extras.SubcommandApp()
 
 
-def _run(until: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
+Task = Callable[["StudyConfig", Path, str], int]
+
+
+def _run_until(config: "StudyConfig", results: Path, stage: str) -> int:
+    from kp.study import Stage, run_study
+
+    return run_study(config, results, Stage(stage))
+
+
+def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
+    from kp.inspection import Inspection, inspect_study
+
+    return inspect_study(config, results, Inspection(what))
+
+
+def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
     from kp.config import load_study
-    from kp.study import Stage, describe_study, run_study
+    from kp.study import describe_study
 
     config = load_study(file, list(overrides))
-    if dry_run:
-        return describe_study(config, results)
-    return run_study(config, results, Stage(until))
+    return describe_study(config, results) if dry_run else task(config, results, what)
 
 
-def _command(name: str, until: str, help_text: str) -> None:
+def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> None:
     def command(
         file: tyro.conf.Positional[File],
         overrides: tyro.conf.Positional[Overrides] = (),
         results: Path = Path("runs"),
         dry_run: bool = False,
     ) -> int:
-        return _run(until, file, overrides, results, dry_run)
+        return _run(task, what, file, overrides, results, dry_run)
 
     command.__doc__ = f"""{help_text}
 
@@ -54,6 +72,24 @@ _command("categorise", "categorise", "Ask the base model every fact and categori
 _command("search", "search", "Train the trials of the grid.")
 _command("evaluate", "evaluate", "Measure the base model and every adapter.")
 _command("report", "report", "Write the report.")
+_command(
+    "audit",
+    "audit",
+    "Look into the base model's categories: where matchers disagree, what each takes for another fact's answer, doubtful aliases, "
+    "refusals, and the HighlyKnown facts that a constant answer would get (the majority baseline).",
+    _inspect,
+)
+_command("noise", "noise", "Compare the base model with itself: what would count as shifts where nothing was trained.", _inspect)
+
+bench = tyro.extras.SubcommandApp()
+app.command(bench, name="bench", help="Measure speed, against a named peer in the same run.")
+
+
+@bench.command(name="categorise", help=CategoriseOptions.__doc__)
+def _bench_categorise(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValues[CategoriseOptions]]) -> int:
+    from kp.bench.categorise import run_categorise
+
+    return run_categorise(options)
 
 
 def main(arguments: list[str] | None = None) -> None:

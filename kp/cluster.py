@@ -6,8 +6,9 @@ A study that asks for more than the cluster has would wait for ever inside Ray; 
 import logging
 import os
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +139,17 @@ def _quieten(log_file: Path) -> None:
 
 class _Count:
     def __init__(self) -> None:
-        self.count = 0
+        self.added = 0
+        self.parts: dict[str, int] = {}
 
     def add(self, amount: int) -> None:
-        self.count += amount
+        self.added += amount
+
+    def set(self, part: str, amount: int) -> None:
+        self.parts[part] = amount
 
     def get(self) -> int:
-        return self.count
+        return self.added + sum(self.parts.values())
 
 
 class Tally:
@@ -160,6 +165,24 @@ class Tally:
         """Add without waiting."""
         self._actor.add.remote(amount)
 
+    @contextmanager
+    def counting(self, part: str) -> Iterator[Callable[[int], None]]:
+        """What to call with each amount of one part of the work as it is done: passed on once a second, and at the end of the block.
+
+        A part is counted by its name: one that is begun anew, since its actor died, does not count twice.
+        """
+        done, told = 0, time.monotonic()
+
+        def count(amount: int) -> None:
+            nonlocal done, told
+            done += amount
+            if time.monotonic() - told >= POLL_SECONDS:
+                told = time.monotonic()
+                self._actor.set.remote(part, done)
+
+        yield count
+        self._actor.set.remote(part, done)
+
     def get(self) -> int:
         """What has been added so far."""
         import ray
@@ -169,14 +192,14 @@ class Tally:
 
     @contextmanager
     def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:
-        """Update `bar` about once a second with `already` plus the count."""
+        """Update `bar` about once a second with the count, on top of what was done `already` by an earlier run."""
         stop = threading.Event()
 
         def follow() -> None:
             while not stop.wait(POLL_SECONDS):
                 bar.update(already + self.get())
 
-        bar.update(already)
+        bar.resume(already)
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:

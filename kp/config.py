@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from kp.errors import UserError
-from kp.vocabulary import Draw, LossTokens, Matcher, ReplayTarget, Scheduler
+from kp.vocabulary import Draw, Engine, LossTokens, Matcher, ReplayTarget, Scheduler
+
+VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
 
 
 class _Section(BaseModel):
@@ -30,7 +32,7 @@ class ModelConfig(_Section):
 
 class FactsConfig(_Section):
     source: str = "builtin"
-    """`builtin`, a .csv/.jsonl/.parquet file with question and answer(s), or `hf:NAME[@REVISION][:SPLIT]`."""
+    """`builtin`, a .csv/.jsonl/.parquet file with question and answer(s), or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""
     relations: tuple[str, ...] = ()
     """Keep only these relations; all of them when empty."""
     count: PositiveInt | None = None
@@ -47,7 +49,18 @@ class CategoriseConfig(_Section):
     stop_at_newline: bool = True
     """End an answer at its first line; `strict` and `exact` read no further, `released` does."""
     shots: str = "builtin"
-    """`builtin`, or a .jsonl file of at least 120 rows with question and answer, used in order: 40 for each of S0, S1, S2."""
+    """The worked examples, used in order, 40 for each shot set: `builtin`, a .jsonl or .jsonl.gz file with question and answer(s) or in
+    TriviaQA's form, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""
+    engine: Engine = Engine.HF
+    """What answers the questions put to the base model and to finished adapters: `hf`, or `vllm` (see `resources.vllm_python`), which
+    rounds differently; `hf` then answers a sample as well and the agreement is recorded. Training and lm-eval tasks always use `hf`."""
+    noise_draws: int = Field(0, ge=0, le=7)
+    """Shot sets beyond S2 on which the base model is measured once more, each a further draw of the noise; 40 more shots for each."""
+    samples: int = Field(0, ge=0)
+    """Answers sampled under each prompt of S0 to the facts that no greedy answer got right: those with a right one are WeaklyKnown, and no
+    trial trains on them as Unknown. 16 in SliCK, 0 for no sampling."""
+    sample_temperature: float = Field(0.5, gt=0)
+    """Temperature of the sampled answers."""
 
 
 class Arm(_Section):
@@ -162,6 +175,8 @@ class ResourcesConfig(_Section):
     """Use GPUs; when absent, if the cluster has any."""
     threads: PositiveInt | None = None
     """CPU threads of one actor or worker; the cores of a node shared out when absent."""
+    vllm_python: str | None = None
+    """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
 
 
 class StudyConfig(_Section):
@@ -177,12 +192,20 @@ class StudyConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
+    def _vllm_possible(self) -> None:
+        if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
+            raise ValueError("resources.vllm_python: categorise.engine 'vllm' needs the absolute path of the interpreter that has vLLM")
+        if max(self.search.rank) > VLLM_MOST_RANK:
+            raise ValueError(f"search.rank: {max(self.search.rank)} is above {VLLM_MOST_RANK}, the most that engine 'vllm' wears")
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
             raise ValueError(f"search.unknown: {max(self.search.unknown)} is more than facts.count = {self.facts.count}")
         if self.categorise.matcher is Matcher.RELEASED and self.categorise.stop_at_newline:
             raise ValueError("categorise.stop_at_newline: must be false with matcher 'released', which reads past the first line")
+        if self.categorise.engine is Engine.VLLM:
+            self._vllm_possible()
         if self.training.batch_size % self.resources.workers_per_trial:
             raise ValueError(
                 f"training.batch_size: {self.training.batch_size} rows do not divide among "

@@ -67,12 +67,15 @@ class _Evaluator:
         made = []
         for chunk in make_chunks(pl.DataFrame(pl.from_arrow(self._facts)), [measurement.shot_set]).to_pylist():
             facts = self._index.take(chunk["fact_ids"])
-            made.append(answer_chunk(self._generator, facts, self._shot_sets, chunk, measurement.model_id))
-            self._tally.add(len(made[-1]))
+            with self._tally.counting(f"{measurement.trial_id}/{chunk['chunk_id']}") as self._generator.on_answered:
+                made.append(answer_chunk(self._generator, facts, self._shot_sets, chunk, measurement.model_id))
         return sorted_answers(pa.concat_tables(made))
 
     def _benchmarks(self, measurement: Measurement) -> pa.Table:
+        from kp.generation.hf import HFGenerator
+
         assert measurement.benchmarks is not None
+        assert isinstance(self._generator, HFGenerator), "lm-eval asks a model of transformers"
         work = self._work / measurement.trial_id
         work.mkdir(parents=True, exist_ok=True)
         model, tokenizer = self._generator.model, self._generator.tokenizer
@@ -98,8 +101,8 @@ def evaluate_all(jobs: Iterable[Measurement], evaluation: Evaluation, cluster: C
     from ray.util import ActorPool
 
     waiting = list(jobs)
-    remote = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS)
-    actor: Any = remote(_Evaluator)
+    resources: dict[str, Any] = {"num_cpus": cluster.actor_cpus, "num_gpus": cluster.actor_gpus, **evaluation.engine.remote_options()}
+    actor: Any = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **resources)(_Evaluator)
     size = min(cluster.generators, len(waiting))
     common = ray.put(evaluation.facts)
     actors = [actor.remote(evaluation.engine, common, evaluation.shot_sets, tally, evaluation.work) for _ in range(size)]

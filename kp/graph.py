@@ -2,6 +2,7 @@
 
     facts -> categorise -> trial (one each) -> answers (of its adapter on S1), benchmarks -> report
                         -> benchmarks of the base
+                        -> samples (where the study asks for them) -> trial
 
 A step's `version` rises when its code changes what comes out of it, so that older results are not taken for newer ones.
 """
@@ -18,6 +19,7 @@ from kp.vocabulary import BASE, Engine, Scheduler, ShotSet
 
 FACTS_VERSION = 2
 CATEGORISE_VERSION = 2
+SAMPLES_VERSION = 1
 TRIAL_VERSION = 1
 ANSWERS_VERSION = 2
 BENCHMARKS_VERSION = 1
@@ -59,6 +61,7 @@ class Graph:
     categorise: Step
     trials: tuple[Trial, ...]
     base_benchmarks: Step | None
+    samples: Step | None  # where the study samples answers; every trial then rests on them
 
     def evaluation_steps(self) -> list[Step]:
         """Everything that the evaluate stage commits."""
@@ -102,17 +105,29 @@ def build_graph(config: StudyConfig, identities: Identities) -> Graph:
         {"version": CATEGORISE_VERSION, **model, **generation, **prompts},
         (facts,),
     )
+    samples = _samples_step(config, {**model, **generation}, categorise)
+    known = (categorise, samples) if samples else (categorise,)
     plan = benchmark_plan(config)
     tasks = {"version": BENCHMARKS_VERSION, **model, "plan": plan_digest(plan)} if plan else None
 
     def trial(spec: TrialSpec) -> Trial:
         literals = {"version": TRIAL_VERSION, **model, "matcher": config.categorise.matcher.value, "spec": spec.literals()}
-        step = Step("trial", literals | _scheduling(config), (categorise,))
+        step = Step("trial", literals | _scheduling(config), known)
         answers = Step("answers", {"version": ANSWERS_VERSION, **generation, "shot_set": ADAPTER_SHOT_SET.value}, (step,))
         return Trial(spec, step, answers, Step("benchmarks", tasks, (step,)) if tasks else None)
 
     base = Step("benchmarks", {**tasks, "of": BASE}) if tasks else None
-    return Graph(facts, categorise, tuple(trial(spec) for spec in grid(config)), base)
+    return Graph(facts, categorise, tuple(trial(spec) for spec in grid(config)), base, samples)
+
+
+def _samples_step(config: StudyConfig, generation: dict[str, Any], categorise: Step) -> Step | None:
+    """Which facts are sampled is decided by the matcher, and what is drawn by the study's seed."""
+    settings = config.categorise
+    if not settings.samples:
+        return None
+    drawn = {"count": settings.samples, "temperature": settings.sample_temperature, "seed": config.seed}
+    literals = {"version": SAMPLES_VERSION, **generation, "matcher": settings.matcher.value, **drawn}
+    return Step("samples", literals, (categorise,))
 
 
 def _scheduling(config: StudyConfig) -> dict[str, Any]:
@@ -125,13 +140,20 @@ def _scheduling(config: StudyConfig) -> dict[str, Any]:
 
 def inspection_step(kind: str, study: dict[str, Any], graph: Graph) -> Step:
     """What `kp audit` or `kp noise` makes of the base model's categories; `study` is shown beside it."""
-    return Step(kind, {"version": INSPECTION_VERSION, "config": study}, (graph.facts, graph.categorise))
+    return Step(kind, {"version": INSPECTION_VERSION, "config": _said(study)}, (graph.facts, graph.categorise))
 
 
 def report_step(config: StudyConfig, graph: Graph, finished: list[Trial], failures: dict[str, str]) -> Step:
     """The report over the trials that ended with an adapter; how the others ended is part of what it says."""
     inputs = [graph.categorise, *(trial.step for trial in graph.trials if trial.trial_id not in failures)]
     inputs += [step for trial in finished for step in (trial.answers, trial.benchmarks) if step]
-    inputs += [graph.base_benchmarks] if graph.base_benchmarks else []
-    shown = config.model_dump(mode="json", exclude={"resources"})
+    inputs += [step for step in (graph.base_benchmarks, graph.samples) if step]
+    shown = _said(config.model_dump(mode="json", exclude={"resources"}))
     return Step("report", {"version": REPORT_VERSION, "config": shown, "failures": failures}, tuple(inputs))
+
+
+def _said(study: dict[str, Any]) -> dict[str, Any]:
+    """The study less what it leaves as it was before there was a choice, sampling and engine: what is shown of it stays what it was."""
+    unsaid = set() if study["categorise"]["samples"] else {"samples", "sample_temperature"}
+    unsaid |= {"engine"} if study["categorise"]["engine"] == Engine.HF else set()
+    return study | {"categorise": {name: value for name, value in study["categorise"].items() if name not in unsaid}}

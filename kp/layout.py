@@ -2,8 +2,11 @@
 
 FACTS_FILE = "facts.parquet"
 QUARANTINED_FILE = "quarantined.parquet"
+REPLACED_SHOTS_FILE = "replaced_shots.parquet"
 ANSWERS_FILE = "answers.parquet"
 CATEGORIES_FILE = "categories.parquet"
+SAMPLES_FILE = "samples.parquet"
+SLICK_FILE = "slick.parquet"
 TRIAL_FILE = "trial.parquet"
 EPOCHS_FILE = "epochs.parquet"
 ROWS_FILE = "training_rows.parquet"

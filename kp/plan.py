@@ -7,10 +7,11 @@ from rich.table import Table
 from kp import schema
 from kp.benchmarks import benchmark_questions
 from kp.config import StudyConfig
-from kp.graph import BASE_SHOT_SETS, Graph, benchmark_plan
+from kp.graph import Graph, base_shot_sets, benchmark_plan
 from kp.layout import FACTS_FILE
 from kp.prompts import PROMPTS_PER_SET
 from kp.steps import Step, Store
+from kp.vocabulary import ShotSet
 
 TOKENS_A_ROW = 45  # a chat of one question and one answer; short questions about entities measure 35 to 55
 
@@ -41,15 +42,16 @@ def make_plan(config: StudyConfig, graph: Graph, store: Store) -> list[PlanLine]
     benchmarks = benchmark_plan(config)
     questions = (benchmark_questions(benchmarks) if benchmarks else 0) * (len(specs) + 1)
     asked = None if facts is None else facts * PROMPTS_PER_SET
+    shot_sets = len(base_shot_sets(config))
     adapters = "adapter" if len(specs) == 1 else "adapters"
     work = [
         ("facts", f"{_number(facts)} facts from {config.facts.source}", [graph.facts]),
         (
             "categorise",
-            f"{_number(asked, len(BASE_SHOT_SETS))} prompts: {_number(facts)} facts x {PROMPTS_PER_SET} prompts x "
-            f"{len(BASE_SHOT_SETS)} shot sets",
+            f"{_number(asked, shot_sets)} prompts: {_number(facts)} facts x {PROMPTS_PER_SET} prompts x {shot_sets} shot sets",
             [graph.categorise],
         ),
+        *_sampling(config, graph, asked),
         (
             "search",
             f"{len(specs)} trials, at most {steps:,} steps on {rows:,} rows (about {rows * TOKENS_A_ROW:,} tokens)",
@@ -62,6 +64,16 @@ def make_plan(config: StudyConfig, graph: Graph, store: Store) -> list[PlanLine]
         ),
     ]
     return [PlanLine(stage, text, _count_done(store, steps), len(steps)) for stage, text, steps in work]
+
+
+def _sampling(config: StudyConfig, graph: Graph, asked: int | None) -> list[tuple[str, str, list[Step]]]:
+    """Priced as if no fact were answered right, since what the base knows is not known yet."""
+    if graph.samples is None:
+        return []
+    settings = config.categorise
+    drawn = f"{settings.samples} at temperature {settings.sample_temperature:g} to each prompt of {ShotSet.S0}"
+    work = f"at most {_number(asked, settings.samples)} sampled answers: {drawn}, for facts that no greedy answer gets right"
+    return [("samples", work, [graph.samples])]
 
 
 def fact_count(config: StudyConfig, graph: Graph, store: Store) -> int | None:

@@ -8,49 +8,59 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 PLAIN_LINE_SECONDS = 15.0
 
 
 class Bar:
-    """Progress of one stage; `update` takes the absolute amount done."""
+    """Progress of one stage; `resume` and `update` take the absolute amount done."""
 
     def __init__(self, total: int, unit: str) -> None:
         self.total = total
         self.unit = unit
         self.done = 0
         self._began = time.monotonic()
-        self._begun_with: int | None = None
+        self._begun_with = 0
+
+    def resume(self, done: int) -> None:
+        """Begin with what an earlier run has done, which does not count for the rate."""
+        self._begun_with = done
+        self.update(done)
 
     def update(self, done: int) -> None:
-        """Set the amount done so far; what stood at the first call was done by an earlier run and does not count for the rate."""
-        if self._begun_with is None:
-            self._begun_with = done
+        """Set the amount done so far."""
         self.done = done
 
     def rate(self) -> float:
         """Units a second since this run began the stage."""
-        return (self.done - (self._begun_with or 0)) / max(time.monotonic() - self._began, 1e-9)
+        return (self.done - self._begun_with) / max(time.monotonic() - self._began, 1e-9)
 
     def rate_text(self) -> str:
         """The rate as a person reads it."""
         rate = self.rate()
         return f"{rate:.1f} {self.unit}/s" if rate >= 1 or rate == 0 else f"{60 * rate:.1f} {self.unit}/min"
 
+    def left_text(self) -> str:
+        """How long the rest takes at this rate, as hours:minutes:seconds; nothing while the rate is not known."""
+        rate = self.rate()
+        return f"{timedelta(seconds=round((self.total - self.done) / rate))} left" if rate > 0 else ""
+
 
 class _RichBar(Bar):
     def __init__(self, total: int, unit: str, progress: Progress, title: str) -> None:
         super().__init__(total, unit)
         self._progress = progress
-        self._task = progress.add_task(title, total=total, rate="")
+        self._task = progress.add_task(title, total=total, rate="", left="")
 
     def update(self, done: int) -> None:
         super().update(done)
-        self._progress.update(self._task, completed=done, rate=self.rate_text())
+        self._progress.update(self._task, completed=done, rate=self.rate_text(), left=self.left_text())
 
 
 class _PlainBar(Bar):
@@ -60,13 +70,20 @@ class _PlainBar(Bar):
         self._title = title
         self._said = time.monotonic()
 
+    def resume(self, done: int) -> None:
+        super().resume(done)
+        if done:
+            self._say(f"{done} of {self.total} {self.unit} already done, not redone")
+
     def update(self, done: int) -> None:
         super().update(done)
         if time.monotonic() - self._said >= PLAIN_LINE_SECONDS:
             self._said = time.monotonic()
-            left = (self.total - self.done) / self.rate() if self.rate() > 0 else None
-            remaining = f", {left:.0f} s left" if left is not None else ""
-            self._console.print(f"{self._title}: {self.done} of {self.total} {self.unit}, {self.rate_text()}{remaining}")
+            said = filter(None, [f"{self.done} of {self.total} {self.unit}", self.rate_text(), self.left_text()])
+            self._say(", ".join(said))
+
+    def _say(self, text: str) -> None:
+        self._console.print(f"{self._title}: {text}", markup=False, soft_wrap=True)
 
 
 class Display:
@@ -107,11 +124,10 @@ class Display:
         columns = (
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),  # the bar alone gives way where columns are few
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         with Progress(*columns, console=self.console, refresh_per_second=2) as progress:
             yield _RichBar(total, unit, progress, title)

@@ -10,10 +10,12 @@ import polars as pl
 import pyarrow as pa
 
 from kp import __version__, schema
+from kp.audit import disagreement_table
 from kp.categories import of_matcher
 from kp.config import StudyConfig
 from kp.graph import ADAPTER_SHOT_SET, Graph, Trial
-from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
+from kp.majority import majority_table
 from kp.report import ReportContext, ReportTables
 from kp.scores import score_answers
 from kp.session import Session, frame
@@ -33,7 +35,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES))
     answers = frame(store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS))
     matcher = config.categorise.matcher
-    base = {shot_set: of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in ShotSet}
+    base = {shot_set: of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in (ShotSet.S1, ShotSet.S2)}
     noise = (base[ShotSet.S1], base[ShotSet.S2])
     shifts = [noise_table(*noise)]
     scores = [score_answers(BASE, answers.filter(shot_set=ShotSet.S1.value), base[ShotSet.S1], [], [], matcher)]
@@ -54,7 +56,10 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         shifts=pl.concat(shifts),
         scores=pl.concat(scores),
         benchmarks=_benchmarks(graph, store),
+        majority=majority_table(facts, answers, categories, matcher),
+        disagreement=disagreement_table(answers),
         training_rows=rows,
+        slick=frame(store.read(graph.samples, SLICK_FILE, schema.SLICK)) if graph.samples else None,
     )
 
 
@@ -66,6 +71,7 @@ def report_context(session: Session) -> ReportContext:
     stages: dict[str, list[Step]] = {
         "facts": [graph.facts],
         "categorise": [graph.categorise],
+        **({"samples": [graph.samples]} if graph.samples else {}),
         "search": trials,
         "evaluate": graph.evaluation_steps(),
     }

@@ -37,11 +37,24 @@ QUARANTINED = pa.schema(
     ]
 )
 
+REPLACED_SHOTS = pa.schema(
+    [
+        pa.field("shot_set", pa.string(), nullable=False),  # where the shot would have stood
+        pa.field("prompt_index", pa.int32(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),  # of the shot
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("leak", pa.string(), nullable=False),  # question, subject_and_answer
+        pa.field("fact_id", pa.string(), nullable=False),  # the first fact that it gives away
+        pa.field("new_question", pa.string(), nullable=False),  # of the shot that stands there instead
+        pa.field("new_answer", pa.string(), nullable=False),
+    ]
+)
+
 ANSWERS = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),
         pa.field("model_id", pa.string(), nullable=False),  # base revision or adapter digest
-        pa.field("shot_set", pa.string(), nullable=False),  # S0, S1, S2
+        pa.field("shot_set", pa.string(), nullable=False),  # S0, S1, S2, ...
         pa.field("prompt_index", pa.int32(), nullable=False),  # 0..9
         pa.field("answer", pa.string(), nullable=False),  # raw text of the model
         pa.field("finish_reason", pa.string(), nullable=False),  # stop, newline, length
@@ -61,6 +74,30 @@ CATEGORIES = pa.schema(
         pa.field("correct", pa.int32(), nullable=False),
         pa.field("asked", pa.int32(), nullable=False),
         pa.field("category", pa.string(), nullable=False),
+    ]
+)
+
+# The base sampled, where greedy answers never got a fact right.
+
+SAMPLES = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("model_id", pa.string(), nullable=False),  # base revision
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("prompt_index", pa.int32(), nullable=False),  # 0..9
+        pa.field("sample_index", pa.int32(), nullable=False),  # 0 is the first drawn under its prompt
+        pa.field("answer", pa.string(), nullable=False),  # raw text of the model
+        pa.field("match_strict", pa.bool_(), nullable=False),
+        pa.field("match_exact", pa.bool_(), nullable=False),
+        pa.field("match_released", pa.bool_(), nullable=False),
+    ]
+)
+
+SLICK = pa.schema(
+    [
+        *CATEGORIES,  # correct and asked are of greedy answers; category may be WeaklyKnown
+        pa.field("sampled_correct", pa.int32(), nullable=False),
+        pa.field("sampled", pa.int32(), nullable=False),  # 0 where a greedy answer was right
     ]
 )
 
@@ -150,6 +187,141 @@ BENCHMARKS = pa.schema(
         pa.field("num_fewshot", pa.int32(), nullable=False),
         pa.field("task_version", pa.string(), nullable=False),
         pa.field("template_hash", pa.string(), nullable=False),
+    ]
+)
+
+
+# What the categories are worth: the tables of `kp audit`.
+
+CATEGORY_COUNTS = pa.schema(
+    [
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("matcher", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("facts", pa.int64(), nullable=False),
+    ]
+)
+
+RELATION_COUNTS = pa.schema([pa.field("relation", pa.string(), nullable=False), *CATEGORY_COUNTS])
+
+DISAGREEMENT = pa.schema(
+    [
+        pa.field("first", pa.string(), nullable=False),  # matcher
+        pa.field("second", pa.string(), nullable=False),  # matcher
+        pa.field("shot_set", pa.string()),  # null: all of them together
+        pa.field("first_only", pa.int64(), nullable=False),  # answers that are right by the first matcher and not by the second
+        pa.field("second_only", pa.int64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # answers
+        pa.field("rate", pa.float64(), nullable=False),  # of answers judged otherwise
+        pa.field("standard_error", pa.float64()),  # clustered over facts
+    ]
+)
+
+MATCHER_TRANSITIONS = pa.schema(
+    [
+        pa.field("first", pa.string(), nullable=False),  # matcher
+        pa.field("second", pa.string(), nullable=False),  # matcher
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("first_category", pa.string(), nullable=False),
+        pa.field("second_category", pa.string(), nullable=False),
+        pa.field("facts", pa.int64(), nullable=False),
+    ]
+)
+
+FALSE_POSITIVES = pa.schema(
+    [
+        pa.field("relation", pa.string()),  # null: all of them together
+        pa.field("matcher", pa.string(), nullable=False),
+        pa.field("answers", pa.int64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # answers x other facts they were held against
+        pa.field("false_positives", pa.int64(), nullable=False),
+        pa.field("rate", pa.float64()),
+        pa.field("standard_error", pa.float64()),  # clustered over the facts that were asked
+    ]
+)
+
+DOUBTFUL_ALIASES = pa.schema(
+    [
+        pa.field("relation", pa.string(), nullable=False),
+        pa.field("alias", pa.string(), nullable=False),  # normalised, or as it was given where nothing is left of it
+        pa.field("problem", pa.string(), nullable=False),
+        pa.field("objects", pa.int64(), nullable=False),  # different objects among those facts
+        pa.field("facts", pa.int64(), nullable=False),  # that have this alias
+        pa.field("fact_ids", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+REFUSALS = pa.schema(
+    [
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("prompt_index", pa.int32()),  # null: all prompts of the set together
+        pa.field("refused", pa.int64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),
+        pa.field("rate", pa.float64(), nullable=False),
+        pa.field("standard_error", pa.float64()),  # clustered over facts
+    ]
+)
+
+MAJORITY = pa.schema(
+    [
+        pa.field("relation", pa.string(), nullable=False),
+        pa.field("object", pa.string(), nullable=False),  # the most common one
+        pa.field("facts", pa.int64(), nullable=False),
+        pa.field("object_facts", pa.int64(), nullable=False),  # facts that have it
+        pa.field("dominance", pa.float64(), nullable=False),  # their share
+        pa.field("right_facts", pa.int64(), nullable=False),  # facts for which it is a right answer
+        pa.field("right_rate", pa.float64(), nullable=False),
+        pa.field("given", pa.int64(), nullable=False),  # answers on S0 that give it
+        pa.field("answers", pa.int64(), nullable=False),
+        pa.field("given_rate", pa.float64(), nullable=False),
+        pa.field("given_standard_error", pa.float64()),  # clustered over facts
+        pa.field("highly_known", pa.int64(), nullable=False),
+        pa.field("highly_known_constant", pa.int64(), nullable=False),  # of these, for how many the constant answer is right
+    ]
+)
+
+CONSTANT_FACTS = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),  # HighlyKnown on S0, and right for a constant answer
+        pa.field("relation", pa.string(), nullable=False),
+        pa.field("constant", pa.string(), nullable=False),
+    ]
+)
+
+# The base against itself: the tables of `kp noise`.
+
+NOISE_TRANSITIONS = pa.schema(
+    [
+        pa.field("matcher", pa.string(), nullable=False),
+        pa.field("first", pa.string(), nullable=False),  # shot set
+        pa.field("second", pa.string(), nullable=False),  # shot set
+        pa.field("before", pa.string(), nullable=False),  # category
+        pa.field("after", pa.string(), nullable=False),  # category
+        pa.field("facts", pa.int64(), nullable=False),
+    ]
+)
+
+NOISE_SHIFTS = pa.schema(
+    [
+        pa.field("matcher", pa.string(), nullable=False),
+        pa.field("first", pa.string(), nullable=False),  # shot set
+        pa.field("second", pa.string(), nullable=False),  # shot set
+        *(SHIFTS.field(name) for name in SHIFTS.names[1:]),
+    ]
+)
+
+NOISE_SPREAD = pa.schema(
+    [
+        pa.field("matcher", pa.string(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),  # all, at_risk
+        pa.field("shift", pa.string(), nullable=False),
+        pa.field("draws", pa.int64(), nullable=False),  # second measurements, each another shot set
+        pa.field("n", pa.int64(), nullable=False),  # the denominator, the same in every draw
+        pa.field("mean_count", pa.float64(), nullable=False),
+        pa.field("mean", pa.float64()),  # rates from here on
+        pa.field("standard_deviation", pa.float64()),  # of a sample; null for one draw
+        pa.field("minimum", pa.float64()),
+        pa.field("maximum", pa.float64()),
     ]
 )
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ from kp.answering import EngineSpec
 from kp.cluster import Cluster, connected
 from kp.config import StudyConfig
 from kp.facts.tables import source_digest
-from kp.graph import Graph, Identities, build_graph
+from kp.graph import Graph, Identities, base_shot_sets, build_graph
 from kp.layout import FACTS_FILE
 from kp.models import resolve_model
 from kp.progress import Display
-from kp.prompts import ShotSets, load_shots, shot_sets, shots_digest
+from kp.prompts import ShotSets
+from kp.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.steps import Step, Store
+from kp.vllm_environment import refuse_unusable
+from kp.vocabulary import Engine
 
 LOG_FILE = "kp.log"
 
@@ -41,8 +45,8 @@ class Session(ExitStack):
         self.store = Store(root)
         self.display = Display()
         self.model = resolve_model(config.model)
-        self.shots = load_shots(config.categorise.shots)
-        identities = Identities(self.model.revision, source_digest(config.facts.source), shots_digest(self.shots))
+        shots = shots_identity(config.categorise.shots, base_shot_sets(config))
+        identities = Identities(self.model.revision, source_digest(config.facts.source), shots)
         self.graph: Graph = build_graph(config, identities)
         self.home = root / config.name  # made last: what is wrong with the input has shown by now
         self.home.mkdir(exist_ok=True)
@@ -59,15 +63,30 @@ class Session(ExitStack):
 
     @cached_property
     def engine(self) -> EngineSpec:
-        """How every generating actor of this run makes its generator."""
-        return self._engine(self.cluster.generator_threads)
+        """How every actor that asks the base model makes its generator."""
+        vllm_python = self.config.resources.vllm_python
+        if self.config.categorise.engine is Engine.HF:
+            return self.hf_engine
+        assert vllm_python is not None, "the study's config sees to that"
+        refuse_unusable(vllm_python)
+        return replace(self.hf_engine, engine=self.config.categorise.engine, vllm_python=vllm_python)
+
+    @cached_property
+    def adapter_engine(self) -> EngineSpec:
+        """The same in an actor that swaps adapters, of any rank of the grid."""
+        return replace(self.engine, max_lora_rank=max(self.config.search.rank))
+
+    @cached_property
+    def hf_engine(self) -> EngineSpec:
+        """The engine that holds a model of transformers, which lm-eval needs and which other engines are compared with."""
+        return self._hf_engine(self.cluster.generator_threads)
 
     @cached_property
     def trial_engine(self) -> EngineSpec:
         """The same in a training worker, which has its own share of the cores."""
-        return self._engine(self.cluster.worker_threads)
+        return self._hf_engine(self.cluster.worker_threads)
 
-    def _engine(self, threads: int) -> EngineSpec:
+    def _hf_engine(self, threads: int) -> EngineSpec:
         settings, batch = self.config.categorise, self.config.resources.generation_batch
         return EngineSpec(self.config.model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, self.cluster.use_gpu)
 
@@ -77,9 +96,14 @@ class Session(ExitStack):
         return self.store.read(self.graph.facts, FACTS_FILE, schema.FACTS)
 
     @cached_property
+    def shots(self) -> ShotPool:
+        """All shots that the study's sets can be filled from; fetched at the first need, like facts."""
+        return load_shots(self.config.categorise.shots, base_shot_sets(self.config))
+
+    @cached_property
     def shot_sets(self) -> ShotSets:
-        """The three shot sets, with leaking shots replaced."""
-        return shot_sets(self.shots, frame(self.facts))[0]
+        """The shot sets, with leaking shots replaced."""
+        return shot_sets(self.shots.shots, frame(self.facts), base_shot_sets(self.config))[0]
 
     def commit(self, step: Step, tables: Tables, began: float, details: dict[str, Any] | None = None) -> None:
         """Publish a step that consists of tables alone; `began` is time.monotonic() at its start."""

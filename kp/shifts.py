@@ -11,7 +11,7 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 
-from kp.categories import refuse_repeated_facts
+from kp.categories import refuse_repeated_facts, refuse_sampled_classes
 from kp.errors import UserError
 from kp.schema import SHIFTS
 from kp.statistics import binomial_standard_error, paired_standard_error
@@ -124,8 +124,9 @@ def _indicator(moved: pl.DataFrame, shift: Shift) -> np.ndarray:
 
 def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     """fact_id, before, after; sorted by fact_id."""
-    refuse_repeated_facts(before)
-    refuse_repeated_facts(after)
+    for categories in (before, after):
+        refuse_repeated_facts(categories)
+        refuse_sampled_classes(categories)
     old = before.select("fact_id", pl.col("category").alias("before")).sort("fact_id")
     new = _same_facts(old, after.select("fact_id", pl.col("category").alias("after")).sort("fact_id"))
     return old.with_columns(new["after"])

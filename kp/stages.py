@@ -4,23 +4,42 @@ import shutil
 import time
 from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from kp import schema, storage
+from kp.answering import EngineSpec, FactIndex
 from kp.categories import categorise as categories_of
 from kp.categorise import Categorisation, base_answers
 from kp.cluster import Tally
+from kp.cross_check import agreement_with_hf
 from kp.evaluation import Evaluation, Measured, Measurement, evaluate_all
 from kp.facts.selection import select_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts
-from kp.graph import ADAPTER_SHOT_SET, BASE_SHOT_SETS, benchmark_plan
-from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, FACTS_FILE, QUARANTINED_FILE
-from kp.prompts import PROMPTS_PER_SET, shot_sets
+from kp.graph import ADAPTER_SHOT_SET, base_shot_sets, benchmark_plan
+from kp.layout import (
+    ADAPTER_FOLDER,
+    ANSWERS_FILE,
+    BENCHMARKS_FILE,
+    CATEGORIES_FILE,
+    FACTS_FILE,
+    QUARANTINED_FILE,
+    REPLACED_SHOTS_FILE,
+    SAMPLES_FILE,
+    SLICK_FILE,
+)
+from kp.prompts import PROMPTS_PER_SET
 from kp.results import evaluated
+from kp.sampling import Sampling
 from kp.session import Session, frame
+from kp.shots import replaced_table, shot_sets
+from kp.slick import never_right, slick_table
 from kp.steps import Step
-from kp.vocabulary import BASE, ShotSet
+from kp.vocabulary import BASE, Category, Engine, ShotSet
 
 
 def facts(session: Session) -> None:
@@ -32,10 +51,17 @@ def facts(session: Session) -> None:
     table = read_source(settings.source)
     fit, unfit = check_facts(table, settings.source)
     chosen = select_facts(frame(fit), settings.relations, settings.count, seed + settings.seed)
-    _, replaced = shot_sets(session.shots, chosen)
-    for shot in replaced:
-        session.display.line(f"facts: the shot '{shot.question}' gives a studied fact away and is replaced")
-    session.commit(step, {FACTS_FILE: (chosen.to_arrow(), schema.FACTS), QUARANTINED_FILE: (unfit, schema.QUARANTINED)}, began)
+    _, replaced = shot_sets(session.shots.shots, chosen, base_shot_sets(session.config))
+    tables = {
+        FACTS_FILE: (chosen.to_arrow(), schema.FACTS),
+        QUARANTINED_FILE: (unfit, schema.QUARANTINED),
+        REPLACED_SHOTS_FILE: (replaced_table(replaced), schema.REPLACED_SHOTS),
+    }
+    session.commit(step, tables, began)
+    for fault, rows in session.shots.passed_over.items():
+        session.display.line(f"facts: {rows:,} rows of {session.config.categorise.shots} are not used as shots: {fault}")
+    for gone in replaced:
+        session.display.line(f"facts: the shot '{gone.shot.question}' gives a studied fact away and is replaced")
     if len(unfit):
         reasons = Counter(reason.partition(" '")[0] for reason in unfit["reason"].to_pylist())
         session.display.line(f"facts: {len(table) - len(fit):,} rows cannot be measured and are set aside in {QUARANTINED_FILE}:")
@@ -46,24 +72,65 @@ def facts(session: Session) -> None:
 
 
 def categorise(session: Session) -> None:
-    """Ask the base model every fact on all three shot sets."""
+    """Ask the base model every fact on all its shot sets."""
     step = session.graph.categorise
     if session.is_done(step, "categorise"):
         return
     began = time.monotonic()
     with session.store.working(step) as work:
-        job = Categorisation(session.facts, session.shot_sets, BASE_SHOT_SETS, session.engine)
+        job = Categorisation(session.facts, session.shot_sets, base_shot_sets(session.config), session.engine)
         answers = base_answers(job, work, session.cluster, session.display)
         categories = categories_of(frame(answers))
         tables = {
             ANSWERS_FILE: (answers, schema.ANSWERS),
             CATEGORIES_FILE: (categories.to_arrow(), schema.CATEGORIES),
         }
-        session.commit(step, tables, began, {"model": session.model.name, "revision": session.model.revision})
+        details = {"model": session.model.name, "revision": session.model.revision}
+        session.commit(step, tables, began, details | _engine_details(session, job, answers))
     matcher = session.config.categorise.matcher.value
     found = categories.filter(matcher=matcher, shot_set=ShotSet.S0.value)["category"].value_counts(sort=True)
     counts = ", ".join(f"{count:,} {category}" for category, count in found.iter_rows())
     session.display.line(f"categorise: {counts} ({time.monotonic() - began:.0f} s)")
+
+
+def _engine_details(session: Session, job: Categorisation, answers: pa.Table) -> dict[str, Any]:
+    """For the record: which engine answered and, of another than `hf`, how far the two agree."""
+    engine = job.engine.engine
+    if engine is Engine.HF:
+        return {"engine": engine.value}
+    found = agreement_with_hf(job, answers, session.config.categorise.matcher, session.cluster)
+    session.display.line(f"categorise: {engine} and hf give {found.answers.equal} of {found.answers.n} questions the same answer")
+    return {"engine": engine.value, "agreement_with_hf": found.details()}
+
+
+def sample(session: Session) -> None:
+    """Where the study asks for it, sample answers to the facts that the base never gets right greedily: which of them are WeaklyKnown?"""
+    step, settings = session.graph.samples, session.config.categorise
+    if step is None or session.is_done(step, "samples"):
+        return
+    began = time.monotonic()
+    categories = frame(session.store.read(session.graph.categorise, CATEGORIES_FILE, schema.CATEGORIES))
+    asked = FactIndex(session.facts).take(never_right(categories, settings.matcher))
+    with session.store.working(step) as work:
+        samples = _samples(session, asked, work)
+        slick = slick_table(categories, frame(samples), settings.matcher)
+        tables = {SAMPLES_FILE: (samples, schema.SAMPLES), SLICK_FILE: (slick.to_arrow(), schema.SLICK)}
+        details = {"model": session.model.name, "revision": session.model.revision, "engine": settings.engine.value}
+        session.commit(step, tables, began, details)
+    weakly = slick.filter(category=Category.WEAKLY_KNOWN.value).height
+    session.display.line(
+        f"samples: {weakly:,} {Category.WEAKLY_KNOWN}, {len(asked) - weakly:,} {Category.UNKNOWN} of {len(asked):,} facts that no greedy "
+        f"answer got right ({settings.samples} samples a prompt at temperature {settings.sample_temperature:g}; "
+        f"{time.monotonic() - began:.0f} s)"
+    )
+
+
+def _samples(session: Session, asked: pa.Table, work: Path) -> pa.Table:
+    if not len(asked):  # and nothing to start a cluster for
+        return schema.SAMPLES.empty_table()
+    settings = session.config.categorise
+    job = Sampling(asked, session.shot_sets, session.engine, settings.samples, settings.sample_temperature, session.config.seed)
+    return base_answers(job, work, session.cluster, session.display)
 
 
 def evaluate(session: Session) -> None:
@@ -78,7 +145,7 @@ def evaluate(session: Session) -> None:
         return
     began = time.monotonic()
     prompts = sum(len(session.facts) * PROMPTS_PER_SET for job in jobs if job.shot_set)
-    evaluation = Evaluation(session.engine, session.facts, session.shot_sets, session.store.root / "work" / "lm_eval")
+    scratch = session.store.root / "work" / "lm_eval"
     tally = Tally()
     with ExitStack() as stack:
         for job in jobs:
@@ -87,10 +154,20 @@ def evaluate(session: Session) -> None:
                     stack.enter_context(session.store.working(step))
         bar = stack.enter_context(session.display.bar("evaluate", prompts, "prompts"))
         stack.enter_context(tally.shown_on(bar))
-        for result in evaluate_all(jobs, evaluation, session.cluster, tally):
-            _commit_measured(session, result, done[result.measurement.trial_id])
-    shutil.rmtree(evaluation.work, ignore_errors=True)
+        for engine, part in _by_engine(session, jobs):
+            for result in evaluate_all(part, Evaluation(engine, session.facts, session.shot_sets, scratch), session.cluster, tally):
+                _commit_measured(session, result, done[result.measurement.trial_id])
+    shutil.rmtree(scratch, ignore_errors=True)
     session.display.line(f"evaluate: {len(jobs)} models measured ({time.monotonic() - began:.0f} s)")
+
+
+def _by_engine(session: Session, jobs: list[Measurement]) -> list[tuple[EngineSpec, list[Measurement]]]:
+    """Which engine measures what: lm-eval asks a model of transformers, so where another engine answers questions, the two are apart."""
+    if session.adapter_engine.engine is Engine.HF:
+        return [(session.adapter_engine, jobs)]
+    answers = [replace(job, benchmarks=None) for job in jobs if job.shot_set]
+    tasks = [replace(job, shot_set=None) for job in jobs if job.benchmarks]
+    return [(engine, part) for engine, part in ((session.adapter_engine, answers), (session.hf_engine, tasks)) if part]
 
 
 def _evaluation_steps(session: Session) -> dict[str, dict[str, Step]]:

@@ -6,8 +6,6 @@ record does not exist for any reader; a record is valid when it names this step 
 """
 
 import importlib.metadata
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from kp import schema, storage
+from kp.hardware import hardware
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval", "kp")
 RECORD = "record.json"
@@ -113,20 +112,6 @@ class Store:
         folder.rename(grave)
 
 
-def hardware() -> dict[str, Any]:
-    """What this machine is, for a record; never part of an identity."""
-    import psutil
-
-    return {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
 def package_versions() -> dict[str, str]:
     """Versions of the packages that can change a number."""
     return {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -145,14 +130,6 @@ def busy_seconds(records: Iterable[dict[str, Any]]) -> float:
 
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any]) -> dict[str, Any]:

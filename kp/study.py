@@ -12,15 +12,15 @@ from rich.table import Table
 
 from kp import stages, storage
 from kp.config import StudyConfig
-from kp.errors import UserError
+from kp.errors import MissingSourceError, UserError
 from kp.facts.tables import source_digest
-from kp.graph import Identities, build_graph, report_step
+from kp.graph import Identities, base_shot_sets, build_graph, report_step
 from kp.models import describe_model
 from kp.plan import make_plan, plan_table, trial_table
 from kp.progress import Display
-from kp.prompts import load_shots, shots_digest
 from kp.results import collect_tables, evaluated, report_context
 from kp.session import Session, shown
+from kp.shots import shots_identity
 from kp.steps import Store
 from kp.trial_runs import search
 
@@ -36,10 +36,11 @@ class Stage(StrEnum):
 
 
 STAGES = tuple(Stage)
+NOT_HERE = "not here"  # the identity of an input that a dry run does without
 
 
 def describe_study(config: StudyConfig, root: Path) -> int:
-    """Print the plan of a study; fetches nothing, so a model or a facts file that is not here yet is only named."""
+    """Print the plan of a study; fetches nothing, so a model, facts or shots that are not here yet are only named."""
     display, store = Display(), Store(storage.results_root(root))
     revision = describe_model(config.model)
     try:
@@ -48,8 +49,13 @@ def describe_study(config: StudyConfig, root: Path) -> int:
         if config.facts.count is None:
             raise
         display.line(f"note: {error} (priced by facts.count)")
-        facts = "not here"
-    graph = build_graph(config, Identities(revision, facts, shots_digest(load_shots(config.categorise.shots))))
+        facts = NOT_HERE
+    try:
+        shots = shots_identity(config.categorise.shots, base_shot_sets(config))
+    except MissingSourceError as error:
+        display.line(f"note: {error}")
+        shots = NOT_HERE
+    graph = build_graph(config, Identities(revision, facts, shots))
     display.console.print(plan_table(config, make_plan(config, graph, store), revision))
     display.console.print(trial_table(graph, store))
     return 0
@@ -67,6 +73,7 @@ def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
             match stage:
                 case Stage.CATEGORISE:
                     stages.categorise(session)
+                    stages.sample(session)
                 case Stage.SEARCH:
                     failures = search(session)
                     stages.link_adapters(session)

@@ -13,7 +13,7 @@ from kp import schema, storage
 from kp.categories import of_matcher
 from kp.encoding import encode_row
 from kp.graph import Trial
-from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
 from kp.mixtures import draw_rows
 from kp.models import load_tokenizer
 from kp.progress import Bar
@@ -56,9 +56,9 @@ def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     config, graph = session.config, session.graph
     matcher = config.categorise.matcher
     facts = frame(session.facts)
-    categories = frame(session.store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
+    classes = _base_classes(session)
     answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
-    drawn = [draw_rows(trial.spec.mixture, facts, of_matcher(categories, matcher), answers) for trial in trials]
+    drawn = [draw_rows(trial.spec.mixture, facts, classes, answers) for trial in trials]
     _check_lengths(session, trials, drawn)
     return [
         TrialJob(
@@ -72,6 +72,15 @@ def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
         )
         for trial, rows in zip(trials, drawn, strict=True)
     ]
+
+
+def _base_classes(session: Session) -> pl.DataFrame:
+    """What the base knows of every fact on S0, by the study's matcher: SLICK where the study samples, else CATEGORIES."""
+    graph, store = session.graph, session.store
+    if graph.samples:
+        return frame(store.read(graph.samples, SLICK_FILE, schema.SLICK))
+    categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
+    return of_matcher(categories, session.config.categorise.matcher)
 
 
 def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:

@@ -11,7 +11,21 @@ class Category(StrEnum):
 
     HIGHLY_KNOWN = "HighlyKnown"  # p = 1
     MAYBE_KNOWN = "MaybeKnown"  # 0 < p < 1
+    WEAKLY_KNOWN = "WeaklyKnown"  # p = 0, but right in a sampled answer (SliCK): told from Unknown only where answers were sampled
     UNKNOWN = "Unknown"  # p = 0
+
+    @classmethod
+    def of(cls, correct: int, asked: int) -> "Category":
+        """The class of `correct` right greedy answers to `asked` prompts; raises ValueError outside 0 <= correct <= asked > 0."""
+        if asked < 1 or not 0 <= correct <= asked:
+            raise ValueError(f"correct = {correct} of asked = {asked}: expected 0 <= correct <= asked and asked >= 1")
+        if correct == 0:
+            return cls.UNKNOWN
+        return cls.HIGHLY_KNOWN if correct == asked else cls.MAYBE_KNOWN
+
+
+GREEDY_CATEGORIES = (Category.HIGHLY_KNOWN, Category.MAYBE_KNOWN, Category.UNKNOWN)
+"""The classes that greedy answers tell apart: all that CATEGORIES and the shifts know."""
 
 
 class Matcher(StrEnum):
@@ -23,11 +37,32 @@ class Matcher(StrEnum):
 
 
 class ShotSet(StrEnum):
-    """Three disjoint sets of 10 prompts x 4 shots: S0 assigns the category, S1 measures, S2 measures the base again."""
+    """Disjoint sets of 10 prompts x 4 shots: S0 assigns the category, S1 measures, S2 and each further one measure the base again."""
 
     S0 = "S0"
     S1 = "S1"
     S2 = "S2"
+    S3 = "S3"  # from here on only where `categorise.noise_draws` asks for them
+    S4 = "S4"
+    S5 = "S5"
+    S6 = "S6"
+    S7 = "S7"
+    S8 = "S8"
+    S9 = "S9"
+
+
+class Engine(StrEnum):
+    """What computes the answers; see kp.generation."""
+
+    HF = "hf"  # transformers, with shared prompts
+    VLLM = "vllm"  # in an environment of its own, for GPU clusters
+
+
+class Leak(StrEnum):
+    """How a shot gives a studied fact away."""
+
+    QUESTION = "question"  # it asks the fact's question, or a paraphrase of it
+    SUBJECT_AND_ANSWER = "subject_and_answer"  # its question names the fact's subject, and its answer is one of the fact's
 
 
 class Role(StrEnum):

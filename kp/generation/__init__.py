@@ -3,13 +3,20 @@
 The words stand apart from the engines so that code which only asks for answers, and the tests of that code, load no model library.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 Messages = Sequence[Mapping[str, str]]
 """A chat: mappings with `role` (system, user, assistant) and `content`; the last one is the question to be answered."""
+
+OnAnswered = Callable[[int], None]
+"""Told, while a generator works, how many more answers it has made."""
+
+
+def unheard(answers: int) -> None:
+    """The OnAnswered of a generator that nobody listens to."""
 
 
 class FinishReason(StrEnum):
@@ -34,10 +41,16 @@ class Generation:
 
 
 class Generator(Protocol):
-    """Something that answers chats greedily, with one LoRA adapter at a time or none."""
+    """Something that answers chats, with one LoRA adapter at a time or none; `on_answered` is its caller's to set."""
+
+    on_answered: OnAnswered
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
-        """One answer per prompt, in the order given."""
+        """One greedy answer per prompt, in the order given."""
+        ...
+
+    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+        """For each prompt `count` answers drawn at `temperature`, by the prompt's own seed: the same whatever is asked beside it."""
         ...
 
     def load_adapter(self, path: str | None) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kp.errors import UserError
-from kp.generation import Generation, Messages
+from kp.generation import Generation, Messages, OnAnswered, unheard
 from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
 from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes
@@ -45,7 +45,8 @@ _PREFIX_TOKENS = 4096  # of prefixes that are read in one pass
 class HFGenerator:
     """Answers from a causal model of transformers, plain or wrapped by PEFT.
 
-    `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that went through the model.
+    `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that went through the model,
+    and `on_answered`, where a caller sets it, hears of every answer as it ends.
     The model may be one in training: its modes are given back as found, gradients are neither used nor touched, and nothing computed
     with weights that may have changed since is used again.
     """
@@ -60,6 +61,7 @@ class HFGenerator:
     ) -> None:
         self.tokenizer = tokenizer
         self.work = Work()
+        self.on_answered: OnAnswered = unheard
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._format = chat_format(tokenizer)
@@ -133,6 +135,7 @@ class HFGenerator:
                 self._verify(*asked[0][:2])
             for row, made in self._decoded(asked, draws, count):
                 answers[row.index] = self._endings.generation(self.tokenizer, made)
+                self.on_answered(1)
         return [answers[index] for index in range(len(prompts) * count)]
 
     def _token_ids(self, prompts: Sequence[Messages]) -> list[tuple[list[int], int, list[int]]]:

@@ -17,7 +17,7 @@ RELATIONS_SHOWN = 12  # in the table of constant answers
 
 
 def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str]) -> Section:
-    """Categories by shot set, by popularity and by relation; changes by noise alone; the matchers' disagreement; constant answers."""
+    """Categories by shot set, sampled, by popularity and relation; changes by noise alone; the matchers' disagreement; constant answers."""
     categories = tables.base_categories.filter(pl.col("matcher") == matcher)
     blocks: list[Block] = []
     if "base_categories" in pictures:
@@ -29,7 +29,8 @@ def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str
     assigned = categories.filter(pl.col("shot_set") == ShotSet.S0).join(
         tables.facts.select("fact_id", "relation", "popularity"), on="fact_id"
     )
-    blocks += [_by_shot_set(categories), _by_noise(categories), _by_group(assigned), _by_matcher(tables.base_categories)]
+    blocks += [_by_shot_set(categories), *([] if tables.slick is None else [_by_sampling(tables.slick)])]
+    blocks += [_by_noise(categories), _by_group(assigned), _by_matcher(tables.base_categories)]
     blocks += [_disagreement(tables.base_categories, tables.disagreement), majority_block(tables.majority, RELATIONS_SHOWN)]
     filled = tuple(block for block in blocks if isinstance(block, Figure) or (isinstance(block, Table) and block.rows))
     return Section("base", "What the base model knows", filled)
@@ -38,7 +39,7 @@ def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str
 def _counts(frame: pl.DataFrame) -> tuple[str, ...]:
     """Facts, then HighlyKnown, MaybeKnown, Unknown as `count · %`, then the share of right answers."""
     total = len(frame)
-    found = {category: int((frame["category"] == category).sum()) for category in Category}
+    found = {category: int((frame["category"] == category).sum()) for category in RISING}
     shares = (f"{found[category]:,} · {percent(found[category] / total)}" for category in reversed(RISING))
     return (f"{total:,}", *shares, percent(int(frame["correct"].sum()) / int(frame["asked"].sum())))
 
@@ -52,6 +53,21 @@ def _by_shot_set(categories: pl.DataFrame) -> Table:
     frames = {name: categories.filter(pl.col("shot_set") == shot_set) for shot_set, name in names.items()}
     rows = tuple(Row((name, *_counts(frame))) for name, frame in frames.items() if len(frame))
     return Table("All facts by shot set.", columns("shot set", *COUNTED), rows)
+
+
+def _by_sampling(slick: pl.DataFrame) -> Table:
+    """One row: the facts of each SliCK class, and how many sampled answers are right."""
+    total, sampled, right = len(slick), int(slick["sampled"].sum()), int(slick["sampled_correct"].sum())
+    found = [int((slick["category"] == category).sum()) for category in Category]
+    shares = [f"{facts:,} · {percent(facts / total)}" for facts in found]
+    answers = f"{right:,}/{sampled:,} · {percent(right / sampled)}" if sampled else MISSING
+    caption = (
+        f"SliCK classes on S0. Facts that no greedy answer got right were asked again, with {max(slick['sampled'], default=0):,} sampled "
+        "answers each: WeaklyKnown facts have a right one among them, Unknown facts have none, and only these are packed. Everywhere else "
+        "in this report answers are greedy, and Unknown holds both."
+    )
+    head = columns("facts", *(f"{category} (n · %)" for category in Category), "sampled answers right (n · %)", words=0)
+    return Table(caption, head, (Row((f"{total:,}", *shares, answers)),))
 
 
 def _by_noise(categories: pl.DataFrame) -> Table:

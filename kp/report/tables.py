@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
+from kp.categories import refuse_sampled_classes
 from kp.errors import UserError
 from kp.vocabulary import Matcher
 
@@ -42,10 +43,14 @@ class ReportTables:
     majority: pl.DataFrame  # of the base on S0
     disagreement: pl.DataFrame  # of the base
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
+    slick: pl.DataFrame | None = None  # where the study samples answers of the base
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
             _check(name, getattr(self, name), wanted)
+        refuse_sampled_classes(self.base_categories)
+        if self.slick is not None:
+            _check("slick", self.slick, schema.SLICK)
         for trial_id, frame in self.training_rows.items():
             if not trial_id or "/" in trial_id or trial_id.startswith("."):
                 raise UserError(f"training_rows: trial_id '{trial_id}' cannot name a file")

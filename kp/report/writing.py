@@ -43,6 +43,8 @@ def _write_tables(tables: ReportTables, summary: pl.DataFrame, folder: Path) -> 
     folder.mkdir()
     for name, wanted in SCHEMAS.items():
         schema.write_table(getattr(tables, name).to_arrow(), wanted, folder / f"{name}.parquet")
+    if tables.slick is not None:
+        schema.write_table(tables.slick.to_arrow(), schema.SLICK, folder / "slick.parquet")
     (folder / "training_rows").mkdir()
     for trial_id, rows in tables.training_rows.items():
         schema.write_table(rows.to_arrow(), schema.TRAINING_ROWS, folder / "training_rows" / f"{trial_id}.parquet")

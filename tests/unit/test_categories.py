@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from kp.categories import categorise, category, category_counts, of_matcher
 from kp.errors import UserError
 from kp.schema import ANSWERS, CATEGORIES
-from kp.vocabulary import Category, Matcher
+from kp.vocabulary import GREEDY_CATEGORIES, Category, Matcher
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -128,4 +128,18 @@ def test_category_counts_hold_zeros_and_are_apart_by_shot_set() -> None:
     table = pl.DataFrame({"shot_set": ["S1", "S0", "S0"], "category": ["Unknown", "MaybeKnown", "MaybeKnown"]})
     counts = category_counts(table, ["shot_set"])
     assert counts.filter(pl.col("facts") > 0).rows() == [("S0", "MaybeKnown", 2), ("S1", "Unknown", 1)]
-    assert counts.height == 2 * len(Category)
+    assert counts.height == 2 * len(GREEDY_CATEGORIES)
+
+
+def test_category_counts_of_a_sampled_class_raise_and_drop_nothing() -> None:
+    table = pl.DataFrame({"fact_id": ["a", "b"], "shot_set": ["S0", "S0"], "category": ["Unknown", "WeaklyKnown"]})
+    with pytest.raises(UserError, match="column 'category': fact 'b' is 'WeaklyKnown', expected one of HighlyKnown, MaybeKnown, Unknown"):
+        category_counts(table, ["shot_set"])
+
+
+def test_of_matcher_with_a_sampled_class_raises() -> None:
+    table = categorise(answers_of({"a": [False], "b": [True]})).with_columns(
+        pl.col("category").replace(Category.UNKNOWN.value, Category.WEAKLY_KNOWN.value)
+    )
+    with pytest.raises(UserError, match="fact 'a' is 'WeaklyKnown'"):
+        of_matcher(table, Matcher.STRICT)

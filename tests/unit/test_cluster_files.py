@@ -109,7 +109,7 @@ def test_runtime_env_is_accepted_by_ray(runtime_env: dict[str, Any]) -> None:
 
 
 def test_runtime_env_leaves_out_what_a_job_does_not_need_and_nothing_else(runtime_env: dict[str, Any]) -> None:
-    assert {pattern.strip("/") for pattern in runtime_env["excludes"]} == {"results", "runs", ".venv", "tests"}
+    assert {pattern.strip("/") for pattern in runtime_env["excludes"]} == {"results", "runs", ".venv", ".venv-vllm", "tests"}
     assert all(pattern.startswith("/") for pattern in runtime_env["excludes"]), "kp/ has folders of its own below the top"
 
 

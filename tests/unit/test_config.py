@@ -72,6 +72,8 @@ BAD_VALUES = {
     "an accuracy above 1": ("[search]\nstop_at_accuracy = 1.5\n", "search.stop_at_accuracy", "1.5"),
     "more paraphrases than a fact has": ("[search]\narms = [{ paraphrases = 11 }]\n", "search.arms.0.paraphrases", "11"),
     "more noise draws than there are shot sets": ("[categorise]\nnoise_draws = 8\n", "categorise.noise_draws", "8"),
+    "fewer samples than none": ("[categorise]\nsamples = -1\n", "categorise.samples", "-1"),
+    "a temperature that is greedy": ("[categorise]\nsample_temperature = 0.0\n", "categorise.sample_temperature", "0.0"),
     "a section that is a list": ("[[facts]]\ncount = 3\n", "facts", "count"),
 }
 

@@ -174,6 +174,17 @@ def test_generate_out_of_memory_with_a_single_row_raises() -> None:
         _generator(model).generate(_prompts(4))
 
 
+def test_generate_tells_who_listens_of_every_answer_while_it_makes_the_others() -> None:
+    generator = _generator(_model())
+    heard: list[tuple[int, int]] = []
+    generator.on_answered = lambda answers: heard.append((answers, generator.work.passes))
+
+    generator.generate(_prompts(48))
+
+    assert sum(answers for answers, _ in heard) == 48
+    assert heard[0][1] < heard[-1][1] == generator.work.passes
+
+
 def test_generate_computes_a_shared_prefix_once_for_many_calls() -> None:
     model, prompts = _model(), _prompts()
     read: list[int] = []

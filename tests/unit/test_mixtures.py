@@ -182,3 +182,22 @@ def test_draw_rows_categories_of_a_foreign_fact_raise() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match="fact 'h47' is not in the facts table"):
         draw_rows(BASE, facts.head(-1), categories, answers)
+
+
+def weakly_known(count: int) -> pl.DataFrame:
+    """The base's classes where the first `count` facts of the Unknown pool turned out to be WeaklyKnown."""
+    weakly = pl.when(pl.col("fact_id").is_in(UNKNOWN_IDS[:count])).then(pl.lit("WeaklyKnown")).otherwise(pl.col("category"))
+    return study()[1].with_columns(weakly.alias("category"))
+
+
+def test_draw_rows_weakly_known_facts_are_in_no_pool() -> None:
+    facts, _, answers = study()
+    rows = draw_rows(replace(BASE, unknown=20, highly_known=2), facts, weakly_known(4), answers)
+    assert set(ids(rows, "unknown")) == set(UNKNOWN_IDS[4:])
+    assert set(ids(rows, "highly_known")) <= set(KNOWN_IDS)
+
+
+def test_draw_rows_pool_too_small_without_weakly_known_facts_says_so() -> None:
+    facts, _, answers = study()
+    with pytest.raises(UserError, match=r"search\.unknown: 21 Unknown .*, but the base has 20 \(4 more are WeaklyKnown\)$"):
+        draw_rows(replace(BASE, unknown=21), facts, weakly_known(4), answers)

@@ -2,13 +2,25 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from kp.progress import Bar, Display
+
+CONTROL_CODE = re.compile(r"\x1b\[[?0-9;]*[A-Za-z]")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time of bars, in seconds; a test sets `now`."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("kp.progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
 
 
 def test_bar_not_on_a_terminal_prints_plain_lines() -> None:
@@ -20,20 +32,39 @@ def test_bar_not_on_a_terminal_prints_plain_lines() -> None:
     assert out.getvalue().splitlines() == ["categorise: 100 prompts", "[trial] done"]
 
 
-def test_bar_on_a_terminal_of_80_columns_stays_within_them() -> None:
+def test_bar_not_on_a_terminal_says_rate_and_time_left_at_times_and_what_an_earlier_run_did(clock: SimpleNamespace) -> None:
+    out = io.StringIO()
+    with Display(Console(file=out)).bar("categorise", 720, "prompts") as bar:
+        bar.resume(120)
+        for clock.now, done in ((10.0, 180), (20.0, 320), (21.0, 321), (40.0, 420)):
+            bar.update(done)
+    assert out.getvalue().splitlines() == [
+        "categorise: 720 prompts",
+        "categorise: 120 of 720 prompts already done, not redone",
+        "categorise: 320 of 720 prompts, 10.0 prompts/s, 0:00:40 left",
+        "categorise: 420 of 720 prompts, 7.5 prompts/s, 0:00:40 left",
+    ]
+
+
+@pytest.mark.parametrize("total", [3600, 19_000_000])
+def test_bar_on_a_terminal_of_80_columns_shows_count_rate_and_time_left_within_them(total: int, clock: SimpleNamespace) -> None:
     out = io.StringIO()
     display = Display(Console(file=out, force_terminal=True, width=80, color_system=None))
-    with display.bar("categorise", 3600, "prompts") as bar:
-        bar.update(1800)
-    assert "1800/3600" in out.getvalue()
-    lines = out.getvalue().replace("\x1b[2K", "").replace("\x1b[?25l", "").replace("\x1b[?25h", "").replace("\r", "\n").splitlines()
-    assert max(map(len, lines)) <= 90  # the control codes left count too
+    with display.bar("categorise", total, "prompts") as bar:
+        bar.resume(total // 4)
+        clock.now = total / 1200
+        bar.update(total // 2)
+    lines = CONTROL_CODE.sub("", out.getvalue()).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= 80
+    left = "0:00:06" if total == 3600 else "8:47:47"
+    assert re.fullmatch(rf"categorise ━+ +{total // 2}/{total} 300\.0 prompts/s \d:\d\d:\d\d {left} left *", lines[-1])
 
 
 def test_bar_rate_does_not_count_what_an_earlier_run_did() -> None:
     bar = Bar(100, "prompts")
-    bar.update(60)
+    bar.resume(60)
     assert bar.rate() == 0.0
+    assert bar.left_text() == ""
     bar.update(70)
     assert bar.rate() > 0
 

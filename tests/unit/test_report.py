@@ -174,6 +174,41 @@ def test_base_section_compares_further_shot_sets_with_the_measuring_one_alone(ta
     assert [row.cells[0] for row in by_noise.rows] == ["S0 → S1", "S0 → S2", "S1 → S2", "S1 → S3", "S1 → S4"]
 
 
+def slick_of(tables: ReportTables) -> pl.DataFrame:
+    """The base sampled: the first three of the facts never right greedily are WeaklyKnown, with one right sample in 160."""
+    assigned = tables.base_categories.filter(shot_set="S0", matcher="strict").sort("fact_id")
+    unknown = pl.col("category") == "Unknown"
+    weakly = unknown & (unknown.cast(pl.Int32).cum_sum() <= 3)
+    return assigned.with_columns(
+        pl.when(weakly).then(pl.lit("WeaklyKnown")).otherwise("category").alias("category"),
+        weakly.cast(pl.Int32).alias("sampled_correct"),
+        pl.when(unknown).then(160).otherwise(0).cast(pl.Int32).alias("sampled"),
+    )
+
+
+def test_report_of_a_sampled_base_has_one_row_of_slick_classes(tables: ReportTables, tmp_path: Path) -> None:
+    slick = slick_of(tables)
+    write_report(dataclasses.replace(tables, slick=slick), context(), tmp_path)
+    facts = dict(slick["category"].value_counts().iter_rows())
+    answers = 160 * (facts["Unknown"] + 3)
+    cells = [f"{facts[name]} · {percent(facts[name] / FACTS)}" for name in ("HighlyKnown", "MaybeKnown", "WeaklyKnown", "Unknown")]
+    row = " | ".join([str(FACTS), *cells, f"3/{answers:,} · {percent(3 / answers)}"])
+    assert f"| {row} |" in (tmp_path / "report.md").read_text()
+    assert "with 160 sampled answers each" in (tmp_path / "report.html").read_text()
+    assert pl.read_parquet(tmp_path / "tables" / "slick.parquet").equals(slick)
+
+
+def test_report_of_a_base_that_was_not_sampled_says_nothing_of_it(folder: Path) -> None:
+    assert "WeaklyKnown" not in (folder / "report.md").read_text()
+    assert not (folder / "tables" / "slick.parquet").exists()
+
+
+def test_report_tables_sampled_class_among_greedy_ones_raises(tables: ReportTables) -> None:
+    mixed = slick_of(tables).select(schema.CATEGORIES.names)
+    with pytest.raises(UserError, match=r"column 'category': fact 'f[0-9]+' is 'WeaklyKnown', expected one of"):
+        dataclasses.replace(tables, base_categories=mixed)
+
+
 def test_base_section_counts_answers_that_matchers_judge_otherwise(folder: Path) -> None:
     report = (folder / "report.md").read_text()
     assert re.search(r"\| strict, released \| \d+/600 · [\d.]+ \| 23/6,000 · 0.383 \| 4 \| 19 \|", report)

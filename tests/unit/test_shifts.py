@@ -157,3 +157,10 @@ def test_shift_table_other_facts_in_the_noise_raise() -> None:
 def test_transitions_two_matchers_in_one_table_raise() -> None:
     with pytest.raises(UserError, match="fact 'f0' has more than one row"):
         transitions(pl.concat([measured("U"), measured("H")]), measured("U"))
+
+
+def test_transitions_of_a_sampled_class_raise_and_drop_nothing() -> None:
+    sampled = measured("UH").with_columns(pl.Series("category", ["WeaklyKnown", "HighlyKnown"]))
+    for before, after in ((sampled, measured("UH")), (measured("UH"), sampled)):
+        with pytest.raises(UserError, match="fact 'f0' is 'WeaklyKnown', expected one of HighlyKnown, MaybeKnown, Unknown"):
+            transitions(before, after)

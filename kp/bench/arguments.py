@@ -1,0 +1,58 @@
+"""A command line out of a dataclass, with the standard library alone.
+
+The `kp` command makes its own from the same dataclass with tyro; here the same flags, defaults and help texts must do without it.
+"""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+Options = TypeVar("Options")
+
+
+def parse_options(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
+    """An instance of the dataclass `options` from the command line, a flag for each field; fields are int, str, Path, StrEnum or one of
+    them and None."""
+    parser = argparse.ArgumentParser(
+        prog=program, description=inspect.getdoc(options), formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    hints, helps = get_type_hints(options), field_docstrings(options)
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        kind = _plain_type(hints[field.name])
+        choices: dict[str, Any] = {"choices": list(kind)} if issubclass(kind, StrEnum) else {}
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=kind,
+            default=default,
+            help=helps[field.name].replace("%", "%%"),
+            metavar=None if choices else kind.__name__.upper(),
+            **choices,
+        )
+    return options(**vars(parser.parse_args(arguments)))
+
+
+def field_docstrings(options: type) -> dict[str, str]:
+    """The docstring that stands below each field."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            assert isinstance(field.target, ast.Name)
+            found[field.target.id] = str(below.value.value)
+    return found
+
+
+def _plain_type(hint: Any) -> type[int | str | Path | StrEnum]:
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, UnionType) else [hint]
+    (kind,) = kinds
+    assert isinstance(kind, type)
+    return kind

@@ -1,0 +1,111 @@
+"""The race: who answers the questions of a categorisation fastest.
+
+A machine that others use, or whose clock follows its heat, is not the same from minute to minute. So all contestants take a turn in every
+round, the order moves on by one from round to round, and the yardsticks (matrix products, the model's own prefill) are taken within the
+rounds, too. Only one computes at a time.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from kp.bench.contestants import RELEASED_BATCH, Contestant, KpContestant, Peer, ReleasedContestant
+from kp.bench.exactness import check_exactness
+from kp.bench.options import VLLM_PYTHON, CategoriseOptions
+from kp.bench.outcome import Facts, Record, outcome
+from kp.bench.questions import chats, load_questions
+from kp.bench.rates import Prefill, matmul_rate
+from kp.bench.subject import Subject, load_subject
+from kp.bench.table import markdown, text
+from kp.bench.vllm_contestant import VLLMContestant
+from kp.errors import UserError
+from kp.generation import Messages
+from kp.generation.rendering import chat_format, render, tokenise
+from kp.storage import write_json
+
+_WARM_UP = 200  # chats, of all prompts
+
+
+def run_categorise(options: CategoriseOptions) -> int:
+    """Run the benchmark, print its table, and write what the options name; the exit code."""
+    if options.json is not None and not options.json.parent.is_dir():
+        raise UserError(f"json: {options.json.parent} is no folder")
+    torch.set_num_threads(options.cpu_threads)
+    result = check_exactness(options) if options.exact else race(options)
+    print(text(result))
+    if options.json is not None:
+        write_json(options.json, result)
+        options.json.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    return 0
+
+
+def race(options: CategoriseOptions) -> dict[str, Any]:
+    """The result of a race, as `kp.bench.outcome` describes it."""
+    questions = load_questions(options)
+    subject = load_subject(options, options.dtype)
+    asked, sampled = chats(questions), chats(questions[: options.released_facts])
+    token_ids = _token_ids(subject, asked)
+    portions = {peer: [asked] * options.rounds for peer in Peer} | {Peer.RELEASED: _portions(sampled, options.rounds)}
+    with _contestants(options, subject) as (contestants, left_out):
+        for contestant in contestants:
+            _say(f"{contestant.peer} warms up")
+            contestant.warm_up(asked[:: max(1, len(asked) // _WARM_UP)])
+        record = Record({contestant.peer: [] for contestant in contestants}, left_out)
+        prefill = Prefill(subject, token_ids)
+        for number in range(options.rounds):
+            record.matmul.append(matmul_rate(subject.model))
+            record.prefill.append(prefill.measure())
+            _round(number, contestants, portions, record)
+            record.prefill.append(prefill.measure())
+    facts = Facts(questions, min(options.released_facts, len(questions)), sum(map(len, token_ids)) / len(token_ids))
+    ways = {contestant.peer: contestant.way for contestant in contestants}
+    return outcome(options, subject, facts, ways, record)
+
+
+@contextmanager
+def _contestants(options: CategoriseOptions, subject: Subject) -> Iterator[tuple[list[Contestant], dict[Peer, str]]]:
+    """Who takes part, and why who does not."""
+    contestants: list[Contestant] = [
+        KpContestant(subject, options.max_new_tokens, options.batch_size),
+        ReleasedContestant(subject, options.max_new_tokens),
+    ]
+    with ExitStack() as stack:
+        if subject.path is None:
+            yield contestants, {Peer.VLLM: "it loads its weights from a folder, and a shape has none"}
+        elif options.vllm_python is None:
+            yield contestants, {Peer.VLLM: f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"}
+        else:
+            _say("vLLM starts")
+            contestants.append(stack.enter_context(VLLMContestant(options.vllm_python, subject, options)))
+            yield contestants, {}
+
+
+def _round(number: int, contestants: Sequence[Contestant], portions: dict[Peer, list[list[Messages]]], record: Record) -> None:
+    first = number % len(contestants)
+    for contestant in [*contestants[first:], *contestants[:first]]:
+        portion = portions[contestant.peer][number]
+        turn = contestant.answer(portion) if portion else None
+        record.turns[contestant.peer].append(turn)
+        if turn:
+            rate = len(portion) / turn.seconds
+            _say(f"round {number + 1}: {contestant.peer} {len(portion)} prompts in {turn.seconds:.1f} s, {rate:.1f} prompts/s")
+
+
+def _portions(sampled: list[Messages], rounds: int) -> list[list[Messages]]:
+    """Whole batches of the released way, dealt out to the rounds in their order."""
+    batches = -(-len(sampled) // RELEASED_BATCH)
+    ends = [batches * number // rounds * RELEASED_BATCH for number in range(rounds + 1)]
+    return [sampled[start:end] for start, end in pairwise(ends)]
+
+
+def _token_ids(subject: Subject, asked: Sequence[Messages]) -> list[list[int]]:
+    form = chat_format(subject.tokenizer)
+    return tokenise(subject.tokenizer, [render(subject.tokenizer, chat, form) for chat in asked], form)
+
+
+def _say(what: str) -> None:
+    print(f"kp bench: {what}", file=sys.stderr, flush=True)

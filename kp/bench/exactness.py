@@ -1,0 +1,84 @@
+"""Whether speed costs answers: the engine against the plainest way there is, and one number format against the other.
+
+In float32 the engine's answers are to be those of `model.generate` on one unbatched prompt with nothing shared, string for string. In
+bfloat16 the two round differently and no way is the right one; there the question is how many answers and categories the number format
+moves, which is a part of the noise that every shift of a study is held against.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kp.agreement import agreement
+from kp.bench.contestants import plain_answer
+from kp.bench.options import CategoriseOptions, NumberFormat
+from kp.bench.outcome import circumstances, compare
+from kp.bench.questions import Question, categories, chats, have_answers, load_questions
+from kp.bench.subject import load_subject
+from kp.errors import UserError
+from kp.generation.hf import HFGenerator
+
+_DIFFERENCES_KEPT = 20
+_SAID_EVERY = 50
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The engine's answers to all chats in one number format, and plain generation's to some of them, by the place of the chat."""
+
+    engine: list[str]
+    plain: dict[int, str]
+    circumstances: dict[str, Any]
+
+
+def check_exactness(options: CategoriseOptions) -> dict[str, Any]:
+    """The float32 answers against plain generation on `options.exact` prompts spread over all; where `options.dtype` is bfloat16, the
+    engine's answers in it against its float32 answers, too."""
+    questions = load_questions(options)
+    number = len(chats(questions))
+    if options.exact > number:
+        raise UserError(f"exact: {options.exact} prompts, {options.facts} facts make {number}")
+    # One after another in equal steps: every prompt of the set, and questions of every length.
+    places = [number * place // options.exact for place in range(options.exact)]
+    float32 = _answered(options, NumberFormat.FLOAT32, questions, places)
+    result = {
+        "bench": "categorise, exactness",
+        **float32.circumstances,
+        "asked": {"facts": len(questions), "prompts": number},
+        "float32": _against_plain(float32),
+    }
+    if options.dtype is NumberFormat.BFLOAT16:
+        bfloat16 = _answered(options, NumberFormat.BFLOAT16, questions, [])
+        result["bfloat16"] = compare(questions, float32.engine, bfloat16.engine) | {
+            "category_changes": _changes(questions, float32.engine, bfloat16.engine)
+        }
+    return result
+
+
+def _answered(options: CategoriseOptions, dtype: NumberFormat, questions: Sequence[Question], places: Sequence[int]) -> _Answers:
+    subject, asked = load_subject(options, dtype), chats(questions)
+    print(f"kp bench: {len(asked)} prompts in {dtype}, {len(places)} of them the plain way, too", file=sys.stderr, flush=True)
+    made = HFGenerator(subject.model, subject.tokenizer, options.max_new_tokens, batch_size=options.batch_size).generate(asked)
+    plain = {}
+    for count, place in enumerate(places, start=1):
+        plain[place] = plain_answer(subject, asked[place], options.max_new_tokens)
+        if count % _SAID_EVERY == 0:
+            print(f"kp bench: {count} of {len(places)} the plain way", file=sys.stderr, flush=True)
+    return _Answers([answer.text for answer in made], plain, circumstances(replace(options, dtype=dtype), subject))
+
+
+def _against_plain(answers: _Answers) -> dict[str, Any]:
+    pairs = {place: (answers.engine[place], plain) for place, plain in answers.plain.items()}
+    found = agreement(*map(list, zip(*pairs.values(), strict=True)))
+    different = [{"prompt": place, "engine": ours, "plain": plain} for place, (ours, plain) in pairs.items() if ours != plain]
+    return {"prompts": found.n, "equal": found.equal, "equal_answers": found.share, "differences": different[:_DIFFERENCES_KEPT]}
+
+
+def _changes(questions: Sequence[Question], before: Sequence[str], after: Sequence[str]) -> dict[str, int] | None:
+    """How many facts moved from each category to each, unmoved ones included; None where the right answers are not known."""
+    if not have_answers(questions):
+        return None
+    moves = Counter(zip(categories(questions, before), categories(questions, after), strict=True))
+    return {f"{old} -> {new}": count for (old, new), count in sorted(moves.items())}

@@ -1,0 +1,81 @@
+"""What a benchmark is asked to do: one dataclass, from which both command lines are made."""
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from kp.errors import UserError
+
+VLLM_PYTHON = "KP_VLLM_PYTHON"
+"""Environment variable that names the interpreter of an environment with vLLM."""
+
+
+class NumberFormat(StrEnum):
+    """How weights are stored and multiplied."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class Shape(StrEnum):
+    """Architectures that are made with random weights, for speed where no weights are at hand."""
+
+    LLAMA_3_1_8B = "llama-3.1-8b"
+
+
+def _vllm_python() -> Path | None:
+    named = os.environ.get(VLLM_PYTHON)
+    return Path(named) if named else None
+
+
+@dataclass(frozen=True)
+class CategoriseOptions:
+    """How fast the engine answers the questions of a categorisation, against the released script's way and vLLM."""
+
+    facts: int = 300
+    """Facts that are asked, each under the 10 prompts of S0."""
+    rounds: int = 3
+    """How often every contestant takes its turn."""
+    questions: Path | None = None
+    """A .jsonl file with `question` and, for categories, `answer` or `answers`; the built-in facts where absent."""
+    seed: int = 0
+    """Which facts are drawn out of all there are."""
+    model: str = "smollm2-135m-instruct"
+    """The embedded model's name, a folder in transformers' format, or a Hub id."""
+    shape: Shape | None = None
+    """Make a model of this shape with random weights, and take the tokenizer alone from `model`."""
+    dtype: NumberFormat = NumberFormat.BFLOAT16
+    """Number format of the weights."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is a GPU."""
+    threads: int | None = None
+    """CPU threads of each contestant; as many as there are cores where absent."""
+    max_new_tokens: int = 32
+    """Longest answer, in tokens."""
+    batch_size: int = 256
+    """The most rows that kp and vLLM decode together; the released way has its own 128."""
+    released_facts: int = 128
+    """Facts that the slow released way answers in all rounds together, each under all 10 prompts; 128 fill its batches."""
+    exact: int = 0
+    """Instead of a race: hold kp's float32 answers to so many prompts against plain one-at-a-time generation."""
+    vllm_python: Path | None = field(default_factory=_vllm_python)
+    """Interpreter of an environment with vLLM, by default $KP_VLLM_PYTHON; vLLM is left out where absent."""
+    json: Path | None = None
+    """Write the result to this .json file, and as a table into a .md file beside it."""
+
+    def __post_init__(self) -> None:
+        for name in ("facts", "rounds", "max_new_tokens", "batch_size", "released_facts"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}: {getattr(self, name)}, expected 1 or more")
+        if self.exact < 0:
+            raise UserError(f"exact: {self.exact}, expected a number of prompts, or 0 for the race")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads: {self.threads}, expected 1 or more")
+        if self.json is not None and self.json.suffix != ".json":
+            raise UserError(f"json: '{self.json}' is no .json file")
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that are used."""
+        return self.threads or os.cpu_count() or 1

@@ -1,0 +1,86 @@
+"""The model that all contestants share.
+
+Where no weights are at hand a model is made from its shape alone, on the device and in its number format at once: as float32 in main
+memory first, the larger shapes would fit on few machines. Such a model is as fast as the real one, but it talks nonsense and hardly ever
+ends an answer, so every answer has all its tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from kp.bench.options import CategoriseOptions, NumberFormat, Shape
+from kp.errors import UserError
+from kp.models import load_model, load_tokenizer, resolve_model
+
+SHAPES: dict[Shape, dict[str, Any]] = {
+    Shape.LLAMA_3_1_8B: {  # config.json of meta-llama/Llama-3.1-8B
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+    }
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded model and what it is; `path` is the folder of its weights, None where they are random."""
+
+    name: str
+    revision: str | None
+    path: str | None
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+    revision: str | None = None
+
+
+def chosen_device(options: CategoriseOptions) -> str:
+    """The device that `auto` stands for."""
+    return options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_subject(options: CategoriseOptions, dtype: NumberFormat) -> Subject:
+    """The model of the options as `dtype`; raises UserError where it cannot be found, or where the tokenizer exceeds the shape."""
+    resolved = resolve_model(_Named(options.model))
+    tokenizer, device = load_tokenizer(resolved), chosen_device(options)
+    if options.shape is None:
+        return Subject(resolved.name, resolved.revision, resolved.path, load_model(resolved, dtype, device), tokenizer)
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = LlamaConfig(**SHAPES[options.shape], **ends)
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(f"shape: '{options.shape}' has {config.vocab_size} tokens, the tokenizer of '{resolved.name}' {len(tokenizer)}")
+    return Subject(f"random weights of the shape {options.shape}", None, None, random_model(config, dtype, device), tokenizer)
+
+
+def random_model(config: LlamaConfig, dtype: NumberFormat, device: str) -> PreTrainedModel:
+    """A model with random weights, made where it will stay; on device "meta" its shape alone."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype.value))
+    return model.eval()

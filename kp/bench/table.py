@@ -1,0 +1,121 @@
+"""A result as tables: for the terminal, within 80 columns, and as Markdown to be kept beside its JSON.
+
+Both are made from the JSON alone, so that a table can always be made again, and never says what its JSON does not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a head; all cells are text, and all but the first of a row are numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def text(result: dict[str, Any]) -> str:
+    """The result for a terminal."""
+    lines, tables, notes = _contents(result)
+    return "\n\n".join(["\n".join(lines), *map(_aligned, tables), *notes])
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    (title, *lines), tables, notes = _contents(result)
+    return "\n\n".join([f"# {title}", *lines, *map(_markdown_table, tables), *notes]) + "\n"
+
+
+def _contents(result: dict[str, Any]) -> tuple[list[str], list[Table], list[str]]:
+    tables, notes = (_race(result), _left_out(result)) if "contestants" in result else (_exactness(result), [])
+    return _head(result), tables, notes
+
+
+def _head(result: dict[str, Any]) -> list[str]:
+    machine, model, asked, versions = (result[name] for name in ("machine", "model", "asked", "versions"))
+    device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return [
+        f"kp bench {result['bench']}",
+        f"{model['name']} ({model['parameters'] / 1e6:,.0f} M parameters), {model['dtype']}",
+        f"{device}{machine['processor']}, {machine['cores']} cores, {threads}, {machine['memory_gib']} GiB",
+        f"torch {versions['torch']}, transformers {versions['transformers']}, Python {machine['python']}",
+        f"{asked['facts']} facts under 10 prompts, answers of at most {result['settings']['max_new_tokens']} tokens",
+    ]
+
+
+def _race(result: dict[str, Any]) -> list[Table]:
+    taking_part = {name: entry for name, entry in result["contestants"].items() if "prompts" in entry}
+    race = Table(
+        ("", "prompts", "seconds", "prompts/s", "kp is faster", "tokens read/prompt"),
+        tuple(_race_row(name, entry, result["ratios"]) for name, entry in taking_part.items()),
+    )
+    agreement = Table(
+        ("agreement", "answers", "equal", "facts", "same category"),
+        tuple(
+            (pair, str(found["answers"]), _share(found["equal_answers"]), _or_dash(found["facts"], str), _share(found["equal_categories"]))
+            for pair, found in result["agreement"].items()
+        ),
+    )
+    return [race, agreement, _speed(result)]
+
+
+def _race_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
+    ratio = f"{ratios[name]['all']:.2f} times" if name in ratios else "-"
+    read = _or_dash(entry["tokens_read"], lambda tokens: f"{tokens['per_prompt']:.1f}")
+    return name, str(entry["prompts"]), f"{entry['seconds']:.1f}", f"{entry['prompts_per_s']:.1f}", ratio, read
+
+
+def _speed(result: dict[str, Any]) -> Table:
+    yardsticks, ours = result["yardsticks"], result["kp"]
+    products = yardsticks["matmul_flops"]
+    return Table(
+        ("kp against what is possible", "kp", "at best", "share"),
+        (
+            _share_row("tokens/s (the model's own prefill)", ours["tokens_per_s"], yardsticks["prefill_tokens_per_s"], 1),
+            _share_row("GFLOP/s (products of the model's shapes)", ours["flops"], products["model_shapes"], 1e9),
+            _share_row("GFLOP/s (one large product)", ours["flops"], products["square"], 1e9),
+        ),
+    )
+
+
+def _share_row(what: str, ours: float, best: float, unit: float) -> tuple[str, ...]:
+    return what, f"{ours / unit:,.0f}", f"{best / unit:,.0f}", f"{ours / best:.1%}"
+
+
+def _left_out(result: dict[str, Any]) -> list[str]:
+    return [f"{name} was left out: {entry['left_out']}." for name, entry in result["contestants"].items() if "left_out" in entry]
+
+
+def _exactness(result: dict[str, Any]) -> list[Table]:
+    plain = result["float32"]
+    rows = [("float32: kp, plain generate", str(plain["prompts"]), _share(plain["equal_answers"]), "-", "-")]
+    if "bfloat16" in result:
+        found = result["bfloat16"]
+        facts, same = _or_dash(found["facts"], str), _share(found["equal_categories"])
+        rows.append(("kp: float32, bfloat16", str(found["answers"]), _share(found["equal_answers"]), facts, same))
+    tables = [Table(("agreement", "answers", "equal", "facts", "same category"), tuple(rows))]
+    if changes := result.get("bfloat16", {}).get("category_changes"):
+        tables.append(Table(("category, float32 -> bfloat16", "facts"), tuple((move, str(facts)) for move, facts in changes.items())))
+    return tables
+
+
+def _share(share: float | None) -> str:
+    return _or_dash(share, lambda known: f"{known:.2%}")
+
+
+def _or_dash(value: Any, written: Callable[[Any], str]) -> str:
+    return "-" if value is None else written(value)
+
+
+def _aligned(table: Table) -> str:
+    lines = [table.head, *table.rows]
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)
+
+
+def _markdown_table(table: Table) -> str:
+    rule = ("---", *("---:" for _ in table.head[1:]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (table.head, rule, *table.rows))

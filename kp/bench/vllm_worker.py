@@ -1,0 +1,73 @@
+"""vLLM's half of the race, run by the interpreter of an environment that has vLLM: requests in, answers out, a JSON text a line.
+
+    {"engine": {...}}      -> {"version": ..., "threads": ...}      the arguments of VLLMGenerator, first of all
+    {"warm_up": [chats]}   -> {"texts": [...], "seconds": ...}
+    {"answer": [chats]}    -> the same; keys and values of earlier requests are dropped first
+    anything refused       -> {"refused": message}
+
+Seconds are taken here, where the work is done, so that the pipe between the processes costs vLLM nothing.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import IO, Any
+
+from kp.errors import UserError
+from kp.generation import Messages
+
+
+def serve(requests: IO[str], replies: IO[str]) -> None:
+    """Answer requests until there are no more."""
+    import torch
+
+    generator = _engine(json.loads(requests.readline())["engine"])
+    import vllm  # only now: the engine sets what it reads when it is imported
+
+    _reply(replies, {"version": vllm.__version__, "threads": torch.get_num_threads()})
+    for line in requests:
+        ((verb, chats),) = json.loads(line).items()
+        if verb == "answer":
+            generator.forget_prefixes()
+        try:
+            _reply(replies, _answer(generator, chats))
+        except UserError as error:
+            _reply(replies, {"refused": str(error)})
+
+
+def _engine(settings: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    from kp.generation.vllm import VLLMGenerator
+
+    tokenizer = AutoTokenizer.from_pretrained(settings["model_path"], local_files_only=True)
+    return VLLMGenerator(tokenizer=tokenizer, **settings)
+
+
+def _answer(generator: Any, chats: Sequence[Messages]) -> dict[str, Any]:
+    start = time.perf_counter()
+    made = generator.generate(chats)
+    return {"seconds": time.perf_counter() - start, "texts": [answer.text for answer in made]}
+
+
+def _reply(replies: IO[str], reply: dict[str, Any]) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
+
+
+def main() -> None:
+    """Serve on standard input and output; what libraries print goes to standard error, or it would stand among the replies."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as replies:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        try:
+            serve(sys.stdin, replies)
+        except UserError as error:
+            _reply(replies, {"refused": str(error)})
+        except ModuleNotFoundError as error:
+            _reply(replies, {"refused": f"vllm_python: {sys.executable} has no package {error.name}"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Answers from vLLM, for GPU clusters: the same chats, tokens and endings as the `hf` engine, and another way to compute them.
+
+vLLM pins versions of torch and transformers that kp's own environment cannot have, so this module runs in an environment of its own and
+imports nothing that is not there: vllm, torch, transformers, and the light modules of kp. It hands vLLM token ids and takes token ids back;
+chat templates, special tokens, stop strings and text are decided by the modules that the `hf` engine uses too.
+
+Shared prompts are left to vLLM's prefix caching. Its cache tells adapters apart by their names, therefore an adapter's name is the digest
+of its content.
+"""
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kp.errors import UserError
+from kp.generation import Generation, Messages, OnAnswered, unheard
+from kp.generation.adapters import read_adapter
+from kp.generation.endings import Endings, end_tokens, newline_tokens
+from kp.generation.rendering import chat_format, render, tokenise
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+PROCESS_SETTINGS = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives and dies with this process, and with it the memory it holds
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+"""Environment variables that vLLM reads when it is imported; what the user has set stands."""
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM takes for max_lora_rank."""
+
+_CPU_SETTINGS: dict[str, Any] = {
+    "enforce_eager": True,  # compiling takes longer than the answers of a study on CPU
+    "block_size": 32,  # what its attention is fastest with; the default of 128 is longer than most shared prompts, and so shares nothing
+    "kv_cache_memory_bytes": 2 << 30,  # otherwise most of the machine's memory
+}
+
+
+class VLLMGenerator:
+    """Answers from the model in the folder `model_path`, on `device` ("cpu" or "cuda"), its weights as `dtype` ("bfloat16", "float32").
+
+    `batch_size` is the most rows that are decoded together. `max_lora_rank` is the largest rank of the adapters to be worn; without it
+    the engine is made for none. Raises UserError where this environment's vLLM is not built for the device.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        tokenizer: "PreTrainedTokenizerBase",
+        dtype: str = "bfloat16",
+        device: str = "cpu",
+        max_new_tokens: int = 32,
+        stop_at_newline: bool = True,
+        batch_size: int = 256,
+        max_lora_rank: int | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.on_answered: OnAnswered = unheard
+        self._max_new_tokens = max_new_tokens
+        self._max_lora_rank = max_lora_rank
+        self._format = chat_format(tokenizer)
+        newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
+        self._endings = Endings(end_tokens(_generation_config(model_path), tokenizer), newline)
+        self._adapter_numbers: dict[str, int] = {}  # by digest; vLLM wants a number beside the name, never used twice
+        self._adapter: Any = None
+        self._llm: Any = _engine(model_path, dtype, device, batch_size, max_lora_rank)
+
+    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+        """One greedy answer per prompt, in the order given; raises UserError where a prompt and its answer exceed the model's positions."""
+        return self._answers(self._token_ids(prompts), [self._parameters(temperature=0.0)] * len(prompts))
+
+    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+        """For each prompt `count` answers drawn at `temperature`, by the prompt's own seed: the same draws whatever is asked beside it."""
+        repeated = [ids for ids in self._token_ids(prompts) for _ in range(count)]
+        parameters = [
+            self._parameters(temperature=temperature, seed=random.Random(f"{seed}-{number}").getrandbits(62))
+            for seed in seeds
+            for number in range(count)
+        ]
+        made = self._answers(repeated, parameters)
+        return [made[start : start + count] for start in range(0, len(made), count)]
+
+    def load_adapter(self, path: str | None) -> None:
+        """Wear the PEFT adapter saved in this folder in place of the present one; None takes it off.
+
+        Raises UserError if the folder holds no LoRA adapter, one of a higher rank than the engine was made for, or one that vLLM refuses.
+        """
+        from vllm.lora.request import LoRARequest
+
+        if path is None:
+            self._adapter = None
+            return
+        saved = read_adapter(Path(path))
+        if saved.rank > (self._max_lora_rank or 0):
+            raise UserError(f"adapter {path}: has rank {saved.rank}, the engine was made for ranks up to {self._max_lora_rank or 0}")
+        number = self._adapter_numbers.setdefault(saved.digest, len(self._adapter_numbers) + 1)
+        adapter = LoRARequest(lora_name=saved.digest, lora_int_id=number, lora_path=str(saved.folder.resolve()))
+        try:
+            self._llm.llm_engine.add_lora(adapter)  # now, not at the first answer: what is wrong with it is the caller's to know
+        except ValueError as error:
+            raise UserError(f"adapter {path}: vLLM cannot wear it: {error}") from error
+        self._adapter = adapter
+
+    def forget_prefixes(self) -> None:
+        """Drop the keys and values kept of shared prompts, as a benchmark must that counts the making of them."""
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not drop its prefix cache")
+
+    def _token_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
+        token_ids = tokenise(self.tokenizer, [render(self.tokenizer, messages, self._format) for messages in prompts], self._format)
+        longest, limit = max(map(len, token_ids), default=0), self._llm.llm_engine.model_config.max_model_len
+        if longest + self._max_new_tokens > limit:
+            raise UserError(
+                f"categorise.max_new_tokens: a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed "
+                f"the {limit} positions of the model"
+            )
+        return token_ids
+
+    def _parameters(self, temperature: float, seed: int | None = None) -> Any:
+        from vllm import SamplingParams
+
+        # Ends are told as tokens, vLLM's own idea of the end of a sequence is put aside, and text is made here: see kp.generation.endings.
+        return SamplingParams(
+            temperature=temperature,
+            seed=seed,
+            max_tokens=self._max_new_tokens,
+            stop_token_ids=sorted(self._endings.tokens),
+            ignore_eos=True,
+            detokenize=False,
+        )
+
+    def _answers(self, token_ids: list[list[int]], parameters: list[Any]) -> list[Generation]:
+        if not token_ids:
+            return []
+        asked = [{"prompt_token_ids": ids} for ids in token_ids]
+        made = self._llm.generate(asked, parameters, lora_request=self._adapter, use_tqdm=False)
+        self.on_answered(len(made))  # vLLM says nothing before all are made
+        return [self._endings.generation(self.tokenizer, list(answer.outputs[0].token_ids)) for answer in made]
+
+
+def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_rank: int | None) -> Any:
+    for name, value in PROCESS_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    if current_platform.device_type != device:
+        raise UserError(f"resources.vllm_python: its vLLM computes on '{current_platform.device_type}', the study on '{device}'")
+    return LLM(
+        model=model_path,
+        dtype=dtype,
+        seed=0,
+        max_model_len=-1,  # the model's own positions, or as many as the memory for keys and values holds
+        max_num_seqs=batch_size,
+        enable_prefix_caching=True,
+        generation_config="vllm",  # greedy or as asked; nothing of the model's own sampling settings
+        **(_CPU_SETTINGS if device == "cpu" else {}),
+        **_lora_settings(max_lora_rank),
+    )
+
+
+def _lora_settings(max_lora_rank: int | None) -> dict[str, Any]:
+    if max_lora_rank is None:
+        return {}
+    if max_lora_rank > LORA_RANKS[-1]:
+        raise UserError(f"search.rank: vLLM wears adapters up to rank {LORA_RANKS[-1]}, not {max_lora_rank}")
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max_lora_rank)}
+
+
+def _generation_config(model_path: str) -> "GenerationConfig":
+    """The model's generation config as transformers finds it when it loads the model: the file's, else one made from the model's config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (Path(model_path) / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(model_path)
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(model_path))

@@ -1,0 +1,79 @@
+"""Sampled answers of the base model to the facts that it never answers right greedily: 160 generations a fact where SliCK's 16 are drawn.
+
+A sample is drawn by a seed of its own question's, so a run that was cut, or that asks for other facts as well, draws the same. Every
+answer is kept and judged by all matchers, as greedy ones are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema
+from kp.answering import ANSWER_KEY, EngineSpec, make_chunks
+from kp.generation import Generator
+from kp.matching import match_all
+from kp.prompts import ShotSets, messages
+from kp.slick import sample_seed
+from kp.vocabulary import ShotSet
+
+ASKED = ShotSet.S0  # the set that assigns categories
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`count` answers at `temperature` to every fact under every prompt of S0 (SAMPLES)."""
+
+    facts: pa.Table  # FACTS
+    shot_sets: ShotSets
+    engine: EngineSpec
+    count: int
+    temperature: float
+    seed: int  # of the study
+
+    stage: ClassVar[str] = "samples"
+    unit: ClassVar[str] = "answers"
+    answer_schema: ClassVar[pa.Schema] = schema.SAMPLES
+    key: ClassVar[Sequence[str]] = (*ANSWER_KEY, "sample_index")
+
+    @property
+    def answers_each(self) -> int:
+        """`count`."""
+        return self.count
+
+    def chunks(self) -> pa.Table:
+        """CHUNKS of S0."""
+        return make_chunks(pl.DataFrame(pl.from_arrow(self.facts)), [ASKED], self.count)
+
+    def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
+        """The SAMPLES of one chunk."""
+        asked = facts.select(["fact_id", "question", "answers"]).to_pylist()
+        questions = [(index, shots, fact) for index, shots in enumerate(self.shot_sets[ASKED]) for fact in asked]
+        made = generator.sample(
+            [messages(shots, fact["question"]) for _, shots, fact in questions],
+            self.count,
+            self.temperature,
+            [sample_seed(self.seed, fact["fact_id"], ASKED, index) for index, _, fact in questions],
+        )
+        rows = [
+            self._row(fact, model_id, index, number, generation.text)
+            for (index, _, fact), drawn in zip(questions, made, strict=True)
+            for number, generation in enumerate(drawn)
+        ]
+        return pa.Table.from_pylist(rows, schema=schema.SAMPLES)
+
+    def _row(self, fact: Mapping[str, Any], model_id: str, prompt_index: int, sample_index: int, text: str) -> dict[str, Any]:
+        found = match_all(text, fact["answers"])
+        return {
+            "fact_id": fact["fact_id"],
+            "model_id": model_id,
+            "shot_set": ASKED.value,
+            "prompt_index": prompt_index,
+            "sample_index": sample_index,
+            "answer": text,
+            "match_strict": found.strict,
+            "match_exact": found.exact,
+            "match_released": found.released,
+        }

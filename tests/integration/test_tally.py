@@ -1,0 +1,67 @@
+"""The count that actors pass on and a bar follows, in a real Ray."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from kp.cluster import Tally
+from kp.progress import Bar
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_these_tests() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which ten seconds go by between any two looks at it: every amount is passed on at once."""
+    monkeypatch.setattr("kp.cluster.time", SimpleNamespace(monotonic=itertools.count(step=10).__next__))
+
+
+class DiedError(Exception):
+    """What ends an actor."""
+
+
+@pytest.mark.usefixtures("hurried")
+def test_tally_of_a_part_that_is_begun_anew_does_not_count_twice_what_was_lost() -> None:
+    tally = Tally()
+    with suppress(DiedError), tally.counting("first") as count:
+        count(7)
+        raise DiedError
+    assert tally.get() == 7
+
+    with tally.counting("first") as count:
+        count(3)
+        assert tally.get() == 3
+        count(7)
+    with tally.counting("second") as count:
+        count(5)
+
+    assert tally.get() == 15
+
+
+def test_tally_passes_small_amounts_on_no_later_than_at_the_end_of_their_part() -> None:
+    tally = Tally()
+    with tally.counting("first") as count:
+        for _ in range(60):
+            count(1)
+    assert tally.get() == 60
+
+
+def test_tally_shown_on_a_bar_goes_on_from_what_an_earlier_run_did() -> None:
+    tally, bar = Tally(), Bar(100, "prompts")
+    with tally.shown_on(bar, already=40):
+        assert (bar.done, bar.rate()) == (40, 0.0)
+        with tally.counting("first") as count:
+            count(25)
+    assert bar.done == 65
+    assert bar.rate() > 0

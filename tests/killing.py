@@ -1,0 +1,64 @@
+"""How a test takes hold of a running `kp` and its processes, so as to end some of them at a chosen moment."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import REPOSITORY, STUDY_SECONDS, clean_environment, kp_command
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class RunningKp:
+    """A `kp` command on its way, with all that it prints in `log`."""
+
+    driver: psutil.Popen
+    log: Path
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for the condition; fails where the command ends without it."""
+        deadline = time.monotonic() + STUDY_SECONDS
+        while not condition():
+            assert self.driver.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(POLL_SECONDS)
+
+    def wait(self) -> int:
+        """The exit code, once the command has ended."""
+        code: int = self.driver.wait(STUDY_SECONDS)
+        return code
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(encoding="utf-8")
+
+    def generators(self) -> list[psutil.Process]:
+        """The actors of its Ray Data pipeline that hold a model, or are about to."""
+        return [process for process in self.driver.children(recursive=True) if "_ChunkAnswerer" in _title(process)]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # it ended since it was listed
+        return ""
+
+
+@contextmanager
+def running_kp(root: Path, *arguments: str | Path) -> Iterator[RunningKp]:
+    """Start `kp` on this results root; where it still runs at the end of the block, its driver is killed with SIGKILL."""
+    log = root / "output.txt"
+    with log.open("w", encoding="utf-8") as out:
+        command = kp_command(*arguments, "--results", root)
+        driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=clean_environment())
+    try:
+        yield RunningKp(driver, log)
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+        driver.wait()

@@ -1,0 +1,54 @@
+"""Where an answer ends, on a tokenizer of one token per byte."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from kp.generation import FinishReason, Generation
+from kp.generation.endings import Endings, end_tokens, newline_tokens
+
+END = 0
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({token: number for number, token in enumerate(["<e>", *alphabet])}, []))
+    backend.add_special_tokens(["<e>"])
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<e>")
+
+
+@pytest.fixture(scope="module")
+def endings(tokenizer: PreTrainedTokenizerFast) -> Endings:
+    return Endings(end_tokens(None, tokenizer), newline_tokens(tokenizer))
+
+
+ENDED = {
+    "by the end of the sequence": ("Rome<e>", Generation("Rome", FinishReason.STOP, 5)),
+    "by its first line": ("Rome\n", Generation("Rome", FinishReason.NEWLINE, 5)),
+    "by a newline at once": ("\n", Generation("", FinishReason.NEWLINE, 1)),
+    "by its length": ("Rome is", Generation("Rome is", FinishReason.LENGTH, 7)),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ENDED.values(), ids=ENDED)
+def test_generation_ended(text: str, expected: Generation, endings: Endings, tokenizer: PreTrainedTokenizerFast) -> None:
+    assert endings.generation(tokenizer, tokenizer(text).input_ids) == expected
+
+
+def test_generation_running_past_its_first_line_keeps_all_lines(tokenizer: PreTrainedTokenizerFast) -> None:
+    running_on = Endings(frozenset([END]), frozenset())
+    assert running_on.generation(tokenizer, tokenizer("a\nb<e>").input_ids) == Generation("a\nb", FinishReason.STOP, 4)
+
+
+@pytest.mark.parametrize(("configured", "expected"), [(None, {END}), (7, {7}), ([7, 9], {7, 9})])
+def test_end_tokens_of_the_model_come_before_those_of_the_tokenizer(
+    configured: int | list[int] | None, expected: set[int], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    assert end_tokens(GenerationConfig(eos_token_id=configured), tokenizer) == expected
+
+
+def test_newline_tokens_are_those_whose_text_holds_one(tokenizer: PreTrainedTokenizerFast) -> None:
+    (only,) = newline_tokens(tokenizer)
+    assert tokenizer.decode([only]) == "\n"
