@@ -139,17 +139,13 @@ def _quieten(log_file: Path) -> None:
 
 class _Count:
     def __init__(self) -> None:
-        self.added = 0
         self.parts: dict[str, int] = {}
-
-    def add(self, amount: int) -> None:
-        self.added += amount
 
     def set(self, part: str, amount: int) -> None:
         self.parts[part] = amount
 
     def get(self) -> int:
-        return self.added + sum(self.parts.values())
+        return sum(self.parts.values())
 
 
 class Tally:
@@ -160,10 +156,6 @@ class Tally:
 
         actor: Any = ray.remote(num_cpus=0)(_Count)
         self._actor = actor.remote()
-
-    def add(self, amount: int) -> None:
-        """Add without waiting."""
-        self._actor.add.remote(amount)
 
     @contextmanager
     def counting(self, part: str) -> Iterator[Callable[[int], None]]:

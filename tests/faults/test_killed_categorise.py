@@ -121,3 +121,18 @@ def test_categorise_killed_in_the_midst_of_a_write_takes_nothing_half_written_fo
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcome(killed) == undisturbed
+
+
+def test_categorise_with_committed_files_that_lost_their_contents_makes_those_chunks_again(
+    undisturbed: dict[str, bytes], killed: Path
+) -> None:
+    [work] = killed.glob("work/categorise/*")
+    (first, _), (second, _), *_ = committed(killed).values()
+    os.truncate(work / "committed" / first, 0)
+    os.truncate(work / "answers" / f"{Path(second).stem}-0.parquet", 1000)
+
+    done = run_kp("categorise", SMOKE, "--results", killed)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "what an earlier run left of 2 chunks is damaged, and they are made again" in done.stdout
+    assert outcome(killed) == undisturbed

@@ -1,35 +1,20 @@
 """A study killed at any moment and started again ends as if nothing had happened."""
 
-import os
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, SMOKE, STUDY_SECONDS, clean_environment, kp_command, run_kp
+from tests.conftest import SMOKE, run_kp
+from tests.killing import running_kp
 from tests.tables import report_tables
-
-POLL_SECONDS = 0.1
 
 
 def kill_when(root: Path, condition: Callable[[], bool]) -> None:
     """Start the study and kill -9 its driver as soon as the condition holds."""
-    with (root / "killed.log").open("a") as log:
-        driver = subprocess.Popen(
-            kp_command("study", SMOKE, "--results", root), stdout=log, stderr=log, cwd=REPOSITORY, env=clean_environment()
-        )
-    deadline = time.monotonic() + STUDY_SECONDS
-    try:
-        while not condition():
-            assert driver.poll() is None, (root / "killed.log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(POLL_SECONDS)
-    finally:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
+    with running_kp(root, "study", SMOKE) as run:
+        run.wait_until(condition)
+        run.driver.kill()
 
 
 def committed_chunks(root: Path) -> int:

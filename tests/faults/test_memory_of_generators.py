@@ -5,6 +5,7 @@ batch are what does not fit.
 """
 
 import resource
+import sys
 from pathlib import Path
 
 import psutil
@@ -74,6 +75,7 @@ def answers_without_limit(overrides: list[str], root: Path) -> pa.Table:
     return sorted_answers(pa.concat_tables(made))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
 @pytest.mark.timeout(1800)
 def test_categorise_out_of_memory_in_a_generator_halves_the_batch_and_gives_the_same_answers(model_folder: Path, tmp_path: Path) -> None:
     overrides = [*OVERRIDES, f"model.name={model_folder}"]
