@@ -149,11 +149,12 @@ class _Count:
 
 
 class Tally:
-    """A counter in the cluster that actors add to and the driver's bar follows."""
+    """A counter in the cluster that actors add to and the driver's bar follows; the cluster must have been joined."""
 
     def __init__(self) -> None:
         import ray
 
+        assert ray.is_initialized(), "Ray would start a cluster of its own making for the counter"
         actor: Any = ray.remote(num_cpus=0)(_Count)
         self._actor = actor.remote()
 

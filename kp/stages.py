@@ -146,6 +146,7 @@ def evaluate(session: Session) -> None:
     began = time.monotonic()
     prompts = sum(len(session.facts) * PROMPTS_PER_SET for job in jobs if job.shot_set)
     scratch = session.store.root / "work" / "lm_eval"
+    parts = _by_engine(session, jobs)  # joins the cluster, in which the tally lives
     tally = Tally()
     with ExitStack() as stack:
         for job in jobs:
@@ -154,7 +155,7 @@ def evaluate(session: Session) -> None:
                     stack.enter_context(session.store.working(step))
         bar = stack.enter_context(session.display.bar("evaluate", prompts, "prompts"))
         stack.enter_context(tally.shown_on(bar))
-        for engine, part in _by_engine(session, jobs):
+        for engine, part in parts:
             for result in evaluate_all(part, Evaluation(engine, session.facts, session.shot_sets, scratch), session.cluster, tally):
                 _commit_measured(session, result, done[result.measurement.trial_id])
     shutil.rmtree(scratch, ignore_errors=True)
