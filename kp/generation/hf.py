@@ -130,7 +130,7 @@ class HFGenerator:
         with torch.no_grad(), _evaluating(self._forward.model) as was_training:
             if was_training or self._handed_in_adapter:
                 self._prefixes.clear()
-            asked = [(ids, shared, draft) for ids, shared, draft in self._token_ids(prompts)]
+            asked = self._token_ids(prompts)
             if asked and self._shareable and not self._verified:
                 self._verify(*asked[0][:2])
             for row, made in self._decoded(asked, draws, count):
