@@ -16,14 +16,12 @@ from typing import Any
 
 from kp.config import ResourcesConfig
 from kp.errors import UserError
+from kp.hardware import MOST_CPU_GENERATORS
 from kp.progress import Bar
 
 # Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs beside the actors that compute; with only the
 # two of a small machine Ray Data waits for ever without a word.
 LEAST_LOGICAL_CPUS = 4
-# On CPU one-threaded actors side by side beat one with many threads, which wait for each other at every small matrix product; each holds
-# a model of its own, though.
-MOST_CPU_GENERATORS = 4
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
 POLL_SECONDS = 1.0
 

@@ -30,15 +30,70 @@ class ModelConfig(_Section):
     """Number format of the weights in generation, training and evaluation."""
 
 
+class GraphConfig(_Section):
+    """How a knowledge-graph dump becomes questions (head-to-tail, Sun et al. 2023); only where `facts.source` is a dump."""
+
+    per_bucket: PositiveInt | None = None
+    """Most facts of each relation and popularity bucket; all buckets of a relation give the same number. Absent: as its smallest has."""
+    templates: str | None = None
+    """A .toml file of further relation templates, in the form of kp/facts/data/dbpedia/; they win over kp's own of the same name."""
+    aliases: str | None = None
+    """A .parquet, .csv, .tsv or .jsonl table of `id` (entity IRI or Wikidata id) and `alias`; scripts/fetch_wikidata_aliases.py makes one"""
+    same_as: str | None = None
+    """A dump that links entities to Wikidata ids by owl:sameAs; needed where `aliases` is keyed by Wikidata ids."""
+    redirects: str | None = None
+    """A dump of redirects; the titles that lead to an entity become its aliases."""
+    ontology: str | None = None
+    """An ontology in N-Triples or Turtle lines; gives each relation's domain and range in place of the templates' own."""
+
+
+class SyntheticConfig(_Section):
+    """Facts of known entropy for capacity runs; only where `facts.source` is `synthetic`, and `facts.count` says how many."""
+
+    relations: PositiveInt = 4
+    """Relations, over which the facts are spread evenly."""
+    vocabulary: int = Field(1024, ge=2)
+    """V, the objects that a relation draws from, each equally likely: a fact carries log2 V bits."""
+
+
+class ParaphraseConfig(_Section):
+    """Paraphrases from an instruct model, for facts that come with fewer than `count`."""
+
+    model: str | None = None
+    """The embedded model's name, a folder or a Hub id; absent: no model writes paraphrases."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model."""
+    count: PositiveInt = 10
+    """Paraphrases wanted for each fact."""
+    prompt: str = "Ask this question in {count} other ways, one on each line. Keep every name as it is.\nQuestion: {question}"
+    """What the model is asked; must hold {question} and may hold {count} and {subject}."""
+    max_new_tokens: PositiveInt = 512
+    """Longest list of paraphrases, in tokens."""
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if "{question}" not in self.prompt:
+            raise ValueError("prompt: must hold {question}")
+        return self
+
+
 class FactsConfig(_Section):
     source: str = "builtin"
-    """`builtin`, a .csv/.jsonl/.parquet file with question and answer(s), or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""
+    """`builtin`, `synthetic`, a .csv/.jsonl/.parquet file with question and answer(s), `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a
+    knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or any address that fsspec reads."""
     relations: tuple[str, ...] = ()
     """Keep only these relations; all of them when empty."""
     count: PositiveInt | None = None
     """How many facts are measured, drawn with the same number from each relation where it lasts; all of them when absent."""
     seed: int = 0
     """Seed of that draw."""
+    most_set_aside: float = Field(0.05, ge=0, le=1)
+    """Share of the source's rows that may be unfit to measure; above it the step fails and names the main reason."""
+    most_of_one_object: float | None = Field(None, gt=0, le=1)
+    """Largest share of a relation's facts that one object may answer; facts beyond it are set aside. Absent: no limit."""
+    graph: GraphConfig = GraphConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
+    paraphrase: ParaphraseConfig = ParaphraseConfig()
 
 
 class CategoriseConfig(_Section):

@@ -9,6 +9,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
+# On a CPU one-threaded generators side by side beat one with many threads, which wait for each other at every small matrix product; each
+# holds a model of its own, though.
+MOST_CPU_GENERATORS = 4
+
 
 def hardware() -> dict[str, Any]:
     """What this machine is, for a record; never part of an identity."""

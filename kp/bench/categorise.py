@@ -17,14 +17,16 @@ from kp.bench.contestants import RELEASED_BATCH, Contestant, KpContestant, Peer,
 from kp.bench.exactness import check_exactness
 from kp.bench.options import VLLM_PYTHON, CategoriseOptions
 from kp.bench.outcome import Facts, Record, outcome
+from kp.bench.pool import PoolContestant
 from kp.bench.questions import chats, load_questions
 from kp.bench.rates import Prefill, matmul_rate
-from kp.bench.subject import Subject, load_subject
+from kp.bench.subject import Subject, chosen_device, load_subject
 from kp.bench.table import markdown, text
 from kp.bench.vllm_contestant import VLLMContestant
 from kp.errors import UserError
 from kp.generation import Messages
 from kp.generation.rendering import chat_format, render, tokenise
+from kp.hardware import MOST_CPU_GENERATORS
 from kp.storage import write_json
 
 _WARM_UP = 200  # chats, of all prompts
@@ -50,30 +52,44 @@ def race(options: CategoriseOptions) -> dict[str, Any]:
     asked, sampled = chats(questions), chats(questions[: options.released_facts])
     token_ids = _token_ids(subject, asked)
     portions = {peer: [asked] * options.rounds for peer in Peer} | {Peer.RELEASED: _portions(sampled, options.rounds)}
-    with _contestants(options, subject) as (contestants, left_out):
+    with _contestants(options, subject, token_ids) as (contestants, left_out):
         for contestant in contestants:
             _say(f"{contestant.peer} warms up")
             contestant.warm_up(asked[:: max(1, len(asked) // _WARM_UP)])
-        record = Record({contestant.peer: [] for contestant in contestants}, left_out)
-        prefill = Prefill(subject, token_ids)
+        record = Record({contestant.peer: [] for contestant in contestants}, left_out, processes=processes(options))
+        prefill, pools = Prefill(subject, token_ids), [entry for entry in contestants if isinstance(entry, PoolContestant)]
+
+        def measure() -> None:
+            record.prefill.append(prefill.measure())
+            record.prefill_in_pool += [pool.prefill() for pool in pools]
+
         for number in range(options.rounds):
             record.matmul.append(matmul_rate(subject.model))
-            record.prefill.append(prefill.measure())
+            measure()
             _round(number, contestants, portions, record)
-            record.prefill.append(prefill.measure())
+            measure()
     facts = Facts(questions, min(options.released_facts, len(questions)), sum(map(len, token_ids)) / len(token_ids))
     ways = {contestant.peer: contestant.way for contestant in contestants}
     return outcome(options, subject, facts, ways, record)
 
 
+def processes(options: CategoriseOptions) -> int:
+    """Processes that kp's engine runs in: as many as a study of this machine has generators."""
+    if chosen_device(options) != "cpu":
+        return 1
+    return options.processes or min(options.cpu_threads, MOST_CPU_GENERATORS)
+
+
 @contextmanager
-def _contestants(options: CategoriseOptions, subject: Subject) -> Iterator[tuple[list[Contestant], dict[Peer, str]]]:
+def _contestants(
+    options: CategoriseOptions, subject: Subject, token_ids: Sequence[list[int]]
+) -> Iterator[tuple[list[Contestant], dict[Peer, str]]]:
     """Who takes part, and why who does not."""
-    contestants: list[Contestant] = [
-        KpContestant(subject, options.max_new_tokens, options.batch_size),
-        ReleasedContestant(subject, options.max_new_tokens),
-    ]
     with ExitStack() as stack:
+        count = processes(options)
+        pooled = stack.enter_context(PoolContestant(options, count, token_ids)) if count > 1 else None
+        kp = pooled or KpContestant(subject, options.max_new_tokens, options.batch_size)
+        contestants: list[Contestant] = [kp, ReleasedContestant(subject, options.max_new_tokens)]
         if subject.path is None:
             yield contestants, {Peer.VLLM: "it loads its weights from a folder, and a shape has none"}
         elif options.vllm_python is None:

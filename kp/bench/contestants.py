@@ -125,6 +125,11 @@ def first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
+def total(works: Sequence[Work]) -> Work:
+    """The sum of all."""
+    return Work(*(sum(numbers) for numbers in zip(*(dataclasses.astuple(work) for work in works), strict=True)))
+
+
 def difference(after: Work, before: Work) -> Work:
     """What was done in between."""
     return Work(*(now - then for now, then in zip(dataclasses.astuple(after), dataclasses.astuple(before), strict=True)))

@@ -51,6 +51,8 @@ class CategoriseOptions:
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is a GPU."""
     threads: int | None = None
     """CPU threads of each contestant; as many as there are cores where absent."""
+    processes: int | None = None
+    """Processes among which kp shares questions and threads on a CPU; as many as a study has generators where absent."""
     max_new_tokens: int = 32
     """Longest answer, in tokens."""
     batch_size: int = 256
@@ -70,8 +72,9 @@ class CategoriseOptions:
                 raise UserError(f"{name}: {getattr(self, name)}, expected 1 or more")
         if self.exact < 0:
             raise UserError(f"exact: {self.exact}, expected a number of prompts, or 0 for the race")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads: {self.threads}, expected 1 or more")
+        for name in ("threads", "processes"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise UserError(f"{name}: {given}, expected 1 or more")
         if self.json is not None and self.json.suffix != ".json":
             raise UserError(f"json: '{self.json}' is no .json file")
 

@@ -4,7 +4,8 @@ contestants  by name: way, prompts, seconds, prompts_per_s, rounds, tokens_read;
 ratios       by peer: kp's prompts_per_s over the peer's, over all rounds and in each
 agreement    by pair: answers compared and the share of equal ones, facts compared and the share of equal categories (null where the
              right answers are not known); the released way's answers are cut at their first line
-yardsticks   prefill_tokens_per_s, matmul_flops (model_shapes, square)
+yardsticks   prefill_tokens_per_s (the better of one process with all threads and, where kp's engine runs in several processes, all of
+             them at once), matmul_flops (model_shapes, square)
 kp           tokens_per_s, flops, and what share of each yardstick that is
 """
 
@@ -18,7 +19,7 @@ import transformers
 
 from kp import __version__
 from kp.agreement import agreement
-from kp.bench.contestants import Peer, Turn, first_line
+from kp.bench.contestants import Peer, Turn, first_line, total
 from kp.bench.flops import model_size, operations
 from kp.bench.options import CategoriseOptions
 from kp.bench.questions import Question, categories, have_answers, of_first
@@ -45,7 +46,9 @@ class Record:
     turns: dict[Peer, list[Turn | None]]
     left_out: dict[Peer, str]
     prefill: list[float] = field(default_factory=list)
+    prefill_in_pool: list[float] = field(default_factory=list)  # of all processes together, where kp's engine runs in several
     matmul: list[MatmulRate] = field(default_factory=list)
+    processes: int = 1  # that kp's engine runs in
 
 
 def outcome(options: CategoriseOptions, subject: Subject, facts: Facts, ways: Mapping[Peer, str], record: Record) -> dict[str, Any]:
@@ -113,11 +116,6 @@ def _tokens_read(work: Work, prompts: int) -> dict[str, Any]:
     return asdict(work) | {"total": work.tokens, "per_prompt": work.tokens / prompts}
 
 
-def total(works: Sequence[Work]) -> Work:
-    """The sum of all."""
-    return Work(*(sum(numbers) for numbers in zip(*(asdict(work).values() for work in works), strict=True)))
-
-
 def _ratio(kp_turns: Sequence[Turn | None], peer_turns: Sequence[Turn | None]) -> dict[str, Any]:
     rounds = [_rate([kp]) / _rate([peer]) if kp and peer else None for kp, peer in zip(kp_turns, peer_turns, strict=True)]
     return {"all": _rate(kp_turns) / _rate(peer_turns), "rounds": rounds}
@@ -145,14 +143,15 @@ def _shares(subject: Subject, facts: Facts, record: Record) -> dict[str, Any]:
     taken = [turn for turn in record.turns[Peer.KP] if turn]
     work, seconds = total([turn.work for turn in taken if turn.work]), sum(turn.seconds for turn in taken)
     prompts = sum(len(turn.texts) for turn in taken)
-    prefixes = PROMPTS_PER_SET * len(taken) if work.prefix_tokens else 0
+    prefixes = PROMPTS_PER_SET * record.processes * len(taken) if work.prefix_tokens else 0
     flops = operations(model_size(subject.model), work, prompts, prefixes, facts.prompt_tokens) / seconds
-    prefill = statistics.median(record.prefill)
+    prefill = max(statistics.median(rates) for rates in (record.prefill, record.prefill_in_pool) if rates)
     shapes, square = max(rate.shapes for rate in record.matmul), max(rate.square for rate in record.matmul)
     return {
         "yardsticks": {
             "prefill_tokens_per_s": prefill,
             "prefill_measured": record.prefill,
+            "prefill_measured_in_pool": record.prefill_in_pool,
             "matmul_flops": {"model_shapes": shapes, "square": square},
         },
         "kp": {

@@ -190,3 +190,15 @@ def test_kp_bench_categorise_takes_the_same_options(folder: Path) -> None:
 
     assert (done.returncode, done.stdout) == (2, "")
     assert f"facts: 31 are asked for, {folder}/questions.jsonl hold 30" in done.stderr
+
+
+def test_race_with_kp_in_two_processes_gives_the_answers_of_one(folder: Path, tmp_path: Path) -> None:
+    result = _run(folder, tmp_path / "race.json", facts=7, rounds=1, threads=2, processes=2)
+    kp, yardsticks = result["contestants"]["kp"], result["yardsticks"]
+
+    assert kp["way"].endswith("2 processes of 1 thread")
+    assert result["agreement"]["kp/released"] == {"answers": 70, "equal_answers": 1.0, "facts": 7, "equal_categories": 1.0}
+    assert kp["tokens_read"]["logits"] > 70
+    assert len(yardsticks["prefill_measured_in_pool"]) == 2
+    measured = [sorted(yardsticks[name]) for name in ("prefill_measured", "prefill_measured_in_pool")]
+    assert yardsticks["prefill_tokens_per_s"] == max(sum(rates) / 2 for rates in measured)

@@ -1,0 +1,116 @@
+"""kp's engine as a study runs it on a CPU: several processes, each with the model and threads of its own.
+
+A pass of a small model is hundreds of small operations, and threads that share each of them wait for one another at every one. Processes
+share nothing and wait for nobody, which is why a study has a generator for each core or few; the benchmark measures what a study does.
+Prefill is measured in the same processes, too, so that kp is held against what the machine can do in this arrangement.
+"""
+
+import dataclasses
+import multiprocessing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from kp.bench.contestants import KpContestant, Peer, Turn, total
+from kp.bench.options import CategoriseOptions
+from kp.bench.rates import Prefill
+from kp.bench.subject import load_subject
+from kp.bench.timing import timed
+from kp.generation import Messages
+
+_STOP_SECONDS = 30
+
+
+class PoolContestant:
+    """Some processes with an engine each; a context, at the end of which they are gone. Questions are dealt out like cards."""
+
+    peer = Peer.KP
+
+    def __init__(self, options: CategoriseOptions, count: int, token_ids: Sequence[list[int]]) -> None:
+        """`count` processes; `token_ids` are the prompts on which they measure prefill."""
+        threads = max(1, options.cpu_threads // count)
+        self.way = f"{KpContestant.way}; {count} processes of {threads} thread{'s' if threads > 1 else ''}"
+        with ExitStack() as started:  # what has been started ends where another does not start
+            self._workers = [started.enter_context(_Worker(options, threads, token_ids[place::count])) for place in range(count)]
+            self._all("ready", [[]] * count)
+            self._running = started.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._running.close()
+
+    def warm_up(self, chats: Sequence[Messages]) -> None:
+        """Answer a few chats, untimed."""
+        self._all("warm_up", self._dealt(chats))
+
+    def answer(self, chats: Sequence[Messages]) -> Turn:
+        """Answer these chats from nothing; seconds are those of the whole, the way to the processes and back included."""
+        turns, seconds = timed(torch.device("cpu"), lambda: self._all("answer", self._dealt(chats)))
+        texts = [""] * len(chats)
+        for place, turn in enumerate(turns):
+            texts[place :: len(turns)] = turn.texts
+        return Turn(texts, seconds, total([turn.work for turn in turns]))
+
+    def prefill(self) -> float:
+        """Tokens a second of the model's own prefill, all processes at once."""
+        return sum(self._all("prefill", [[]] * len(self._workers)))
+
+    def _dealt(self, chats: Sequence[Messages]) -> list[Sequence[Messages]]:
+        return [chats[place :: len(self._workers)] for place in range(len(self._workers))]
+
+    def _all(self, verb: str, portions: Sequence[Sequence[Messages]]) -> list[Any]:
+        for worker, portion in zip(self._workers, portions, strict=True):
+            worker.connection.send((verb, portion))
+        return [worker.reply() for worker in self._workers]
+
+
+class _Worker:
+    """One process and the line to it."""
+
+    def __init__(self, options: CategoriseOptions, threads: int, token_ids: Sequence[list[int]]) -> None:
+        spawning = multiprocessing.get_context("spawn")  # a forked child would hang in the threads that torch has begun
+        self.connection, theirs = spawning.Pipe()
+        self._process = spawning.Process(target=_serve, args=(theirs, options, threads, token_ids), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.connection.close()
+        self._process.join(_STOP_SECONDS)
+        if self._process.is_alive():
+            self._process.terminate()
+
+    def reply(self) -> Any:
+        try:
+            return self.connection.recv()
+        except EOFError:
+            self._process.join()
+            raise RuntimeError(f"a process of kp's pool ended with {self._process.exitcode}; what it said stands above") from None
+
+
+def _serve(connection: Connection, options: CategoriseOptions, threads: int, token_ids: Sequence[list[int]]) -> None:
+    torch.set_num_threads(threads)
+    subject = load_subject(dataclasses.replace(options, device="cpu"), options.dtype)
+    engine = KpContestant(subject, options.max_new_tokens, options.batch_size)
+    yardstick = Prefill(subject, token_ids)
+    verbs: dict[str, Callable[[Sequence[Messages]], Any]] = {
+        "ready": lambda _: None,
+        "warm_up": engine.warm_up,
+        "answer": engine.answer,
+        "prefill": lambda _: yardstick.measure(),
+    }
+    while True:
+        try:
+            verb, chats = connection.recv()
+        except EOFError:
+            return
+        connection.send(verbs[verb](chats))
