@@ -1,18 +1,32 @@
-"""The wordings of the built-in relations.
+"""The wordings of relations: of the built-in facts', and of DBpedia's ontology.
 
 Questions and paraphrases are rendered from templates when the facts are loaded, so the shipped file holds each fact once and a wording
-can be mended without touching the facts.
+can be mended without touching the facts. A user adds relations, or words kp's own anew, with a file of the same form; such a file is
+checked when it is read, because a template without its subject would ask every fact of a relation the same question.
 """
 
+import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from types import MappingProxyType
+
+from kp.errors import UserError
+from kp.facts.validation import has_control_characters
 
 PARAPHRASES = 10
 RELATIONS_FILE = files("kp.facts") / "data" / "relations.toml"
+DBPEDIA_FOLDER = files("kp.facts") / "data" / "dbpedia"
+SUBJECT = "{subject}"
+FIELD = "facts.graph.templates"  # named in messages
+_FILE_KEYS = ("relations", "definite_article")
+_RELATION_KEYS = ("domain", "question", "paraphrases")
+_LOCAL_NAME = re.compile(r"[^\s/#:<>]+")
 
 
 @dataclass(frozen=True)
@@ -27,30 +41,153 @@ class RelationTemplate:
 
 @dataclass(frozen=True)
 class TemplateBook:
-    """All built-in relations by name, and the subjects that take "the" inside a sentence."""
+    """Relations by name, and the subjects that take "the" inside a sentence."""
 
     relations: Mapping[str, RelationTemplate]
     definite_article: frozenset[str]
 
     def question(self, relation: str, subject: str) -> str:
-        """The question about `subject`; KeyError where the relation is not built in."""
+        """The question about `subject`; KeyError where the book has no such relation."""
         return self._render(self.relations[relation].question, subject)
 
     def paraphrases(self, relation: str, subject: str) -> list[str]:
-        """Ten other wordings of the same question, always in the same order."""
+        """The other wordings of the same question (ten for kp's own relations), always in the same order."""
         return [self._render(template, subject) for template in self.relations[relation].paraphrases]
 
     def _render(self, template: str, subject: str) -> str:
         phrase = f"the {subject}" if subject in self.definite_article else subject
-        return template.replace("{subject}", phrase)
+        return template.replace(SUBJECT, phrase)
+
+    def _under(self, other: "TemplateBook") -> "TemplateBook":
+        return TemplateBook(MappingProxyType({**self.relations, **other.relations}), self.definite_article | other.definite_article)
 
 
 @cache
 def template_book() -> TemplateBook:
-    """Read kp/facts/data/relations.toml, once a process."""
-    document = tomllib.loads(RELATIONS_FILE.read_text(encoding="utf-8"))
-    relations = {
-        name: RelationTemplate(name, entry["domain"], entry["question"], tuple(entry["paraphrases"]))
-        for name, entry in document["relations"].items()
-    }
-    return TemplateBook(MappingProxyType(relations), frozenset(document["definite_article"]))
+    """The built-in facts' relations: kp/facts/data/relations.toml, read once a process."""
+    return _parse(RELATIONS_FILE.read_bytes(), RELATIONS_FILE.name)
+
+
+def dbpedia_book(extra: Path | None = None) -> TemplateBook:
+    """kp's templates of DBpedia relations by local name ("birthPlace"), and those of the file `extra`, which win.
+
+    Subjects take "the" as in the built-in facts, and where `extra` lists them under `definite_article`. Raises UserError naming the file,
+    the relation and the key where `extra` cannot be read or breaks the form; it is read anew on each call.
+    """
+    if extra is None:
+        return _own_dbpedia_book()
+    return _own_dbpedia_book()._under(_parse(_bytes(extra), f"{FIELD}: {extra}"))
+
+
+def templates_digest(extra: Path | None = None) -> str:
+    """SHA-256 over the names and contents of the files that dbpedia_book(extra) reads, for a step's identity.
+
+    The name of `extra` does not count, only what it says. Raises UserError where it cannot be read.
+    """
+    contents = [(file.name, file.read_bytes()) for file in (RELATIONS_FILE, *_dbpedia_files())]
+    if extra is not None:
+        contents.append(("", _bytes(extra)))
+    digest = hashlib.sha256()
+    for name, content in contents:
+        digest.update(hashlib.sha256(name.encode("utf-8")).digest())
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+@cache
+def _own_dbpedia_book() -> TemplateBook:
+    book = TemplateBook(MappingProxyType({}), template_book().definite_article)
+    for file in _dbpedia_files():
+        themed = _parse(file.read_bytes(), file.name)
+        twice = themed.relations.keys() & book.relations.keys()
+        assert not twice, f"{file.name}: in another file of the folder too: {sorted(twice)}"
+        book = book._under(themed)
+    return book
+
+
+def _dbpedia_files() -> list[Traversable]:
+    return sorted((file for file in DBPEDIA_FOLDER.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{FIELD}: {path}: cannot be read: {error.strerror}") from error
+
+
+def _parse(content: bytes, origin: str) -> TemplateBook:
+    """The book that one file holds; UserError naming `origin`, the relation and the key where it breaks the form."""
+    try:
+        document = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{origin}: not UTF-8 text: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{origin}: not valid TOML: {error}") from error
+    _check_keys(document, _FILE_KEYS, origin)
+    entries = document.get("relations")
+    if not isinstance(entries, dict) or not entries:
+        raise UserError(f"{origin}: key 'relations': expected at least one table [relations.NAME]")
+    article = _texts(document.get("definite_article", []), f"{origin}: key 'definite_article'")
+    return TemplateBook(MappingProxyType({name: _relation(name, entry, origin) for name, entry in entries.items()}), frozenset(article))
+
+
+def _relation(name: str, entry: object, origin: str) -> RelationTemplate:
+    at = f"{origin}: relation '{name}'"
+    if not _LOCAL_NAME.fullmatch(name):
+        raise UserError(f"{at}: expected a relation's local name, such as birthPlace")
+    if not isinstance(entry, dict):
+        raise UserError(f"{at}: expected a table [relations.{name}] with {', '.join(_RELATION_KEYS)}")
+    _check_keys(entry, _RELATION_KEYS, at)
+    missing = [key for key in _RELATION_KEYS if key not in entry]
+    if missing:
+        raise UserError(f"{at}: key '{missing[0]}' is missing")
+    domain = _text(entry["domain"], f"{at}, key 'domain'")
+    question = _template(entry["question"], f"{at}, key 'question'")
+    return RelationTemplate(name, domain, question, _paraphrases(entry["paraphrases"], question, f"{at}, key 'paraphrases'"))
+
+
+def _paraphrases(value: object, question: str, at: str) -> tuple[str, ...]:
+    """At least one wording, each once and none the question's, whatever its capitals and blanks."""
+    paraphrases = tuple(_template(text, at) for text in _texts(value, at))
+    if not paraphrases:
+        raise UserError(f"{at}: expected at least one")
+    seen = {_folded(question)}
+    for text in paraphrases:
+        if _folded(text) in seen:
+            raise UserError(f"{at}: {text!r} repeats the question or another paraphrase")
+        seen.add(_folded(text))
+    return paraphrases
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _template(value: object, at: str) -> str:
+    text = _text(value, at)
+    if text.count(SUBJECT) != 1:
+        raise UserError(f"{at}: {text!r}: must hold {SUBJECT} exactly once")
+    if re.search("[{}]", text.replace(SUBJECT, "")):
+        raise UserError(f"{at}: {text!r}: nothing but {SUBJECT} may stand in braces")
+    if has_control_characters(text):
+        raise UserError(f"{at}: {text!r}: holds a line break or another control character")
+    return text
+
+
+def _text(value: object, at: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{at}: expected text, found {value!r}")
+    return value
+
+
+def _texts(value: object, at: str) -> list[str]:
+    if not isinstance(value, list):
+        raise UserError(f"{at}: expected a list of texts, found {value!r}")
+    return [_text(item, at) for item in value]
+
+
+def _check_keys(table: Mapping[str, object], known: tuple[str, ...], at: str) -> None:
+    unknown = sorted(table.keys() - set(known))
+    if unknown:
+        raise UserError(f"{at}: key '{unknown[0]}' is unknown; expected {', '.join(known)}")

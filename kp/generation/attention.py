@@ -1,12 +1,13 @@
 """Attention over tokens that are packed into one line: some are the next token of a row, some a new row's whole question.
 
 Almost all of a few-shot prompt is shots, and the same shots stand before thousands of questions. The keys and values of such a *prefix*
-are computed once and every row attends to that one copy. A row's own tokens live in its *slot* of buffers that are made once. One pass of
+are computed once and every row attends to that one copy. A row's own tokens live in its *slot* of buffers that are made once, behind a copy
+of the *stem*, the few tokens with which its question begins as others do, where it has one. One pass of
 the model therefore reads a plain line of tokens without padding, [1, tokens], whatever the lengths of the rows and whichever prefix they
 follow, and this module's attention function, registered with transformers, finds for each token what it may look at:
 
     its row's prefix      one matrix product for all tokens behind the same prefix
-    its row's own tokens  from the slots (a row that goes on), or among the new tokens themselves (a row that begins)
+    its row's own tokens  from the slots, into which the keys and values of the new tokens have just been written
 
 Each half gives its output and the logarithm of its softmax's denominator, which is all that is needed to join the two as if there had been
 one softmax. So the result is the model's own attention in another order of summation, for every architecture whose attention can be
@@ -37,7 +38,7 @@ class NotShareableError(Exception):
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of shared tokens: per layer [key heads, tokens, width]."""
+    """Keys and values of shared tokens, shots or a stem: per layer [key heads, tokens, width]."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -60,9 +61,10 @@ class Line:
     order: Tensor  # [tokens], the tokens sorted by prefix
     behind: list[tuple[int | None, int]]  # for each prefix in that order its index (None: no prefix) and how many tokens it has
     starts: Tensor  # [new rows], where they begin in the line
-    lengths: Tensor  # [new rows]
+    lengths: Tensor  # [new rows], without their stems
     wanted: Tensor  # tokens after which logits are asked for
     columns: int  # the most own tokens that a row going on has, this one included
+    new_columns: int  # the same of a new row, its stem included
     farthest: int  # the greatest position
     made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made at the first one
 
@@ -78,21 +80,31 @@ class _SlotLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         assert self.line is not None
-        slots, columns = self.shape
-        heads = key_states.shape[1]
-        if self.buffers is None:
-            # Zeros, not whatever memory holds: a masked column counts 0 times its value, and 0 times NaN would still be NaN.
-            key, value = (states.new_zeros(slots, heads, columns, states.shape[-1]) for states in (key_states, value_states))
-            self.buffers = key, value
+        columns, heads = self.shape[1], key_states.shape[1]
+        buffers = self._made(key_states[0], value_states[0])
         line = self.line
         if ("write", heads) not in line.made:
             rows = (line.slot[:, None] * heads + torch.arange(heads, device=line.slot.device)) * columns + line.column[:, None]
             line.made["write", heads] = rows.flatten()
         rows = line.made["write", heads]
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+        for buffer, states in zip(buffers, (key_states, value_states), strict=True):
             width = states.shape[-1]
             buffer.view(-1, width).index_copy_(0, rows, states[0].transpose(0, 1).reshape(-1, width))
         return key_states, value_states
+
+    def plant(self, first: int, end: int, key: Tensor, value: Tensor) -> None:
+        """Write a stem [key heads, tokens, width] into the first columns of some slots."""
+        for buffer, states in zip(self._made(key, value), (key, value), strict=True):
+            buffer[first:end, :, : states.shape[1]] = states
+
+    def _made(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The buffers, made at the first need for keys and values like these [key heads, tokens, width]."""
+        if self.buffers is None:
+            slots, columns = self.shape
+            # Zeros, not whatever memory holds: a masked column counts 0 times its value, and 0 times NaN would still be NaN.
+            keys, values = (states.new_zeros(slots, states.shape[0], columns, states.shape[-1]) for states in (key, value))
+            self.buffers = keys, values
+        return self.buffers
 
     def get_seq_length(self) -> int:
         return 0
@@ -107,11 +119,23 @@ class Slots:
         self.line: Line | None = None
         self.seen = 0  # layers that asked for attention in the present pass
 
-    def own(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
+    def going_on(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
         """Keys and values of the rows that go on: [slots, key heads, columns, width]."""
+        return self._own(layer, slice(0, line.goes_on), line.columns)
+
+    def new(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
+        """The same of the rows that begin."""
+        return self._own(layer, slice(line.goes_on, line.goes_on + len(line.lengths)), line.new_columns)
+
+    def _own(self, layer: int, rows: slice, columns: int) -> tuple[Tensor, Tensor]:
         buffers = self._layers[layer].buffers
         assert buffers is not None
-        return buffers[0][: line.goes_on, :, : line.columns], buffers[1][: line.goes_on, :, : line.columns]
+        return buffers[0][rows, :, :columns], buffers[1][rows, :, :columns]
+
+    def plant(self, first: int, end: int, stem: Prefix) -> None:
+        """Let the rows of these slots begin with a copy of `stem`."""
+        for layer, key, value in zip(self._layers, stem.keys, stem.values, strict=True):
+            layer.plant(first, end, key, value)
 
     def move(self, sources: list[int], targets: list[int]) -> None:
         """Carry rows from their slots to others."""
@@ -197,9 +221,9 @@ def _packed_attention(
     grouped = query[0].transpose(0, 1).unflatten(1, (key_heads, heads // key_heads))
     own = []
     if line.goes_on:
-        own.append(_rows_going_on(grouped, *slots.own(layer, line), line, sliding_window, kernel))
+        own.append(_rows_going_on(grouped, *slots.going_on(layer, line), line, sliding_window, kernel))
     if len(line.lengths):
-        own.append(_new_rows(grouped, key[0].transpose(0, 1), value[0].transpose(0, 1), line, sliding_window, kernel))
+        own.append(_new_rows(grouped, *slots.new(layer, line), line, sliding_window, kernel))
     output, weight = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*own, strict=True))
     if any(index is not None for index, _ in line.behind):
         output = _with_prefixes(output, weight, grouped, slots, layer, sliding_window, kernel)
@@ -251,23 +275,27 @@ def _rows_going_on(grouped: Tensor, keys: Tensor, values: Tensor, line: Line, wi
 
 def _seen_columns(line: Line, window: int | None) -> Tensor:
     """[rows, columns]: a row sees its own columns up to its newest."""
-    newest = line.column[: line.goes_on, None]
-    columns = torch.arange(line.columns, device=newest.device)
-    seen = columns <= newest
-    return seen if window is None else seen & (columns > newest - window)
+    return _seen(line.column[: line.goes_on], line.columns, window)
 
 
-def _new_rows(grouped: Tensor, key: Tensor, value: Tensor, line: Line, window: int | None, kernel: _Kernel) -> tuple[Tensor, Tensor]:
-    """The tokens of new rows to those of their own row, itself included; shapes as in `_rows_going_on`."""
+def _seen(newest: Tensor, columns: int, window: int | None) -> Tensor:
+    """[..., columns]: which columns a token sees that stands in column `newest` [...]."""
+    column = torch.arange(columns, device=newest.device)
+    seen = column <= newest[..., None]
+    return seen if window is None else seen & (column > newest[..., None] - window)
+
+
+def _new_rows(grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel) -> tuple[Tensor, Tensor]:
+    """The tokens of new rows to those of their own row, stem and token itself included; shapes as in `_rows_going_on`."""
     if "padded" not in line.made:
         line.made["padded"] = _padding(line)
     padded, flat = line.made["padded"]  # [new rows, longest], and where each token went in it
-    rows, longest = padded.shape
-    per_key_head = grouped.shape[2]
+    longest, per_key_head = padded.shape[1], grouped.shape[2]
     if ("causal", window) not in line.made:
-        line.made["causal", window] = _bias(_causal(line, longest, window, per_key_head).expand(rows, -1, -1, -1))
+        seen = _seen(line.column[padded], line.new_columns, window)  # what a short row's padding sees does not matter
+        line.made["causal", window] = _bias(seen.repeat(1, per_key_head, 1)[:, None])
     queries = grouped[padded].permute(0, 2, 3, 1, 4).flatten(2, 3)
-    output, weight = kernel(queries, key[padded].transpose(1, 2), value[padded].transpose(1, 2), line.made["causal", window])
+    output, weight = kernel(queries, keys, values, line.made["causal", window])
     output = output.unflatten(2, (per_key_head, longest)).permute(0, 3, 1, 2, 4).flatten(0, 1)
     weight = weight.unflatten(2, (per_key_head, longest)).permute(0, 3, 1, 2).flatten(0, 1)
     return output[flat], weight[flat]
@@ -279,14 +307,6 @@ def _padding(line: Line) -> tuple[Tensor, Tensor]:
     there = within < line.lengths[:, None]
     padded = (line.starts[:, None] + within).where(there, line.starts[:, None])
     return padded, there.flatten().nonzero()[:, 0]
-
-
-def _causal(line: Line, longest: int, window: int | None, per_key_head: int) -> Tensor:
-    """[1, 1, heads per key head x longest, longest]; what a short row's padding sees does not matter."""
-    within = torch.arange(longest, device=line.ids.device)
-    distance = within[:, None] - within
-    seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-    return seen.repeat(per_key_head, 1)[None, None]
 
 
 def _with_prefixes(

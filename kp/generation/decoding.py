@@ -3,6 +3,8 @@
 A pass of the model reads the next token of every row that goes on and, as far as the token budget allows, the whole questions of rows that
 wait, whichever prefix they follow. A row that has ended leaves at once, so no pass carries ended rows and few run below the budget.
 
+Where questions begin alike behind the same prefix, what they share (their *stem*, see kp.generation.stems) is read before them, once.
+
 What an answer is expected to begin with is read together with the question and verified, rather than made one token after another: after
 each of these *draft* tokens the model says which token it would have written, and the draft counts as far as it says the same.
 """
@@ -10,6 +12,7 @@ each of these *draft* tokens the model says which token it would have written, a
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -31,13 +34,15 @@ class Draws:
 
 @dataclass(frozen=True)
 class Row:
-    """One question on its way: tokens `ids` behind prefix number `prefix` (None: behind nothing); `draft` may begin the answer."""
+    """One question on its way: tokens `ids` behind prefix number `prefix` and stem number `stem` (None: behind nothing); `draft` may begin
+    the answer."""
 
     index: int  # place in the caller's list
     prefix: int | None
     ids: list[int]
     draft: list[int]
     draws: Draws | None = None  # None: greedy
+    stem: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Work:
     """Tokens that went through the model so far."""
 
     prefix_tokens: int = 0
-    prompt_tokens: int = 0  # of questions, behind their prefix
+    prompt_tokens: int = 0  # of questions, behind their prefix; stems count as often as they are read
     answer_tokens: int = 0  # read to make the next one, drafts included
     logits: int = 0  # positions whose logits were computed
     passes: int = 0
@@ -71,26 +76,35 @@ class Work:
 @dataclass
 class _Live:
     row: Row
-    own: int  # tokens in its slot
+    own: int  # tokens in its slot; those of its stem before it was read
     made: list[int] = field(default_factory=list)
 
 
 def read_prefixes(forward: Forward, sequences: Sequence[list[int]], most_tokens: int, work: Work) -> list[Prefix]:
     """The keys and values of these tokens, each sequence from its beginning; as many at once as `most_tokens` allow."""
-    prefixes: list[Prefix] = []
-    waiting = deque(sequences)
+    work.prefix_tokens += sum(map(len, sequences))
+    return _read(forward, [Row(0, None, ids, []) for ids in sequences], [], most_tokens, work)
+
+
+def read_stems(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_tokens: int, work: Work) -> list[Prefix]:
+    """The keys and values of these rows' own tokens, each behind its prefix; as many at once as `most_tokens` allow."""
+    work.prompt_tokens += sum(len(row.ids) for row in rows)
+    return _read(forward, rows, prefixes, most_tokens, work)
+
+
+def _read(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_tokens: int, work: Work) -> list[Prefix]:
+    read: list[Prefix] = []
+    waiting = deque(rows)
     while waiting:
-        lot = [waiting.popleft()]
-        while waiting and sum(map(len, lot)) + len(waiting[0]) <= most_tokens:
-            lot.append(waiting.popleft())
-        rows = [_Live(Row(0, None, ids, []), 0) for ids in lot]
-        slots = Slots(forward.layers, len(lot), max(map(len, lot)), [])
-        forward.packed(_line([], rows, [], forward.device, keep=1), slots)
-        prefixes += [slots.as_prefix(slot, len(ids)) for slot, ids in enumerate(lot)]
-        work.prefix_tokens += sum(map(len, lot))
+        lot = [_Live(waiting.popleft(), 0)]
+        while waiting and sum(len(live.row.ids) for live in lot) + len(waiting[0].ids) <= most_tokens:
+            lot.append(_Live(waiting.popleft(), 0))
+        slots = Slots(forward.layers, len(lot), max(len(live.row.ids) for live in lot), prefixes)
+        forward.packed(_line([], lot, prefixes, forward.device, keep=1), slots)
+        read += [slots.as_prefix(slot, len(live.row.ids)) for slot, live in enumerate(lot)]
         work.passes += 1
         work.logits += 1
-    return prefixes
+    return read
 
 
 def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
@@ -100,10 +114,19 @@ def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
 
 
 class Decoder:
-    """Rows behind any of `prefixes`, decoded until a token of `ends` or until `new_tokens` are made."""
+    """Rows behind any of `shared`, prefixes and stems, decoded until a token of `ends` or until `new_tokens` are made."""
 
-    def __init__(self, forward: Forward, prefixes: list[Prefix], limits: Limits, new_tokens: int, ends: frozenset[int], work: Work) -> None:
-        self._forward, self._prefixes, self._limits = forward, prefixes, limits
+    def __init__(
+        self,
+        forward: Forward,
+        shared: tuple[list[Prefix], list[Prefix]],
+        limits: Limits,
+        new_tokens: int,
+        ends: frozenset[int],
+        work: Work,
+    ) -> None:
+        self._forward, self._limits = forward, limits
+        self._prefixes, self._stems = shared
         self._new_tokens, self._ends, self._work = new_tokens, ends, work
         self._live: list[_Live] = []
 
@@ -115,11 +138,12 @@ class Decoder:
     def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
         """Each row with the tokens that it made, the ending one included, in the order of finishing; rows wait in the order given."""
         waiting = deque(rows)
-        columns = max(len(row.ids) for row in rows) + self._new_tokens
+        columns = max(self._stem_tokens(row) + len(row.ids) for row in rows) + self._new_tokens
         slots = Slots(self._forward.layers, min(self._limits.rows, len(rows)), columns, self._prefixes)
         while waiting or self._live:
             going_on = len(self._live)
             self._admit(waiting)
+            self._plant(slots, going_on)
             line = _line(self._live[:going_on], self._live[going_on:], self._prefixes, self._forward.device)
             logits = self._forward.packed(line, slots)
             self._count(going_on, len(line.wanted))
@@ -134,7 +158,19 @@ class Decoder:
             room -= len(waiting[0].ids) + len(waiting[0].draft)
             if room < 0 and self._live:
                 return
-            self._live.append(_Live(waiting.popleft(), 0))
+            row = waiting.popleft()
+            self._live.append(_Live(row, self._stem_tokens(row)))
+
+    def _stem_tokens(self, row: Row) -> int:
+        return 0 if row.stem is None else self._stems[row.stem].tokens
+
+    def _plant(self, slots: Slots, going_on: int) -> None:
+        """Give the new rows their stems; neighbours mostly have the same one."""
+        new = enumerate(self._live[going_on:], start=going_on)
+        for stem, neighbours in groupby(new, key=lambda placed: placed[1].row.stem):
+            places = [slot for slot, _ in neighbours]
+            if stem is not None:
+                slots.plant(places[0], places[-1] + 1, self._stems[stem])
 
     def _choose(self, logits: Tensor, going_on: int) -> list[int]:
         """For each of the logits' positions the token that its row takes there."""
@@ -167,13 +203,13 @@ class Decoder:
 
 def _take(live: _Live, chosen: list[int]) -> None:
     """Move a row on by what the model chose: the next token, or one for the question's end and one for each draft token."""
-    if live.own:
+    if live.made:
         live.own += 1
         live.made += chosen
         return
     draft = live.row.draft
     right = next((place for place, token in enumerate(draft) if chosen[place] != token), len(draft))
-    live.own = len(live.row.ids) + right
+    live.own += len(live.row.ids) + right
     live.made = [*draft[:right], chosen[right]]
 
 
@@ -234,5 +270,6 @@ def _line(going_on: list[_Live], new: list[_Live], prefixes: list[Prefix], devic
         lengths=tensor([len(live.row.ids) + len(live.row.draft) for live in new]),
         wanted=tensor(wanted if keep is None else wanted[-keep:]),
         columns=max((live.own + 1 for live in going_on), default=0),
+        new_columns=max((live.own + len(live.row.ids) + len(live.row.draft) for live in new), default=0),
         farthest=max(positions),
     )

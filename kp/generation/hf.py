@@ -16,6 +16,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,13 @@ from kp.errors import UserError
 from kp.generation import Generation, Messages, OnAnswered, unheard
 from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
 from kp.generation.attention import NotShareableError, Prefix
-from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes
+from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_stems
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward, refuse_different
 from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.rendering import chat_format, render, tokenise
+from kp.generation.stems import stem_lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -193,20 +195,22 @@ class HFGenerator:
             ids, shared, draft = asked[index // count]
             prefix = numbers.get(tuple(ids[:shared]))
             rows.append(Row(index, prefix, ids if prefix is None else ids[shared:], draft, draw))
-        # One prompt after another, so that a pass has few prefixes with many tokens each; neighbours in length together.
-        rows.sort(key=lambda row: (row.prefix or 0, -len(row.ids), row.ids, row.index))
         if not rows:
             return
         if not self._shareable:
-            yield from self._retrying(rows, self._plain_decoder)
+            yield from self._retrying(sorted(rows, key=_place), self._plain_decoder)
             return
         with self._forward.exchanged():
             prefixes = self._prefixes_of(list(beginnings))
             columns = max(len(row.ids) for row in rows) + self._max_new_tokens
             if self._limits is None:
                 self._limits = self._allowed(prefixes, columns)
+            rows, beginning = _with_stems(rows)
+            stems = self._read(lambda tokens: read_stems(self._forward, beginning, prefixes, tokens, self.work), beginning)
+            behind = prefixes, stems
             yield from self._retrying(
-                rows, lambda limits: Decoder(self._forward, prefixes, limits, self._max_new_tokens, self._endings.tokens, self.work)
+                sorted(rows, key=_place),
+                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._endings.tokens, self.work),
             )
 
     def _allowed(self, prefixes: list[Prefix], columns: int) -> Limits:
@@ -240,7 +244,9 @@ class HFGenerator:
 
     def _prefixes_of(self, beginnings: list[tuple[int, ...]]) -> list[Prefix]:
         missing = [ids for ids in beginnings if (self._adapter, ids) not in self._prefixes]
-        self._prefixes |= {(self._adapter, ids): prefix for ids, prefix in zip(missing, self._read(missing), strict=True)}
+        rows = [Row(0, None, list(ids), []) for ids in missing]
+        read = self._read(lambda tokens: read_prefixes(self._forward, [row.ids for row in rows], tokens, self.work), rows)
+        self._prefixes |= {(self._adapter, ids): prefix for ids, prefix in zip(missing, read, strict=True)}
         wanted = []
         for ids in beginnings:
             self._prefixes.move_to_end((self._adapter, ids))
@@ -249,14 +255,14 @@ class HFGenerator:
             self._prefixes.popitem(last=False)
         return wanted
 
-    def _read(self, beginnings: list[tuple[int, ...]]) -> list[Prefix]:
-        """Several in one pass, fewer where memory runs out."""
+    def _read(self, read: Callable[[int], list[Prefix]], rows: list[Row]) -> list[Prefix]:
+        """Some rows by `read`, which takes the most tokens of a pass: several in one, fewer where memory runs out."""
         tokens = _PREFIX_TOKENS
         while True:
             try:
-                return read_prefixes(self._forward, [list(ids) for ids in beginnings], tokens, self.work)
+                return read(tokens)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or tokens <= min(map(len, beginnings)):
+                if not is_out_of_memory(error) or tokens <= min(len(row.ids) for row in rows):
                     raise
                 tokens //= 2
             release_memory()
@@ -319,3 +325,20 @@ def _wear(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
         wearing.unload()
         raise UserError(f"adapter {folder}: was trained on other modules than this model has")
     return wearing.eval()
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    """One prompt after another, so that a pass has few prefixes with many tokens each; one stem after another; then by length."""
+    return row.prefix or 0, -1 if row.stem is None else row.stem, -len(row.ids), row.ids, row.index
+
+
+def _with_stems(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows, less what several behind the same prefix begin with, and these stems, each a row of its own."""
+    stems: dict[tuple[int | None, tuple[int, ...]], int] = {}
+    shorter = []
+    for prefix in dict.fromkeys(row.prefix for row in rows):
+        behind = [row for row in rows if row.prefix == prefix]
+        for row, length in zip(behind, stem_lengths([row.ids for row in behind]), strict=True):
+            number = stems.setdefault((prefix, tuple(row.ids[:length])), len(stems)) if length else None
+            shorter.append(replace(row, ids=row.ids[length:], stem=number))
+    return shorter, [Row(0, prefix, list(ids), []) for prefix, ids in stems]
