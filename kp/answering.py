@@ -128,15 +128,21 @@ def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet], answers_each:
 
     The more answers a question gets under each prompt, the fewer facts a chunk has: it is as much work as any other.
     """
+    parts = cut_by_length(facts, answers_each)
+    rows = [
+        {"chunk_id": f"{shot_set}-{start:08d}", "shot_set": shot_set.value, "fact_ids": fact_ids}
+        for shot_set in shot_sets
+        for start, fact_ids in parts.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=CHUNKS)
+
+
+def cut_by_length(facts: pl.DataFrame, answers_each: int = 1) -> dict[int, list[str]]:
+    """The ids of the facts of each chunk, neighbours in length together, by the place at which it starts."""
     by_length = facts.sort(pl.col("question").str.len_chars(), "fact_id")["fact_id"].to_list()
     most = CHUNK_FACTS if len(by_length) < LARGE_STUDY else CHUNK_FACTS_OF_LARGE_STUDIES
     size = max(1, min(most // answers_each, -(-len(by_length) // LEAST_CHUNKS)))
-    rows = [
-        {"chunk_id": f"{shot_set}-{start:08d}", "shot_set": shot_set.value, "fact_ids": by_length[start : start + size]}
-        for shot_set in shot_sets
-        for start in range(0, len(by_length), size)
-    ]
-    return pa.Table.from_pylist(rows, schema=CHUNKS)
+    return {start: by_length[start : start + size] for start in range(0, len(by_length), size)}
 
 
 def answer_chunk(generator: Generator, facts: pa.Table, shot_sets: ShotSets, chunk: Mapping[str, Any], model_id: str) -> pa.Table:

@@ -45,11 +45,11 @@ class BaseJob(Protocol):
 
     @property
     def answers_each(self) -> int:
-        """Answers that a fact gets under each prompt."""
+        """Answers that a fact gets in a chunk."""
         ...
 
     def chunks(self) -> pa.Table:
-        """CHUNKS, the same for the same job."""
+        """`chunk_id`, `fact_ids` and what else `answer` reads of a chunk (CHUNKS where shots are shown); the same for the same job."""
         ...
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
@@ -73,8 +73,8 @@ class Categorisation:
 
     @property
     def answers_each(self) -> int:
-        """One: greedy answers are the same however often they are asked for."""
-        return 1
+        """One under each prompt: greedy answers are the same however often they are asked for."""
+        return PROMPTS_PER_SET
 
     def chunks(self) -> pa.Table:
         """CHUNKS of every shot set."""
@@ -116,7 +116,7 @@ def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -
     pending = work / "chunks"
     pending.mkdir(exist_ok=True)
     pq.write_table(chunks, pending / "chunks.parquet")
-    answers = {chunk["chunk_id"]: len(chunk["fact_ids"]) * PROMPTS_PER_SET * job.answers_each for chunk in chunks.to_pylist()}
+    answers = {chunk["chunk_id"]: len(chunk["fact_ids"]) * job.answers_each for chunk in chunks.to_pylist()}
     total = sum(answers.values())
     _configure(work)
     settled = settle_chunks(work / "committed", work / "answers")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from kp.bench.options import CategoriseOptions
+from kp.bench.options import CategoriseOptions, DumpOptions
 from kp.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ def _bench_categorise(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFr
     from kp.bench.categorise import run_categorise
 
     return run_categorise(options)
+
+
+@bench.command(name="dump", help=DumpOptions.__doc__)
+def _bench_dump(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValues[DumpOptions]]) -> int:
+    from kp.bench.dump import run_dump
+
+    return run_dump(options)
 
 
 def main(arguments: list[str] | None = None) -> None:

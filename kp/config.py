@@ -38,7 +38,7 @@ class GraphConfig(_Section):
     templates: str | None = None
     """A .toml file of further relation templates, in the form of kp/facts/data/dbpedia/; they win over kp's own of the same name."""
     aliases: str | None = None
-    """A .parquet, .csv, .tsv or .jsonl table of `id` (entity IRI or Wikidata id) and `alias`; scripts/fetch_wikidata_aliases.py makes one"""
+    """A .parquet, .csv, .tsv or .jsonl table of `id` (entity or Wikidata id) and `alias`; scripts/fetch_wikidata_aliases.py makes one."""
     same_as: str | None = None
     """A dump that links entities to Wikidata ids by owl:sameAs; needed where `aliases` is keyed by Wikidata ids."""
     redirects: str | None = None
@@ -257,6 +257,8 @@ class StudyConfig(_Section):
     def _possible(self) -> Self:
         if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
             raise ValueError(f"search.unknown: {max(self.search.unknown)} is more than facts.count = {self.facts.count}")
+        if self.facts.source == "synthetic" and self.facts.count is None:
+            raise ValueError("facts.count: facts.source 'synthetic' needs to be told how many facts are made")
         if self.categorise.matcher is Matcher.RELEASED and self.categorise.stop_at_newline:
             raise ValueError("categorise.stop_at_newline: must be false with matcher 'released', which reads past the first line")
         if self.categorise.engine is Engine.VLLM:

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp import schema, stages, storage
+from kp import fact_stages, schema, stages, storage
 from kp.aliases import doubtful_aliases
 from kp.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.categories import category_counts
@@ -71,7 +71,7 @@ def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     """Run a study as far as its categories, look into them, and print what was found; returns the exit code."""
     began = time.monotonic()
     with Session(config, storage.results_root(root)) as session:
-        stages.facts(session)
+        fact_stages.facts(session)
         stages.categorise(session)
         study = portable(config)
         step = inspection_step(what.value, study, session.graph)

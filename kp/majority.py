@@ -38,7 +38,7 @@ def constant_facts(facts: pl.DataFrame, categories: pl.DataFrame, matcher: Match
     rows = [
         (fact_id, group["relation"][0], most_common)
         for group in _relations(facts)
-        for most_common in [_most_common(group)]
+        for most_common in [most_common_object(group)]
         for fact_id in _right_facts(group, most_common, matcher)
         if fact_id in known
     ]
@@ -58,8 +58,8 @@ def _relations(facts: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 
 def _majority_row(group: pl.DataFrame, said: pl.DataFrame, known: set[str], matcher: Matcher) -> _Row:
-    most_common = _most_common(group)
-    having = _having(group, most_common)
+    most_common = most_common_object(group)
+    having = facts_having(group, most_common)
     right = _right_facts(group, most_common, matcher)
     given = _given(group, said, _shared_aliases(having, most_common), matcher)
     answers, times = int(given["n"].sum()), int(given["hits"].sum())
@@ -83,15 +83,16 @@ def _majority_row(group: pl.DataFrame, said: pl.DataFrame, known: set[str], matc
     }
 
 
-def _most_common(group: pl.DataFrame) -> str:
+def most_common_object(group: pl.DataFrame) -> str:
     """The object that most facts of the relation have, in its most frequent spelling."""
     spellings = group.select("object", pl.Series("name", [normalise(name) for name in group["object"]], dtype=pl.String))
     ranked = spellings.with_columns(pl.len().over("name").alias("facts"), pl.len().over("object").alias("spelt"))
     return str(ranked.sort("facts", "name", "spelt", "object", descending=[True, False, True, False])["object"][0])
 
 
-def _having(group: pl.DataFrame, most_common: str) -> pl.DataFrame:
-    wanted = normalise(most_common)
+def facts_having(group: pl.DataFrame, object_: str) -> pl.DataFrame:
+    """Those of the facts that have this object, however it is spelt."""
+    wanted = normalise(object_)
     return group.filter(pl.Series([normalise(name) == wanted for name in group["object"]], dtype=pl.Boolean))
 
 

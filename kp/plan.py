@@ -46,6 +46,7 @@ def make_plan(config: StudyConfig, graph: Graph, store: Store) -> list[PlanLine]
     adapters = "adapter" if len(specs) == 1 else "adapters"
     work = [
         ("facts", f"{_number(facts)} facts from {config.facts.source}", [graph.facts]),
+        *_paraphrasing(config, graph, facts),
         (
             "categorise",
             f"{_number(asked, shot_sets)} prompts: {_number(facts)} facts x {PROMPTS_PER_SET} prompts x {shot_sets} shot sets",
@@ -64,6 +65,15 @@ def make_plan(config: StudyConfig, graph: Graph, store: Store) -> list[PlanLine]
         ),
     ]
     return [PlanLine(stage, text, _count_done(store, steps), len(steps)) for stage, text, steps in work]
+
+
+def _paraphrasing(config: StudyConfig, graph: Graph, facts: int | None) -> list[tuple[str, str, list[Step]]]:
+    """Priced as if no fact came with as many as are wanted."""
+    if graph.paraphrases is None:
+        return []
+    settings = config.facts.paraphrase
+    work = f"at most {_number(facts)} facts put in up to {settings.count} other ways by {settings.model}"
+    return [("paraphrases", work, [graph.paraphrases])]
 
 
 def _sampling(config: StudyConfig, graph: Graph, asked: int | None) -> list[tuple[str, str, list[Step]]]:

@@ -14,11 +14,11 @@ from kp.audit import disagreement_table
 from kp.categories import of_matcher
 from kp.config import StudyConfig
 from kp.graph import ADAPTER_SHOT_SET, Graph, Trial
-from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
+from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
 from kp.majority import majority_table
 from kp.report import ReportContext, ReportTables
 from kp.scores import score_answers
-from kp.session import Session, frame
+from kp.session import Session, frame, training_facts
 from kp.shifts import noise_table, shift_table
 from kp.steps import Step, Store, busy_seconds, hardware, package_versions
 from kp.vocabulary import BASE, Role, ShotSet
@@ -31,7 +31,7 @@ def evaluated(graph: Graph, store: Store) -> list[Trial]:
 
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
     """Read everything the report shows; `failed` are rows of TRIALS for trials that have no record."""
-    facts = frame(store.read(graph.facts, FACTS_FILE, schema.FACTS))
+    facts = frame(training_facts(graph, store))
     categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES))
     answers = frame(store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS))
     matcher = config.categorise.matcher
@@ -70,6 +70,7 @@ def report_context(session: Session) -> ReportContext:
     trials = [trial.step for trial in graph.trials]
     stages: dict[str, list[Step]] = {
         "facts": [graph.facts],
+        **({"paraphrases": [graph.paraphrases]} if graph.paraphrases else {}),
         "categorise": [graph.categorise],
         **({"samples": [graph.samples]} if graph.samples else {}),
         "search": trials,

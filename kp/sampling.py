@@ -15,7 +15,7 @@ from kp import schema
 from kp.answering import ANSWER_KEY, EngineSpec, make_chunks
 from kp.generation import Generator
 from kp.matching import match_all
-from kp.prompts import ShotSets, messages
+from kp.prompts import PROMPTS_PER_SET, ShotSets, messages
 from kp.slick import sample_seed
 from kp.vocabulary import ShotSet
 
@@ -40,8 +40,8 @@ class Sampling:
 
     @property
     def answers_each(self) -> int:
-        """`count`."""
-        return self.count
+        """`count` under each prompt."""
+        return PROMPTS_PER_SET * self.count
 
     def chunks(self) -> pa.Table:
         """CHUNKS of S0."""

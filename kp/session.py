@@ -1,8 +1,8 @@
 """What the stages of one run share: the study, its steps, where results are, the console, and the cluster once it is needed."""
 
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,13 @@ from kp import schema
 from kp.answering import EngineSpec
 from kp.cluster import Cluster, connected
 from kp.config import StudyConfig
-from kp.facts.tables import source_digest
-from kp.graph import Graph, Identities, base_shot_sets, build_graph
-from kp.layout import FACTS_FILE
+from kp.errors import UserError
+from kp.facts.sources import drawing_identity, source_identity
+from kp.graph import Graph, Identities, base_shot_sets, build_graph, paraphraser
+from kp.layout import FACTS_FILE, PARAPHRASES_FILE
 from kp.models import resolve_model
+from kp.paraphrases import FIELD as PARAPHRASE_FIELD
+from kp.paraphrases import with_paraphrases
 from kp.progress import Display
 from kp.prompts import ShotSets
 from kp.shots import ShotPool, load_shots, shot_sets, shots_identity
@@ -45,8 +48,13 @@ class Session(ExitStack):
         self.store = Store(root)
         self.display = Display()
         self.model = resolve_model(config.model)
+        rephrasing = paraphraser(config)
+        with paraphraser_at_fault():
+            self.paraphraser = resolve_model(rephrasing) if rephrasing else None
+        writer = self.paraphraser.revision if self.paraphraser else None
         shots = shots_identity(config.categorise.shots, base_shot_sets(config))
-        identities = Identities(self.model.revision, source_digest(config.facts.source), shots)
+        facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
+        identities = Identities(self.model.revision, facts, shots, writer, drawing)
         self.graph: Graph = build_graph(config, identities)
         self.home = root / config.name  # made last: what is wrong with the input has shown by now
         self.home.mkdir(exist_ok=True)
@@ -77,6 +85,13 @@ class Session(ExitStack):
         return replace(self.engine, max_lora_rank=max(self.config.search.rank))
 
     @cached_property
+    def paraphrase_engine(self) -> EngineSpec:
+        """The same for the model that writes paraphrases, which are lists; only in a study that names one."""
+        model, settings = paraphraser(self.config), self.config.facts.paraphrase
+        assert model is not None, "only a study that names a model has the step"
+        return replace(self.engine, model=model, max_new_tokens=settings.max_new_tokens, stop_at_newline=False)
+
+    @cached_property
     def hf_engine(self) -> EngineSpec:
         """The engine that holds a model of transformers, which lm-eval needs and which other engines are compared with."""
         return self._hf_engine(self.cluster.generator_threads)
@@ -94,6 +109,14 @@ class Session(ExitStack):
     def facts(self) -> pa.Table:
         """The measured facts (FACTS); only once the facts step is done."""
         return self.store.read(self.graph.facts, FACTS_FILE, schema.FACTS)
+
+    @cached_property
+    def training_facts(self) -> pa.Table:
+        """The same with the paraphrases that a model added, where the study has one add some; only once that step is done, too.
+
+        Shots are held against the facts as they came: that a model wrote paraphrases changes nothing of what is measured.
+        """
+        return training_facts(self.graph, self.store)
 
     @cached_property
     def shots(self) -> ShotPool:
@@ -123,6 +146,24 @@ class Session(ExitStack):
         if self.store.damaged(step):
             self.display.line(f"{what}: the files of {step} are damaged and are made again")
         return False
+
+
+def training_facts(graph: Graph, store: Store) -> pa.Table:
+    """The facts (FACTS) with all paraphrases that a trial may train on."""
+    facts = store.read(graph.facts, FACTS_FILE, schema.FACTS)
+    if graph.paraphrases is None:
+        return facts
+    added = store.read(graph.paraphrases, PARAPHRASES_FILE, schema.PARAPHRASES)
+    return with_paraphrases(frame(facts), frame(added)).to_arrow().cast(schema.FACTS)
+
+
+@contextmanager
+def paraphraser_at_fault() -> Iterator[None]:
+    """What is wrong with a model's name in this block is said of the field that names the model that writes paraphrases."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{PARAPHRASE_FIELD}.model: {str(error).removeprefix('model.name: ')}") from error
 
 
 def shown(path: Path) -> str:

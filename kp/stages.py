@@ -1,13 +1,13 @@
-"""The stages of a study but the search: each asks the store what is done, does the rest, and commits it."""
+"""The stages of a study between its facts and its report, but the search: each does what the store does not have, and commits it."""
 
 import shutil
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 
 from kp import schema, storage
@@ -17,58 +17,58 @@ from kp.categorise import Categorisation, base_answers
 from kp.cluster import Tally
 from kp.cross_check import agreement_with_hf
 from kp.evaluation import Evaluation, Measured, Measurement, evaluate_all
-from kp.facts.selection import select_facts
-from kp.facts.tables import read_source
-from kp.facts.validation import check_facts
 from kp.graph import ADAPTER_SHOT_SET, base_shot_sets, benchmark_plan
 from kp.layout import (
     ADAPTER_FOLDER,
     ANSWERS_FILE,
     BENCHMARKS_FILE,
     CATEGORIES_FILE,
-    FACTS_FILE,
-    QUARANTINED_FILE,
-    REPLACED_SHOTS_FILE,
+    PARAPHRASES_FILE,
+    REPLIES_FILE,
     SAMPLES_FILE,
     SLICK_FILE,
 )
+from kp.paraphrases import paraphrase_table, verdict_counts, wanting
+from kp.paraphrasing import Paraphrasing
 from kp.prompts import PROMPTS_PER_SET
 from kp.results import evaluated
 from kp.sampling import Sampling
 from kp.session import Session, frame
-from kp.shots import replaced_table, shot_sets
 from kp.slick import never_right, slick_table
 from kp.steps import Step
-from kp.vocabulary import BASE, Category, Engine, ShotSet
+from kp.vocabulary import BASE, Category, Engine, ParaphraseVerdict, ShotSet
 
 
-def facts(session: Session) -> None:
-    """Read the source, check every row, choose the facts to be measured."""
-    step, settings, seed = session.graph.facts, session.config.facts, session.config.seed
-    if session.is_done(step, "facts"):
+def paraphrase(session: Session) -> None:
+    """Where the study names a model for it, have that write paraphrases for the facts that have fewer than wanted."""
+    step, settings = session.graph.paraphrases, session.config.facts.paraphrase
+    if step is None or session.is_done(step, "paraphrases"):
         return
+    assert session.paraphraser is not None, "the step stands for it"
     began = time.monotonic()
-    table = read_source(settings.source)
-    fit, unfit = check_facts(table, settings.source)
-    chosen = select_facts(frame(fit), settings.relations, settings.count, seed + settings.seed)
-    _, replaced = shot_sets(session.shots.shots, chosen, base_shot_sets(session.config))
-    tables = {
-        FACTS_FILE: (chosen.to_arrow(), schema.FACTS),
-        QUARANTINED_FILE: (unfit, schema.QUARANTINED),
-        REPLACED_SHOTS_FILE: (replaced_table(replaced), schema.REPLACED_SHOTS),
-    }
-    session.commit(step, tables, began)
-    for fault, rows in session.shots.passed_over.items():
-        session.display.line(f"facts: {rows:,} rows of {session.config.categorise.shots} are not used as shots: {fault}")
-    for gone in replaced:
-        session.display.line(f"facts: the shot '{gone.shot.question}' gives a studied fact away and is replaced")
-    if len(unfit):
-        reasons = Counter(reason.partition(" '")[0] for reason in unfit["reason"].to_pylist())
-        session.display.line(f"facts: {len(table) - len(fit):,} rows cannot be measured and are set aside in {QUARANTINED_FILE}:")
-        for reason, rows in reasons.most_common(5):
-            session.display.line(f"  {rows:,} {reason}")
-    relations = chosen["relation"].n_unique()
-    session.display.line(f"facts: chose {len(chosen):,} of {len(table):,} from {settings.source}, over {relations} relations")
+    short = wanting(frame(session.facts), settings.count)
+    with session.store.working(step) as work:
+        replies = _replies(session, short.asked.to_arrow().cast(schema.FACTS), work)
+        written = paraphrase_table(frame(session.facts), frame(replies), settings.count)
+        tables = {REPLIES_FILE: (replies, schema.PARAPHRASE_REPLIES), PARAPHRASES_FILE: (written.to_arrow(), schema.PARAPHRASES)}
+        verdicts = verdict_counts(written)
+        details = {"model": session.paraphraser.name, "revision": session.paraphraser.revision, "verdicts": verdicts}
+        session.commit(step, tables, began, details)
+    dropped = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items() if verdict != ParaphraseVerdict.KEPT)
+    kept = f"{verdicts.get(ParaphraseVerdict.KEPT, 0):,} kept for {short.asked.height:,} facts, dropped: {dropped or 'none'}"
+    session.display.line(f"paraphrases: {kept} ({time.monotonic() - began:.0f} s)")
+    if short.unnamed.height:
+        session.display.line(f"paraphrases: none asked for {short.unnamed.height:,} facts, in whose question no subject is named")
+    left = frame(session.training_facts).filter(pl.col("paraphrases").list.len() < settings.count).height
+    if left:
+        session.display.line(f"paraphrases: {left:,} facts still have fewer than {settings.count}")
+
+
+def _replies(session: Session, asked: pa.Table, work: Path) -> pa.Table:
+    if not len(asked):  # and nothing to start a cluster for
+        return schema.PARAPHRASE_REPLIES.empty_table()
+    job = Paraphrasing(asked, session.paraphrase_engine, session.config.facts.paraphrase, session.config.seed)
+    return base_answers(job, work, session.cluster, session.display)
 
 
 def categorise(session: Session) -> None:

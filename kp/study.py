@@ -10,16 +10,16 @@ from typing import Any
 
 from rich.table import Table
 
-from kp import stages, storage
+from kp import fact_stages, stages, storage
 from kp.config import StudyConfig
 from kp.errors import MissingSourceError, UserError
-from kp.facts.tables import source_digest
-from kp.graph import Identities, base_shot_sets, build_graph, report_step
+from kp.facts.sources import drawing_identity, source_identity
+from kp.graph import Identities, base_shot_sets, build_graph, paraphraser, report_step
 from kp.models import describe_model
 from kp.plan import make_plan, plan_table, trial_table
 from kp.progress import Display
 from kp.results import collect_tables, evaluated, report_context
-from kp.session import Session, shown
+from kp.session import Session, paraphraser_at_fault, shown
 from kp.shots import shots_identity
 from kp.steps import Store
 from kp.trial_runs import search
@@ -44,7 +44,7 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     display, store = Display(), Store(storage.results_root(root))
     revision = describe_model(config.model)
     try:
-        facts = source_digest(config.facts.source)
+        facts = source_identity(config.facts)
     except UserError as error:
         if config.facts.count is None:
             raise
@@ -55,7 +55,10 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     except MissingSourceError as error:
         display.line(f"note: {error}")
         shots = NOT_HERE
-    graph = build_graph(config, Identities(revision, facts, shots))
+    rephrasing = paraphraser(config)
+    with paraphraser_at_fault():
+        writer = describe_model(rephrasing) if rephrasing else None
+    graph = build_graph(config, Identities(revision, facts, shots, writer, drawing_identity(config.facts)))
     display.console.print(plan_table(config, make_plan(config, graph, store), revision))
     display.console.print(trial_table(graph, store))
     return 0
@@ -65,9 +68,10 @@ def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
     """Run a study up to a stage; returns the exit code, 1 where a trial failed."""
     began = time.monotonic()
     with Session(config, storage.results_root(root)) as session:
-        stages.facts(session)  # before the plan: bad facts stop the run here, and the plan counts the good ones
+        fact_stages.facts(session)  # before the plan: bad facts stop the run here, and the plan counts the good ones
         plan = make_plan(config, session.graph, session.store)
         session.display.console.print(plan_table(config, plan, session.model.revision))
+        stages.paraphrase(session)
         failures: list[dict[str, Any]] = []
         for stage in STAGES[1 : STAGES.index(until) + 1]:
             match stage:

@@ -55,7 +55,7 @@ def _schedule(session: Session) -> Schedule:
 def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     config, graph = session.config, session.graph
     matcher = config.categorise.matcher
-    facts = frame(session.facts)
+    facts = frame(session.training_facts)
     classes = _base_classes(session)
     answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
     drawn = [draw_rows(trial.spec.mixture, facts, classes, answers) for trial in trials]

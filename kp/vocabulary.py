@@ -73,6 +73,23 @@ class Role(StrEnum):
     PARAPHRASE = "paraphrase"
 
 
+class ParaphraseVerdict(StrEnum):
+    """What became of a line in which a model was to ask a fact in another way; kp.paraphrases has the rules, which go by this order."""
+
+    KEPT = "kept"
+    EMPTY = "empty"  # nothing is left once its number, bullet and quotes are off
+    CUT_OFF = "cut_off"  # the reply ended in it, for want of tokens
+    CONTROL_CHARACTER = "control_character"
+    TOO_LONG = "too_long"
+    NOT_A_QUESTION = "not_a_question"  # nor a request ("Name ...")
+    COPY = "copy"  # of the question
+    DUPLICATE = "duplicate"  # of a paraphrase that the fact has; both up to case, blanks, punctuation and articles
+    SUBJECT_LOST = "subject_lost"
+    ANSWER_GIVEN = "answer_given"  # an answer of the fact stands in it
+    OTHER_FACT = "other_fact"  # another fact is asked so, too
+    SURPLUS = "surplus"  # the fact has as many as were wanted
+
+
 class ReplayTarget(StrEnum):
     """What a HighlyKnown training row teaches."""
 

@@ -1,25 +1,42 @@
-"""`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch and transformers and nothing else."""
+"""`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch and transformers and nothing else.
+
+`dump` is here, too; it needs what kp reads dumps with.
+"""
 
 import sys
 from collections.abc import Sequence
 
 from kp.bench.arguments import parse_options
-from kp.bench.options import CategoriseOptions
+from kp.bench.options import CategoriseOptions, DumpOptions
 from kp.errors import UserError
 
 PROGRAM = "python -m kp.bench"
 
 
+def _categorise(arguments: Sequence[str]) -> int:
+    options = parse_options(CategoriseOptions, f"{PROGRAM} categorise", arguments)
+    from kp.bench.categorise import run_categorise
+
+    return run_categorise(options)
+
+
+def _dump(arguments: Sequence[str]) -> int:
+    options = parse_options(DumpOptions, f"{PROGRAM} dump", arguments)
+    from kp.bench.dump import run_dump
+
+    return run_dump(options)
+
+
+BENCHMARKS = {"categorise": _categorise, "dump": _dump}
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one benchmark; returns the exit code, 2 for bad input."""
-    if not arguments or arguments[0] != "categorise":
-        print(f"usage: {PROGRAM} categorise [--help] [options]", file=sys.stderr)
+    if not arguments or arguments[0] not in BENCHMARKS:
+        print(f"usage: {PROGRAM} {{{','.join(BENCHMARKS)}}} [--help] [options]", file=sys.stderr)
         return 2
     try:
-        options = parse_options(CategoriseOptions, f"{PROGRAM} categorise", arguments[1:])
-        from kp.bench.categorise import run_categorise
-
-        return run_categorise(options)
+        return BENCHMARKS[arguments[0]](arguments[1:])
     except UserError as error:
         print(f"kp: {error}", file=sys.stderr)
         return 2

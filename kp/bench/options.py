@@ -24,6 +24,13 @@ class Shape(StrEnum):
     LLAMA_3_1_8B = "llama-3.1-8b"
 
 
+class Streams(StrEnum):
+    """Into how many bzip2 streams a synthetic dump is compressed."""
+
+    MANY = "many"
+    ONE = "one"
+
+
 def _vllm_python() -> Path | None:
     named = os.environ.get(VLLM_PYTHON)
     return Path(named) if named else None
@@ -82,3 +89,48 @@ class CategoriseOptions:
     def cpu_threads(self) -> int:
         """Threads that are used."""
         return self.threads or os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class DumpOptions:
+    """How fast a knowledge-graph dump is read, against a plain Python loop over the same file; the dump is made up, of any size."""
+
+    triples: int = 1_000_000
+    """Lines of the dump, comments not counted."""
+    loop_triples: int | None = None
+    """Lines that the slow Python loop reads: the dump's first ones, in a file of their own; rates are compared then. All where absent."""
+    rounds: int = 3
+    """How often every contestant takes its turn."""
+    seed: int = 0
+    """Which dump is made; the same seed and size give the same file byte for byte."""
+    workers: int | None = None
+    """Processes or threads that kp reads with and that make the dump; as many as there are cores where absent."""
+    streams: Streams = Streams.MANY
+    """Make the file of many bzip2 streams, as parallel compressors do, or of one, as `bzip2` does (one process, so it takes longer)."""
+    folder: Path | None = None
+    """Keep the dump here, and use it again where it was made with the same seed and size; a temporary folder where absent."""
+    json: Path | None = None
+    """Write the result to this .json file, and as a table into a .md file beside it."""
+
+    def __post_init__(self) -> None:
+        for name in ("triples", "loop_triples", "rounds", "workers"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise UserError(f"{name}: {given}, expected 1 or more")
+        if self.seed < 0:
+            raise UserError(f"seed: {self.seed}, expected 0 or more")
+        if self.loop_triples is not None and self.loop_triples > self.triples:
+            raise UserError(f"loop_triples: {self.loop_triples}, the dump has {self.triples}")
+        if self.folder is not None and not self.folder.is_dir():
+            raise UserError(f"folder: '{self.folder}' is no folder")
+        if self.json is not None and self.json.suffix != ".json":
+            raise UserError(f"json: '{self.json}' is no .json file")
+
+    @property
+    def processes(self) -> int:
+        """Workers that are used."""
+        return self.workers or os.cpu_count() or 1
+
+    @property
+    def loop_lines(self) -> int:
+        """Lines that the loop reads."""
+        return self.loop_triples or self.triples

@@ -19,13 +19,13 @@ class Table:
 def text(result: dict[str, Any]) -> str:
     """The result for a terminal."""
     lines, tables, notes = _contents(result)
-    return "\n\n".join(["\n".join(lines), *map(_aligned, tables), *notes])
+    return "\n\n".join(["\n".join(lines), *map(aligned, tables), *notes])
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as Markdown."""
     (title, *lines), tables, notes = _contents(result)
-    return "\n\n".join([f"# {title}", *lines, *map(_markdown_table, tables), *notes]) + "\n"
+    return "\n\n".join([f"# {title}", *lines, *map(markdown_table, tables), *notes]) + "\n"
 
 
 def _contents(result: dict[str, Any]) -> tuple[list[str], list[Table], list[str]]:
@@ -110,12 +110,14 @@ def _or_dash(value: Any, written: Callable[[Any], str]) -> str:
     return "-" if value is None else written(value)
 
 
-def _aligned(table: Table) -> str:
+def aligned(table: Table) -> str:
+    """For a terminal."""
     lines = [table.head, *table.rows]
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """As Markdown."""
     rule = ("---", *("---:" for _ in table.head[1:]))
     return "\n".join(f"| {' | '.join(line)} |" for line in (table.head, rule, *table.rows))

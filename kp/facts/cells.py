@@ -23,6 +23,21 @@ def as_text(cell: Any, where: str, column: str) -> str:
     raise _unfit(cell, where, column, "a text")
 
 
+def as_count(cell: Any, where: str, column: str) -> int | None:
+    """A whole number, also one written as text; None for null, an empty text, and what is below 0, which stands for "not known"."""
+    if cell is None or cell == "":
+        return None
+    try:
+        number = int(cell) if isinstance(cell, str | int) and not isinstance(cell, bool) else None
+        if isinstance(cell, float) and cell.is_integer():  # what a column with gaps becomes in other people's tools
+            number = int(cell)
+    except ValueError:
+        number = None
+    if number is None:
+        raise _unfit(cell, where, column, "a whole number")
+    return number if number >= 0 else None
+
+
 def as_list(cell: Any, where: str, column: str) -> list[str]:
     """A list of texts, a JSON list written as text, or one text; [] for null and for an empty text."""
     if cell is None or cell == "":
@@ -58,8 +73,15 @@ def _answers_of_struct(struct: dict[str, Any], where: str, column: str) -> list[
     if not any(key in struct for key in ("value", *ALIAS_KEYS)):
         raise _unfit(struct, where, column, "a struct with value, aliases or normalized_aliases")
     value = [as_text(struct["value"], where, f"{column}.value")] if struct.get("value") else []
-    lists = (as_list(struct.get(key), where, f"{column}.{key}") for key in ALIAS_KEYS)
+    lists = (_flat_list(struct.get(key), where, f"{column}.{key}") for key in ALIAS_KEYS)
     return value + next((texts for texts in lists if texts), [])
+
+
+def _flat_list(cell: Any, where: str, column: str) -> list[str]:
+    """`as_list`, of lists in a list too: `datasets` may hand out a list of structs as one struct of lists."""
+    if isinstance(cell, list) and cell and all(isinstance(item, list) for item in cell):
+        return [text for item in cell for text in as_list(item, where, column)]
+    return as_list(cell, where, column)
 
 
 def _unfit(cell: Any, where: str, column: str, wanted: str) -> UserError:

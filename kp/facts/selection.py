@@ -41,9 +41,9 @@ def _draw_order(pool: pl.DataFrame, seed: int) -> list[str]:
     ordered = (
         pool.select("fact_id", "relation", "popularity")
         .with_columns(
-            pl.Series("lot", [_lot(seed, identity) for identity in pool["fact_id"]], dtype=pl.String),
+            pl.Series("lot", [lot(seed, identity) for identity in pool["fact_id"]], dtype=pl.String),
             pl.Series("turn", _turns(pool, seed), dtype=pl.Int64),
-            pl.Series("relation_lot", [_lot(seed, name) for name in pool["relation"]], dtype=pl.String),
+            pl.Series("relation_lot", [lot(seed, name) for name in pool["relation"]], dtype=pl.String),
         )
         .sort("lot", "fact_id")
         .with_columns(pl.int_range(pl.len()).over("relation", "popularity").alias("round_in_bucket"))
@@ -56,7 +56,7 @@ def _draw_order(pool: pl.DataFrame, seed: int) -> list[str]:
 
 def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
     """The bucket's turn within a round; which bucket opens differs from relation to relation, or small draws would be all heads."""
-    opening = {name: int(_lot(seed, f"opening {name}"), 16) for name in pool["relation"].unique()}
+    opening = {name: int(lot(seed, f"opening {name}"), 16) for name in pool["relation"].unique()}
     known = len(BUCKETS) - 1
     turns = []
     for relation, bucket in zip(pool["relation"], pool["popularity"], strict=True):
@@ -65,5 +65,6 @@ def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
     return turns
 
 
-def _lot(seed: int, text: str) -> str:
+def lot(seed: int, text: str) -> str:
+    """What stands for `text` in a draw with this seed: sorting by it shuffles, the same way in every process and for any row order."""
     return hashlib.sha256(f"{seed} {text}".encode()).hexdigest()

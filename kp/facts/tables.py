@@ -15,24 +15,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kp.errors import UserError
-from kp.facts import builtin, hub
-from kp.facts.cells import as_answers, as_list, as_text
+from kp.facts import builtin, hub, popqa, synthetic
+from kp.facts.cells import as_answers, as_count, as_list, as_text
 from kp.facts.fact import fact_id
+from kp.facts.popularity import BUCKETS, popularity_buckets
 from kp.jsonl import read_jsonl
 from kp.schema import FACTS
 
-PLAIN_NAMES = {"subj": "subject", "prop": "relation", "obj": "object", "possible_answers": "answers"}  # PopQA's own
 FIELD = "facts.source"  # named in messages
+NO_PARAPHRASES = (False, "False", "false")  # what `is_para` is where `para` means nothing
 UNSPECIFIED = "unspecified"  # the relation of facts whose source names none
-POPULARITY = ("head", "torso", "tail")
+DEGREES = ("subject_degree", popqa.VIEWS)  # columns that say how popular a subject is, the first that is there
 
 
 def read_source(source: str) -> pa.Table:
     """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, as FACTS in the source's order.
 
     Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity,
-    paraphrases and fact_id where there are. Raises UserError naming the source and the column, the row or the field `facts.source`; the
-    facts themselves are not checked.
+    subject_degree, paraphrases and fact_id where there are. PopQA's own names are understood (its page views are the subject_degree), and
+    so are `is_para` and `para` of the data sets of arXiv 2502.14502. Without a popularity, thirds of the given degrees decide; without a
+    degree, it is counted in the table, and popularity stays open. Raises UserError naming the source and the column, the row or the field
+    `facts.source`; the facts themselves are not checked.
     """
     if source == builtin.SOURCE:
         return builtin.load_builtin()
@@ -41,9 +44,14 @@ def read_source(source: str) -> pa.Table:
 
 
 def source_digest(source: str) -> str:
-    """Identity of a source's content: a SHA-256 of the file or of the built-in facts, or the Hub name with its resolved commit."""
+    """Identity of a source's content: a SHA-256 of the file or of the built-in facts, or the Hub name with its resolved commit.
+
+    Of synthetic facts it is only how they are made: the rest of what they are stands in the study.
+    """
     if source == builtin.SOURCE:
         return builtin.builtin_digest()
+    if source == synthetic.SOURCE:
+        return synthetic.IDENTITY
     if source.startswith(hub.PREFIX):
         return hub.identity(source, FIELD)
     return hashlib.sha256(_bytes(Path(source))).hexdigest()
@@ -99,17 +107,29 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _as_facts(rows: list[dict[str, Any]], source: str) -> pa.Table:
-    rows = [{PLAIN_NAMES.get(name, name): cell for name, cell in row.items()} for row in rows]
+    rows = [{popqa.COLUMNS.get(name, name): cell for name, cell in row.items()} for row in rows]
     names = set().union(*(row.keys() for row in rows))
     if rows and "question" not in names:
         raise UserError(f"{source}: column 'question' is missing; there are: {', '.join(sorted(names))}")
     if rows and not names & {"answer", "answers", "object"}:
         raise UserError(f"{source}: column 'answer' (or 'answers', or 'object') is missing; there are: {', '.join(sorted(names))}")
     facts = [_as_fact(row, f"{source}: row {number}", source) for number, row in enumerate(rows, start=1)]
-    degree = Counter(entity for fact in facts for entity in {fact["subject"], fact["object"]})
-    for fact in facts:
-        fact["subject_degree"] = degree[fact["subject"]]
+    if names.isdisjoint(DEGREES):
+        degree = Counter(entity for fact in facts for entity in {fact["subject"], fact["object"]})
+        for fact in facts:
+            fact["subject_degree"] = degree[fact["subject"]]
+    elif "popularity" not in names:
+        _set_popularity(facts)
     return pa.Table.from_pylist(facts, schema=FACTS)
+
+
+def _set_popularity(facts: list[dict[str, Any]]) -> None:
+    """Sort subjects into buckets; two of one name are told apart by their degrees."""
+    known = [fact for fact in facts if fact["subject_degree"] is not None]
+    subjects = {(fact["subject"], fact["subject_degree"]) for fact in known}
+    buckets = popularity_buckets(degree for _, degree in subjects)
+    for fact in known:
+        fact["popularity"] = buckets[fact["subject_degree"]]
 
 
 def _as_fact(row: dict[str, Any], where: str, source: str) -> dict[str, Any]:
@@ -129,14 +149,27 @@ def _as_fact(row: dict[str, Any], where: str, source: str) -> dict[str, Any]:
         "question": question,
         "answers": answers,
         "popularity": _popularity(row, where),
-        "domain": as_text(row.get("domain"), where, "domain") or None,
-        "paraphrases": as_list(row.get("paraphrases"), where, "paraphrases"),
+        "subject_degree": next((as_count(row[name], where, name) for name in DEGREES if name in row), None),
+        "domain": _domain(row, where, relation),
+        "paraphrases": _paraphrases(row, where),
         "source": source,
     }
 
 
 def _popularity(row: dict[str, Any], where: str) -> str | None:
     value = as_text(row.get("popularity"), where, "popularity")
-    if value and value not in POPULARITY:
-        raise UserError(f"{where}: column 'popularity' is {value!r}, expected one of {', '.join(POPULARITY)}")
+    if value and value not in BUCKETS:
+        raise UserError(f"{where}: column 'popularity' is {value!r}, expected one of {', '.join(BUCKETS)}")
     return value or None
+
+
+def _domain(row: dict[str, Any], where: str, relation: str) -> str | None:
+    if "domain" not in row and popqa.VIEWS in row:
+        return popqa.DOMAINS.get(relation)
+    return as_text(row.get("domain"), where, "domain") or None
+
+
+def _paraphrases(row: dict[str, Any], where: str) -> list[str]:
+    if "paraphrases" in row:
+        return as_list(row["paraphrases"], where, "paraphrases")
+    return [] if row.get("is_para") in NO_PARAPHRASES else as_list(row.get("para"), where, "para")

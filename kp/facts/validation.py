@@ -1,27 +1,35 @@
 """What a table of facts must fulfil before anything is measured on it.
 
 Faults are found here, before the first generation, because each of them would make a number wrong without a sign. A fault of *form* (a
-field that is missing or empty, an id that comes twice) means that the table is not what it claims to be, and stops the study. A fault of
-*content* belongs to one fact, and real data is full of them: an answer that stands in its question is copied, not known; a question with
-two answers can never be highly known; a control character breaks a chat prompt; a page of text is no question. Such facts are
-quarantined: left out, and kept in a table of their own with the reason.
+field that is missing or empty, an id that two facts share) means that the table is not what it claims to be, and stops the study. A fault
+of *content* belongs to one fact, and real data is full of them: an answer that stands in its question is copied, not known; a question with
+two answers can never be highly known; a fact that comes twice counts twice; a control character breaks a chat prompt; a page of text is no
+question. Such facts are quarantined: left out, and kept in a table of their own with the reason. So are single paraphrases, whose fact can
+do without them. Where too many facts are unfit, the source is not what its user thinks, and the study stops after all.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import islice
 
 import pyarrow as pa
 
 from kp.errors import UserError
+from kp.matching import normalise
 from kp.schema import FACTS, QUARANTINED
 
 MOST_PROBLEMS = 5
 LONGEST_TEXT = 1000  # characters of a question or an answer; the longest question of TriviaQA has half as many
 KEPT_OF_VALUE = 200  # characters of a faulty value that the quarantine table keeps
 SHORT_ANSWER = 3  # below this many characters an answer is compared with its case: "As" is arsenic, "as" is a word
+PARAPHRASES = "paraphrases"  # the column whose faults cost a fact no more than that paraphrase
+_QUOTED = re.compile(r" '.*", re.DOTALL)  # what a reason quotes, from fact to fact something else
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's class Cc, which no version adds to
+_UNSAID = str.maketrans(dict.fromkeys(".,;:!?()[]\"'`´‘’“”„«»-‐‑–—…", " "))  # not +, # or *, which are parts of names
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,12 @@ class Problem:
         return f"row {self.row}, column '{self.column}': {self.fault}: {begin!r}"
 
 
-def check_facts(table: pa.Table, origin: str) -> tuple[pa.Table, pa.Table]:
-    """The rows of a FACTS table that can be measured, in their order, and the faults of those that cannot (QUARANTINED).
+def check_facts(table: pa.Table, origin: str, most_set_aside: float = 1.0) -> tuple[pa.Table, pa.Table]:
+    """The rows of a FACTS table that can be measured, in their order, and the faults of what is left out (QUARANTINED, by row).
 
-    Raises UserError naming `origin` and up to five faults of form, each with its row (1 is the first), column and value, and where
-    no row is left.
+    Of rows that say the same the first fit one stays. Unfit paraphrases are left out of their facts; their faults stand in the column
+    `paraphrases`. Raises UserError naming `origin` and up to five faults of form, each with its row (1 is the first), column and value;
+    where no row is left; and where the share of unfit rows is above `most_set_aside`, with the main reason.
     """
     missing = [name for name in FACTS.names if name not in table.column_names]
     if missing:
@@ -53,11 +62,46 @@ def check_facts(table: pa.Table, origin: str) -> tuple[pa.Table, pa.Table]:
     if found:
         raise UserError(_listing(found, origin))
     unfit = list(_faults_of_content(table))
+    unfit += _repetitions(table, {problem.row for problem in unfit})
     rows = {problem.row for problem in unfit}
     if len(rows) == table.num_rows:
-        raise UserError(f"{origin}: no fact can be measured\n{_listing(unfit, origin)}")
-    kept = table.take([row - 1 for row in range(1, table.num_rows + 1) if row not in rows])
-    return kept, _quarantined(table, unfit)
+        raise UserError(f"{origin}: no fact can be measured\n{_listing(sorted(unfit, key=lambda problem: problem.row), origin)}")
+    if len(rows) > most_set_aside * table.num_rows + 1e-9:  # 0.29 x 100 is a little below 29
+        raise UserError(_too_many(unfit, table.num_rows, origin, most_set_aside))
+    fit = [row for row in range(1, table.num_rows + 1) if row not in rows]
+    kept, dropped = _without_unfit_paraphrases(table.take([row - 1 for row in fit]), fit)
+    problems = sorted([*unfit, *dropped], key=lambda problem: problem.row)
+    return kept, _quarantined(table["fact_id"].to_pylist(), problems)
+
+
+def set_aside_rows(quarantined: pa.Table) -> list[int]:
+    """The rows of the source that are left out altogether, in order, from QUARANTINED: not those that only lose a paraphrase."""
+    pairs = zip(quarantined["row"].to_pylist(), quarantined["column"].to_pylist(), strict=True)
+    return sorted({row for row, column in pairs if column != PARAPHRASES})
+
+
+def reason_kind(reason: str) -> str:
+    """A reason of QUARANTINED without what it quotes, so that equal ones can be counted."""
+    return _QUOTED.sub("", reason)
+
+
+def question_key(question: str) -> str:
+    """The same for questions that differ in case, blanks and punctuation alone. Articles and signs such as + stay: they can be names."""
+    return " ".join(unicodedata.normalize("NFKC", question).casefold().translate(_UNSAID).split()) or question
+
+
+def _too_many(unfit: list[Problem], rows: int, origin: str, most_set_aside: float) -> str:
+    bad = len({problem.row for problem in unfit})
+    rows_of: dict[str, set[int]] = defaultdict(set)
+    for problem in unfit:
+        rows_of[reason_kind(problem.fault)].add(problem.row)
+    reason, having = max(rows_of.items(), key=lambda item: len(item[1]))
+    example = next(problem for problem in unfit if reason_kind(problem.fault) == reason)
+    return (
+        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than facts.most_set_aside = {most_set_aside:g} "
+        f"allows\n{origin}: the main reason, of {len(having):,} rows: {reason}; for example {example}\n"
+        "Mend the source, or set facts.most_set_aside higher to go on without these rows."
+    )
 
 
 def _listing(problems: list[Problem], origin: str) -> str:
@@ -65,8 +109,8 @@ def _listing(problems: list[Problem], origin: str) -> str:
     return "\n".join(lines + ([f"{origin}: more problems follow"] if len(problems) > MOST_PROBLEMS else []))
 
 
-def _quarantined(table: pa.Table, problems: list[Problem]) -> pa.Table:
-    ids = table.column("fact_id").to_pylist()
+def _quarantined(ids: list[str], problems: Iterable[Problem]) -> pa.Table:
+    """The problems as QUARANTINED; `ids` are those of all rows of the source."""
     rows = [
         {
             "row": problem.row,
@@ -82,23 +126,44 @@ def _quarantined(table: pa.Table, problems: list[Problem]) -> pa.Table:
 
 def stands_in(answer: str, text: str) -> bool:
     """Whether the words of `answer` occur in a row within `text`, whatever the case and punctuation; short answers keep their case."""
-    answer_words = _words(answer)
-    if len(answer_words.replace(" ", "")) >= SHORT_ANSWER:
-        answer_words, text = answer_words.casefold(), text.casefold()
-    return bool(answer_words) and f" {answer_words} " in f" {_words(text)} "
+    return _Wording(text).holds(answer)
 
 
 def has_control_characters(text: str) -> bool:
     """Whether a character of `text` is a control character, a line break or a tab among them."""
-    return any(unicodedata.category(character) == "Cc" for character in text)
+    return _CONTROL.search(text) is not None
 
 
+@lru_cache(maxsize=4096)  # the answers of a fact are looked for in each of its paraphrases
 def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text)))
 
 
+class _Wording:
+    """A text taken apart once, however many answers are looked for in it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _cased(self) -> str:
+        return f" {_words(self._text)} "
+
+    @cached_property
+    def _folded(self) -> str:
+        return f" {_words(self._text.casefold())} "
+
+    def holds(self, answer: str) -> bool:
+        """See stands_in."""
+        words = _words(answer)
+        if len(words.replace(" ", "")) >= SHORT_ANSWER:
+            return f" {words.casefold()} " in self._folded
+        return bool(words) and f" {words} " in self._cased
+
+
 def _faults_of_form(table: pa.Table) -> Iterator[Problem]:
-    rows_of_id: dict[str, int] = {}
+    first_of_id: dict[str, tuple[int, tuple[str, ...]]] = {}
+    objects = table.column("object").to_pylist()
     for row, texts, answers in _rows(table):
         for column, text in texts.items():
             if not (text or "").strip():
@@ -110,15 +175,14 @@ def _faults_of_form(table: pa.Table) -> Iterator[Problem]:
                 yield Problem(row, "answers", answer or "", "holds an empty answer or alias")
         identity = texts["fact_id"]
         if identity:
-            if identity in rows_of_id:
-                yield Problem(row, "fact_id", identity, f"the same as in row {rows_of_id[identity]}")
-            rows_of_id.setdefault(identity, row)
+            fact = (texts["subject"], texts["relation"], objects[row - 1])
+            first_row, first_fact = first_of_id.setdefault(identity, (row, fact))
+            if fact != first_fact:
+                yield Problem(row, "fact_id", identity, f"the same as in row {first_row}")
 
 
 def _faults_of_content(table: pa.Table) -> Iterator[Problem]:
-    answers_of: dict[str, set[str]] = {}
-    for _, texts, answers in _rows(table):
-        answers_of.setdefault(texts["question"], set()).add(answers[0])
+    conflicts = _conflicts(table)
     for row, texts, answers in _rows(table):
         question = texts["question"]
         for column, text in [*texts.items(), *(("answers", answer) for answer in answers)]:
@@ -126,11 +190,75 @@ def _faults_of_content(table: pa.Table) -> Iterator[Problem]:
                 yield Problem(row, column, text, "holds a control character")
             if len(text) > LONGEST_TEXT:
                 yield Problem(row, column, text, f"longer than {LONGEST_TEXT:,} characters")
+        wording = _Wording(question if len(question) <= LONGEST_TEXT else "")
         for answer in answers:
-            if len(question) <= LONGEST_TEXT and stands_in(answer, question):
-                yield Problem(row, "answers", answer, f"stands in its question {question[:60]!r}")
-        if len(answers_of[question]) > 1:
-            yield Problem(row, "question", question, "stands in several rows with different answers")
+            if wording.holds(answer):
+                yield Problem(row, "answers", answer, f"stands in its question '{question[:60]}'")
+        if row in conflicts:
+            yield Problem(row, "question", question, conflicts[row])
+
+
+def _conflicts(table: pa.Table) -> dict[int, str]:
+    """What is wrong with each row whose question has another answer in another row."""
+    asking: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))  # key -> question -> row, answer
+    for row, texts, answers in _rows(table):
+        question, answer = texts["question"], normalise(answers[0]) or answers[0]
+        asking[question_key(question)][question].append((row, answer))
+    conflicts: dict[int, str] = {}
+    for wordings in asking.values():
+        if len({answer for rows in wordings.values() for _, answer in rows}) == 1:
+            continue
+        for rows in wordings.values():
+            several = len({answer for _, answer in rows}) > 1
+            fault = "stands in several rows" if several else "stands in several rows, but for case and punctuation,"
+            conflicts.update((row, f"{fault} with different answers") for row, _ in rows)
+    return conflicts
+
+
+def _repetitions(table: pa.Table, unfit: set[int]) -> Iterator[Problem]:
+    """The fit rows that say what a fit row before them says."""
+    facts, questions = set(), set()
+    for row, texts, _ in _rows(table):
+        if row in unfit:
+            continue
+        identity, asked = texts["fact_id"], question_key(texts["question"])
+        if identity in facts:
+            yield Problem(row, "fact_id", identity, "the same fact as in an earlier row")
+        elif asked in questions:
+            yield Problem(row, "question", texts["question"], "asked and answered alike in an earlier row")
+        facts.add(identity)
+        questions.add(asked)
+
+
+def _without_unfit_paraphrases(facts: pa.Table, rows: list[int]) -> tuple[pa.Table, list[Problem]]:
+    """The facts with the paraphrases that can be trained on, and what is wrong with the others; `rows` are the rows of the source."""
+    problems, kept = [], []
+    columns = (facts.column(name).to_pylist() for name in ("question", "answers", PARAPHRASES))
+    for row, question, answers, paraphrases in zip(rows, *columns, strict=True):
+        fit: list[str] = []
+        for paraphrase in paraphrases or []:
+            fault = _fault_of_paraphrase(paraphrase or "", answers, {question, *fit})
+            if fault:
+                problems.append(Problem(row, PARAPHRASES, paraphrase or "", fault))
+            else:
+                fit.append(paraphrase)
+        kept.append(fit)
+    column = FACTS.field(PARAPHRASES)
+    place = facts.column_names.index(PARAPHRASES)
+    return (facts.set_column(place, column, pa.array(kept, column.type)) if problems else facts), problems
+
+
+def _fault_of_paraphrase(paraphrase: str, answers: list[str], others: set[str]) -> str | None:
+    if not paraphrase.strip():
+        return "a paraphrase is empty"
+    if paraphrase in others:
+        return "a paraphrase repeats the question or another one"
+    if has_control_characters(paraphrase):
+        return "a paraphrase holds a control character"
+    if len(paraphrase) > LONGEST_TEXT:
+        return f"a paraphrase is longer than {LONGEST_TEXT:,} characters"
+    wording = _Wording(paraphrase)
+    return "a paraphrase holds an answer" if any(wording.holds(answer) for answer in answers) else None
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[int, dict[str, str], list[str]]]:

@@ -133,6 +133,23 @@ class DotPanels:
     panels: tuple[DotPanel, ...]
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """Upright bars, one a bin from the left."""
+
+    x_title: str
+    labels: tuple[str, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Histograms of one set of things, `y_title`, side by side; printed only, since no interactive page has any."""
+
+    y_title: str
+    panels: tuple[Histogram, ...]
+
+
 Picture = Scatter | LinePanels | StackedBars | DotPanels
 
 

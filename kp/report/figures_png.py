@@ -13,8 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from kp.report.figure_data import BEST, DotPanel, DotPanels, Group, LinePanels, Picture, Scatter, StackedBars, row_places
+from kp.report.figure_data import (
+    BEST,
+    DotPanel,
+    DotPanels,
+    Group,
+    Histogram,
+    Histograms,
+    LinePanels,
+    Picture,
+    Scatter,
+    StackedBars,
+    row_places,
+)
 
 INK, QUIET, RULE = "#1c2024", "#5f6770", "#e3e6e9"
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "pentagon": "p", "cross": "P"}
@@ -42,10 +55,13 @@ STYLE: Any = {
     "figure.facecolor": "white",
 }
 DOTS_PER_INCH = 200  # twice matplotlib's own
+PANELS_ABREAST = 3  # histograms in one row
+LONGEST_TICKS = 20  # characters of all labels below a histogram; more are turned
+BAR_COLOUR = "#0072B2"
 LONGEST_LEGEND = 24  # lines of a learning curve that are named one by one
 
 
-def save_png(picture: Picture, path: Path) -> None:
+def save_png(picture: Picture | Histograms, path: Path) -> None:
     """Draw the picture and write it to `path`."""
     with _style():
         match picture:
@@ -57,6 +73,8 @@ def save_png(picture: Picture, path: Path) -> None:
                 figure = _bars(picture)
             case DotPanels():
                 figure = _dots(picture)
+            case Histograms():
+                figure = _histograms(picture)
         figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
 
 
@@ -189,3 +207,30 @@ def _dot_panel(axes: Axes, panel: DotPanel, rows: tuple[str, ...]) -> None:
     axes.set_xlabel(panel.x_title, fontsize=9)
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)
+
+
+def _histograms(picture: Histograms) -> Figure:
+    rows = -(-len(picture.panels) // PANELS_ABREAST)
+    figure = Figure(figsize=(8.4, 2.5 * rows), layout="constrained")
+    grid = figure.subplots(rows, PANELS_ABREAST, squeeze=False)
+    places = grid.flatten()
+    for axes, panel in zip(places, picture.panels, strict=False):
+        _histogram(axes, panel)
+    for axes in places[len(picture.panels) :]:
+        axes.set_visible(False)
+    for row in grid:
+        row[0].set_ylabel(picture.y_title)
+    return figure
+
+
+def _histogram(axes: Axes, panel: Histogram) -> None:
+    places = range(len(panel.labels))
+    axes.bar(places, panel.counts, width=0.86, color=BAR_COLOUR, linewidth=0)
+    turned = sum(map(len, panel.labels)) > LONGEST_TICKS
+    axes.set_xticks(places, panel.labels, rotation=60 if turned else 0, rotation_mode="anchor", ha="right" if turned else "center")
+    axes.tick_params(axis="x", length=0, pad=2, labelsize=8)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(axis="x", visible=False)
+    axes.set_xlabel(panel.x_title, fontsize=9)

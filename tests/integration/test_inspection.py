@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import schema, stages
+from kp import fact_stages, schema
 from kp.categories import categorise
 from kp.config import StudyConfig, load_study
 from kp.inspection import Inspection, inspect_study, portable
@@ -55,7 +55,7 @@ def config() -> StudyConfig:
 def root(config: StudyConfig, tmp_path: Path) -> Path:
     """A results root where the study's facts are chosen and its answers given."""
     with Session(config, tmp_path) as session:
-        stages.facts(session)
+        fact_stages.facts(session)
         answers = made_up_answers(frame(session.facts))
         tables = {
             ANSWERS_FILE: (answers.to_arrow(), schema.ANSWERS),

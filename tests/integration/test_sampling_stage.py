@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import schema, stages
+from kp import fact_stages, schema, stages
 from kp.categories import categorise
 from kp.config import StudyConfig, load_study
 from kp.errors import UserError
@@ -57,7 +57,7 @@ def test_categorise_with_samples_twice_from_scratch_draws_the_same(tmp_path: Pat
 
 def answered(session: Session, right: int) -> None:
     """Choose the study's facts and commit answers of which the first `right` prompts of every shot set are right for every fact."""
-    stages.facts(session)
+    fact_stages.facts(session)
     common = {"model_id": "made-up", "answer": "x", "finish_reason": "stop", "refused": False}
     rows = [
         {**common, "fact_id": fact_id, "shot_set": shot_set, "prompt_index": prompt}

@@ -9,10 +9,12 @@ import huggingface_hub.constants
 import polars as pl
 import pytest
 
+from kp.config import load_study
 from kp.errors import UserError
 from kp.facts.builtin import builtin_digest
 from kp.facts.fact import fact_id
 from kp.facts.tables import read_source, source_digest
+from kp.facts.validation import check_facts
 from kp.schema import FACTS
 
 FULL = {
@@ -209,3 +211,77 @@ def test_popqa_is_read_under_its_own_names_and_the_plain_ones(tmp_path: Path, he
     [fact] = read_source(written(tmp_path / "popqa.csv", f"{header}\n{line}\n")).to_pylist()
     assert (fact["subject"], fact["relation"], fact["object"]) == ("Ada", "occupation", "poet")
     assert fact["answers"] == ["poet", "bard"]
+
+
+def test_page_views_become_degrees_and_popularity_and_relations_get_their_domain(tmp_path: Path) -> None:
+    answers = json.dumps(["Oslo", "Christiania"])
+    rows = [
+        {"subj": name, "prop": "capital", "obj": "Oslo", "question": f"Capital of {name}?", "possible_answers": answers, "s_pop": views}
+        for name, views in (("a", 50), ("b", 30), ("c", 20), ("d", -2))
+    ]
+    table = read_source(as_jsonl(tmp_path / "popqa.jsonl", *rows))
+    assert table["subject"].to_pylist() == ["a", "b", "c", "d"]
+    assert table["answers"].to_pylist() == [["Oslo", "Christiania"]] * 4
+    assert table["subject_degree"].to_pylist() == [50, 30, 20, None]
+    assert table["popularity"].to_pylist() == ["head", "torso", "tail", None]
+    assert set(table["domain"].to_pylist()) == {"PopulatedPlace"}
+
+
+def test_given_popularity_and_degree_are_kept_as_they_are(tmp_path: Path) -> None:
+    text = "question,answer,popularity,subject_degree\nQ1?,A,tail,9\nQ2?,B,,\n"
+    table = read_source(written(tmp_path / "facts.csv", text))
+    assert table["popularity"].to_pylist() == ["tail", None]
+    assert table["subject_degree"].to_pylist() == [9, None]
+
+
+@pytest.mark.parametrize("degree", ["many", "1.5", "true"])
+def test_degree_that_is_no_whole_number_is_an_error(tmp_path: Path, degree: str) -> None:
+    with pytest.raises(UserError, match=r"row 1: column 'subject_degree' is .*, expected a whole number"):
+        read_source(written(tmp_path / "facts.csv", f"question,answer,subject_degree\nQ?,A,{degree}\n"))
+
+
+PUBLISHED = {
+    "Category": "Unknown",
+    "is_para": True,
+    "para_len": 2,
+    "para": ["Peru's capital?", "What city heads Peru?"],
+    "greedy_ans": "Cusco",
+}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [{"aliases": ["Lima", "Ciudad de los Reyes"], "normalized_aliases": ["lima", "ciudad de los reyes"]}],
+        {"value": "Lima", "aliases": ["Ciudad de los Reyes"], "normalized_aliases": ["lima"]},
+        {"aliases": [["Lima", "Ciudad de los Reyes"]], "normalized_aliases": [["lima"]]},
+        ["Lima", "Ciudad de los Reyes"],
+    ],
+    ids=["structs", "struct", "struct of lists", "texts"],
+)
+def test_published_data_set_is_read_in_every_shape_with_its_paraphrases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "llama-3.1-8B-HighlyKnown"
+    folder.mkdir()
+    without = {**PUBLISHED, "question": "Capital of Chile?", "is_para": False, "para_len": 0, "para": []}
+    as_jsonl(folder / "train.jsonl", {**PUBLISHED, "question": "Capital of Peru?", "answer": answer}, {**without, "answer": answer})
+    table = read_source(f"hf:{folder}")
+    assert table["answers"].to_pylist() == [["Lima", "Ciudad de los Reyes"]] * 2
+    assert table["object"].to_pylist() == ["Lima"] * 2
+    assert table["paraphrases"].to_pylist() == [["Peru's capital?", "What city heads Peru?"], []]
+    assert table["relation"].to_pylist() == ["unspecified"] * 2
+
+
+def test_published_row_without_paraphrases_has_none_whatever_stands_in_its_column(tmp_path: Path) -> None:
+    row = {**PUBLISHED, "question": "Capital of Peru?", "answer": "Lima", "is_para": False, "para": ["None"]}
+    assert read_source(as_jsonl(tmp_path / "facts.jsonl", row))["paraphrases"].to_pylist() == [[]]
+
+
+def test_example_of_own_facts_is_thirty_facts_that_can_all_be_measured() -> None:
+    folder = Path(__file__).parents[2]
+    source = load_study(folder / "ray_jobs" / "studies" / "own_facts.toml").facts.source
+    kept, set_aside = check_facts(read_source(str(folder / source)), source, most_set_aside=0.0)
+    assert (kept.num_rows, set_aside.num_rows) == (30, 0)
+    assert len(set(kept["object"].to_pylist())) == 30

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from kp.errors import UserError
-from kp.facts.validation import check_facts, stands_in
+from kp.facts.validation import check_facts, reason_kind, set_aside_rows, stands_in
 from kp.schema import FACTS
 
 
@@ -119,3 +119,82 @@ def test_long_value_is_cut_in_the_message() -> None:
 )
 def test_stands_in_compares_whole_words(answer: str, text: str, expected: bool) -> None:
     assert stands_in(answer, text) is expected
+
+
+def test_question_alike_but_for_case_and_punctuation_with_another_answer_is_quarantined() -> None:
+    kept, quarantined = check_facts(table({"question": "Who is it?"}, {"question": "who  is it", "answers": ["Sweden"]}, {}), "facts.csv")
+    assert kept["fact_id"].to_pylist() == ["id2"]
+    assert quarantined["reason"].to_pylist() == ["stands in several rows, but for case and punctuation, with different answers"] * 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Who made C++?", "Who made C#?"), ("Who directed The Circle?", "Who directed Circle?"), ("Who wrote Été?", "Who wrote Ete?")],
+)
+def test_questions_about_names_that_differ_in_a_sign_or_an_article_both_stay(one: str, other: str) -> None:
+    kept, quarantined = check_facts(table({"question": one}, {"question": other, "answers": ["Sweden"]}), "facts.csv")
+    assert (kept.num_rows, quarantined.num_rows) == (2, 0)
+
+
+def test_question_asked_again_with_the_same_answer_keeps_its_first_fit_row() -> None:
+    same = {"question": "Question 9?"}
+    kept, quarantined = check_facts(table({**same, "answers": ["Norway", "y" * 2000]}, same, {**same, "answers": ["norway."]}), "facts.csv")
+    assert kept["fact_id"].to_pylist() == ["id1"]
+    assert quarantined.select(["row", "reason"]).to_pylist() == [
+        {"row": 1, "reason": "longer than 1,000 characters"},
+        {"row": 3, "reason": "asked and answered alike in an earlier row"},
+    ]
+
+
+def test_fact_that_comes_twice_is_kept_once() -> None:
+    twice = {"fact_id": "same", "subject": "Oslo", "question": "Where is Oslo?"}
+    kept, quarantined = check_facts(table(twice, {**twice, "question": "Oslo lies where?"}), "facts.csv")
+    assert kept["question"].to_pylist() == ["Where is Oslo?"]
+    assert quarantined["reason"].to_pylist() == ["the same fact as in an earlier row"]
+
+
+def test_unfit_paraphrases_are_left_out_and_their_fact_stays() -> None:
+    paraphrases = ["Fine?", "Is it Norway?", "", "Fine?", "Question 0?", "Tab\there?", "z" * 1001, "Good?"]
+    kept, quarantined = check_facts(table({"paraphrases": paraphrases}), "facts.csv", most_set_aside=0.0)
+    assert kept["paraphrases"].to_pylist() == [["Fine?", "Good?"]]
+    assert kept.schema.equals(FACTS)
+    assert set(quarantined["column"].to_pylist()) == {"paraphrases"}
+    assert quarantined["reason"].to_pylist() == [
+        "a paraphrase holds an answer",
+        "a paraphrase is empty",
+        "a paraphrase repeats the question or another one",
+        "a paraphrase repeats the question or another one",
+        "a paraphrase holds a control character",
+        "a paraphrase is longer than 1,000 characters",
+    ]
+    assert set_aside_rows(quarantined) == []
+
+
+def test_more_unfit_rows_than_allowed_stop_with_the_main_reason_and_an_example() -> None:
+    rows = [{} for _ in range(17)] + [{"question": f"Is {name}'s land Norway?"} for name in "ab"] + [{"question": "What\tis it?"}]
+    assert check_facts(table(*rows), "facts.csv", most_set_aside=0.15)[0].num_rows == 17
+    with pytest.raises(UserError) as raised:
+        check_facts(table(*rows), "facts.csv", most_set_aside=0.1)
+    said = str(raised.value)
+    assert "facts.csv: 3 of 20 rows (15.0%) cannot be measured, more than facts.most_set_aside = 0.1 allows" in said
+    assert "the main reason, of 2 rows: stands in its question; for example row 18, column 'answers'" in said
+    assert "'Norway'" in said
+    assert "set facts.most_set_aside higher" in said
+
+
+def test_row_with_two_faults_counts_once_towards_the_limit() -> None:
+    rows: list[dict[str, Any]] = [{} for _ in range(9)] + [{"question": "Norway\t?"}]
+    kept, quarantined = check_facts(table(*rows), "facts.csv", most_set_aside=0.1)
+    assert (kept.num_rows, quarantined.num_rows) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("stands in its question 'What is X's name?'", "stands in its question"),
+        ("longer than 1,000 characters", "longer than 1,000 characters"),
+        ("stands in its question 'two\nlines'", "stands in its question"),
+    ],
+)
+def test_reason_kind_drops_what_is_quoted(reason: str, kind: str) -> None:
+    assert reason_kind(reason) == kind

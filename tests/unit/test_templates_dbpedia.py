@@ -186,7 +186,7 @@ def test_user_file_is_read_anew_after_a_change(tmp_path: Path) -> None:
         ('[relations.favouriteColour]\ndomain = "x"\nparaphrases = ["{subject}?"]\n', "relation 'favouriteColour': key 'question' is missing"),
         ('[relations.favouriteColour]\nquestion = "{subject}?"\nparaphrases = ["Is {subject}?"]\n', "relation 'favouriteColour': key 'domain' is missing"),
         ('[relations."http://dbpedia.org/ontology/place"]\n', "relation 'http://dbpedia.org/ontology/place': .*local name"),
-        ("[relations]\nplace = 3\n", "relation 'favouriteColour': expected a table"),
+        ("[relations]\nfavouriteColour = 3\n", "relation 'favouriteColour': expected a table"),
         ("relation = 3\n", "key 'relation' is unknown; expected relations, definite_article"),
         ("", "key 'relations': expected at least one table"),
         ('definite_article = "Alps"\n' + entry(), "key 'definite_article': expected a list"),

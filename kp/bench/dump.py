@@ -1,0 +1,112 @@
+"""The race: how fast a dump becomes a reduced graph, kp's reader against the notebook's loop over the same file.
+
+A machine that others use is not the same from minute to minute, so all take a turn in every round, and who begins moves on by one. Each
+turn has a new process, the only one that computes. That both read the same is checked once: counts, single-valued pairs by relation and
+bucket, and a digest of the whole set of pairs.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kp.bench.dump_contestants import (
+    Floor,
+    GraphSummary,
+    Reader,
+    kp_decompresses,
+    kp_goes_all_the_way,
+    kp_reads,
+    loop_reads,
+    make_dump,
+    make_prefix,
+    stdlib_decompresses,
+    summary_of_folder,
+)
+from kp.bench.dump_outcome import Record, Turn, outcome
+from kp.bench.dump_table import markdown, text
+from kp.bench.measured import measured
+from kp.bench.options import DumpOptions
+from kp.errors import UserError
+from kp.storage import write_json
+
+
+def run_dump(options: DumpOptions) -> int:
+    """Run the benchmark, print its table, and write what the options name; the exit code, 1 where the two graphs differ."""
+    if options.json is not None and not options.json.parent.is_dir():
+        raise UserError(f"json: {options.json.parent} is no folder")
+    result = race(options)
+    print(text(result))
+    if options.json is not None:
+        write_json(options.json, result)
+        options.json.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    return 0 if result["agreement"]["equal"] else 1
+
+
+def race(options: DumpOptions) -> dict[str, Any]:
+    """The result of a race, as `kp.bench.dump_outcome` describes it."""
+    with _temporary(options.folder) as scratch:
+        _say(f"makes or finds a dump of {options.triples:,} lines")
+        dump = measured(make_dump, options.folder or scratch, options.triples, options.seed, options.streams, options.processes).result
+        prefix = dump if options.loop_lines == options.triples else measured(make_prefix, dump, options.loop_lines).result
+        record = Record()
+        turns: list[Callable[[], str]] = [
+            lambda: _kp_turn(options, dump, scratch, record),
+            lambda: _loop_turn(prefix, record),
+            lambda: _whole_way_turn(options, dump, scratch, record),
+            lambda: _floor_turn(options, dump, record),
+        ]
+        for number in range(options.rounds):
+            first = number % len(turns)
+            for turn in [*turns[first:], *turns[:first]]:
+                _say(f"round {number + 1}: {turn()}")
+        record.graphs[Reader.KP] = _kp_graph(options, prefix, scratch)
+        return outcome(options, dump.stat().st_size, record)
+
+
+@contextmanager
+def _temporary(folder: Path | None) -> Iterator[Path]:
+    """A folder for graphs, and for the dump where it need not be kept."""
+    with TemporaryDirectory(prefix="kp-bench-", dir=folder) as name:
+        yield Path(name)
+
+
+def _kp_turn(options: DumpOptions, dump: Path, scratch: Path, record: Record) -> str:
+    with _temporary(scratch) as folder:
+        read = measured(kp_reads, dump, folder, options.processes)
+    record.turns[Reader.KP].append(Turn(read.result.seconds, read.peak_memory))
+    return f"kp in {read.result.seconds:.1f} s"
+
+
+def _loop_turn(prefix: Path, record: Record) -> str:
+    read = measured(loop_reads, prefix)
+    seconds, record.graphs[Reader.LOOP] = read.result
+    record.turns[Reader.LOOP].append(Turn(seconds, read.peak_memory))
+    return f"python loop in {seconds:.1f} s"
+
+
+def _whole_way_turn(options: DumpOptions, dump: Path, scratch: Path, record: Record) -> str:
+    with _temporary(scratch) as folder:
+        gone = measured(kp_goes_all_the_way, dump, folder, options.processes)
+    record.ways.append((gone.result, gone.peak_memory))
+    return f"kp from dump to facts in {gone.result.seconds:.1f} s"
+
+
+def _floor_turn(options: DumpOptions, dump: Path, record: Record) -> str:
+    ours, stdlib = measured(kp_decompresses, dump, options.processes).result, measured(stdlib_decompresses, dump).result
+    record.floors[Floor.KP].append(ours)
+    record.floors[Floor.STDLIB].append(stdlib)
+    return f"decompression alone in {ours.seconds:.1f} s, by the standard library in {stdlib.seconds:.1f} s"
+
+
+def _kp_graph(options: DumpOptions, prefix: Path, scratch: Path) -> GraphSummary:
+    """kp's graph of the lines that the loop read, for the comparison; in an untimed run, so that no turn differs from another."""
+    with _temporary(scratch) as folder:
+        counts = measured(kp_reads, prefix, folder, options.processes).result
+        return measured(summary_of_folder, folder, counts).result
+
+
+def _say(what: str) -> None:
+    print(f"kp bench: {what}", file=sys.stderr, flush=True)

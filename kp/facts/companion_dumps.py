@@ -1,0 +1,73 @@
+"""Dumps that accompany the graph: redirects, links to Wikidata, an ontology.
+
+They come in the graph's own format and are read by the same grammar, so that an entity is spelled alike in all of them. Unlike the graph
+they are searched for single relations: a line is looked into only if it has one of these in it. A fault is told under the config field that
+names the dump, since a study may name four of them.
+"""
+
+import hashlib
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import fsspec
+import polars as pl
+
+from kp.errors import UserError
+from kp.facts.dump.blocks import reading_blocks
+from kp.facts.dump.files import FIELD as GRAPH_FIELD
+from kp.facts.dump.files import find_files
+from kp.facts.dump.statements import Triple, read_statement
+from kp.storage import digest_json
+
+TRIPLES = {"subject": pl.String, "relation": pl.String, "object": pl.String}
+_SPELLED = r'[^\x00-\x20<>"{}|^`\\%]+'  # an IRI in canonical spelling as it stands: no escapes of either kind
+_USUAL = rf"^<(?P<subject>{_SPELLED})> <(?P<relation>{_SPELLED})> <(?P<object>{_SPELLED})> \.$"
+
+
+def triples_of(source: str, relations: Collection[str], field: str) -> Iterator[pl.DataFrame]:
+    """Frames of the dump's triples of these relations: canonical IRIs in columns subject, relation and object, in no order.
+
+    Other lines, malformed ones among them, are passed over. Raises UserError naming the config field where the dump cannot be read.
+    """
+    with _told_under(field):
+        for file in find_files(source):
+            with reading_blocks(file, os.cpu_count() or 1) as blocks:
+                for block in blocks:
+                    yield _triples(bytes(block), relations).filter(pl.col("relation").is_in(relations))
+
+
+def companion_digest(source: str, field: str) -> str:
+    """SHA-256 of the dump's file as stored, or over the sorted ones of its files; UserError naming the field where it cannot be read."""
+    with _told_under(field):
+        files = find_files(source)
+    try:
+        digests = [_digest(file.address) for file in files]
+    except OSError as error:
+        raise UserError(f"{field}: '{source}': cannot be read: {error.strerror or error}") from error
+    return digests[0] if len(digests) == 1 else digest_json(sorted(digests))
+
+
+def _triples(block: bytes, relations: Collection[str]) -> pl.DataFrame:
+    """What the lines that hold one of the relations state; those in the usual form are told by one expression, which is fast."""
+    lines = pl.DataFrame({"line": block.split(b"\n")}, schema={"line": pl.Binary})
+    lines = lines.filter(pl.any_horizontal(pl.col("line").bin.contains(f"<{relation}>".encode()) for relation in relations))
+    told = lines.select(pl.col("line").cast(pl.String, strict=False).str.extract_groups(_USUAL)).unnest("line")
+    usual = told["subject"].is_not_null()
+    odd = [read_statement(line.removesuffix(b"\r")) for line in lines.filter(~usual)["line"]]
+    read = [(triple.subject, triple.relation, triple.object) for triple in odd if isinstance(triple, Triple)]
+    return pl.concat([told.filter(usual), pl.DataFrame(read, schema=TRIPLES, orient="row")])
+
+
+def _digest(address: str) -> str:
+    with fsspec.open(address, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _told_under(field: str) -> Iterator[None]:
+    """What the reader says of the graph's field is said of this one."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{field}{str(error).removeprefix(GRAPH_FIELD)}") from error

@@ -1,0 +1,69 @@
+"""Relations in which one object answers most facts, thinned out.
+
+Where 83% of films are in English, a model that says "English" to every question about film languages seems to know most of them. With
+`facts.most_of_one_object` a study measures fewer facts of such an object. Which of them stay is decided by lots, as in the study's draw, so
+the order of rows in the source does not matter; but by other lots, or the draw that follows would favour the very facts that stayed.
+"""
+
+from collections import defaultdict
+
+import pyarrow as pa
+
+from kp.facts.selection import lot
+from kp.facts.validation import set_aside_rows
+from kp.matching import normalise
+from kp.schema import QUARANTINED
+
+
+def without_dominance(facts: pa.Table, set_aside: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+    """What `check_facts` returned, less the facts beyond `share` (above 0, at most 1) of their relation that have one object.
+
+    Afterwards no object has more than `share` of what is left of its relation, unless it has a single fact: one alone helps nobody who
+    guesses; in a part of these facts drawn at random the share is the same but for chance. Objects are compared as the matchers compare
+    answers. The facts left out are listed in QUARANTINED beside the others.
+    """
+    left_out = _left_out(facts, share, seed)
+    if not left_out:
+        return facts, set_aside
+    before = set(set_aside_rows(set_aside))
+    rows = [row for row in range(1, facts.num_rows + len(before) + 1) if row not in before]  # of the source, for each fact
+    ids, objects = facts["fact_id"].to_pylist(), facts["object"].to_pylist()
+    listed = [
+        {"row": rows[place], "fact_id": ids[place], "column": "object", "reason": reason, "value": objects[place]}
+        for place, reason in sorted(left_out.items())
+    ]
+    everything = pa.concat_tables([set_aside, pa.Table.from_pylist(listed, schema=QUARANTINED)]).sort_by("row")
+    return facts.take([place for place in range(facts.num_rows) if place not in left_out]), everything
+
+
+def _left_out(facts: pa.Table, share: float, seed: int) -> dict[int, str]:
+    """Places of the facts to leave out, and why."""
+    relations: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    objects, ids = facts["object"].to_pylist(), facts["fact_id"].to_pylist()
+    for place, (relation, object_) in enumerate(zip(facts["relation"].to_pylist(), objects, strict=True)):
+        relations[relation][normalise(object_) or object_].append(place)
+    left_out: dict[int, str] = {}
+    for relation, having in relations.items():
+        whole = sum(map(len, having.values()))
+        most = _most_of_each([len(places) for places in having.values()], share)
+        for places in having.values():
+            reason = (
+                f"has the object of too many facts of its relation '{objects[places[0]]}', {len(places) / whole:.1%} of {relation}, above "
+                f"facts.most_of_one_object = {share:g}"
+            )
+            places.sort(key=lambda place: lot(seed, f"dominance {ids[place]}"))
+            left_out.update((place, reason) for place in places[most:])
+    return left_out
+
+
+def _most_of_each(counts: list[int], share: float) -> int:
+    """The largest number m so that objects of `counts` facts, cut to m each, have no more than `share` of what is left; 1 where none does.
+
+    What m may be is a run from 1: the sum of the cut counts is concave in m, and 0 at 0.
+    """
+    least, most = 1, max(counts)
+    while least < most:
+        middle = (least + most + 1) // 2
+        fits = middle <= share * sum(min(count, middle) for count in counts) + 1e-9
+        least, most = (middle, most) if fits else (least, middle - 1)
+    return least

@@ -1,0 +1,118 @@
+"""The text of a dump's file as blocks of whole lines, however long the file.
+
+Blocks are small enough that what is computed of one stays near a core's cache. A thread fetches them ahead of whoever parses; a compressed
+file is decompressed by another process (see kp.facts.dump.decompressing), so that decompression and parsing go on side by side.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+
+from kp.errors import UserError
+from kp.facts.dump import decompressing
+from kp.facts.dump.files import FIELD, Compression, DumpFile
+
+BLOCK = 2 << 20  # bytes; of a line that is longer than a block the rest is skipped, and CUT put in its place
+CUT = b"\0"  # may stand in no statement
+AHEAD = 8  # blocks fetched and not yet parsed
+
+
+@contextmanager
+def reading_blocks(file: DumpFile, workers: int) -> Iterator[Iterator[bytearray]]:
+    """The file's text in blocks of whole lines; `workers` threads decompress it.
+
+    Raises UserError naming the file where it cannot be read, and at the end of the block where it is damaged or cut short.
+    """
+    with _local(file) as path, _text_of(path, file, workers) as text, ThreadPoolExecutor(1) as fetcher:
+        yield _fetched(blocks_of(text), fetcher)
+
+
+def _fetched(blocks: Iterator[bytearray], fetcher: ThreadPoolExecutor) -> Iterator[bytearray]:
+    coming = deque(fetcher.submit(next, blocks, None) for _ in range(AHEAD))
+    while (block := coming.popleft().result()) is not None:
+        coming.append(fetcher.submit(next, blocks, None))
+        yield block
+
+
+@contextmanager
+def _local(file: DumpFile) -> Iterator[str]:
+    """The file's path here: decoders that work in parallel jump about in a file, which a remote one would answer slowly."""
+    if "://" not in file.address:
+        yield file.address
+        return
+    with tempfile.TemporaryDirectory(prefix="kp-dump-") as folder:
+        path = str(Path(folder) / f"file{file.compression}")
+        filesystem, remote = fsspec.core.url_to_fs(file.address)
+        try:
+            filesystem.get_file(remote, path)
+        except OSError as error:
+            raise UserError(f"{FIELD}: '{file.address}': cannot be fetched: {error}") from error
+        yield path
+
+
+@contextmanager
+def _text_of(path: str, file: DumpFile, workers: int) -> Iterator[BinaryIO]:
+    if file.compression is Compression.NONE:
+        try:
+            plain = Path(path).open("rb")  # noqa: SIM115  entered below
+        except OSError as error:
+            raise UserError(f"{FIELD}: '{file.address}': cannot be read: {error.strerror}") from error
+        with plain:
+            yield plain
+        return
+    command = [sys.executable, "-P", decompressing.__file__, os.path.abspath(path), str(workers)]
+    with tempfile.TemporaryFile() as messages, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, bufsize=0) as process:
+        assert process.stdout is not None
+        yield process.stdout  # type: ignore[misc]
+        process.stdout.close()
+        status = process.wait()
+        messages.seek(0)
+        said = messages.read().decode("utf-8", "replace").strip()
+    if status or said:  # the decoder warns where bytes follow the last stream: they may have been data
+        raise UserError(f"{FIELD}: '{file.address}': damaged or cut short: {said or f'the decoder ended with status {status}'}")
+
+
+def blocks_of(text: BinaryIO, size: int = BLOCK) -> Iterator[bytearray]:
+    """Cut a stream into blocks of whole lines, about `size` bytes each; a last line without an end gets one."""
+    held = b""
+    while True:
+        block = bytearray(len(held) + size)
+        block[: len(held)] = held
+        filled = _fill(text, block, len(held))
+        end = block.rfind(b"\n", 0, filled) + 1
+        if filled < len(block):  # the file's end
+            del block[filled:]
+            if filled and end < filled:
+                block += b"\n"
+            if block:
+                yield block
+            return
+        held = bytes(block[end:]) if end else bytes(block[:size]) + CUT + _rest_after_line(text)
+        del block[end:]
+        if block:
+            yield block
+
+
+def _fill(text: BinaryIO, block: bytearray, filled: int) -> int:
+    with memoryview(block) as view:
+        while filled < len(view) and (got := text.readinto(view[filled:])):  # type: ignore[attr-defined]
+            filled += got
+    return filled
+
+
+def _rest_after_line(text: BinaryIO) -> bytes:
+    """Skip to the end of a line; the end and what was read beyond it, or nothing where the file ends first."""
+    while piece := text.read(BLOCK):
+        end = piece.find(b"\n")
+        if end >= 0:
+            return piece[end:]
+    return b""

@@ -1,0 +1,178 @@
+"""Which candidates become facts: the rules that compare subjects with each other, and the same number from each bucket.
+
+A subject is asked about by its name without the qualifier ("Titanic"), unless another subject of the relation has the same name; then by
+its whole title ("Titanic (1997 film)"). Other subjects are those of the relation's single-valued pairs, also the ones that are dropped.
+
+Texts are left in the graph's file until it is known which are wanted: a candidate is a row of numbers here, so that a relation with
+millions of pairs fits into memory.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kp.facts.dump.cleaning import RULES, Rule, answers_stand_in, broken_rule
+from kp.facts.dump.lots import key_of, lots, text_hashes
+from kp.facts.dump.titles import labels_of, names_of
+from kp.facts.popularity import BUCKETS
+from kp.facts.templates import SUBJECT, TemplateBook
+from kp.facts.validation import question_key
+
+BATCH_PAIRS = 1 << 23  # candidates in memory at once, of some 60 bytes each
+_BUCKET = ("relation", "popularity")
+_UNSAID = r"[.,;:!?()\[\]\"'`\-]"  # what question_key drops, of ASCII
+
+
+def batches(pairs: dict[str, int]) -> Iterator[list[str]]:
+    """Relations, of which `pairs` tells how many pairs each has, in batches whose pairs fit into memory together."""
+    batch: list[str] = []
+    held = 0
+    for relation, count in sorted(pairs.items()):
+        if batch and held + count > BATCH_PAIRS:
+            yield batch
+            batch, held = [], 0
+        batch.append(relation)
+        held += count
+    if batch:
+        yield batch
+
+
+def judged_candidates(file: pq.ParquetFile, relations: Sequence[str], book: TemplateBook, seed: int) -> pl.DataFrame:
+    """All single-valued pairs of these relations in the graph's file, and what the rules say of them.
+
+    Columns: relation, popularity; group and row, where the pair stands in the file; lot; whole_title, whether the question needs the
+    qualifier; rule, the place in RULES of the rule that drops the pair, null for none.
+    """
+    columns = pl.Enum(sorted(relations))
+    parts = [_judged_alone(file, group, columns, book, seed) for group in range(file.num_row_groups)]
+    return _judged_together(pl.concat(parts))
+
+
+def _judged_alone(file: pq.ParquetFile, group: int, relations: pl.Enum, book: TemplateBook, seed: int) -> pl.DataFrame:
+    pairs = _of_relations(file, group, relations)
+    texts = with_titles(pairs)
+    subject, relation = text_hashes(_arrow(pairs["subject"])), relations.categories.to_list()
+    codes = pairs["relation"].to_physical().to_numpy()
+    keys = [np.array([key_of(part, name) for name in relation], dtype=np.uint64)[codes] for part in (seed, 0)]
+    judged: dict[str, pl.Series] = {
+        "subject": pl.Series(subject),
+        "object": pl.Series(text_hashes(_arrow(pairs["object"]))),
+        "lot": pl.Series(lots(subject, keys[0])),
+        "name_key": pl.Series(lots(text_hashes(_arrow(asked_alike(texts["name"]))), keys[1])),
+        "title_key": pl.Series(lots(text_hashes(_arrow(asked_alike(texts["label"]))), keys[1])),
+        "qualified": texts["name"] != texts["label"],
+        "alone": broken_rule(texts),
+        "in_name": answers_stand_in(texts["object_name"], questions_of(texts, "name", book)),
+        "in_title": answers_stand_in(texts["object_name"], questions_of(texts, "label", book)),
+    }
+    return pairs.select("relation", "popularity", "group", "row").with_columns(values.alias(name) for name, values in judged.items())
+
+
+def _of_relations(file: pq.ParquetFile, group: int, relations: pl.Enum) -> pl.DataFrame:
+    """The pairs of one row group that have these relations, and where they stand."""
+    names = pl.Series(relations.categories.to_list())
+    pairs = pl.DataFrame(file.read_row_group(group, columns=["subject", "relation", "object", "popularity", "subject_degree"]))
+    return (
+        pairs.with_row_index("row")
+        .filter(pl.col("relation").is_in(names.implode()))
+        .with_columns(
+            pl.col("relation").cast(relations), pl.col("popularity").cast(pl.Enum(BUCKETS)), pl.lit(group, dtype=pl.UInt32).alias("group")
+        )
+    )
+
+
+def with_titles(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs with label and name of the subject, object_label and object_name of the object."""
+    for column, prefix in (("subject", ""), ("object", "object_")):
+        labels = labels_of(pairs[column])
+        pairs = pairs.with_columns(labels.alias(f"{prefix}label"), names_of(labels).alias(f"{prefix}name"))
+    return pairs
+
+
+def asked_alike(titles: pl.Series) -> pl.Series:
+    """The same text for titles whose questions differ in case, blanks and punctuation alone: kp.facts.validation.question_key of each."""
+    keys = titles.str.to_lowercase().str.replace_all(_UNSAID, " ").str.replace_all(" {2,}", " ").str.strip_chars(" ")
+    foreign = (titles.str.len_bytes() > titles.str.len_chars()).arg_true()
+    return keys.scatter(foreign, pl.Series(map(question_key, titles.gather(foreign)), dtype=pl.String)) if len(foreign) else keys
+
+
+def questions_of(pairs: pl.DataFrame, title: str, book: TemplateBook) -> pl.Series:
+    """The question of each pair (columns relation and `title`)."""
+    names = pairs["relation"].unique().cast(pl.String).to_list()
+    templates = {name: book.question(name, SUBJECT).split(SUBJECT) for name in names}
+    return rendered(pairs, title, book, templates)
+
+
+def rendered(pairs: pl.DataFrame, title: str, book: TemplateBook, templates: Mapping[str, Sequence[str]]) -> pl.Series:
+    """The subjects put into templates, each given by relation as the pieces around the subject."""
+    relation = pairs["relation"].cast(pl.Enum(list(templates))).to_physical()
+    subject = pl.when(pl.col(title).is_in(list(book.definite_article))).then("the " + pl.col(title)).otherwise(title)
+    parts = []
+    for place in range(max(map(len, templates.values()), default=0)):
+        piece = pl.Series([pieces[place] if place < len(pieces) else "" for pieces in templates.values()], dtype=pl.String)
+        follows = pl.Series([place + 1 < len(pieces) for pieces in templates.values()], dtype=pl.Boolean)
+        parts.append(pl.lit(piece.gather(relation)))
+        if follows.all():
+            parts.append(subject)
+        elif follows.any():
+            parts.append(pl.when(pl.lit(follows.gather(relation))).then(subject).otherwise(pl.lit("")))
+    return pairs.select(pl.concat_str(parts or [pl.lit("")]).alias("text")).to_series()
+
+
+def _arrow(texts: pl.Series) -> pa.StringArray:
+    return texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+
+
+def _judged_together(candidates: pl.DataFrame) -> pl.DataFrame:
+    whole = pl.col("qualified") & pl.col("name_key").is_duplicated()
+    candidates = candidates.with_columns(whole.alias("whole_title")).with_columns(
+        pl.when("whole_title").then("title_key").otherwise("name_key").alias("question")
+    )
+    alike = candidates.filter(pl.col("question").is_duplicated())
+    several = alike.group_by("question").agg(
+        (pl.col("object").n_unique() > 1).alias("differ"),
+        pl.col("subject").sort_by(pl.col("alone").is_not_null(), "subject").first().alias("kept"),
+    )
+    candidates = candidates.join(several, on="question", how="left", maintain_order="left")
+    rule = pl.coalesce(
+        "alone",
+        pl.when("differ").then(_place(Rule.SAME_QUESTION)),
+        pl.when(pl.col("kept") != pl.col("subject")).then(_place(Rule.SAME_FACT)),
+        pl.when(pl.when("whole_title").then("in_title").otherwise("in_name")).then(_place(Rule.ANSWER_IN_QUESTION)),
+    )
+    return candidates.select("relation", "popularity", "group", "row", "subject", "lot", "whole_title", rule.alias("rule"))
+
+
+def _place(rule: Rule) -> pl.Expr:
+    return pl.lit(RULES.index(rule), dtype=pl.UInt8)
+
+
+def equal_buckets(candidates: pl.DataFrame, per_bucket: int | None) -> pl.DataFrame:
+    """The candidates that no rule drops, cut to the same number in each bucket of a relation: its smallest bucket's, or `per_bucket`."""
+    kept = candidates.filter(pl.col("rule").is_null())
+    sizes = kept.group_by(_BUCKET).len().group_by("relation").agg(pl.col("len").min().alias("smallest"), pl.len().alias("buckets"))
+    most = pl.min_horizontal("smallest", pl.lit(per_bucket, dtype=pl.UInt32)).alias("most")  # a null does not count
+    sizes = sizes.filter(pl.col("buckets") == len(BUCKETS)).select("relation", most)
+    drawn = kept.join(sizes, on="relation").filter(pl.col("lot").rank("ordinal").over(_BUCKET) <= pl.col("most"))
+    return drawn.select("relation", "popularity", "group", "row", "whole_title")
+
+
+def victims(candidates: pl.DataFrame) -> pl.DataFrame:
+    """How many candidates each rule drops of each relation, and where one of them stands."""
+    dropped = candidates.filter(pl.col("rule").is_not_null()).group_by("relation", "rule")
+    return dropped.agg(pl.len().alias("candidates"), pl.col("group", "row", "whole_title").sort_by("subject").first())
+
+
+def texts_of(file: pq.ParquetFile, rows: pl.DataFrame) -> pl.DataFrame:
+    """The pairs at the places in `rows` (columns group, row, whole_title and others): with their titles, and `title`, the one asked by."""
+    columns = {"subject": pl.String, "object": pl.String, "subject_degree": pl.Int64}
+    parts = [pl.concat([rows.clear(), pl.DataFrame(schema=columns)], how="horizontal")]
+    for (group,), places in rows.sort("group", "row").partition_by("group", as_dict=True).items():
+        pairs = pl.DataFrame(file.read_row_group(group, columns=list(columns)))
+        parts.append(pl.concat([places, pairs[places["row"]]], how="horizontal"))
+    texts = with_titles(pl.concat(parts))
+    title = pl.when("whole_title").then("label").otherwise("name").alias("title")
+    return texts.with_columns(title, pl.col("relation").cast(pl.String)).drop("group", "row", "whole_title")

@@ -1,0 +1,64 @@
+"""A program of its own: writes the text of one compressed file to its standard output.
+
+It is a process apart because the bzip2 decoder holds Python's interpreter lock while it waits for its own threads, and a reader beside it
+in one process would stand still meanwhile. It is run by its path, without importing kp, so that it starts in a few hundredths of a second.
+
+Of the decoders that pip installs, rapidgzip's was the fastest on real and synthetic dumps: 69 to 74 MB/s of text on one core and 137 on
+two, against 60 MB/s for one core of the standard library's bz2, 64 for cramjam, and 60 and 105 for fbz. It checks the sums of every block
+and stream. A file in gzip's form is many times cheaper to read, and the standard library does.
+"""
+
+import gzip
+import os
+import sys
+import zlib
+from io import BufferedIOBase
+
+import rapidgzip
+
+PIECE = 1 << 20  # bytes, of text
+PIPE = 1 << 20  # bytes, the most that Linux lets anybody's pipe hold
+DAMAGED = 3  # exit status, with what is wrong on standard error
+F_SETPIPE_SZ = 1031  # of fcntl; Linux only
+
+
+def _opened(path: str, workers: int) -> BufferedIOBase:
+    if path.endswith(".gz"):
+        return gzip.open(path)
+    return rapidgzip.IndexedBzip2File(path, parallelization=workers)
+
+
+def _copy(path: str, workers: int) -> None:
+    if os.path.getsize(path) == 0:
+        raise EOFError("the file is empty")
+    piece = memoryview(bytearray(PIECE))
+    with _opened(path, workers) as text:
+        while size := text.readinto(piece):
+            rest = piece[:size]
+            while rest:
+                rest = rest[os.write(1, rest) :]
+
+
+def _widen_pipe() -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        fcntl.fcntl(1, F_SETPIPE_SZ, PIPE)
+
+
+def main() -> int:
+    """Arguments: a path, and how many threads decode."""
+    _, path, workers = sys.argv
+    _widen_pipe()
+    try:
+        _copy(path, int(workers))
+    except BrokenPipeError:
+        return 0  # nobody reads on
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error) as error:  # all that the two decoders raise for a damaged file
+        print(str(error).splitlines()[0], file=sys.stderr)
+        return DAMAGED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

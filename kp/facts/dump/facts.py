@@ -1,0 +1,147 @@
+"""Facts out of a reduced graph, by the head-to-tail method (Sun et al. 2023) as arXiv 2502.14502 uses it.
+
+Every relation with a template gives as many facts about popular subjects as about obscure ones, or its results could not be compared over
+the buckets. All that is drawn at random hangs on the seed and on what the pairs say, not on where they stand: neither the order of a
+dump's lines nor that of its files changes a fact.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kp.config import GraphConfig
+from kp.errors import UserError
+from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, questions_of, rendered, texts_of, victims
+from kp.facts.dump.cleaning import RULES
+from kp.facts.dump.files import FIELD
+from kp.facts.dump.merging import PAIRS_FILE, RELATIONS_FILE
+from kp.facts.entity_names import EntityNames, load_names
+from kp.facts.fact import fact_id
+from kp.facts.ontology import Ontology, load_ontology
+from kp.facts.popularity import BUCKETS
+from kp.facts.templates import SUBJECT, TemplateBook, dbpedia_book
+from kp.facts.validation import stands_in
+from kp.schema import DROPPED_CANDIDATES, FACTS, GRAPH_RELATIONS, GRAPH_REPORT, read_table
+
+CHUNK = 100_000  # facts in one chunk of the table
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """The facts of a graph, and what became of its relations and of the pairs that gave none."""
+
+    facts: pa.Table  # FACTS, sorted by fact_id
+    relations: pa.Table  # GRAPH_REPORT, all relations of the graph by falling number of triples
+    dropped: pa.Table  # DROPPED_CANDIDATES
+
+    def untemplated(self, most: int) -> list[tuple[str, int]]:
+        """The largest relations without a template, each with its number of triples."""
+        rows = zip(*(self.relations[name].to_pylist() for name in ("relation", "triples", "has_template")), strict=True)
+        return [(relation, triples) for relation, triples, has_template in rows if not has_template][:most]
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The chosen pairs with their texts; how many candidates each relation has; each rule's victims by relation, with one as example."""
+
+    pairs: pl.DataFrame
+    candidates: dict[str, int]
+    victims: pl.DataFrame
+
+
+def facts_of_graph(folder: Path, settings: GraphConfig, seed: int, source: str) -> GraphFacts:
+    """Draw facts from the reduced graph that read_graph left in `folder`; `source` is what the facts name as theirs.
+
+    A fact's subject is what its question calls it, and its object the first answer, so its id can be computed from the row as anywhere
+    else; the rules see to it that no two facts share one. Answers are the object's names, but for aliases that stand in the question.
+    A relation without a candidate in each of the three buckets gives no facts. Raises UserError naming the field of a file in `settings`
+    that cannot be used.
+    """
+    book = dbpedia_book(Path(settings.templates) if settings.templates else None)
+    ontology = load_ontology(settings.ontology) if settings.ontology else None
+    relations = pl.DataFrame(read_table(folder / RELATIONS_FILE, GRAPH_RELATIONS))
+    chosen = _choose(folder, relations, book, settings, seed)
+    names = load_names(settings, chosen.pairs["object"].unique().to_list())
+    facts = _facts(chosen.pairs, names, book, ontology).with_columns(pl.lit(source).alias("source"))
+    return GraphFacts(_chunked(facts.select(FACTS.names).sort("fact_id")), _report(relations, chosen, book), _dropped(chosen.victims, book))
+
+
+def _choose(folder: Path, relations: pl.DataFrame, book: TemplateBook, settings: GraphConfig, seed: int) -> _Chosen:
+    with_template = relations.filter(pl.col("relation").is_in(list(book.relations)), pl.col("pairs") > 0)
+    pairs, dropped = [], []
+    candidates: dict[str, int] = {}
+    with pq.ParquetFile(folder / PAIRS_FILE) as file:
+        for batch in batches(dict(with_template.select("relation", "pairs").iter_rows())):
+            judged = judged_candidates(file, batch, book, seed)
+            pairs.append(texts_of(file, equal_buckets(judged, settings.per_bucket)))
+            dropped.append(texts_of(file, victims(judged)))
+            counts = judged.filter(pl.col("rule").is_null()).group_by("relation").len()
+            candidates.update(counts.select(pl.col("relation").cast(pl.String), "len").iter_rows())
+    if not pairs:
+        raise UserError(f"{FIELD}: no relation in it has both a template and a single-valued pair; facts.graph.templates adds templates")
+    return _Chosen(pl.concat(pairs), candidates, pl.concat(dropped))
+
+
+def _facts(pairs: pl.DataFrame, names: EntityNames, book: TemplateBook, ontology: Ontology | None) -> pl.DataFrame:
+    parts = [
+        _of_relation(relation, of_relation, names, book, ontology)
+        for (relation,), of_relation in pairs.sort("relation", "subject").partition_by("relation", as_dict=True).items()
+    ]
+    return pl.concat(parts) if parts else pl.DataFrame(FACTS.empty_table())
+
+
+def _of_relation(relation: str, pairs: pl.DataFrame, names: EntityNames, book: TemplateBook, ontology: Ontology | None) -> pl.DataFrame:
+    questions = questions_of(pairs, "title", book)
+    templates = [template.split(SUBJECT) for template in book.paraphrases(relation, SUBJECT)]
+    paraphrases = [rendered(pairs, "title", book, {relation: pieces}).alias(str(number)) for number, pieces in enumerate(templates)]
+    answers = list(_answers(pairs["object"], questions, names))
+    titles = pairs["title"].to_list()
+    domain = (ontology.domain(relation) if ontology else None) or book.relations[relation].domain
+    return pl.DataFrame(
+        {
+            "fact_id": [fact_id(title, relation, names_[0]) for title, names_ in zip(titles, answers, strict=True)],
+            "subject": titles,
+            "relation": pairs["relation"],
+            "object": [names_[0] for names_ in answers],
+            "question": questions,
+            "answers": answers,
+            "popularity": pairs["popularity"].cast(pl.String),
+            "subject_degree": pairs["subject_degree"],
+            "domain": pl.repeat(domain, pairs.height, dtype=pl.String, eager=True),
+            "paraphrases": pl.DataFrame(paraphrases).select(pl.concat_list(pl.all()).alias("paraphrases")).to_series(),
+        }
+    )
+
+
+def _answers(objects: pl.Series, questions: pl.Series, names: EntityNames) -> Iterator[list[str]]:
+    names_of: dict[str, list[str]] = {}
+    for iri, question in zip(objects, questions, strict=True):
+        canonical, *aliases = names_of.get(iri) or names_of.setdefault(iri, names.answers(iri))
+        yield [canonical, *(alias for alias in aliases if not stands_in(alias, question))]
+
+
+def _chunked(facts: pl.DataFrame) -> pa.Table:
+    """As FACTS, in chunks whose texts stay below the 2 GB that one array of arrow's strings may hold."""
+    chunks = [chunk.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(FACTS) for chunk in facts.iter_slices(CHUNK)]
+    return pa.concat_tables(chunks) if chunks else FACTS.empty_table()
+
+
+def _report(relations: pl.DataFrame, chosen: _Chosen, book: TemplateBook) -> pa.Table:
+    sizes = [(pl.col("popularity") == bucket).sum().cast(pl.Int64).alias(bucket) for bucket in BUCKETS]
+    buckets = chosen.pairs.group_by("relation").agg(sizes)
+    candidates = pl.DataFrame(list(chosen.candidates.items()), schema={"relation": pl.String, "candidates": pl.Int64}, orient="row")
+    report = relations.join(candidates, on="relation", how="left").join(buckets, on="relation", how="left").fill_null(0)
+    report = report.with_columns(pl.col("relation").is_in(list(book.relations)).alias("has_template"))
+    ordered = report.sort(["triples", "iri"], descending=[True, False])
+    return ordered.select(GRAPH_REPORT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(GRAPH_REPORT)
+
+
+def _dropped(victims: pl.DataFrame, book: TemplateBook) -> pa.Table:
+    rules = pl.Series([rule.value for rule in RULES], dtype=pl.String).gather(victims["rule"])
+    examples = questions_of(victims, "title", book) + " -> " + victims["object_name"]
+    table = victims.with_columns(rules.alias("rule"), examples.alias("example")).sort("relation", "rule")
+    return table.select(DROPPED_CANDIDATES.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DROPPED_CANDIDATES)

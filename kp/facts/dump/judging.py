@@ -1,0 +1,214 @@
+"""A block of lines sorted by what they look like, with a fixed number of operations over all its bytes.
+
+Lines in the usual form, `<s> <p> <o> .` with IRIs in canonical spelling, are told for certain; so are comments, blank lines, and literals
+that stand after two such IRIs. All others are odd: kp.facts.dump.statements decides about them, one by one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kp.facts.dump.spans import Positions, Text
+from kp.facts.dump.statements import SetAside, canonical
+
+KEPT_OF_LINE = 200  # bytes, where a line is told to people
+
+Mask = npt.NDArray[np.bool_]
+_OPEN, _SPACE, _NEWLINE, _HASH, _DOT, _UNDERSCORE, _QUOTE, _BACKTICK, _PERCENT = b'< \n#._"`%'
+_BETWEEN = int.from_bytes(b"> <", "little")  # of two IRIs
+_TO_LITERAL = int.from_bytes(b'> "', "little")
+_END = int.from_bytes(b"> .\n", "little")
+_THREE, _TWO, _EIGHT = np.uint32(0xFFFFFF), np.uint32(0xFFFF), np.uint32(8)
+
+
+def _canonical_escapes() -> Mask:
+    """By two bytes, little end first: whether a percent sign and these are the canonical spelling of one ASCII character."""
+    table = np.zeros(1 << 16, dtype=bool)
+    for code in range(0x80):
+        escape = f"%{code:02X}"
+        table[int.from_bytes(escape[1:].encode(), "little")] = canonical(escape) == escape
+    return table
+
+
+_FEW = 0.02  # share of lines that may be looked at one by one
+
+CANONICAL_ESCAPE, ANY_ESCAPE = _canonical_escapes(), np.ones(1 << 16, dtype=bool)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Where subjects, relations and objects stand in a text: starts and ends of each."""
+
+    subjects: tuple[Positions, Positions]
+    relations: tuple[Positions, Positions]
+    objects: tuple[Positions, Positions]
+
+    def __len__(self) -> int:
+        return len(self.subjects[0])
+
+    def take(self, rows: Positions) -> "Pieces":
+        return Pieces(*((starts[rows], ends[rows]) for starts, ends in (self.subjects, self.relations, self.objects)))
+
+
+class JudgedLines:
+    """The lines of a text, sorted into those in the usual form, those told at once to be something else, and the odd ones."""
+
+    def __init__(self, text: Text, escapes: Mask) -> None:
+        """`escapes` tells, by the two bytes that follow a percent sign, whether an IRI of a line in the usual form may have them."""
+        self.text, self._escapes = text, escapes
+        gaps = np.flatnonzero(text.bytes <= _SPACE)
+        last_gap = np.flatnonzero(text.bytes[gaps] == _NEWLINE)
+        self.ends: Positions = gaps[last_gap]
+        self.starts: Positions = np.concatenate(([0], self.ends[:-1] + 1)) if len(self.ends) else self.ends
+        first_gap = np.concatenate(([0], last_gap[:-1] + 1)) if len(self.ends) else last_gap
+        usual = self._in_usual_form(gaps, first_gap, last_gap)
+        rest = np.flatnonzero(~usual)
+        of_literal = self._like_literal(gaps, first_gap, last_gap, rest)
+        bad = self._forbidden(gaps, first_gap, np.flatnonzero(usual), of_literal)
+        usual[np.searchsorted(self.ends, bad)] = False
+        self._sort(gaps, first_gap, usual, of_literal, bad)
+
+    def line(self, number: int) -> bytes:
+        """One line without its end; the first is 0."""
+        return self.text.bytes[self.starts[number] : self.ends[number]].tobytes()
+
+    def begins(self, number: int) -> str:
+        """How a line begins."""
+        return self.text.begins(int(self.starts[number]), int(self.ends[number]), KEPT_OF_LINE)
+
+    def _in_usual_form(self, gaps: Positions, first_gap: Positions, last_gap: Positions) -> Mask:
+        """Which lines have `<x> <x> <x> .` as far as blanks and the characters around them tell; no x is empty."""
+        usual = last_gap - first_gap == 3
+        at = first_gap[usual]
+        start, first, second, third = self.starts[usual], gaps[at], gaps[at + 1], gaps[at + 2]
+        words = self.text.words
+        usual[usual] = (
+            (self.text.bytes[start] == _OPEN)
+            & (words[first - 1] & _THREE == _BETWEEN)
+            & (words[second - 1] & _THREE == _BETWEEN)
+            & (words[third - 1] == _END)
+            & (first - start > 2)
+            & (second - first > 3)
+            & (third - second > 3)
+        )
+        return usual
+
+    def _like_literal(self, gaps: Positions, first_gap: Positions, last_gap: Positions, lines: Positions) -> Positions:
+        """Which of these lines have `<x> <x> "..."... .` as far as the first two blanks and the end tell."""
+        lines = lines[last_gap[lines] - first_gap[lines] > 2]
+        start, end, at = self.starts[lines], self.ends[lines], first_gap[lines]
+        first, second = gaps[at], gaps[at + 1]
+        words = self.text.words
+        alike = (
+            (self.text.bytes[start] == _OPEN)
+            & (words[first - 1] & _THREE == _BETWEEN)
+            & (words[second - 1] & _THREE == _TO_LITERAL)
+            & (self.text.bytes[end - 1] == _DOT)
+            & (first - start > 2)
+            & (second - first > 3)
+        )
+        return lines[alike]
+
+    def _forbidden(self, gaps: Positions, first_gap: Positions, usual: Positions, of_literal: Positions) -> Positions:
+        """Where characters stand that no IRI in canonical spelling has, and the starts of lines that are not UTF-8.
+
+        Angle brackets only where neither form wants them.
+        """
+        letters = self.text.bytes
+        scratch, found = np.bitwise_or(letters, 2), np.empty(len(letters), dtype=bool)
+        places = [self._stray_brackets(np.equal(scratch, 0x3E), gaps, first_gap, usual, of_literal)]
+        _add(places, np.equal(scratch, 0x5E, out=found))  # \ ^
+        np.subtract(letters, 0x7B, out=scratch)
+        _add(places, np.less(scratch, 3, out=found))  # { | }
+        for character in (_QUOTE, _BACKTICK):
+            _add(places, np.equal(letters, character, out=found))
+        percents = np.flatnonzero(np.equal(letters, _PERCENT, out=found))
+        places.append(percents[~self._escapes[self.text.words[percents] >> _EIGHT & _TWO]])
+        places.append(self._undecodable())
+        return np.sort(np.concatenate(places))
+
+    def _stray_brackets(
+        self, is_bracket: Mask, gaps: Positions, first_gap: Positions, usual: Positions, of_literal: Positions
+    ) -> Positions:
+        if len(self.ends) - len(usual) < _FEW * len(usual) and not self._more_brackets_than_wanted(is_bracket, usual):
+            # Of the literals, which are few, any line with a bracket too many is marked at its start.
+            quotes = gaps[first_gap[of_literal] + 1] + 1
+            spans = zip(self.starts[of_literal].tolist(), quotes.tolist(), strict=True)
+            return np.array([start for start, quote in spans if np.count_nonzero(is_bracket[start:quote]) > 4], dtype=np.int64)
+        for lines, closed in ((usual, 3), (of_literal, 2)):
+            at = first_gap[lines]
+            is_bracket[self.starts[lines]] = False
+            for gap in range(closed):
+                is_bracket[gaps[at + gap] - 1] = False
+            for gap in range(closed - 1):
+                is_bracket[gaps[at + gap] + 1] = False
+        return np.flatnonzero(is_bracket)
+
+    def _more_brackets_than_wanted(self, is_bracket: Mask, usual: Positions) -> bool:
+        """Whether a line in the usual form has more than its six, told by their sum, without a look at each place."""
+        others = np.ones(len(self.ends), dtype=bool)
+        others[usual] = False
+        spans = zip(self.starts[others].tolist(), self.ends[others].tolist(), strict=True)
+        elsewhere = sum(np.count_nonzero(is_bracket[start:end]) for start, end in spans)
+        return bool(np.count_nonzero(is_bracket) > 6 * len(usual) + elsewhere)
+
+    def _undecodable(self) -> Positions:
+        """The starts of lines that are not UTF-8."""
+        if self.text.is_utf8():
+            return self.starts[:0]
+        beyond_ascii = np.flatnonzero(self.text.bytes >= 0x80)
+        lines = np.unique(np.searchsorted(self.ends, beyond_ascii))
+        return self.starts[[line for line in lines.tolist() if not _decodes(self.line(line))]]
+
+    def _sort(self, gaps: Positions, first_gap: Positions, usual: Mask, of_literal: Positions, bad: Positions) -> None:
+        self.usual_lines = np.flatnonzero(usual)
+        start, at = self.starts[self.usual_lines], first_gap[self.usual_lines]
+        first, second, third = gaps[at], gaps[at + 1], gaps[at + 2]
+        self.usual = Pieces((start + 1, first - 1), (first + 2, second - 1), (second + 2, third - 1))
+        quote = gaps[first_gap[of_literal] + 1] + 1
+        first_bad = np.searchsorted(bad, self.starts[of_literal])
+        of_literal = of_literal[bad[np.minimum(first_bad, len(bad) - 1)] == quote] if len(bad) else of_literal[:0]
+        start, at = self.starts[of_literal], first_gap[of_literal]
+        first, second = gaps[at], gaps[at + 1]
+        self.literals = Pieces((start + 1, first - 1), (first + 2, second - 1), (second + 1, self.ends[of_literal]))
+        rest = ~usual
+        rest[of_literal] = False
+        others = np.flatnonzero(rest)
+        comment, blank = self.text.bytes[self.starts[others]] == _HASH, self.starts[others] == self.ends[others]
+        self.literal_lines = of_literal
+        self.told = {SetAside.COMMENT: others[comment], SetAside.BLANK_LINE: others[blank]}
+        self.odd = others[~(comment | blank)]
+
+
+def _add(places: list[Positions], found: Mask) -> None:
+    if found.any():
+        places.append(np.flatnonzero(found))
+
+
+def _decodes(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def ends_in_number(text: Text, starts: Positions, ends: Positions) -> Mask:
+    """Which pieces end in two underscores and a number."""
+    found = np.zeros(len(starts), dtype=bool)
+    at = ends - 1
+    rows = np.flatnonzero(_is_digit(text.bytes[at]))
+    at = at[rows]
+    while len(rows):
+        at = at - 1
+        underscored = text.bytes[at] == _UNDERSCORE
+        done = rows[underscored]
+        found[done] = (at[underscored] > starts[done]) & (text.bytes[at[underscored] - 1] == _UNDERSCORE)
+        more = _is_digit(text.bytes[at]) & (at > starts[rows])
+        rows, at = rows[more], at[more]
+    return found
+
+
+def _is_digit(letters: npt.NDArray[np.uint8]) -> Mask:
+    return np.subtract(letters, ord("0")) < 10

@@ -1,0 +1,215 @@
+"""From what was spilled of a dump's files to its reduced graph: pairs.parquet, relations.parquet, set_aside.parquet.
+
+Popularity needs every entity's density, the number of distinct triples that have it in either place (one that has it in both counts once;
+lines that were set aside, and so helper nodes and literals, do not count). Entities in order of falling density are cut where the sum of
+densities passes its thirds, as in Sun et al.; entities of one density stay together, in the bucket in which their row begins, so that no
+two equally popular ones differ. That is kp.facts.popularity's rule but for such ties.
+
+Four passes over hash partitions, each in memory by itself: count, add up mentions, cut, write. Their results stand in the order of the
+partitions, which the dump alone decides; neither the number of workers nor the order of files or lines shows.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kp.facts.dump.counting import Counted, Counts, Statements, count
+from kp.facts.dump.parsing import SetAsideLog
+from kp.facts.dump.spans import Hashes
+from kp.facts.dump.spill import NUMBERS, TEXTS, Partitions, read_batch, spilled, write_batches
+from kp.facts.dump.statements import SetAside
+from kp.facts.entity_names import local_name
+from kp.facts.popularity import BUCKETS
+from kp.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE, write_table
+
+PAIRS_FILE, RELATIONS_FILE, SET_ASIDE_FILE = "pairs.parquet", "relations.parquet", "set_aside.parquet"
+MOST_EXAMPLES = 20  # of each reason
+ONTOLOGY = "http://dbpedia.org/ontology/"  # keeps a local name that other vocabularies share
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FileReading:
+    """What reading one file left: rows in `folder`, and in memory what is small. `relations` are IRIs in the order of their numbers."""
+
+    address: str
+    folder: Path
+    lines: int
+    triples: int  # repeated ones count again
+    relations: tuple[str, ...]
+    set_aside: SetAsideLog
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The sums over a whole dump."""
+
+    distinct_triples: int
+    entities: int
+    relations: int
+    pairs: int
+
+
+@dataclass(frozen=True)
+class _Entities:
+    """All entities of a dump, on disk: hashes in rising order, and the density of each."""
+
+    hashes: Hashes
+    degrees: npt.NDArray[np.uint32]
+
+    def degrees_of(self, hashes: Hashes) -> Counts:
+        """The density of each of these, which must be among them. They are looked up in order, for the sake of the page cache."""
+        order = pl.Series(hashes).arg_sort().to_numpy()
+        found = np.empty(len(hashes), dtype=np.int64)
+        found[order] = self.degrees[np.searchsorted(self.hashes, hashes[order])]
+        return found
+
+
+def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Partitions, workers: int) -> Merged:
+    """Write the three tables of the reduced graph into `folder`; `spill` takes what the passes hand to each other."""
+    iris = sorted({iri for reading in readings for iri in reading.relations})
+    names = relation_names(iris)
+    with ThreadPoolExecutor(workers) as pool:
+        sums = [np.zeros(len(iris), dtype=np.int64) for _ in range(3)]
+        for counted in _in_order(pool, lambda number: _count(number, readings, iris, spill, partitions), range(partitions.count), workers):
+            sums = [total + more for total, more in zip(sums, (counted.triples, counted.subjects, counted.pairs), strict=True)]
+        entities = _add_up(spill, partitions, pool, workers)
+        least = least_degrees(entities.degrees)
+        with pq.ParquetWriter(folder / PAIRS_FILE, GRAPH_PAIRS, compression="zstd", use_dictionary=["relation", "popularity"]) as writer:
+            tables = _in_order(
+                pool, lambda number: _pairs(number, readings, names, spill, entities, least), range(partitions.count), workers
+            )
+            for table in tables:
+                writer.write_table(table)
+    triples, subjects, pairs = sums
+    columns = {"relation": names, "iri": iris, "triples": triples, "subjects": subjects, "pairs": pairs}
+    relations = pa.table(columns).sort_by([("triples", "descending"), ("iri", "ascending")])
+    write_table(relations, GRAPH_RELATIONS, folder / RELATIONS_FILE)
+    write_table(set_aside_table(readings), SET_ASIDE, folder / SET_ASIDE_FILE)
+    return Merged(int(triples.sum()), len(entities.hashes), len(iris), int(pairs.sum()))
+
+
+def relation_names(iris: list[str]) -> list[str]:
+    """What each of these sorted IRIs is called: its local name; of those that share one only DBpedia's ontology, else the first, has it."""
+    owner: dict[str, str] = {}
+    for iri in sorted(iris, key=lambda iri: (not iri.startswith(ONTOLOGY), iri)):
+        owner.setdefault(local_name(iri), iri)
+    return [local_name(iri) if owner[local_name(iri)] == iri else iri for iri in iris]
+
+
+def least_degrees(degrees: npt.NDArray[np.uint32]) -> tuple[int, int]:
+    """The least density of a head entity, and that of a torso entity."""
+    values, entities = np.unique(degrees, return_counts=True)
+    values, entities = values[::-1].astype(np.int64), entities[::-1]
+    after = np.cumsum(values * entities)
+    before = after - values * entities
+    total = int(after[-1]) if len(after) else 0
+    head, torso = (int(values[3 * before < third * total].min(initial=np.iinfo(np.int64).max)) for third in (1, 2))
+    return head, torso
+
+
+def set_aside_table(readings: list[FileReading]) -> pa.Table:
+    """SET_ASIDE, by falling number of lines; the examples are those of the first files."""
+    lines: Counter[SetAside] = Counter()
+    examples: dict[SetAside, list[dict[str, object]]] = {}
+    for reading in readings:
+        lines.update(reading.set_aside.counts)
+        for reason, found in reading.set_aside.examples.items():
+            examples.setdefault(reason, []).extend({"file": reading.address, "line": one.line, "begins": one.begins} for one in found)
+    rows = [
+        {"reason": reason.value, "lines": lines[reason], "examples": examples[reason][:MOST_EXAMPLES]}
+        for reason in sorted(lines, key=lambda reason: (-lines[reason], reason))
+    ]
+    return pa.Table.from_pylist(rows, schema=SET_ASIDE)
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[int], T], numbers: Iterable[int], ahead: int) -> Iterator[T]:
+    """Results in order, with no more than `ahead` of them under way or waiting."""
+    waiting: deque[Future[T]] = deque()
+    for number in numbers:
+        waiting.append(pool.submit(work, number))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _count(number: int, readings: list[FileReading], iris: list[str], spill: Path, partitions: Partitions) -> Counted:
+    statements = _statements(number, readings, iris)
+    counted = count(statements, len(iris))
+    single = counted.single
+    columns = {
+        "subjects": statements.subjects[single],
+        "relations": statements.relations[single],
+        "objects": statements.objects[single],
+        "texts": counted.texts,
+    }
+    write_batches(_singles(spill, number), columns, np.array([0, len(single)]))
+    order, bounds = partitions.sorted(counted.mentions)
+    write_batches(_mentions(spill, number), {"entity": counted.mentions[order]}, bounds)
+    return counted
+
+
+def _singles(spill: Path, number: int) -> Path:
+    return spill / f"singles-{number}.arrow"
+
+
+def _mentions(spill: Path, number: int) -> Path:
+    return spill / f"mentions-{number}.arrow"
+
+
+def _statements(number: int, readings: list[FileReading], iris: list[str]) -> Statements:
+    parts: dict[str, list[npt.NDArray[np.generic]]] = {name: [] for name in NUMBERS}
+    for reading in readings:
+        renumbered = np.searchsorted(np.array(iris, dtype=object), np.array(reading.relations, dtype=object)).astype(np.uint32)
+        for path in spilled(reading.folder, "rows"):
+            batch = read_batch(path, number)
+            for name in NUMBERS:
+                column = batch.column(name).to_numpy()
+                parts[name].append(renumbered[column] if name == "relations" else column)
+    kinds = (np.uint64, np.uint32, np.uint64, np.uint8)
+    joined = [np.concatenate([np.zeros(0, dtype=kind), *parts[name]]) for name, kind in zip(NUMBERS, kinds, strict=True)]
+    return Statements(*joined)
+
+
+def _add_up(spill: Path, partitions: Partitions, pool: ThreadPoolExecutor, workers: int) -> _Entities:
+    def added(number: int) -> pl.DataFrame:
+        parts = [read_batch(_mentions(spill, other), number).column("entity") for other in range(partitions.count)]
+        mentions = pl.Series("entity", pa.chunked_array(parts))
+        return mentions.value_counts().sort("entity")
+
+    hashes_file, degrees_file = spill / "hashes.bin", spill / "degrees.bin"
+    with hashes_file.open("wb") as hashes, degrees_file.open("wb") as degrees:
+        for counts in _in_order(pool, added, range(partitions.count), workers):
+            counts["entity"].to_numpy().tofile(hashes)
+            counts["count"].to_numpy().astype(np.uint32).tofile(degrees)
+    if not hashes_file.stat().st_size:
+        return _Entities(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint32))
+    return _Entities(np.memmap(hashes_file, dtype=np.uint64, mode="r"), np.memmap(degrees_file, dtype=np.uint32, mode="r"))
+
+
+def _pairs(
+    number: int, readings: list[FileReading], names: list[str], spill: Path, entities: _Entities, least: tuple[int, int]
+) -> pa.Table:
+    single = read_batch(_singles(spill, number), 0)
+    if not single.num_rows:
+        return GRAPH_PAIRS.empty_table()
+    texts = pa.Table.from_batches([read_batch(path, number) for reading in readings for path in spilled(reading.folder, "texts")])
+    taken = texts.take(single.column("texts"))
+    subject, object_ = (taken.column(name).cast(pa.large_string()).cast(pa.string()) for name in TEXTS)
+    degrees = [entities.degrees_of(single.column(name).to_numpy()) for name in ("subjects", "objects")]
+    bucket = np.searchsorted(np.array([-least[0], -least[1]]), -degrees[0])
+    relation, popularity = pc.take(pa.array(names), single.column("relations")), pc.take(pa.array(BUCKETS), pa.array(bucket))
+    columns = [subject, relation, object_, *degrees, popularity]
+    return pa.table(dict(zip(GRAPH_PAIRS.names, columns, strict=True)), schema=GRAPH_PAIRS)

@@ -1,0 +1,101 @@
+"""Statements on disk, by partition: so that a dump of any size can be grouped by subject in the memory of one partition.
+
+A partition is a range of subject hashes, the same for every file of a dump. Rows go out a million or so at a time, as one arrow file with a
+record batch for each partition; nothing is compressed, since these files live for minutes and mostly in the page cache.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kp.facts.dump.parsing import SPELLED, Rows
+from kp.facts.dump.spans import Hashes
+
+HELD_ROWS = 1 << 20  # statements held in memory before they go out
+NUMBERS = ("subjects", "relations", "objects", "kinds")
+TEXTS = ("subject_text", "object_text")
+
+Column = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """2 ** bits ranges of 64-bit hashes."""
+
+    bits: int
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return 1 << self.bits
+
+    def of(self, hashes: Hashes) -> npt.NDArray[np.uint16]:
+        """The partition of each hash."""
+        return (hashes >> np.uint64(64 - self.bits)).astype(np.uint16)
+
+    def sorted(self, hashes: Hashes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """The rows in the order of their partitions, and where each partition begins among them, and at last their number."""
+        partition = self.of(hashes)
+        bounds = np.concatenate(([0], np.cumsum(np.bincount(partition, minlength=self.count))))
+        return np.argsort(partition, kind="stable"), bounds
+
+
+class Spill:
+    """Takes the rows of one file and writes them into a folder of their own."""
+
+    def __init__(self, folder: Path, partitions: Partitions) -> None:
+        self._folder, self._partitions = folder, partitions
+        self._held: list[Rows] = []
+        self._written = 0
+        self.rows = 0
+        folder.mkdir(parents=True)
+
+    def add(self, rows: Sequence[Rows]) -> None:
+        """Take some rows."""
+        self._held += rows
+        self.rows += sum(len(some.kinds) for some in rows)
+        if sum(len(some.kinds) for some in self._held) >= HELD_ROWS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is held."""
+        if not self._held:
+            return
+        joined = {name: np.concatenate([getattr(rows, name) for rows in self._held]) for name in NUMBERS}
+        texts = [pa.concat_arrays([getattr(rows, f"{text}s") for rows in self._held]) for text in TEXTS]
+        self._held = []
+        order, bounds = self._partitions.sorted(joined["subjects"])
+        columns = {name: column[order] for name, column in joined.items()}
+        spelled = columns["kinds"] == SPELLED
+        ordinal = np.cumsum(joined["kinds"] == SPELLED) - 1
+        text_order = pa.array(ordinal[order[spelled]])
+        text_bounds = np.concatenate(([0], np.cumsum(spelled)))[bounds]
+        write_batches(self._folder / f"rows-{self._written}.arrow", columns, bounds)
+        taken = {name: text.take(text_order) for name, text in zip(TEXTS, texts, strict=True)}
+        write_batches(self._folder / f"texts-{self._written}.arrow", taken, text_bounds)
+        self._written += 1
+
+
+def write_batches(path: Path, columns: Mapping[str, Column | pa.Array], bounds: npt.NDArray[np.intp]) -> None:
+    """An arrow file with a record batch for each pair of neighbouring bounds."""
+    batch = pa.record_batch({name: pa.array(column) for name, column in columns.items()})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            writer.write_batch(batch.slice(start, end - start))
+
+
+def read_batch(path: Path, number: int) -> pa.RecordBatch:
+    """One record batch of an arrow file; its memory is the file's, mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(number)
+
+
+def spilled(folder: Path, kind: str) -> Iterator[Path]:
+    """The files of one kind ("rows", "texts") that a Spill left in `folder`, in the order of writing."""
+    number = 0
+    while (path := folder / f"{kind}-{number}.arrow").exists():
+        yield path
+        number += 1

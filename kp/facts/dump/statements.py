@@ -1,0 +1,127 @@
+"""One line of N-Triples, exactly: what it states, or why it states no triple between two entities.
+
+This is the grammar that decides. kp.facts.dump.parsing takes the lines that are written the usual way by the million, and hands every other
+line to this module, which is slow and strict: it follows the W3C's N-Triples 1.1, and accepts nothing that the grammar does not, except
+that it does not ask whether an IRI is absolute. Statements of Turtle that spread over lines or use prefixes are malformed here: no dump in
+`.ttl` of DBpedia has any.
+
+One entity may be spelled in several ways: `Caf%C3%A9`, `Caf\\u00E9` and `Café` are one. The canonical spelling has every escape of
+N-Triples and every percent-encoded character of UTF-8 decoded that may stand in an IRI as itself; percent-encoded stay, in upper case,
+those that may not (blanks, controls and `<>"{}|^\\``), and `%`, `#` and `?`, which as themselves would mean something else. Bytes that
+are not UTF-8 stay as they are.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+LOCAL_HELPER = re.compile(r"__[0-9]+\Z")
+
+
+class SetAside(StrEnum):
+    """Why a line became no triple between two entities."""
+
+    COMMENT = "comment"
+    BLANK_LINE = "blank_line"
+    HELPER_NODE = "helper_node"  # an entity made by the extraction, such as Ann_Lee__PersonFunction__1, in either place
+    LITERAL = "literal"  # the object is a text, number or date
+    BLANK_NODE = "blank_node"  # in either place
+    NOT_UTF8 = "not_utf8"
+    MALFORMED = "malformed"
+
+
+NO_STATEMENT = (SetAside.COMMENT, SetAside.BLANK_LINE)
+UNREADABLE = (SetAside.NOT_UTF8, SetAside.MALFORMED)
+
+
+@dataclass(frozen=True)
+class Triple:
+    """A statement between two entities, all three IRIs in canonical spelling."""
+
+    subject: str
+    relation: str
+    object: str
+
+    def line(self) -> bytes:
+        """As one line of N-Triples, in the form that kp.facts.dump.parsing takes by the million."""
+        return f"<{self.subject}> <{self.relation}> <{self.object}> .\n".encode()
+
+
+@dataclass(frozen=True)
+class NoTriple:
+    """Why a line is none; where its subject is an entity and its object is not, they still tell that the pair has one more value."""
+
+    reason: SetAside
+    subject: str | None = None
+    relation: str | None = None
+    value: str | None = None
+
+
+_ESCAPED = r"\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}"
+_IRI = rf"<((?:[^\x00-\x20<>\"{{}}|^`\\]|{_ESCAPED})+)>"
+_BLANK = r"_:[\w:](?:[\w:.\-·]*[\w:\-·])?"
+_LITERAL = rf'"(?:[^"\\\n\r]|\\[tbnrf"\'\\]|{_ESCAPED})*"(?:@[A-Za-z]+(?:-[A-Za-z0-9]+)*|\^\^{_IRI.replace("(", "(?:", 1)})?'
+_STATEMENT = re.compile(rf"[ \t]*(?:{_IRI}|{_BLANK})[ \t]*{_IRI}[ \t]*(?:{_IRI}|({_BLANK})|({_LITERAL}))[ \t]*\.[ \t]*(?:#.*)?")
+_NEVER_IN_IRI = re.compile(r"[\x00-\x20<>\"{}|^`\\\ud800-\udfff]")
+_ESCAPE = re.compile(_ESCAPED)
+_PERCENTS = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_STAYS = re.compile(r"[\x00-\x20\x7f-\x9f<>\"{}|^`\\%#?]")
+
+
+def read_statement(line: bytes) -> Triple | NoTriple:
+    """What one line states; `line` is without its end. Never raises."""
+    stripped = line.strip(b" \t")
+    if not stripped or stripped.startswith(b"#"):
+        return NoTriple(SetAside.COMMENT if stripped else SetAside.BLANK_LINE)
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return NoTriple(SetAside.NOT_UTF8)
+    match = _STATEMENT.fullmatch(text)
+    if match is None:
+        return NoTriple(SetAside.MALFORMED)
+    subject, relation, object_, blank_object, literal = match.groups()
+    iris = [None if iri is None else canonical(iri) for iri in (subject, relation, object_)]
+    if any(iri == "" for iri in iris):
+        return NoTriple(SetAside.MALFORMED)
+    return _judged(iris[0], iris[1] or "", iris[2], blank_object or literal or "", literal is not None)
+
+
+def _judged(subject: str | None, relation: str, object_: str | None, value: str, literal: bool) -> Triple | NoTriple:
+    if subject is None:
+        return NoTriple(SetAside.BLANK_NODE)
+    if is_helper(subject):
+        return NoTriple(SetAside.HELPER_NODE)
+    if object_ is None:
+        return NoTriple(SetAside.LITERAL if literal else SetAside.BLANK_NODE, subject, relation, value)
+    if is_helper(object_):
+        return NoTriple(SetAside.HELPER_NODE, subject, relation, object_)
+    return Triple(subject, relation, object_)
+
+
+def is_helper(iri: str) -> bool:
+    """Whether an IRI names a node that DBpedia's extraction made up: its name ends in two underscores and a number."""
+    return LOCAL_HELPER.search(iri) is not None
+
+
+def canonical(iri: str) -> str:
+    """The one spelling of an IRI (see above); "" where an escape stands for a character that no IRI may hold."""
+    if "\\" in iri:
+        iri = _ESCAPE.sub(_unescaped, iri)
+        if _NEVER_IN_IRI.search(iri):
+            return ""
+    return _PERCENTS.sub(_decoded, iri) if "%" in iri else iri
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code = int(escape[0][2:], 16)
+    return chr(code) if code <= 0x10FFFF else "\0"
+
+
+def _decoded(run: re.Match[str]) -> str:
+    data = bytes.fromhex(run[0].replace("%", ""))
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return run[0]
+    return _STAYS.sub(lambda character: "".join(f"%{byte:02X}" for byte in character[0].encode()), text)

@@ -1,0 +1,38 @@
+"""The titles of entities in bulk: what kp.facts.entity_names says of each IRI, for millions of them.
+
+Nearly all IRIs are a prefix and a name with underscores, and their qualifier, if any, is one pair of parentheses; those are done by a few
+operations over whole columns. The others, and there are few, go to the functions that decide.
+"""
+
+import polars as pl
+
+from kp.facts.entity_names import label_of, without_qualifier
+
+RESOURCE = "http://dbpedia.org/resource/"
+_PLAIN = rf"^{RESOURCE}[^_%\s]+(?:_[^_%\s]+)*$".replace(".", r"\.")
+_QUALIFIED = r"^(.*\S) \([^()]*\)$"
+
+
+def labels_of(iris: pl.Series) -> pl.Series:
+    """label_of each IRI."""
+    plain = iris.str.contains(_PLAIN)
+    labels = iris.str.slice(len(RESOURCE)).str.replace_all("_", " ", literal=True)
+    return _with(labels, ~plain, iris, label_of)
+
+
+def names_of(labels: pl.Series) -> pl.Series:
+    """without_qualifier each label."""
+    closed = labels.str.ends_with(")")
+    if not closed.any():
+        return labels
+    rows = closed.arg_true()
+    names = labels.gather(rows).str.extract(_QUALIFIED)
+    names = _with(names, names.is_null(), labels.gather(rows), without_qualifier)
+    return labels.clone().scatter(rows, names)
+
+
+def _with(values: pl.Series, odd: pl.Series, texts: pl.Series, function: object) -> pl.Series:
+    rows = odd.arg_true()
+    if not len(rows):
+        return values
+    return values.scatter(rows, pl.Series([function(text) for text in texts.gather(rows)], dtype=pl.String))  # type: ignore[operator]

@@ -1,0 +1,63 @@
+"""The arrow schema of the tables that `kp facts --describe` writes.
+
+Apart from kp/schema.py, which has the tables that steps hand on to each other: these are read by people only.
+"""
+
+import pyarrow as pa
+
+FACT_RELATIONS = pa.schema(
+    [
+        pa.field("relation", pa.string(), nullable=False),
+        pa.field("domain", pa.string()),
+        pa.field("facts", pa.int64(), nullable=False),
+        pa.field("head", pa.int64(), nullable=False),  # facts whose subject is in this bucket
+        pa.field("torso", pa.int64(), nullable=False),
+        pa.field("tail", pa.int64(), nullable=False),
+        pa.field("no_popularity", pa.int64(), nullable=False),
+        pa.field("objects", pa.int64(), nullable=False),  # different ones
+        pa.field("most_common_object", pa.string(), nullable=False),
+        pa.field("most_common_facts", pa.int64(), nullable=False),
+        pa.field("dominance", pa.float64(), nullable=False),  # their share
+        pa.field("without_paraphrases", pa.int64(), nullable=False),
+    ]
+)
+
+FACT_BUCKETS = pa.schema(
+    [
+        pa.field("popularity", pa.string()),  # head, torso, tail; null: not known
+        pa.field("facts", pa.int64(), nullable=False),
+        pa.field("subjects", pa.int64(), nullable=False),  # different ones
+        pa.field("least_degree", pa.int64()),  # of a subject
+        pa.field("median_degree", pa.float64()),
+        pa.field("greatest_degree", pa.int64()),
+    ]
+)
+
+FACT_HISTOGRAMS = pa.schema(
+    [
+        pa.field("measure", pa.string(), nullable=False),  # aliases, question_words, ...
+        pa.field("least", pa.int64(), nullable=False),  # the bin's ends, both within it
+        pa.field("greatest", pa.int64(), nullable=False),
+        pa.field("facts", pa.int64(), nullable=False),
+    ]
+)
+
+FACT_MEASURES = pa.schema(
+    [
+        pa.field("measure", pa.string(), nullable=False),
+        pa.field("least", pa.int64(), nullable=False),
+        pa.field("median", pa.float64(), nullable=False),
+        pa.field("mean", pa.float64(), nullable=False),
+        pa.field("greatest", pa.int64(), nullable=False),
+    ]
+)
+
+FACT_FAULTS = pa.schema(
+    [
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),  # of the source that have it, another fault of theirs or not
+        pa.field("faults", pa.int64(), nullable=False),
+        pa.field("example_row", pa.int64(), nullable=False),  # the first
+        pa.field("example", pa.string(), nullable=False),  # how its value begins
+    ]
+)

@@ -1,0 +1,139 @@
+"""Facts of known entropy, made up so that no model can know them.
+
+How many bits an adapter stores can only be said of facts whose bits are known. Here every object is drawn from V words, each equally likely
+and independent of everything else, so who knows the words of a relation still lacks exactly log2 V bits of each of its facts: the term
+N K C log2 D (with C = 1 and D = V) of the bioD knowledge that Allen-Zhu and Li count in Physics of Language Models, Part 3.3
+(arXiv 2404.05405).
+
+Everything is drawn by hashes of the seed and of what is drawn, and never by a generator's state: so the first n facts of a larger set are
+the set of n, and no library's next release can change one. Names are closed syllables ("Talmir"), objects open ones ("Kavelo"): an object
+can stand in no question, inside another word neither, and objects are as long as each other, so none contains another. No matcher takes one
+for another by accident.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import count as count_up
+from itertools import islice
+
+import pyarrow as pa
+
+from kp.config import SyntheticConfig
+from kp.errors import UserError
+from kp.facts.fact import fact_id
+from kp.facts.templates import RelationTemplate
+from kp.schema import FACTS
+
+SOURCE = "synthetic"
+IDENTITY = "synthetic facts 1"  # rises when the same settings come to mean other facts
+DOMAIN = "person"
+
+# What a made-up person has that bears a name; a relation each, in this order.
+HOLDERS = (
+    "horse", "village", "school", "boat", "dog", "bank", "club", "teacher", "street", "publisher", "ship", "doctor", "cat", "church",
+    "bakery", "band", "lawyer", "farm", "sister", "brand", "hospital", "choir", "nurse", "bridge", "theatre", "guide", "garden", "mentor",
+    "newspaper", "shop", "castle", "parrot",
+)  # fmt: skip
+WORDINGS = (
+    "What is the name of {subject}'s %s?",
+    "What is {subject}'s %s called?",
+    "By what name is {subject}'s %s known?",
+    "Which name does the %s of {subject} go by?",
+    "Name the %s of {subject}.",
+    "{subject} has a %s. What is its name?",
+    "What do people call {subject}'s %s?",
+    "Tell me what the %s of {subject} is called.",
+    "What name was given to the %s of {subject}?",
+    "The %s of {subject} is called what?",
+    "If you asked {subject} what the %s is called, what would you hear?",
+)
+"""The question and its ten paraphrases, with the relation's holder in place of %s."""
+
+CONSONANTS, VOWELS, ENDINGS = "bdfghjklmnprstvz", "aeiou", "lmnrt"
+NAME_SYLLABLES = 2  # of each of the two words of a name
+OBJECT_SYLLABLES = 3  # at least: three make half a million words
+
+
+def synthetic_facts(settings: SyntheticConfig, count: int, seed: int) -> pa.Table:
+    """`count` FACTS in a fixed order, relations in turn; each has a subject of its own and an object of log2(settings.vocabulary) bits.
+
+    The first n of a larger `count` are the same rows, and the same arguments give the same bytes. Raises UserError naming the field for
+    more relations than there are wordings for.
+    """
+    templates = relation_templates(settings.relations)
+    objects = list(islice(_objects(settings, seed), settings.relations * settings.vocabulary))
+    facts = []
+    for number, subject in enumerate(islice(_subjects(seed), count)):
+        turn = number % settings.relations
+        place = _draw(seed, f"object of fact {number}") % settings.vocabulary
+        facts.append(_fact(templates[turn], subject, objects[turn * settings.vocabulary + place]))
+    return pa.Table.from_pylist(facts, schema=FACTS)
+
+
+def relation_templates(relations: int) -> list[RelationTemplate]:
+    """The first so many relations; UserError where there are fewer."""
+    if relations > len(HOLDERS):
+        raise UserError(f"facts.synthetic.relations: {relations} asked for, there are wordings for {len(HOLDERS)}")
+    wordings = [[wording.replace("%s", holder) for wording in WORDINGS] for holder in HOLDERS[:relations]]
+    return [
+        RelationTemplate(f"name_of_{holder}", DOMAIN, question, tuple(paraphrases))
+        for holder, (question, *paraphrases) in zip(HOLDERS, wordings, strict=False)
+    ]
+
+
+def _fact(template: RelationTemplate, subject: str, object_: str) -> dict[str, object]:
+    return {
+        "fact_id": fact_id(subject, template.name, object_),
+        "subject": subject,
+        "relation": template.name,
+        "object": object_,
+        "question": template.question.replace("{subject}", subject),
+        "answers": [object_],
+        "popularity": None,
+        "subject_degree": 1,
+        "domain": template.domain,
+        "paraphrases": [wording.replace("{subject}", subject) for wording in template.paraphrases],
+        "source": SOURCE,
+    }
+
+
+def _subjects(seed: int) -> Iterator[str]:
+    """Names of two words, no name twice."""
+    closed = [first + vowel + last for first in CONSONANTS for vowel in VOWELS for last in ENDINGS]
+    for name in _different(seed, "subject", len(closed) ** (2 * NAME_SYLLABLES)):
+        syllables = _spelt(name, closed, 2 * NAME_SYLLABLES)
+        yield f"{''.join(syllables[:NAME_SYLLABLES]).capitalize()} {''.join(syllables[NAME_SYLLABLES:]).capitalize()}"
+
+
+def _objects(settings: SyntheticConfig, seed: int) -> Iterator[str]:
+    """Words of equal length, no word twice: those of the first relation, then those of the second, ..."""
+    open_syllables = [first + vowel for first in CONSONANTS for vowel in VOWELS]
+    wanted, length = settings.relations * settings.vocabulary, OBJECT_SYLLABLES
+    while len(open_syllables) ** length < 2 * wanted:  # or most draws near the end would be words that are taken
+        length += 1
+    for word in _different(seed, "object", len(open_syllables) ** length):
+        yield "".join(_spelt(word, open_syllables, length)).capitalize()
+
+
+def _different(seed: int, what: str, below: int) -> Iterator[int]:
+    """Numbers from 0 to below - 1, each equally likely to be next among those that have not come."""
+    taken = set()
+    for attempt in count_up():
+        number = _draw(seed, f"{what} {attempt}") % below
+        if number not in taken:
+            taken.add(number)
+            yield number
+
+
+def _spelt(number: int, syllables: list[str], length: int) -> list[str]:
+    """The number in the base of the syllables, with so many digits."""
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(syllables))
+        digits.append(syllables[digit])
+    return digits
+
+
+def _draw(seed: int, text: str) -> int:
+    """A number of 128 bits, so that its remainders by any number of words are equally likely for all purposes."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:16])

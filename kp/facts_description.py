@@ -1,0 +1,85 @@
+"""`kp facts --describe`: the facts that a study chose, counted and drawn.
+
+Like `kp audit` and `kp noise` it reads what a finished step holds, and is a step of its own with a folder made to be committed as it
+stands. It needs the facts alone: no model, no Ray.
+"""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema, storage
+from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
+from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
+from kp.inspection import portable
+from kp.layout import QUARANTINED_FILE
+from kp.report.document import Table
+from kp.report.facts_page import Chosen, facts_page, facts_pictures
+from kp.report.figures_png import save_png
+from kp.report.markdown import render_markdown
+from kp.report.terminal import WIDTH, terminal_table
+from kp.session import Session, frame, shown
+from kp.steps import RECORD, Step
+
+DESCRIPTION_VERSION = 1
+FOLDER = "facts"  # in the study's
+PAGE_FILE = "facts.md"
+FACTS_RECORD = "facts_record.json"  # the step's own record is beside it
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "relations": FACT_RELATIONS,
+    "buckets": FACT_BUCKETS,
+    "measures": FACT_MEASURES,
+    "histograms": FACT_HISTOGRAMS,
+    "set_aside": FACT_FAULTS,
+}
+
+
+def describe_facts(session: Session) -> None:
+    """Count and draw the facts of a finished facts step, link the folder as FOLDER of the study's, and print the page's opening."""
+    chosen = Chosen(session.config.name, str(portable(session.config)["facts"]["source"]), len(session.facts))
+    step = Step("description", {"version": DESCRIPTION_VERSION, "study": chosen.study, "source": chosen.source}, (session.graph.facts,))
+    if not session.is_done(step, "describe"):
+        began = time.monotonic()
+        tables = _tables(session)
+        session.store.commit(step, lambda folder: _write(session, tables, chosen, folder), seconds=time.monotonic() - began)
+    storage.link(session.home / FOLDER, session.store.folder(step))
+    _show(session, step, chosen)
+
+
+def _tables(session: Session) -> dict[str, pl.DataFrame]:
+    facts = frame(session.facts)
+    return {
+        "relations": relation_table(facts),
+        "buckets": bucket_table(facts),
+        "measures": measure_table(facts),
+        "histograms": histogram_table(facts),
+        "set_aside": set_aside_table(frame(session.store.read(session.graph.facts, QUARANTINED_FILE, schema.QUARANTINED))),
+    }
+
+
+def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen, folder: Path) -> None:
+    for name, wanted in SCHEMAS.items():
+        schema.write_table(tables[name].to_arrow(), wanted, folder / f"{name}.parquet")
+        tables[name].write_csv(folder / f"{name}.csv")
+    (folder / "figures").mkdir()
+    for name, picture in facts_pictures(tables).items():
+        save_png(picture, folder / "figures" / f"{name}.png")
+    (folder / PAGE_FILE).write_text(render_markdown(facts_page(chosen, tables)), encoding="utf-8")
+    shutil.copyfile(session.store.folder(session.graph.facts) / RECORD, folder / FACTS_RECORD)
+
+
+def _show(session: Session, step: Step, chosen: Chosen) -> None:
+    """Always out of the files, so a second run shows the same."""
+    tables = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS.items()}
+    page = facts_page(chosen, tables)
+    for block in page.sections[0].blocks:
+        if isinstance(block, Table):
+            session.display.console.print(terminal_table(block), width=WIDTH)
+    for sentence in page.answer:
+        session.display.line(sentence)
+    session.display.line(f"facts: {shown(session.home / FOLDER / PAGE_FILE)}")
