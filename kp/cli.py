@@ -46,6 +46,31 @@ def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results:
     return describe_study(config, results) if dry_run else task(config, results, what)
 
 
+def _describe(config: "StudyConfig", results: Path, _: str) -> int:
+    from kp.facts_description import describe_study_facts
+
+    return describe_study_facts(config, results)
+
+
+def _facts(
+    file: tyro.conf.Positional[File],
+    overrides: tyro.conf.Positional[Overrides] = (),
+    results: Path = Path("runs"),
+    dry_run: bool = False,
+    describe: bool = False,
+) -> int:
+    """Read, check and choose the facts to be measured.
+
+    Args:
+        file: The study.
+        overrides: Config values that replace the file's, such as facts.count=400.
+        results: Folder of all studies' results; on a cluster one that every node shares.
+        dry_run: Print the plan and stop.
+        describe: Count and draw what was chosen: relations, popularity, aliases, lengths, what was set aside.
+    """
+    return _run(_describe if describe else _run_until, "facts", file, overrides, results, dry_run)
+
+
 def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> None:
     def command(
         file: tyro.conf.Positional[File],
@@ -67,7 +92,7 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
 
 
 _command("study", "report", "Run a whole study: facts, categorise, search, evaluate, report.")
-_command("facts", "facts", "Read, check and choose the facts to be measured.")
+app.command(name="facts")(_facts)
 _command("categorise", "categorise", "Ask the base model every fact and categorise what it knows.")
 _command("search", "search", "Train the trials of the grid.")
 _command("evaluate", "evaluate", "Measure the base model and every adapter.")

@@ -50,7 +50,7 @@ class GraphConfig(_Section):
 class SyntheticConfig(_Section):
     """Facts of known entropy for capacity runs; only where `facts.source` is `synthetic`, and `facts.count` says how many."""
 
-    relations: PositiveInt = 4
+    relations: int = Field(4, ge=1, le=32)
     """Relations, over which the facts are spread evenly."""
     vocabulary: int = Field(1024, ge=2)
     """V, the objects that a relation draws from, each equally likely: a fact carries log2 V bits."""
@@ -257,6 +257,9 @@ class StudyConfig(_Section):
     def _possible(self) -> Self:
         if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
             raise ValueError(f"search.unknown: {max(self.search.unknown)} is more than facts.count = {self.facts.count}")
+        most = max(arm.paraphrases for arm in self.search.arms)
+        if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
+            raise ValueError(f"facts.paraphrase.count: {self.facts.paraphrase.count} are fewer than the {most} that search.arms train on")
         if self.facts.source == "synthetic" and self.facts.count is None:
             raise ValueError("facts.count: facts.source 'synthetic' needs to be told how many facts are made")
         if self.categorise.matcher is Matcher.RELEASED and self.categorise.stop_at_newline:

@@ -115,6 +115,6 @@ def _say_what_is_set_aside(session: Session, unfit: pa.Table) -> None:
         return
     reasons = Counter(map(reason_kind, unfit["reason"].to_pylist()))
     rows = len(set_aside_rows(unfit))
-    session.display.line(f"facts: {rows:,} rows cannot be measured and are set aside in {QUARANTINED_FILE}; all faults found:")
+    session.display.line(f"facts: {rows:,} rows cannot be measured and are set aside; {QUARANTINED_FILE} lists these faults:")
     for reason, found in reasons.most_common(MOST_LISTED):
         session.display.line(f"  {found:,} {reason}")

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from kp import schema, storage
+from kp import fact_stages, schema, storage
+from kp.config import StudyConfig
 from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
 from kp.inspection import portable
@@ -37,6 +38,14 @@ SCHEMAS: dict[str, pa.Schema] = {
     "histograms": FACT_HISTOGRAMS,
     "set_aside": FACT_FAULTS,
 }
+
+
+def describe_study_facts(config: StudyConfig, root: Path) -> int:
+    """Choose a study's facts where that is not done, and describe them; returns the exit code."""
+    with Session(config, storage.results_root(root)) as session:
+        fact_stages.facts(session)
+        describe_facts(session)
+    return 0
 
 
 def describe_facts(session: Session) -> None:

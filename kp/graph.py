@@ -23,7 +23,7 @@ from kp.trials import TrialSpec, grid
 from kp.vocabulary import BASE, Engine, Scheduler, ShotSet
 
 DUMP_VERSION = 1
-FACTS_VERSION = 2
+FACTS_VERSION = 3
 CATEGORISE_VERSION = 2
 SAMPLES_VERSION = 1
 PARAPHRASES_VERSION = 1

@@ -151,7 +151,7 @@ class _Wording:
 
     @cached_property
     def _folded(self) -> str:
-        return f" {_words(self._text.casefold())} "
+        return self._cased.casefold()  # in this order on both sides: folded, "İ" falls into two characters of which one is no word's
 
     def holds(self, answer: str) -> bool:
         """See stands_in."""

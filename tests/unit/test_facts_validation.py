@@ -198,3 +198,7 @@ def test_row_with_two_faults_counts_once_towards_the_limit() -> None:
 )
 def test_reason_kind_drops_what_is_quoted(reason: str, kind: str) -> None:
     assert reason_kind(reason) == kind
+
+
+def test_stands_in_letters_that_fold_into_two_are_found() -> None:
+    assert stands_in("İzmir", "In which country is İzmir located?")

@@ -57,7 +57,7 @@ def words_of(text: str) -> set[str]:
 
 
 def entry(question: str = "Where is {subject}?", paraphrases: str = '["In what place is {subject}?"]', more: str = "") -> str:
-    return f'[relations.favouriteColour]\ndomain = "geography"\nquestion = "{question}"\nparaphrases = {paraphrases}\n{more}\n'
+    return f'[relations.favouriteDog]\ndomain = "geography"\nquestion = "{question}"\nparaphrases = {paraphrases}\n{more}\n'
 
 
 def written(folder: Path, text: str) -> Path:
@@ -156,41 +156,41 @@ def test_user_file_relations_win_and_join_kps_own(tmp_path: Path) -> None:
     mine = '[relations.director]\ndomain = "cinema"\nquestion = "Director of {subject}?"\nparaphrases = ["{subject}: whose film?"]\n'
     book = dbpedia_book(written(tmp_path, 'definite_article = ["Alps"]\n' + mine + entry()))
     assert book.relations["director"] == RelationTemplate("director", "cinema", "Director of {subject}?", ("{subject}: whose film?",))
-    assert book.question("favouriteColour", "Alps") == "Where is the Alps?"
+    assert book.question("favouriteDog", "Alps") == "Where is the Alps?"
     assert book.question("writer", "8½") == "Who wrote 8½?"
     assert len(book.relations) == len(dbpedia_book().relations) + 1
     assert dbpedia_book().question("director", "8½") == "Who directed 8½?"
-    assert "favouriteColour" not in template_book().relations
+    assert "favouriteDog" not in template_book().relations
 
 
 def test_user_file_is_read_anew_after_a_change(tmp_path: Path) -> None:
     dbpedia_book(written(tmp_path, entry()))
-    assert dbpedia_book(written(tmp_path, entry("Where lies {subject}?"))).question("favouriteColour", "Oslo") == "Where lies Oslo?"
+    assert dbpedia_book(written(tmp_path, entry("Where lies {subject}?"))).question("favouriteDog", "Oslo") == "Where lies Oslo?"
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (entry("Where is it?"), r"relation 'favouriteColour', key 'question': 'Where is it\?': must hold \{subject\} exactly once"),
-        (entry("{subject} or {subject}?"), "relation 'favouriteColour', key 'question': .* exactly once"),
-        (entry("Where is {subject} in {country}?"), "relation 'favouriteColour', key 'question': .*braces"),
-        (entry(r"Where\nis {subject}?"), "relation 'favouriteColour', key 'question': .*line break"),
-        (entry(" "), "relation 'favouriteColour', key 'question': expected text"),
-        (entry(paraphrases='["Where?"]'), "relation 'favouriteColour', key 'paraphrases': .* exactly once"),
-        (entry(paraphrases="[]"), "relation 'favouriteColour', key 'paraphrases': expected at least one"),
-        (entry(paraphrases='"Which {subject}?"'), "relation 'favouriteColour', key 'paraphrases': expected a list"),
-        (entry(paraphrases="[3]"), "relation 'favouriteColour', key 'paraphrases': expected text, found 3"),
-        (entry(paraphrases='["where  is {subject}?"]'), "relation 'favouriteColour', key 'paraphrases': .*repeats the question"),
-        (entry(paraphrases='["At {subject}?", "At {subject}?"]'), "relation 'favouriteColour', key 'paraphrases': .*another paraphrase"),
-        (entry(more='questoin = "?"'), "relation 'favouriteColour': key 'questoin' is unknown; expected domain, question, paraphrases"),
-        ('[relations.favouriteColour]\ndomain = "x"\nparaphrases = ["{subject}?"]\n', "relation 'favouriteColour': key 'question' is missing"),
-        ('[relations.favouriteColour]\nquestion = "{subject}?"\nparaphrases = ["Is {subject}?"]\n', "relation 'favouriteColour': key 'domain' is missing"),
+        (entry("Where is it?"), r"relation 'favouriteDog', key 'question': 'Where is it\?': must hold \{subject\} exactly once"),
+        (entry("{subject} or {subject}?"), "relation 'favouriteDog', key 'question': .* exactly once"),
+        (entry("Where is {subject} in {country}?"), "relation 'favouriteDog', key 'question': .*braces"),
+        (entry(r"Where\nis {subject}?"), "relation 'favouriteDog', key 'question': .*line break"),
+        (entry(" "), "relation 'favouriteDog', key 'question': expected text"),
+        (entry(paraphrases='["Where?"]'), "relation 'favouriteDog', key 'paraphrases': .* exactly once"),
+        (entry(paraphrases="[]"), "relation 'favouriteDog', key 'paraphrases': expected at least one"),
+        (entry(paraphrases='"Which {subject}?"'), "relation 'favouriteDog', key 'paraphrases': expected a list"),
+        (entry(paraphrases="[3]"), "relation 'favouriteDog', key 'paraphrases': expected text, found 3"),
+        (entry(paraphrases='["where  is {subject}?"]'), "relation 'favouriteDog', key 'paraphrases': .*repeats the question"),
+        (entry(paraphrases='["At {subject}?", "At {subject}?"]'), "relation 'favouriteDog', key 'paraphrases': .*another paraphrase"),
+        (entry(more='questoin = "?"'), "relation 'favouriteDog': key 'questoin' is unknown; expected domain, question, paraphrases"),
+        ('[relations.favouriteDog]\ndomain = "x"\nparaphrases = ["{subject}?"]\n', "relation 'favouriteDog': key 'question' is missing"),
+        ('[relations.favouriteDog]\nquestion = "{subject}?"\nparaphrases = ["{subject}"]\n', "key 'domain' is missing"),
         ('[relations."http://dbpedia.org/ontology/place"]\n', "relation 'http://dbpedia.org/ontology/place': .*local name"),
-        ("[relations]\nfavouriteColour = 3\n", "relation 'favouriteColour': expected a table"),
+        ("[relations]\nfavouriteDog = 3\n", "relation 'favouriteDog': expected a table"),
         ("relation = 3\n", "key 'relation' is unknown; expected relations, definite_article"),
         ("", "key 'relations': expected at least one table"),
         ('definite_article = "Alps"\n' + entry(), "key 'definite_article': expected a list"),
-        ("[relations.favouriteColour\n", "not valid TOML: .*line 1"),
+        ("[relations.favouriteDog\n", "not valid TOML: .*line 1"),
         (entry() + entry(), "not valid TOML"),
     ],
 )

@@ -21,9 +21,9 @@ from kp.errors import UserError
 from kp.facts.dump import decompressing
 from kp.facts.dump.files import FIELD, Compression, DumpFile
 
-BLOCK = 2 << 20  # bytes; of a line that is longer than a block the rest is skipped, and CUT put in its place
+BLOCK = 4 << 20  # bytes; of a line that is longer than a block the rest is skipped, and CUT put in its place
 CUT = b"\0"  # may stand in no statement
-AHEAD = 8  # blocks fetched and not yet parsed
+AHEAD = 4  # blocks fetched and not yet parsed
 
 
 @contextmanager

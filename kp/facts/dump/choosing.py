@@ -7,15 +7,16 @@ Texts are left in the graph's file until it is known which are wanted: a candida
 millions of pairs fits into memory.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kp.facts.dump.cleaning import RULES, Rule, answers_stand_in, broken_rule
-from kp.facts.dump.lots import key_of, lots, text_hashes
+from kp.facts.dump.lots import Lots, key_of, lots, text_hashes
 from kp.facts.dump.titles import labels_of, names_of
 from kp.facts.popularity import BUCKETS
 from kp.facts.templates import SUBJECT, TemplateBook
@@ -52,23 +53,35 @@ def judged_candidates(file: pq.ParquetFile, relations: Sequence[str], book: Temp
 
 
 def _judged_alone(file: pq.ParquetFile, group: int, relations: pl.Enum, book: TemplateBook, seed: int) -> pl.DataFrame:
+    """What the rules about one pair say of a row group, and hashes: `subject` and `lot` are stable, the others of this process alone."""
     pairs = _of_relations(file, group, relations)
     texts = with_titles(pairs)
-    subject, relation = text_hashes(_arrow(pairs["subject"])), relations.categories.to_list()
     codes = pairs["relation"].to_physical().to_numpy()
-    keys = [np.array([key_of(part, name) for name in relation], dtype=np.uint64)[codes] for part in (seed, 0)]
-    judged: dict[str, pl.Series] = {
+    subject = text_hashes(pairs["subject"].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()))
+    draws, asked = (_by_relation(relations, of, codes) for of in (seed, 0))
+    qualified = texts["name"] != texts["label"]
+    name_key = pl.Series(asked_alike(texts["name"]).hash().to_numpy() ^ asked)
+    whole = texts.with_columns(asked=asked).filter(qualified)
+    title_key = pl.Series(asked_alike(whole["label"]).hash().to_numpy() ^ whole["asked"].to_numpy())
+    in_title = answers_stand_in(whole["object_name"], questions_of(whole["relation"], whole["label"], book))
+    rows = qualified.arg_true()
+    judged = {
         "subject": pl.Series(subject),
-        "object": pl.Series(text_hashes(_arrow(pairs["object"]))),
-        "lot": pl.Series(lots(subject, keys[0])),
-        "name_key": pl.Series(lots(text_hashes(_arrow(asked_alike(texts["name"]))), keys[1])),
-        "title_key": pl.Series(lots(text_hashes(_arrow(asked_alike(texts["label"]))), keys[1])),
-        "qualified": texts["name"] != texts["label"],
+        "lot": pl.Series(lots(subject, draws)),
+        "object": pairs["object"].hash(),
+        "name_key": name_key,
+        "title_key": name_key.clone().scatter(rows, title_key),
+        "qualified": qualified,
         "alone": broken_rule(texts),
-        "in_name": answers_stand_in(texts["object_name"], questions_of(texts, "name", book)),
-        "in_title": answers_stand_in(texts["object_name"], questions_of(texts, "label", book)),
+        "in_name": answers_stand_in(texts["object_name"], questions_of(texts["relation"], texts["name"], book)),
+        "in_title": pl.repeat(False, texts.height, dtype=pl.Boolean, eager=True).scatter(rows, in_title),
     }
     return pairs.select("relation", "popularity", "group", "row").with_columns(values.alias(name) for name, values in judged.items())
+
+
+def _by_relation(relations: pl.Enum, seed: int, codes: npt.NDArray[np.generic]) -> Lots:
+    """The key of each row's relation."""
+    return np.array([key_of(seed, name) for name in relations.categories.to_list()], dtype=np.uint64)[codes]
 
 
 def _of_relations(file: pq.ParquetFile, group: int, relations: pl.Enum) -> pl.DataFrame:
@@ -95,35 +108,35 @@ def with_titles(pairs: pl.DataFrame) -> pl.DataFrame:
 def asked_alike(titles: pl.Series) -> pl.Series:
     """The same text for titles whose questions differ in case, blanks and punctuation alone: kp.facts.validation.question_key of each."""
     keys = titles.str.to_lowercase().str.replace_all(_UNSAID, " ").str.replace_all(" {2,}", " ").str.strip_chars(" ")
+    keys = titles.zip_with(keys == "", keys)
     foreign = (titles.str.len_bytes() > titles.str.len_chars()).arg_true()
     return keys.scatter(foreign, pl.Series(map(question_key, titles.gather(foreign)), dtype=pl.String)) if len(foreign) else keys
 
 
-def questions_of(pairs: pl.DataFrame, title: str, book: TemplateBook) -> pl.Series:
-    """The question of each pair (columns relation and `title`)."""
-    names = pairs["relation"].unique().cast(pl.String).to_list()
-    templates = {name: book.question(name, SUBJECT).split(SUBJECT) for name in names}
-    return rendered(pairs, title, book, templates)
+def phrases_of(titles: pl.Series, book: TemplateBook) -> pl.Series:
+    """What stands for each subject in a sentence."""
+    article = titles.is_in(pl.Series(sorted(book.definite_article), dtype=pl.String).implode())
+    return titles.zip_with(~article, "the " + titles)
 
 
-def rendered(pairs: pl.DataFrame, title: str, book: TemplateBook, templates: Mapping[str, Sequence[str]]) -> pl.Series:
-    """The subjects put into templates, each given by relation as the pieces around the subject."""
-    relation = pairs["relation"].cast(pl.Enum(list(templates))).to_physical()
-    subject = pl.when(pl.col(title).is_in(list(book.definite_article))).then("the " + pl.col(title)).otherwise(title)
-    parts = []
-    for place in range(max(map(len, templates.values()), default=0)):
-        piece = pl.Series([pieces[place] if place < len(pieces) else "" for pieces in templates.values()], dtype=pl.String)
-        follows = pl.Series([place + 1 < len(pieces) for pieces in templates.values()], dtype=pl.Boolean)
-        parts.append(pl.lit(piece.gather(relation)))
-        if follows.all():
-            parts.append(subject)
-        elif follows.any():
-            parts.append(pl.when(pl.lit(follows.gather(relation))).then(subject).otherwise(pl.lit("")))
-    return pairs.select(pl.concat_str(parts or [pl.lit("")]).alias("text")).to_series()
+def questions_of(relations: pl.Series, titles: pl.Series, book: TemplateBook) -> pl.Series:
+    """The question of each pair."""
+    names = relations.unique(maintain_order=True).cast(pl.String).to_list()
+    templates = [book.question(name, SUBJECT) for name in names]
+    return rendered(relations.cast(pl.Enum(names)).to_physical(), phrases_of(titles, book), templates)
 
 
-def _arrow(texts: pl.Series) -> pa.StringArray:
-    return texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+def rendered(numbers: pl.Series, phrases: pl.Series, templates: Sequence[str]) -> pl.Series:
+    """Each phrase put into the template of its number."""
+    pieces = [template.split(SUBJECT) for template in templates]
+    texts = pl.repeat("", len(phrases), dtype=pl.String, eager=True)
+    for place in range(max(map(len, pieces), default=0)):
+        piece = pl.Series([some[place] if place < len(some) else "" for some in pieces], dtype=pl.String).gather(numbers)
+        if place:
+            follows = pl.Series([place < len(some) for some in pieces], dtype=pl.Boolean).gather(numbers)
+            piece = (phrases + piece).zip_with(follows, piece)
+        texts = texts + piece
+    return texts
 
 
 def _judged_together(candidates: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from enum import StrEnum
 import polars as pl
 
 from kp.facts.entity_names import LONGEST_ALIAS
-from kp.facts.validation import stands_in
+from kp.facts.validation import SHORT_ANSWER, stands_in
 
 LONGEST_NAME = LONGEST_ALIAS  # characters; nobody is asked about longer ones, which are mostly descriptions
 
@@ -32,6 +32,9 @@ NAMESPACES = "category|template|file|image|portal|wikipedia|help|user|talk|modul
 _NO_ENTITY = rf"(?i)^(lists? of |index of |outline of |(?:{NAMESPACES})(?: talk)?:\S)|\(disambiguation\)$"
 _LETTER = r"[\p{L}\p{N}]"
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
+# ASCII, Latin letters with accents that Unicode keeps as they are and whose lower case is their folded case, and some punctuation.
+_LATIN = r"\u00c0-\u00d6\u00d8-\u00de\u00e0-\u00f6\u00f8-\u012f\u0134-\u013e\u0141-\u0148\u014a-\u017e"
+_SIMPLE = rf"^[\x00-\x7f{_LATIN}\u2013\u2014\u2018\u2019]*$"
 _WORD, _LONG_WORD = r"(\w+)", r"(\w{4,})"
 
 
@@ -58,17 +61,31 @@ def broken_rule(pairs: pl.DataFrame) -> pl.Series:
 def answers_stand_in(answers: pl.Series, questions: pl.Series) -> pl.Series:
     """kp.facts.validation.stands_in for each row.
 
-    An answer can stand in a question only if each of its words does; so one word is looked for in bulk, and those rows alone in which it
-    is found, or in which there are letters beyond ASCII, whose case is no simple matter, are looked at one by one.
+    An answer can stand in a question only if each of its words does, so one word is looked for first. Where both are written in letters
+    that have one form and simple cases, the rest is the same comparison in bulk; the other rows are looked at one by one.
     """
-    frame = pl.DataFrame({"answer": answers, "question": questions})
+    frame = pl.DataFrame({"answer": answers, "question": questions}).with_columns(simple=_both_match(_SIMPLE))
     word = pl.coalesce(pl.col("answer").str.extract(_LONG_WORD), pl.col("answer").str.extract(_WORD), pl.lit("")).str.to_lowercase()
-    foreign = (pl.col("answer").str.len_bytes() > pl.col("answer").str.len_chars()) | (
-        pl.col("question").str.len_bytes() > pl.col("question").str.len_chars()
-    )
-    suspicious = frame.select(foreign | pl.col("question").str.to_lowercase().str.contains(word, literal=True)).to_series().arg_true()
-    found = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
-    if not len(suspicious):
-        return found
-    pairs = frame[suspicious].iter_rows()
-    return found.scatter(suspicious, pl.Series([stands_in(answer, question) for answer, question in pairs], dtype=pl.Boolean))
+    has_word = pl.col("question").str.to_lowercase().str.contains(word, literal=True)
+    frame = frame.with_row_index("row").filter(~pl.col("simple") | has_word)
+    simple, others = frame.filter("simple"), frame.filter(~pl.col("simple")).select("row", "answer", "question")
+    standing = simple.filter(_stands()).get_column("row").to_list()
+    standing += [row for row, answer, question in others.iter_rows() if stands_in(answer, question)]
+    return pl.repeat(False, len(answers), dtype=pl.Boolean, eager=True).scatter(standing, True)
+
+
+def _both_match(pattern: str) -> pl.Expr:
+    return pl.col("answer").str.contains(pattern) & pl.col("question").str.contains(pattern)
+
+
+def _stands() -> pl.Expr:
+    answer, question = (_in_words(pl.col(name)) for name in ("answer", "question"))
+    short = answer.str.replace_all(" ", "", literal=True).str.len_chars() < SHORT_ANSWER
+    folded = question.str.to_lowercase().str.contains(answer.str.to_lowercase(), literal=True)
+    found = pl.when(short).then(question.str.contains(answer, literal=True)).otherwise(folded)
+    return (answer.str.strip_chars(" ") != "") & found
+
+
+def _in_words(text: pl.Expr) -> pl.Expr:
+    """The words of a text, with one blank before, after and between them."""
+    return pl.lit(" ") + text.str.replace_all(r"\W+", " ").str.strip_chars(" ") + pl.lit(" ")

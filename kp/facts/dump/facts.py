@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from kp.config import GraphConfig
 from kp.errors import UserError
-from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, questions_of, rendered, texts_of, victims
+from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, phrases_of, questions_of, rendered, texts_of, victims
 from kp.facts.dump.cleaning import RULES
 from kp.facts.dump.files import FIELD
 from kp.facts.dump.merging import PAIRS_FILE, RELATIONS_FILE
@@ -95,20 +95,22 @@ def _facts(pairs: pl.DataFrame, names: EntityNames, book: TemplateBook, ontology
 
 
 def _of_relation(relation: str, pairs: pl.DataFrame, names: EntityNames, book: TemplateBook, ontology: Ontology | None) -> pl.DataFrame:
-    questions = questions_of(pairs, "title", book)
-    templates = [template.split(SUBJECT) for template in book.paraphrases(relation, SUBJECT)]
-    paraphrases = [rendered(pairs, "title", book, {relation: pieces}).alias(str(number)) for number, pieces in enumerate(templates)]
+    titles, domain = pairs["title"], (ontology.domain(relation) if ontology else None) or book.relations[relation].domain
+    questions = questions_of(pairs["relation"], titles, book)
+    phrases, only = phrases_of(titles, book), pl.repeat(0, pairs.height, dtype=pl.UInt32, eager=True)
+    paraphrases = [
+        rendered(only, phrases, [template]).alias(str(number)) for number, template in enumerate(book.paraphrases(relation, SUBJECT))
+    ]
     answers = list(_answers(pairs["object"], questions, names))
-    titles = pairs["title"].to_list()
-    domain = (ontology.domain(relation) if ontology else None) or book.relations[relation].domain
+    ids = [fact_id(title, relation, names_[0]) for title, names_ in zip(titles, answers, strict=True)]
     return pl.DataFrame(
         {
-            "fact_id": [fact_id(title, relation, names_[0]) for title, names_ in zip(titles, answers, strict=True)],
+            "fact_id": pa.array(ids, pa.string()),
             "subject": titles,
             "relation": pairs["relation"],
-            "object": [names_[0] for names_ in answers],
+            "object": pa.array([names_[0] for names_ in answers], pa.string()),
             "question": questions,
-            "answers": answers,
+            "answers": pa.array(answers, pa.list_(pa.string())),
             "popularity": pairs["popularity"].cast(pl.String),
             "subject_degree": pairs["subject_degree"],
             "domain": pl.repeat(domain, pairs.height, dtype=pl.String, eager=True),
@@ -142,6 +144,6 @@ def _report(relations: pl.DataFrame, chosen: _Chosen, book: TemplateBook) -> pa.
 
 def _dropped(victims: pl.DataFrame, book: TemplateBook) -> pa.Table:
     rules = pl.Series([rule.value for rule in RULES], dtype=pl.String).gather(victims["rule"])
-    examples = questions_of(victims, "title", book) + " -> " + victims["object_name"]
+    examples = questions_of(victims["relation"], victims["title"], book) + " -> " + victims["object_name"]
     table = victims.with_columns(rules.alias("rule"), examples.alias("example")).sort("relation", "rule")
     return table.select(DROPPED_CANDIDATES.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DROPPED_CANDIDATES)

@@ -33,6 +33,7 @@ from kp.facts.popularity import BUCKETS
 from kp.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE, write_table
 
 PAIRS_FILE, RELATIONS_FILE, SET_ASIDE_FILE = "pairs.parquet", "relations.parquet", "set_aside.parquet"
+SLICE = 1 << 24  # densities looked at together
 MOST_EXAMPLES = 20  # of each reason
 ONTOLOGY = "http://dbpedia.org/ontology/"  # keeps a local name that other vocabularies share
 
@@ -109,14 +110,19 @@ def relation_names(iris: list[str]) -> list[str]:
 
 
 def least_degrees(degrees: npt.NDArray[np.uint32]) -> tuple[int, int]:
-    """The least density of a head entity, and that of a torso entity."""
-    values, entities = np.unique(degrees, return_counts=True)
-    values, entities = values[::-1].astype(np.int64), entities[::-1]
-    after = np.cumsum(values * entities)
-    before = after - values * entities
-    total = int(after[-1]) if len(after) else 0
-    head, torso = (int(values[3 * before < third * total].min(initial=np.iinfo(np.int64).max)) for third in (1, 2))
-    return head, torso
+    """The least density of a head entity, and that of a torso entity; 0 for both where there are no entities."""
+    entities: Counter[int] = Counter()
+    for start in range(0, len(degrees), SLICE):
+        values, counts = np.unique(degrees[start : start + SLICE], return_counts=True)
+        entities.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    total, before = sum(degree * count for degree, count in entities.items()), 0
+    least = [0, 0]
+    for degree in sorted(entities, reverse=True):
+        for third in range(2):
+            if 3 * before < (third + 1) * total:
+                least[third] = degree
+        before += degree * entities[degree]
+    return least[0], least[1]
 
 
 def set_aside_table(readings: list[FileReading]) -> pa.Table:

@@ -51,13 +51,11 @@ class Spill:
         self._folder, self._partitions = folder, partitions
         self._held: list[Rows] = []
         self._written = 0
-        self.rows = 0
         folder.mkdir(parents=True)
 
     def add(self, rows: Sequence[Rows]) -> None:
         """Take some rows."""
         self._held += rows
-        self.rows += sum(len(some.kinds) for some in rows)
         if sum(len(some.kinds) for some in self._held) >= HELD_ROWS:
             self.write()
 
