@@ -10,11 +10,14 @@ import pyarrow as pa
 
 from kp import schema
 from kp.dump_reading import read_graph_on_cluster
+from kp.errors import UserError
 from kp.facts import synthetic
 from kp.facts.dominance import without_dominance
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
-from kp.facts.dump.files import find_files
+from kp.facts.dump.files import FIELD, find_files
 from kp.facts.dump.reading import GraphCounts, read_graph
+from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_REPORT
+from kp.facts.popularity import BUCKETS
 from kp.facts.selection import select_facts
 from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
@@ -91,9 +94,13 @@ def _gathered(session: Session, seed: int) -> tuple[pa.Table, dict[str, tuple[pa
     if session.graph.dump is not None:
         drawn = facts_of_graph(session.store.folder(session.graph.dump), settings.graph, seed, settings.source)
         _say_what_is_drawn(session, drawn)
+        if not drawn.facts.num_rows:
+            raise UserError(
+                f"{FIELD}: {settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts"
+            )
         return drawn.facts, {
-            GRAPH_REPORT_FILE: (drawn.relations, schema.GRAPH_REPORT),
-            DROPPED_FILE: (drawn.dropped, schema.DROPPED_CANDIDATES),
+            GRAPH_REPORT_FILE: (drawn.relations, GRAPH_REPORT),
+            DROPPED_FILE: (drawn.dropped, DROPPED_CANDIDATES),
         }
     if settings.source == synthetic.SOURCE:
         assert settings.count is not None, "the study's config sees to that"

@@ -37,63 +37,6 @@ QUARANTINED = pa.schema(
     ]
 )
 
-# A knowledge-graph dump, read: what stands between the dump and the facts drawn from it.
-
-GRAPH_PAIRS = pa.schema(
-    [
-        pa.field("subject", pa.string(), nullable=False),  # IRI
-        pa.field("relation", pa.string(), nullable=False),  # local name
-        pa.field("object", pa.string(), nullable=False),  # IRI; the only value that the pair has
-        pa.field("subject_degree", pa.int64(), nullable=False),  # distinct triples that have the entity in either place
-        pa.field("object_degree", pa.int64(), nullable=False),
-        pa.field("popularity", pa.string(), nullable=False),  # of the subject: head, torso, tail
-    ]
-)
-
-GRAPH_RELATIONS = pa.schema(
-    [
-        pa.field("relation", pa.string(), nullable=False),  # local name, or the IRI where two relations share one
-        pa.field("iri", pa.string(), nullable=False),
-        pa.field("triples", pa.int64(), nullable=False),  # distinct, between two entities
-        pa.field("subjects", pa.int64(), nullable=False),  # that have such a triple
-        pa.field("pairs", pa.int64(), nullable=False),  # of these, with one value only
-    ]
-)
-
-SET_ASIDE = pa.schema(
-    [
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("lines", pa.int64(), nullable=False),
-        pa.field(
-            "examples",
-            pa.list_(pa.struct([("file", pa.string()), ("line", pa.int64()), ("begins", pa.string())])),  # a file's first line is 1
-            nullable=False,
-        ),
-    ]
-)
-
-GRAPH_REPORT = pa.schema(
-    [
-        pa.field("relation", pa.string(), nullable=False),
-        pa.field("triples", pa.int64(), nullable=False),
-        pa.field("pairs", pa.int64(), nullable=False),  # single-valued
-        pa.field("candidates", pa.int64(), nullable=False),  # pairs that the cleaning rules leave; 0 without a template
-        pa.field("head", pa.int64(), nullable=False),  # facts
-        pa.field("torso", pa.int64(), nullable=False),
-        pa.field("tail", pa.int64(), nullable=False),
-        pa.field("has_template", pa.bool_(), nullable=False),
-    ]
-)
-
-DROPPED_CANDIDATES = pa.schema(
-    [
-        pa.field("relation", pa.string(), nullable=False),
-        pa.field("rule", pa.string(), nullable=False),
-        pa.field("candidates", pa.int64(), nullable=False),  # that this rule drops; each is dropped by the first rule that it breaks
-        pa.field("example", pa.string(), nullable=False),  # the question of one of them, and its answer
-    ]
-)
-
 REPLACED_SHOTS = pa.schema(
     [
         pa.field("shot_set", pa.string(), nullable=False),  # where the shot would have stood

@@ -141,6 +141,8 @@ class _Block:
     def __init__(self, entities: Entities, random: np.random.Generator, subjects: Integers, lines: int) -> None:
         self._entities, self._random, self._subjects, self._lines = entities, random, subjects, lines
         self._table = relation_table()
+        names = list(self._table.names)
+        self._first_of_name = np.array([names.index(name) for name in names])
 
     def text(self) -> bytes:
         """The lines, sorted."""
@@ -179,7 +181,8 @@ class _Block:
         objects = self._chosen_objects(self._table.objects[relations[pairs]])
         near = self._random.random(lines) < _NEAR
         objects[near] = np.maximum(self._subjects[places[pairs[near]]] - 1, 0)
-        packed = (places[pairs] * len(self._table.names) + relations[pairs]) * self._entities.count + objects
+        named = self._first_of_name[relations[pairs]]  # a relation that holds for two kinds of subject or object is one by its name
+        packed = (places[pairs] * len(self._table.names) + named) * self._entities.count + objects
         return packed[self._subjects[places[pairs]] != objects]
 
     def _chosen_subjects(self, count: int) -> Integers:

@@ -8,8 +8,9 @@ import pytest
 from kp.config import GraphConfig
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.reading import GraphCounts, read_graph
+from kp.facts.dump.schema import SET_ASIDE
 from kp.facts.validation import check_facts
-from kp.schema import SET_ASIDE, read_table
+from kp.schema import read_table
 
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "dbpedia_sample.ttl.bz2"
 

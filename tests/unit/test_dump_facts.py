@@ -19,12 +19,13 @@ from kp.facts.dump.choosing import asked_alike, batches
 from kp.facts.dump.cleaning import Rule, answers_stand_in
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.lots import key_of, lots, text_hashes
+from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS
 from kp.facts.dump.titles import labels_of, names_of
 from kp.facts.entity_names import label_of, without_qualifier
 from kp.facts.fact import fact_id
 from kp.facts.templates import dbpedia_book
 from kp.facts.validation import check_facts, question_key, stands_in
-from kp.schema import FACTS, GRAPH_PAIRS, GRAPH_RELATIONS, write_table
+from kp.schema import FACTS, write_table
 from tests.dump_lines import RESOURCE
 
 Pair = tuple[str, str, str, str]  # local name of the subject, relation, local name of the object, bucket

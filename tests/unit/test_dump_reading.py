@@ -14,8 +14,9 @@ from kp.errors import UserError
 from kp.facts.dump.files import Compression, DumpFile
 from kp.facts.dump.merging import least_degrees, relation_names
 from kp.facts.dump.reading import GraphCounts, partitions_for, read_graph
+from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE
 from kp.facts.dump.statements import SetAside
-from kp.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE, read_table
+from kp.schema import read_table
 from tests.dump_lines import ONTOLOGY, RESOURCE, statement, write_dump
 
 Triple = tuple[str, str, str]

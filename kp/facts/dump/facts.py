@@ -19,13 +19,14 @@ from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, ph
 from kp.facts.dump.cleaning import RULES
 from kp.facts.dump.files import FIELD
 from kp.facts.dump.merging import PAIRS_FILE, RELATIONS_FILE
+from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_RELATIONS, GRAPH_REPORT
 from kp.facts.entity_names import EntityNames, load_names
 from kp.facts.fact import fact_id
 from kp.facts.ontology import Ontology, load_ontology
 from kp.facts.popularity import BUCKETS
 from kp.facts.templates import SUBJECT, TemplateBook, dbpedia_book
 from kp.facts.validation import stands_in
-from kp.schema import DROPPED_CANDIDATES, FACTS, GRAPH_RELATIONS, GRAPH_REPORT, read_table
+from kp.schema import FACTS, read_table
 
 CHUNK = 100_000  # facts in one chunk of the table
 
