@@ -45,6 +45,7 @@ def make_plan(config: StudyConfig, graph: Graph, store: Store) -> list[PlanLine]
     shot_sets = len(base_shot_sets(config))
     adapters = "adapter" if len(specs) == 1 else "adapters"
     work = [
+        *([("dump", f"{config.facts.source} read to its graph", [graph.dump])] if graph.dump else []),
         ("facts", f"{_number(facts)} facts from {config.facts.source}", [graph.facts]),
         *_paraphrasing(config, graph, facts),
         (

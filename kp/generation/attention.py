@@ -137,13 +137,13 @@ class Slots:
         for layer, key, value in zip(self._layers, stem.keys, stem.values, strict=True):
             layer.plant(first, end, key, value)
 
-    def move(self, sources: list[int], targets: list[int]) -> None:
-        """Carry rows from their slots to others."""
+    def move(self, sources: list[int], targets: list[int], columns: int) -> None:
+        """Carry rows, of at most so many tokens, from their slots to others."""
         if not sources:
             return
         for layer in self._layers:
             for buffer in layer.buffers or ():
-                buffer[targets] = buffer[sources]
+                buffer[targets, :, :columns] = buffer[sources, :, :columns]
 
     def as_prefix(self, slot: int, tokens: int) -> Prefix:
         """What a slot holds, as a prefix of rows to come."""

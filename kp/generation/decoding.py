@@ -186,7 +186,7 @@ class Decoder:
         gaps = [slot for slot in range(stay) if ended[slot]]
         movers = [slot for slot in range(stay, len(ended)) if not ended[slot]]
         finished = [live for live, gone in zip(self._live, ended, strict=True) if gone]
-        slots.move(movers, gaps)
+        slots.move(movers, gaps, max(live.own for live in self._live))
         for gap, mover in zip(gaps, movers, strict=True):
             self._live[gap] = self._live[mover]
         del self._live[stay:]
