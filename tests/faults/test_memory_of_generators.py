@@ -77,6 +77,7 @@ def answers_without_limit(overrides: list[str], root: Path) -> pa.Table:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of another process")
 @pytest.mark.timeout(1800)
+@pytest.mark.slow
 def test_categorise_out_of_memory_in_a_generator_halves_the_batch_and_gives_the_same_answers(model_folder: Path, tmp_path: Path) -> None:
     overrides = [*OVERRIDES, f"model.name={model_folder}"]
 
