@@ -11,7 +11,7 @@ import pytest
 from kp.config import SyntheticConfig
 from kp.errors import UserError
 from kp.facts.fact import fact_id
-from kp.facts.synthetic import HOLDERS, WORDINGS, synthetic_facts
+from kp.facts.synthetic import HOLDERS, WORDINGS, relation_templates, synthetic_facts
 from kp.facts.tables import source_digest
 from kp.facts.templates import PARAPHRASES
 from kp.facts.validation import check_facts
@@ -106,7 +106,7 @@ def test_synthetic_vocabulary_of_a_hundred_thousand_words_has_no_word_twice() ->
 
 def test_synthetic_relations_beyond_the_wordings_are_an_error_that_names_the_field() -> None:
     with pytest.raises(UserError, match=rf"facts\.synthetic\.relations: 99 asked for, there are wordings for {len(HOLDERS)}"):
-        facts_of(relations=99)
+        relation_templates(99)
 
 
 def test_synthetic_source_has_an_identity_of_its_own() -> None:

@@ -184,7 +184,7 @@ def test_user_file_is_read_anew_after_a_change(tmp_path: Path) -> None:
         (entry(paraphrases='["At {subject}?", "At {subject}?"]'), "relation 'favouriteDog', key 'paraphrases': .*another paraphrase"),
         (entry(more='questoin = "?"'), "relation 'favouriteDog': key 'questoin' is unknown; expected domain, question, paraphrases"),
         ('[relations.favouriteDog]\ndomain = "x"\nparaphrases = ["{subject}?"]\n', "relation 'favouriteDog': key 'question' is missing"),
-        ('[relations.favouriteDog]\nquestion = "{subject}?"\nparaphrases = ["{subject}"]\n', "key 'domain' is missing"),
+        ('[relations.dog]\nquestion = "{subject}?"\nparaphrases = ["{subject}"]\n', "relation 'dog': key 'domain' is missing"),
         ('[relations."http://dbpedia.org/ontology/place"]\n', "relation 'http://dbpedia.org/ontology/place': .*local name"),
         ("[relations]\nfavouriteDog = 3\n", "relation 'favouriteDog': expected a table"),
         ("relation = 3\n", "key 'relation' is unknown; expected relations, definite_article"),
