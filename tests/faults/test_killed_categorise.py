@@ -17,7 +17,7 @@ from tests.killing import running_kp
 CHUNKS = 12  # three shot sets in quarters
 PROMPTS = 360  # 12 facts under 10 prompts of three shot sets
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def committed(root: Path) -> dict[str, tuple[str, int]]:
@@ -104,7 +104,6 @@ def test_categorise_with_its_driver_killed_goes_on_without_what_was_committed(un
     assert outcome(killed) == undisturbed
 
 
-@pytest.mark.slow
 def test_categorise_killed_in_the_midst_of_a_write_takes_nothing_half_written_for_done(undisturbed: dict[str, bytes], killed: Path) -> None:
     [work] = killed.glob("work/categorise/*")
     chunks = pq.read_table(work / "chunks" / "chunks.parquet")["chunk_id"].to_pylist()
@@ -124,7 +123,6 @@ def test_categorise_killed_in_the_midst_of_a_write_takes_nothing_half_written_fo
     assert outcome(killed) == undisturbed
 
 
-@pytest.mark.slow
 def test_categorise_with_committed_files_that_lost_their_contents_makes_those_chunks_again(
     undisturbed: dict[str, bytes], killed: Path
 ) -> None:
