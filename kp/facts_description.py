@@ -16,13 +16,11 @@ from kp import fact_stages, schema, storage
 from kp.config import StudyConfig
 from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
-from kp.inspection import portable
+from kp.inspection import portable, print_opening
 from kp.layout import QUARANTINED_FILE
-from kp.report.document import Table
 from kp.report.facts_page import Chosen, facts_page, facts_pictures
 from kp.report.figures_png import save_png
 from kp.report.markdown import render_markdown
-from kp.report.terminal import WIDTH, terminal_table
 from kp.session import Session, frame, shown
 from kp.steps import RECORD, Step
 
@@ -85,10 +83,5 @@ def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen,
 def _show(session: Session, step: Step, chosen: Chosen) -> None:
     """Always out of the files, so a second run shows the same."""
     tables = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS.items()}
-    page = facts_page(chosen, tables)
-    for block in page.sections[0].blocks:
-        if isinstance(block, Table):
-            session.display.console.print(terminal_table(block), width=WIDTH)
-    for sentence in page.answer:
-        session.display.line(sentence)
+    print_opening(session, facts_page(chosen, tables))
     session.display.line(f"facts: {shown(session.home / FOLDER / PAGE_FILE)}")

@@ -159,9 +159,14 @@ def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> N
     found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in _SCHEMAS[what].items()}
     page = _page(what, subject, found)
     storage.link(session.home / what.value, session.store.folder(step))
+    print_opening(session, page)
+    session.display.line(f"{what}: {shown(session.home / what.value / f'{what}.md')}")
+
+
+def print_opening(session: Session, page: Document) -> None:
+    """A page's first tables and what it says in short, for a terminal."""
     for block in page.sections[0].blocks:
         if isinstance(block, Table):
             session.display.console.print(terminal_table(block), width=WIDTH)
     for sentence in page.answer:
         session.display.line(sentence)
-    session.display.line(f"{what}: {shown(session.home / what.value / f'{what}.md')}")

@@ -5,7 +5,6 @@ round, the order moves on by one from round to round, and the yardsticks (matrix
 rounds, too. Only one computes at a time.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -15,6 +14,7 @@ import torch
 
 from kp.bench.contestants import RELEASED_BATCH, Contestant, KpContestant, Peer, ReleasedContestant
 from kp.bench.exactness import check_exactness
+from kp.bench.keeping import keep, refuse_missing_folder, say
 from kp.bench.options import VLLM_PYTHON, CategoriseOptions
 from kp.bench.outcome import Facts, Record, outcome
 from kp.bench.pool import PoolContestant
@@ -23,25 +23,19 @@ from kp.bench.rates import Prefill, matmul_rate
 from kp.bench.subject import Subject, chosen_device, load_subject
 from kp.bench.table import markdown, text
 from kp.bench.vllm_contestant import VLLMContestant
-from kp.errors import UserError
 from kp.generation import Messages
 from kp.generation.rendering import chat_format, render, tokenise
 from kp.hardware import MOST_CPU_GENERATORS
-from kp.storage import write_json
 
 _WARM_UP = 200  # chats, of all prompts
 
 
 def run_categorise(options: CategoriseOptions) -> int:
     """Run the benchmark, print its table, and write what the options name; the exit code."""
-    if options.json is not None and not options.json.parent.is_dir():
-        raise UserError(f"json: {options.json.parent} is no folder")
+    refuse_missing_folder(options.json)
     torch.set_num_threads(options.cpu_threads)
     result = check_exactness(options) if options.exact else race(options)
-    print(text(result))
-    if options.json is not None:
-        write_json(options.json, result)
-        options.json.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    keep(result, text, markdown, options.json)
     return 0
 
 
@@ -54,7 +48,7 @@ def race(options: CategoriseOptions) -> dict[str, Any]:
     portions = {peer: [asked] * options.rounds for peer in Peer} | {Peer.RELEASED: _portions(sampled, options.rounds)}
     with _contestants(options, subject, token_ids) as (contestants, left_out):
         for contestant in contestants:
-            _say(f"{contestant.peer} warms up")
+            say(f"{contestant.peer} warms up")
             contestant.warm_up(asked[:: max(1, len(asked) // _WARM_UP)])
         record = Record({contestant.peer: [] for contestant in contestants}, left_out, processes=processes(options))
         prefill, pools = Prefill(subject, token_ids), [entry for entry in contestants if isinstance(entry, PoolContestant)]
@@ -95,7 +89,7 @@ def _contestants(
         elif options.vllm_python is None:
             yield contestants, {Peer.VLLM: f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"}
         else:
-            _say("vLLM starts")
+            say("vLLM starts")
             contestants.append(stack.enter_context(VLLMContestant(options.vllm_python, subject, options)))
             yield contestants, {}
 
@@ -108,7 +102,7 @@ def _round(number: int, contestants: Sequence[Contestant], portions: dict[Peer, 
         record.turns[contestant.peer].append(turn)
         if turn:
             rate = len(portion) / turn.seconds
-            _say(f"round {number + 1}: {contestant.peer} {len(portion)} prompts in {turn.seconds:.1f} s, {rate:.1f} prompts/s")
+            say(f"round {number + 1}: {contestant.peer} {len(portion)} prompts in {turn.seconds:.1f} s, {rate:.1f} prompts/s")
 
 
 def _portions(sampled: list[Messages], rounds: int) -> list[list[Messages]]:
@@ -121,7 +115,3 @@ def _portions(sampled: list[Messages], rounds: int) -> list[list[Messages]]:
 def _token_ids(subject: Subject, asked: Sequence[Messages]) -> list[list[int]]:
     form = chat_format(subject.tokenizer)
     return tokenise(subject.tokenizer, [render(subject.tokenizer, chat, form) for chat in asked], form)
-
-
-def _say(what: str) -> None:
-    print(f"kp bench: {what}", file=sys.stderr, flush=True)

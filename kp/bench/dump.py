@@ -5,7 +5,6 @@ turn has a new process, the only one that computes. That both read the same is c
 bucket, and a digest of the whole set of pairs.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,28 +26,23 @@ from kp.bench.dump_contestants import (
 )
 from kp.bench.dump_outcome import Record, Turn, outcome
 from kp.bench.dump_table import markdown, text
+from kp.bench.keeping import keep, refuse_missing_folder, say
 from kp.bench.measured import measured
 from kp.bench.options import DumpOptions
-from kp.errors import UserError
-from kp.storage import write_json
 
 
 def run_dump(options: DumpOptions) -> int:
     """Run the benchmark, print its table, and write what the options name; the exit code, 1 where the two graphs differ."""
-    if options.json is not None and not options.json.parent.is_dir():
-        raise UserError(f"json: {options.json.parent} is no folder")
+    refuse_missing_folder(options.json)
     result = race(options)
-    print(text(result))
-    if options.json is not None:
-        write_json(options.json, result)
-        options.json.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
+    keep(result, text, markdown, options.json)
     return 0 if result["agreement"]["equal"] else 1
 
 
 def race(options: DumpOptions) -> dict[str, Any]:
     """The result of a race, as `kp.bench.dump_outcome` describes it."""
     with _temporary(options.folder) as scratch:
-        _say(f"makes or finds a dump of {options.triples:,} lines")
+        say(f"makes or finds a dump of {options.triples:,} lines")
         dump = measured(make_dump, options.folder or scratch, options.triples, options.seed, options.streams, options.processes).result
         prefix = dump if options.loop_lines == options.triples else measured(make_prefix, dump, options.loop_lines).result
         record = Record()
@@ -61,7 +55,7 @@ def race(options: DumpOptions) -> dict[str, Any]:
         for number in range(options.rounds):
             first = number % len(turns)
             for turn in [*turns[first:], *turns[:first]]:
-                _say(f"round {number + 1}: {turn()}")
+                say(f"round {number + 1}: {turn()}")
         record.graphs[Reader.KP] = _kp_graph(options, prefix, scratch)
         return outcome(options, dump.stat().st_size, record)
 
@@ -106,7 +100,3 @@ def _kp_graph(options: DumpOptions, prefix: Path, scratch: Path) -> GraphSummary
     with _temporary(scratch) as folder:
         counts = measured(kp_reads, prefix, folder, options.processes).result
         return measured(summary_of_folder, folder, counts).result
-
-
-def _say(what: str) -> None:
-    print(f"kp bench: {what}", file=sys.stderr, flush=True)

@@ -1,12 +1,12 @@
 """Head, torso and tail: how popular the subject of a fact is.
 
 The buckets are those of Sun et al. (Head-to-Tail, arXiv 2308.10168), each with a third of the popularity and not of the entities: a head of
-few names that everybody knows, and a tail of very many that hardly anybody does. The rule is that of dumps (kp.facts.dump.merging), which
-apply it to millions of entities at once.
+few names that everybody knows, and a tail of very many that hardly anybody does. Of a dump with millions of entities kp.facts.dump.merging
+counts the degrees, and cuts by the same rule.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 BUCKETS = ("head", "torso", "tail")
 
@@ -17,7 +17,11 @@ def popularity_buckets(degrees: Iterable[int]) -> dict[int, str]:
     Degrees are added up in falling order. Where the sum before a degree is in its first third, the entities that have it are the head, in
     the second the torso, in the last the tail; so the most popular one is head, and equally popular ones share a bucket.
     """
-    entities = Counter(degrees)
+    return buckets_of_counts(Counter(degrees))
+
+
+def buckets_of_counts(entities: Mapping[int, int]) -> dict[int, str]:
+    """The same from how many entities have each degree."""
     total, before = sum(degree * number for degree, number in entities.items()), 0
     buckets: dict[int, str] = {}
     for degree in sorted(entities, reverse=True):

@@ -336,8 +336,10 @@ def _with_stems(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """The rows, less what several behind the same prefix begin with, and these stems, each a row of its own."""
     stems: dict[tuple[int | None, tuple[int, ...]], int] = {}
     shorter = []
-    for prefix in dict.fromkeys(row.prefix for row in rows):
-        behind = [row for row in rows if row.prefix == prefix]
+    behind_each: dict[int | None, list[Row]] = {}
+    for row in rows:
+        behind_each.setdefault(row.prefix, []).append(row)
+    for prefix, behind in behind_each.items():
         for row, length in zip(behind, stem_lengths([row.ids for row in behind]), strict=True):
             number = stems.setdefault((prefix, tuple(row.ids[:length])), len(stems)) if length else None
             shorter.append(replace(row, ids=row.ids[length:], stem=number))

@@ -1,24 +1,15 @@
 """A dump of two files read by tasks of a real Ray."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from kp.dump_reading import read_graph_on_cluster
 from kp.errors import UserError
 from kp.facts.dump.reading import read_graph
 from tests.dump_lines import statement, write_dump
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_these_tests() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture

@@ -1,24 +1,15 @@
 """The count that actors pass on and a bar follows, in a real Ray."""
 
 import itertools
-from collections.abc import Iterator
 from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
-import ray
 
 from kp.cluster import Tally
 from kp.progress import Bar
 
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_of_these_tests() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 @pytest.fixture

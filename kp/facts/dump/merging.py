@@ -2,8 +2,7 @@
 
 Popularity needs every entity's density, the number of distinct triples that have it in either place (one that has it in both counts once;
 lines that were set aside, and so helper nodes and literals, do not count). Entities in order of falling density are cut where the sum of
-densities passes its thirds, as in Sun et al.; entities of one density stay together, in the bucket in which their row begins, so that no
-two equally popular ones differ. That is kp.facts.popularity's rule but for such ties.
+densities passes its thirds, as in Sun et al., by kp.facts.popularity's rule.
 
 Four passes over hash partitions, each in memory by itself: count, add up mentions, cut, write. Their results stand in the order of the
 partitions, which the dump alone decides; neither the number of workers nor the order of files or lines shows.
@@ -30,7 +29,7 @@ from kp.facts.dump.spans import Hashes
 from kp.facts.dump.spill import NUMBERS, TEXTS, Partitions, read_batch, spilled, write_batches
 from kp.facts.dump.statements import SetAside
 from kp.facts.entity_names import local_name
-from kp.facts.popularity import BUCKETS
+from kp.facts.popularity import BUCKETS, buckets_of_counts
 from kp.schema import write_table
 
 PAIRS_FILE, RELATIONS_FILE, SET_ASIDE_FILE = "pairs.parquet", "relations.parquet", "set_aside.parquet"
@@ -116,14 +115,9 @@ def least_degrees(degrees: npt.NDArray[np.uint32]) -> tuple[int, int]:
     for start in range(0, len(degrees), SLICE):
         values, counts = np.unique(degrees[start : start + SLICE], return_counts=True)
         entities.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    total, before = sum(degree * count for degree, count in entities.items()), 0
-    least = [0, 0]
-    for degree in sorted(entities, reverse=True):
-        for third in range(2):
-            if 3 * before < (third + 1) * total:
-                least[third] = degree
-        before += degree * entities[degree]
-    return least[0], least[1]
+    buckets = buckets_of_counts(entities)
+    head, torso = ([degree for degree, bucket in buckets.items() if bucket in BUCKETS[:number]] for number in (1, 2))
+    return min(head, default=0), min(torso, default=0)
 
 
 def set_aside_table(readings: list[FileReading]) -> pa.Table:
