@@ -9,19 +9,17 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from kp.config_section import Section
 from kp.errors import UserError
-from kp.vocabulary import Draw, Engine, LossTokens, Matcher, ReplayTarget, Scheduler
+from kp.search_config import SearchConfig, TrainingConfig
+from kp.vocabulary import Engine, Matcher, Tracker
 
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class ModelConfig(_Section):
+class ModelConfig(Section):
     name: str = "smollm2-135m-instruct"
     """The embedded model's name, a local folder in transformers' format, or a Hub id."""
     revision: str | None = None
@@ -30,7 +28,7 @@ class ModelConfig(_Section):
     """Number format of the weights in generation, training and evaluation."""
 
 
-class GraphConfig(_Section):
+class GraphConfig(Section):
     """How a knowledge-graph dump becomes questions (head-to-tail, Sun et al. 2023); only where `facts.source` is a dump."""
 
     per_bucket: PositiveInt | None = None
@@ -47,7 +45,7 @@ class GraphConfig(_Section):
     """An ontology in N-Triples or Turtle lines; gives each relation's domain and range in place of the templates' own."""
 
 
-class SyntheticConfig(_Section):
+class SyntheticConfig(Section):
     """Facts of known entropy for capacity runs; only where `facts.source` is `synthetic`, and `facts.count` says how many."""
 
     relations: int = Field(4, ge=1, le=32)
@@ -56,7 +54,7 @@ class SyntheticConfig(_Section):
     """V, the objects that a relation draws from, each equally likely: a fact carries log2 V bits."""
 
 
-class ParaphraseConfig(_Section):
+class ParaphraseConfig(Section):
     """Paraphrases from an instruct model, for facts that come with fewer than `count`."""
 
     model: str | None = None
@@ -77,7 +75,7 @@ class ParaphraseConfig(_Section):
         return self
 
 
-class FactsConfig(_Section):
+class FactsConfig(Section):
     source: str = "builtin"
     """`builtin`, `synthetic`, a .csv/.jsonl/.parquet file with question and answer(s), `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a
     knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or any address that fsspec reads."""
@@ -96,7 +94,7 @@ class FactsConfig(_Section):
     paraphrase: ParaphraseConfig = ParaphraseConfig()
 
 
-class CategoriseConfig(_Section):
+class CategoriseConfig(Section):
     matcher: Matcher = Matcher.STRICT
     """The matcher that decides the categories; the other two are stored beside it."""
     max_new_tokens: PositiveInt = 32
@@ -118,105 +116,20 @@ class CategoriseConfig(_Section):
     """Temperature of the sampled answers."""
 
 
-class Arm(_Section):
-    """One data mix: what goes into the training data beside each Unknown fact."""
-
-    highly_known: int = Field(0, ge=0)
-    """HighlyKnown facts per Unknown fact."""
-    paraphrases: int = Field(0, ge=0, le=10)
-    """Paraphrased questions per Unknown fact."""
-
-
-class SearchConfig(_Section):
-    """The grid: every combination of the lists below is one trial."""
-
-    unknown: tuple[PositiveInt, ...] = (10, 40)
-    """N, how many Unknown facts a trial packs."""
-    arms: tuple[Arm, ...] = (Arm(),)
-    """Data mixes."""
-    rank: tuple[PositiveInt, ...] = (8,)
-    """LoRA ranks."""
-    learning_rate: tuple[float, ...] = (5e-3,)
-    """Peak learning rates."""
-    seeds: tuple[int, ...] = (0,)
-    """Each seed draws facts, LoRA init, dropout and data order anew."""
-    draw: Draw = Draw.STRATIFIED
-    """How facts are drawn from the Unknown and HighlyKnown pools."""
-    replay_target: ReplayTarget = ReplayTarget.SELF
-    """What HighlyKnown rows teach."""
-    scheduler: Scheduler = Scheduler.NONE
-    """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
-    grace_epochs: PositiveInt = 3
-    """Epochs that `asha` lets every trial run."""
-    stop_at_accuracy: float | None = Field(None, gt=0, le=1)
-    """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
-    stop_patience: PositiveInt = 2
-    """See `stop_at_accuracy`."""
-    probe_prompts: int = Field(1, ge=1, le=10)
-    """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> Self:
-        for name in ("unknown", "arms", "rank", "learning_rate", "seeds"):
-            values = getattr(self, name)
-            if not values:
-                raise ValueError(f"{name}: must not be empty")
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name}: a value stands in it twice")
-        if any(rate <= 0 for rate in self.learning_rate):
-            raise ValueError("learning_rate: must be above 0")
-        return self
-
-
-class TrainingConfig(_Section):
-    """What every trial of the grid shares."""
-
-    epochs: PositiveInt = 10
-    """Most passes over the training rows."""
-    batch_size: PositiveInt = 8
-    """Rows in one optimiser step, over all workers."""
-    lora_alpha: float | None = Field(None, gt=0)
-    """LoRA's alpha, the same at every rank; give this or `lora_alpha_per_rank`."""
-    lora_alpha_per_rank: float | None = Field(None, gt=0)
-    """LoRA's alpha as a multiple of the rank."""
-    use_rslora: bool = False
-    """Scale by alpha/sqrt(rank) in place of alpha/rank."""
-    lora_dropout: float = Field(0.1, ge=0, lt=1)
-    target_modules: tuple[str, ...] = ("down_proj", "gate_proj", "up_proj")
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_ratio: float = Field(0.0, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises; it then falls linearly to 0."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    max_length: PositiveInt = 768
-    """A training row longer than this many tokens is an error, never cut."""
-    loss: LossTokens = LossTokens.ANSWER
-    zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed ZeRO stage."""
-
-    @model_validator(mode="after")
-    def _one_alpha(self) -> Self:
-        if (self.lora_alpha is None) == (self.lora_alpha_per_rank is None):
-            raise ValueError("lora_alpha: give either lora_alpha or lora_alpha_per_rank")
-        if not self.target_modules:
-            raise ValueError("target_modules: must not be empty")
-        return self
-
-    def alpha(self, rank: int) -> float:
-        """LoRA's alpha at this rank."""
-        return self.lora_alpha if self.lora_alpha is not None else float(self.lora_alpha_per_rank or 0) * rank
-
-
-class EvaluateConfig(_Section):
+class EvaluateConfig(Section):
     mmlu_dev: int = Field(57, ge=0, le=280)
     """MMLU development questions asked, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)
     """Shots, taken from the other development questions of the same subject."""
     misconceptions: int = Field(100, ge=0)
     """Misconception questions asked, the first so many; 0 leaves the task out."""
+    dev_share: float | None = Field(None, gt=0, lt=1)
+    """Share of the measured facts, of each relation, by which the report chooses its winner; what that is worth is then told on the others.
+    Absent: chosen and told on all facts."""
 
 
-class ResourcesConfig(_Section):
-    """Speed and place only: nothing here changes a number or a step's identity."""
+class ResourcesConfig(Section):
+    """Speed and place only: nothing here changes a number, beyond rounding, or a step's identity."""
 
     generators: PositiveInt | None = None
     """Actors that generate and evaluate; from the cluster when absent: one per GPU, else one."""
@@ -224,6 +137,8 @@ class ResourcesConfig(_Section):
     """Rows decoded together."""
     workers_per_trial: PositiveInt = 1
     """Ray Train workers of one trial."""
+    micro_batch: PositiveInt | None = None
+    """Most rows that a worker puts through the model at once; a larger share of a batch is accumulated. Absent: all of its share."""
     concurrent_trials: PositiveInt | None = None
     """Trials that train at once; from the cluster when absent."""
     gpu: bool | None = None
@@ -232,9 +147,26 @@ class ResourcesConfig(_Section):
     """CPU threads of one actor or worker; the cores of a node shared out when absent."""
     vllm_python: str | None = None
     """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
+    training_tokens_per_second: float | None = Field(None, gt=0)
+    """What one worker trains on in a second, as `kp bench train` measures it; the plan prices training by it."""
+    prompts_per_second: float | None = Field(None, gt=0)
+    """What one generator answers in a second, as `kp bench categorise` measures it; the plan prices generation by it."""
 
 
-class StudyConfig(_Section):
+class TrackersConfig(Section):
+    """Who else hears of a trial's epochs; kp's own tables hold them in any case, and a tracker that fails never fails a study."""
+
+    use: tuple[Tracker, ...] = ()
+    """Any of `wandb`, `mlflow` and `tensorboard`, each installed by the user."""
+    project: str | None = None
+    """The project (W&B) or experiment (MLflow); the study's name when absent."""
+    mlflow_uri: str | None = None
+    """Where MLflow keeps its runs; its own default when absent."""
+    wandb_mode: Literal["online", "offline"] = "online"
+    """`offline` writes W&B's runs into the study's folder, for `wandb sync`."""
+
+
+class StudyConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the study's folder under the results root."""
     seed: int = 0
@@ -246,6 +178,7 @@ class StudyConfig(_Section):
     training: TrainingConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     resources: ResourcesConfig = ResourcesConfig()
+    trackers: TrackersConfig = TrackersConfig()
 
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
@@ -253,13 +186,19 @@ class StudyConfig(_Section):
         if max(self.search.rank) > VLLM_MOST_RANK:
             raise ValueError(f"search.rank: {max(self.search.rank)} is above {VLLM_MOST_RANK}, the most that engine 'vllm' wears")
 
+    def _kl_possible(self) -> None:
+        if self.training.kl_coefficient and not any(arm.highly_known or arm.maybe_known for arm in self.search.arms):
+            raise ValueError("training.kl_coefficient: no arm of search.arms replays facts that the base knows")
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
             raise ValueError(f"search.unknown: {max(self.search.unknown)} is more than facts.count = {self.facts.count}")
-        most = max(arm.paraphrases for arm in self.search.arms)
+        most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
         if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
-            raise ValueError(f"facts.paraphrase.count: {self.facts.paraphrase.count} are fewer than the {most} that search.arms train on")
+            raise ValueError(
+                f"facts.paraphrase.count: {self.facts.paraphrase.count} are fewer than the {most} that search.arms train on and hold out"
+            )
         if self.facts.source == "synthetic" and self.facts.count is None:
             raise ValueError("facts.count: facts.source 'synthetic' needs to be told how many facts are made")
         if self.categorise.matcher is Matcher.RELEASED and self.categorise.stop_at_newline:
@@ -271,6 +210,7 @@ class StudyConfig(_Section):
                 f"training.batch_size: {self.training.batch_size} rows do not divide among "
                 f"resources.workers_per_trial = {self.resources.workers_per_trial}"
             )
+        self._kl_possible()
         if self.training.zero_stage == 0 and self.model.dtype == "bfloat16":
             raise ValueError("training.zero_stage: stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more")
         return self

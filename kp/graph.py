@@ -27,10 +27,10 @@ FACTS_VERSION = 3
 CATEGORISE_VERSION = 2
 SAMPLES_VERSION = 1
 PARAPHRASES_VERSION = 1
-TRIAL_VERSION = 1
+TRIAL_VERSION = 2
 ANSWERS_VERSION = 2
 BENCHMARKS_VERSION = 1
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 INSPECTION_VERSION = 1
 
 ADAPTER_SHOT_SET = ShotSet.S1
@@ -199,7 +199,7 @@ def report_step(config: StudyConfig, graph: Graph, finished: list[Trial], failur
     inputs = [graph.categorise, *(trial.step for trial in graph.trials if trial.trial_id not in failures)]
     inputs += [step for trial in finished for step in (trial.answers, trial.benchmarks) if step]
     inputs += [step for step in (graph.base_benchmarks, graph.samples, graph.paraphrases) if step]
-    shown = _said(config.model_dump(mode="json", exclude={"resources"}))
+    shown = _said(config.model_dump(mode="json", exclude={"resources", "trackers"}))
     return Step("report", {"version": REPORT_VERSION, "config": shown, "failures": failures}, tuple(inputs))
 
 

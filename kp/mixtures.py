@@ -29,10 +29,22 @@ class Mixture:
 
     unknown: int  # N, Unknown facts
     highly_known: int  # HighlyKnown facts per Unknown fact
+    maybe_known: int  # MaybeKnown facts per Unknown fact
     paraphrases: int  # paraphrased questions per Unknown fact, beside the original one
+    held_out_paraphrases: int  # the last of each Unknown fact's paraphrases, which are never trained on
     draw: Draw
     replay_target: ReplayTarget
     seed: int
+
+    @property
+    def replayed(self) -> int:
+        """Facts per Unknown fact that the base knows to some degree."""
+        return self.highly_known + self.maybe_known
+
+    @property
+    def rows(self) -> int:
+        """Training rows an epoch."""
+        return self.unknown * (1 + self.replayed + self.paraphrases)
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,10 @@ class _Companion:
     field: str  # the config field that asks for them
 
 
-_COMPANIONS = (_Companion(Role.HIGHLY_KNOWN, Category.HIGHLY_KNOWN, lambda mixture: mixture.highly_known, "search.arms.highly_known"),)
+_COMPANIONS = (
+    _Companion(Role.HIGHLY_KNOWN, Category.HIGHLY_KNOWN, lambda mixture: mixture.highly_known, "search.arms.highly_known"),
+    _Companion(Role.MAYBE_KNOWN, Category.MAYBE_KNOWN, lambda mixture: mixture.maybe_known, "search.arms.maybe_known"),
+)
 
 
 def draw_rows(mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:

@@ -127,29 +127,42 @@ TRIALS = pa.schema(
         pa.field("trial_id", pa.string(), nullable=False),
         pa.field("unknown", pa.int32(), nullable=False),  # N, the Unknown facts trained on
         pa.field("highly_known", pa.int32(), nullable=False),  # HighlyKnown facts per Unknown fact
+        pa.field("maybe_known", pa.int32(), nullable=False),  # MaybeKnown facts per Unknown fact
         pa.field("paraphrases", pa.int32(), nullable=False),  # paraphrases per Unknown fact
         pa.field("rank", pa.int32(), nullable=False),
         pa.field("lora_alpha", pa.float64(), nullable=False),
         pa.field("use_rslora", pa.bool_(), nullable=False),
         pa.field("lora_dropout", pa.float64(), nullable=False),
         pa.field("target_modules", pa.list_(pa.string()), nullable=False),
+        pa.field("init", pa.string(), nullable=False),
         pa.field("learning_rate", pa.float64(), nullable=False),
+        pa.field("schedule", pa.string(), nullable=False),  # linear, cosine, constant
         pa.field("weight_decay", pa.float64(), nullable=False),
+        pa.field("warmup_ratio", pa.float64(), nullable=False),
+        pa.field("max_grad_norm", pa.float64(), nullable=False),
         pa.field("batch_size", pa.int32(), nullable=False),
         pa.field("max_epochs", pa.int32(), nullable=False),
+        pa.field("max_steps", pa.int32(), nullable=False),  # optimiser steps of a trial that runs its course
+        pa.field("kl_coefficient", pa.float64(), nullable=False),
+        pa.field("packing", pa.string(), nullable=False),  # prefix_tree, padded
+        pa.field("zero_stage", pa.int32(), nullable=False),
         pa.field("loss", pa.string(), nullable=False),  # which tokens are trained on: answer, full_text
         pa.field("replay_target", pa.string(), nullable=False),  # self, gold, first_alias
         pa.field("seed", pa.int32(), nullable=False),
         pa.field("status", pa.string(), nullable=False),  # completed, stopped, diverged, failed, oom
         pa.field("epochs", pa.int32(), nullable=False),  # epochs really run
+        pa.field("steps", pa.int32(), nullable=False),  # optimiser steps really taken
         pa.field("unknown_accuracy", pa.float64()),  # after the last epoch
         pa.field("train_loss", pa.float64()),  # mean over the last epoch
         pa.field("rows", pa.int32(), nullable=False),  # training rows an epoch
         pa.field("tokens_per_second", pa.float64()),
-        pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs
+        pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; waiting for workers counts
+        pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
+        pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
+        pa.field("probe_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
         pa.field("adapter_digest", pa.string()),
         pa.field("trainable_parameters", pa.int64()),
-        pa.field("cause", pa.string()),  # why it failed, diverged or was stopped
+        pa.field("cause", pa.string()),  # why it ended
     ]
 )
 
@@ -159,9 +172,13 @@ EPOCHS = pa.schema(
         pa.field("epoch", pa.int32(), nullable=False),  # 1 is the first
         pa.field("train_loss", pa.float64()),
         pa.field("unknown_accuracy", pa.float64()),
-        pa.field("learning_rate", pa.float64()),
-        pa.field("tokens", pa.int64()),  # trained on in this epoch, padding not counted
-        pa.field("seconds", pa.float64()),
+        pa.field("replay_kl", pa.float64()),  # KL(base || adapter) a trained token of replay rows; null where no coefficient asks for it
+        pa.field("learning_rate", pa.float64()),  # of the epoch's first step
+        pa.field("steps", pa.int64()),  # optimiser steps in this epoch
+        pa.field("rows", pa.int64()),  # trained on in this epoch
+        pa.field("tokens", pa.int64()),  # of these rows, padding not counted and what rows share counted each time
+        pa.field("seconds", pa.float64()),  # of the optimiser steps
+        pa.field("probe_seconds", pa.float64()),
     ]
 )
 
@@ -169,7 +186,7 @@ TRAINING_ROWS = pa.schema(
     [
         pa.field("row", pa.int32(), nullable=False),
         pa.field("fact_id", pa.string(), nullable=False),
-        pa.field("role", pa.string(), nullable=False),  # unknown, highly_known, paraphrase
+        pa.field("role", pa.string(), nullable=False),  # unknown, highly_known, maybe_known, paraphrase
         pa.field("question", pa.string(), nullable=False),
         pa.field("target", pa.string(), nullable=False),  # what the assistant says, without "Answer: "
     ]

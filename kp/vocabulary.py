@@ -70,6 +70,7 @@ class Role(StrEnum):
 
     UNKNOWN = "unknown"
     HIGHLY_KNOWN = "highly_known"
+    MAYBE_KNOWN = "maybe_known"
     PARAPHRASE = "paraphrase"
 
 
@@ -91,7 +92,7 @@ class ParaphraseVerdict(StrEnum):
 
 
 class ReplayTarget(StrEnum):
-    """What a HighlyKnown training row teaches."""
+    """What a HighlyKnown or MaybeKnown training row teaches."""
 
     SELF = "self"  # the base model's own greedy answer to the first prompt of S0
     GOLD = "gold"  # the canonical answer
@@ -110,6 +111,37 @@ class LossTokens(StrEnum):
 
     ANSWER = "answer"
     FULL_TEXT = "full_text"
+
+
+class Packing(StrEnum):
+    """How the rows of a batch are put through the model."""
+
+    PREFIX_TREE = "prefix_tree"  # what rows begin with in common is read once
+    PADDED = "padded"  # every row whole, up to the longest
+
+
+class RateSchedule(StrEnum):
+    """How the learning rate moves after its warm-up."""
+
+    LINEAR = "linear"
+    COSINE = "cosine"
+    CONSTANT = "constant"
+
+
+class Sampler(StrEnum):
+    """Where the trials of a search come from."""
+
+    GRID = "grid"  # every combination of the lists
+    RANDOM = "random"
+    OPTUNA = "optuna"  # by its TPE sampler, from what earlier trials reached
+
+
+class Tracker(StrEnum):
+    """Who else hears of a trial's epochs."""
+
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
 
 
 class Scheduler(StrEnum):

@@ -1,0 +1,172 @@
+"""The sections `search` and `training` of a study file: which trials there are, and what one of them does."""
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from kp.config_section import Section
+from kp.vocabulary import Draw, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
+
+INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
+"""PEFT's initialisations that need neither data nor a quantised base; `pissa_niter_N` besides."""
+
+
+class Arm(Section):
+    """One data mix: what goes into the training data beside each Unknown fact."""
+
+    highly_known: int = Field(0, ge=0)
+    """HighlyKnown facts per Unknown fact."""
+    maybe_known: int = Field(0, ge=0)
+    """MaybeKnown facts per Unknown fact."""
+    paraphrases: int = Field(0, ge=0, le=10)
+    """Paraphrased questions per Unknown fact."""
+
+
+class SearchConfig(Section):
+    """The trials: every combination of the lists below, or as many as `trials` says drawn from them."""
+
+    unknown: tuple[PositiveInt, ...] = (10, 40)
+    """N, how many Unknown facts a trial packs."""
+    arms: tuple[Arm, ...] = (Arm(),)
+    """Data mixes."""
+    rank: tuple[PositiveInt, ...] = (8,)
+    """LoRA ranks."""
+    learning_rate: tuple[float, ...] = (5e-3,)
+    """Peak learning rates."""
+    learning_rate_range: tuple[float, float] | None = None
+    """Lowest and highest peak learning rate, drawn evenly over its logarithm in place of the list; with `random` and `optuna` only."""
+    seeds: tuple[int, ...] = (0,)
+    """Each seed draws facts, LoRA init, dropout and data order anew."""
+    sampler: Sampler = Sampler.GRID
+    """`grid` runs every combination; `random` and `optuna` run `trials` of them."""
+    trials: PositiveInt | None = None
+    """How many trials `random` and `optuna` run; a larger number adds trials to those already there."""
+    optuna_batch: PositiveInt = 4
+    """Trials that `optuna` proposes at a time, from the results of all before them: a study gives the same ones after a kill."""
+    draw: Draw = Draw.STRATIFIED
+    """How facts are drawn from their pools."""
+    replay_target: ReplayTarget = ReplayTarget.SELF
+    """What HighlyKnown and MaybeKnown rows teach."""
+    replay_source: str | None = None
+    """Where HighlyKnown and MaybeKnown facts come from, written as `facts.source` (no dump); absent: from the studied facts."""
+    replay_count: PositiveInt | None = None
+    """How many facts of `replay_source` the base is asked, drawn as by `facts.count`; all of them when absent."""
+    held_out_paraphrases: int = Field(0, ge=0, le=10)
+    """Paraphrases of each Unknown fact that no trial trains on, the last of its list: generality is measured on them."""
+    scheduler: Scheduler = Scheduler.NONE
+    """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
+    grace_epochs: PositiveInt = 3
+    """Epochs that `asha` lets every trial run: its first rung."""
+    reduction_factor: int = Field(4, ge=2)
+    """At each rung `asha` lets one in so many go on; the next rung is at so many times the epochs."""
+    stop_at_accuracy: float | None = Field(None, gt=0, le=1)
+    """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
+    stop_patience: PositiveInt = 2
+    """See `stop_at_accuracy`."""
+    probe_prompts: int = Field(1, ge=1, le=10)
+    """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
+    probe_facts: PositiveInt | None = None
+    """Most trained Unknown facts that are asked after an epoch, the same ones every time; all of them when absent."""
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Self:
+        for name in ("unknown", "arms", "rank", "learning_rate", "seeds"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name}: must not be empty")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name}: a value stands in it twice")
+        if any(rate <= 0 for rate in self.learning_rate):
+            raise ValueError("learning_rate: must be above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _sampled(self) -> Self:
+        if self.sampler is Sampler.GRID:
+            for name in ("trials", "learning_rate_range"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: only with sampler 'random' or 'optuna'")
+        elif self.trials is None:
+            raise ValueError(f"trials: sampler '{self.sampler}' needs to be told how many")
+        if self.learning_rate_range and not 0 < self.learning_rate_range[0] < self.learning_rate_range[1]:
+            raise ValueError("learning_rate_range: give the lowest rate, above 0, then the highest")
+        return self
+
+    @model_validator(mode="after")
+    def _replayed(self) -> Self:
+        if self.replay_count is not None and self.replay_source is None:
+            raise ValueError("replay_count: only with replay_source")
+        if self.replay_source and not any(arm.highly_known or arm.maybe_known for arm in self.arms):
+            raise ValueError("replay_source: no arm has highly_known or maybe_known facts")
+        most = max(arm.paraphrases for arm in self.arms)
+        if most + self.held_out_paraphrases > 10:
+            raise ValueError(f"held_out_paraphrases: {self.held_out_paraphrases} with the {most} that arms train on are more than 10")
+        return self
+
+
+class TrainingConfig(Section):
+    """What every trial shares."""
+
+    epochs: PositiveInt = 10
+    """Most passes over the training rows."""
+    steps: PositiveInt | None = None
+    """Most optimiser steps, in place of `epochs`: arms with more rows then train as long as those with fewer."""
+    batch_size: PositiveInt = 8
+    """Rows in one optimiser step, over all workers."""
+    lora_alpha: float | None = Field(None, gt=0)
+    """LoRA's alpha, the same at every rank; give this or `lora_alpha_per_rank`."""
+    lora_alpha_per_rank: float | None = Field(None, gt=0)
+    """LoRA's alpha as a multiple of the rank."""
+    use_rslora: bool = False
+    """Scale by alpha/sqrt(rank) in place of alpha/rank."""
+    lora_dropout: float = Field(0.1, ge=0, lt=1)
+    target_modules: tuple[str, ...] = ("down_proj", "gate_proj", "up_proj")
+    init: str = "default"
+    """How PEFT starts A and B: `default`, `gaussian`, `orthogonal`, `olora`, `pissa` or `pissa_niter_N`; what changes the base weights
+    (olora, pissa) is saved as a plain adapter of twice the rank."""
+    schedule: RateSchedule = RateSchedule.LINEAR
+    """The learning rate after warm-up: `linear` and `cosine` fall to 0 at the last step, `constant` stays."""
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: PositiveInt = 768
+    """A training row longer than this many tokens is an error, never cut."""
+    loss: LossTokens = LossTokens.ANSWER
+    kl_coefficient: float = Field(0.0, ge=0)
+    """Weight of KL(base || adapter) over the trained tokens of HighlyKnown and MaybeKnown rows, beside the loss on all trained tokens."""
+    packing: Packing = Packing.PREFIX_TREE
+    """`prefix_tree` reads what rows of a batch begin with once, the same loss and gradient; a shared token has one dropout mask for all.
+    `padded` reads every row whole, as other trainers do."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+
+    @model_validator(mode="after")
+    def _one_alpha(self) -> Self:
+        if (self.lora_alpha is None) == (self.lora_alpha_per_rank is None):
+            raise ValueError("lora_alpha: give either lora_alpha or lora_alpha_per_rank")
+        if not self.target_modules:
+            raise ValueError("target_modules: must not be empty")
+        if "steps" in self.model_fields_set and "epochs" in self.model_fields_set and self.steps is not None:
+            raise ValueError("steps: give either epochs or steps")
+        return self
+
+    @model_validator(mode="after")
+    def _init_known(self) -> Self:
+        if self.init not in INITS and not re.fullmatch(r"pissa_niter_\d+", self.init):
+            raise ValueError(f"init: '{self.init}' is none of {', '.join(INITS)}, pissa_niter_N")
+        if self.kl_coefficient and self.moves_base:
+            raise ValueError(f"kl_coefficient: not with init '{self.init}', under which the model without its adapter is not the base")
+        if self.zero_stage == 3 and self.moves_base:
+            raise ValueError(f"init: '{self.init}' takes the base's weights apart, which ZeRO stage 3 has spread over the workers")
+        return self
+
+    @property
+    def moves_base(self) -> bool:
+        """Whether the init puts a part of the base weights into the adapter."""
+        return self.init.startswith(("pissa", "olora"))
+
+    def alpha(self, rank: int) -> float:
+        """LoRA's alpha at this rank."""
+        return self.lora_alpha if self.lora_alpha is not None else float(self.lora_alpha_per_rank or 0) * rank
