@@ -1,10 +1,6 @@
-"""Training rows as token ids.
+"""Training rows as token ids; kp.batches puts some of them before a model."""
 
-Rows are padded on the left, so that the answers of a batch end in the same column: the model then computes logits for the last columns
-alone, which for small models with large vocabularies is a fifth of the work.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,20 +20,10 @@ class EncodedRow:
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    replayed: bool = False  # it teaches a fact that the base knows
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Arrays of shape (rows, length), int64; `kept` is how many last columns hold every label of the batch."""
-
-    input_ids: np.ndarray
-    attention_mask: np.ndarray
-    position_ids: np.ndarray
-    labels: np.ndarray
-    kept: int
-
-
-def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max_length: int) -> EncodedRow:
+def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max_length: int, replayed: bool = False) -> EncodedRow:
     """Encode one training row up to and including the token that ends the assistant's turn.
 
     Raises UserError where the row is longer than `max_length` tokens: a cut row would teach half an answer.
@@ -51,26 +37,10 @@ def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max
     if len(ids) > max_length:
         raise UserError(f"training.max_length: {max_length} tokens are too few for the row '{question[:60]}' of {len(ids)}")
     untrained = len(prompt) if loss is LossTokens.ANSWER else 1
-    return EncodedRow(tuple(ids), tuple([IGNORED] * untrained + ids[untrained:]))
+    return EncodedRow(tuple(ids), tuple([IGNORED] * untrained + ids[untrained:]), replayed)
 
 
-def collate(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
-    """Pad rows on the left to the longest of them."""
-    length = max(len(row.ids) for row in rows)
-    input_ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
-    mask = np.zeros((len(rows), length), dtype=np.int64)
-    labels = np.full((len(rows), length), IGNORED, dtype=np.int64)
-    for index, row in enumerate(rows):
-        start = length - len(row.ids)
-        input_ids[index, start:] = row.ids
-        mask[index, start:] = 1
-        labels[index, start:] = row.labels
-    positions = np.maximum(mask.cumsum(axis=1) - 1, 0)
-    first_labelled = int((labels != IGNORED).any(axis=0).argmax())
-    return Batch(input_ids, mask, positions, labels, length - first_labelled)
-
-
-def trained_tokens(rows: Sequence[EncodedRow]) -> int:
+def trained_tokens(rows: Iterable[EncodedRow]) -> int:
     """Tokens that a loss is taken on."""
     return sum(label != IGNORED for row in rows for label in row.labels)
 

@@ -1,0 +1,116 @@
+"""How the rows of a batch are put before a model: every row whole, or what several rows begin with only once.
+
+All chats of a study begin alike (system prompt, the opening of the question), questions of one relation go on alike, and a paraphrase or a
+replayed row may share more. `prefix_tree` lays the rows out as the tree of their tokens: each token is read once, sees the tokens on its way
+from the root and nothing else, and stands at its depth. What the model computes of a row is what it would compute of the row alone, so loss
+and gradient are those of the padded batch; only dropout differs, whose mask a shared token has once.
+
+Either way logits are needed where a label is predicted and nowhere else. A *term* of the loss is one label, the place whose logits predict
+it, and how many rows ask for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kp.encoding import IGNORED, EncodedRow
+from kp.vocabulary import Packing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One input of a model and the terms of its loss.
+
+    `input_ids` and `position_ids` are (lines, length) int64. `visible` is (lines, length, length) bool: which tokens (last axis) each token
+    sees. `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the place in
+    `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only replayed ones.
+    """
+
+    input_ids: np.ndarray
+    position_ids: np.ndarray
+    visible: np.ndarray
+    columns: np.ndarray
+    term_line: np.ndarray
+    term_column: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    replay_weights: np.ndarray
+
+    @property
+    def read_tokens(self) -> int:
+        """Tokens that the model is put through, padding counted."""
+        return int(self.input_ids.size)
+
+
+def make_batch(rows: Sequence[EncodedRow], packing: Packing, pad_token_id: int) -> Batch:
+    """Lay out some rows, at least one."""
+    return _prefix_tree(rows) if packing is Packing.PREFIX_TREE else _padded(rows, pad_token_id)
+
+
+def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
+    nodes: dict[tuple[int, int], int] = {}  # (parent node, token) -> node; -1 is above the first tokens
+    parents: list[int] = []
+    terms: dict[int, list[int]] = {}  # node -> rows that predict its token, replayed rows among them
+    for row in rows:
+        node = -1
+        for token, label in zip(row.ids, row.labels, strict=True):
+            above = node
+            node = nodes.setdefault((above, token), len(nodes))
+            if node == len(parents):
+                parents.append(above)
+            if label != IGNORED:
+                counts = terms.setdefault(node, [0, 0])
+                counts[0] += 1
+                counts[1] += row.replayed
+    tokens = np.array([token for _, token in nodes], dtype=np.int64)
+    visible = np.zeros((len(parents), len(parents)), dtype=bool)
+    depth = np.zeros(len(parents), dtype=np.int64)
+    for node, above in enumerate(parents):  # a parent has the smaller number
+        if above >= 0:
+            visible[node] = visible[above]
+            depth[node] = depth[above] + 1
+        visible[node, node] = True
+    predicted = np.array(list(terms), dtype=np.int64)
+    columns, term_column = np.unique(np.array(parents, dtype=np.int64)[predicted], return_inverse=True)
+    counts = np.array(list(terms.values()), dtype=np.float32)
+    return Batch(
+        input_ids=tokens[None],
+        position_ids=depth[None],
+        visible=visible[None],
+        columns=columns,
+        term_line=np.zeros(len(predicted), dtype=np.int64),
+        term_column=term_column,
+        labels=tokens[predicted],
+        weights=counts[:, 0],
+        replay_weights=counts[:, 1],
+    )
+
+
+def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
+    """On the left, so that the answers of a batch end in the same column and few columns hold all labels."""
+    length = max(len(row.ids) for row in rows)
+    input_ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
+    real = np.zeros((len(rows), length), dtype=bool)
+    labels = np.full((len(rows), length), IGNORED, dtype=np.int64)
+    for line, row in enumerate(rows):
+        start = length - len(row.ids)
+        input_ids[line, start:] = row.ids
+        real[line, start:] = True
+        labels[line, start:] = row.labels
+    visible = np.tril(np.ones((length, length), dtype=bool))[None] & real[:, None, :]
+    visible |= np.eye(length, dtype=bool)[None]  # a padding token sees itself: a softmax over nothing is not a number
+    term_line, predicted = np.nonzero(labels != IGNORED)
+    columns, term_column = np.unique(predicted - 1, return_inverse=True)
+    replayed = np.array([row.replayed for row in rows], dtype=np.float32)
+    return Batch(
+        input_ids=input_ids,
+        position_ids=np.maximum(real.cumsum(axis=1) - 1, 0),
+        visible=visible,
+        columns=columns,
+        term_line=term_line,
+        term_column=term_column,
+        labels=labels[term_line, predicted],
+        weights=np.ones(len(term_line), dtype=np.float32),
+        replay_weights=replayed[term_line],
+    )

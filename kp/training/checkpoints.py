@@ -1,0 +1,79 @@
+"""A trial's checkpoints: one folder an epoch, there whole or not at all.
+
+Workers write into a folder beside it, which is renamed into place once all of them have written; a worker killed before that leaves nothing
+that a reader would look at. Where a trial is found does not depend on which worker trains it or in which company, so whoever comes next
+goes on from there. Two checkpoints stay: the newest, and the one before it for the moment in which the newest comes into being.
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from kp import storage
+from kp.training.job import PROGRESS
+from kp.vocabulary import TrialStatus
+
+EPOCHS_FOLDER = "epochs"
+UNFINISHED = "unfinished"
+KEPT = 2
+RUNNING = "running.json"
+FAILURE = "failure.json"
+
+
+def newest(trial_folder: Path) -> Path | None:
+    """The newest committed checkpoint of a trial, or None."""
+    found = committed(trial_folder)
+    return found[-1] if found else None
+
+
+def committed(trial_folder: Path) -> list[Path]:
+    """All committed checkpoints of a trial, oldest first."""
+    epochs = trial_folder / EPOCHS_FOLDER
+    return sorted(path for path in epochs.glob("[0-9]*") if (path / PROGRESS).is_file()) if epochs.is_dir() else []
+
+
+def begin(trial_folder: Path) -> Path:
+    """An empty folder for the next checkpoint; what an earlier attempt left of one is gone."""
+    folder = trial_folder / UNFINISHED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def unfinished(trial_folder: Path) -> Path:
+    """The folder that `begin` made, for the other workers of the trial."""
+    return trial_folder / UNFINISHED
+
+
+def commit(trial_folder: Path, epoch: int) -> Path:
+    """Publish the folder that `begin` made as the checkpoint of this epoch and drop those that are older than the last two."""
+    final = trial_folder / EPOCHS_FOLDER / f"{epoch:04d}"
+    final.parent.mkdir(exist_ok=True)
+    shutil.rmtree(final, ignore_errors=True)  # one without progress, which no reader takes for a checkpoint
+    (trial_folder / UNFINISHED).rename(final)
+    for old in committed(trial_folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def note_running(trial_folder: Path) -> None:
+    """Say that workers have taken the trial; what an earlier attempt failed of is forgotten."""
+    trial_folder.mkdir(parents=True, exist_ok=True)
+    (trial_folder / FAILURE).unlink(missing_ok=True)
+    storage.write_json(trial_folder / RUNNING, {"started": time.time()})
+
+
+def note_failure(trial_folder: Path, status: TrialStatus, cause: str) -> None:
+    """Leave word of why the last attempt failed, for whoever looks at the study before the next one."""
+    trial_folder.mkdir(parents=True, exist_ok=True)
+    storage.write_json(trial_folder / FAILURE, {"status": status.value, "cause": cause})
+    (trial_folder / RUNNING).unlink(missing_ok=True)
+
+
+def failure(trial_folder: Path) -> dict[str, Any] | None:
+    """What `note_failure` left: `status` and `cause`; None where there is nothing."""
+    path = trial_folder / FAILURE
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found

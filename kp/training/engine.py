@@ -1,0 +1,145 @@
+"""The model in training: PEFT's adapter on the base, in a DeepSpeed engine; and the adapter back out of it.
+
+Adapters leave as plain LoRA whatever they were started as: an init that moves a part of the base weights into the adapter (PiSSA, OLoRA)
+trains W - s*B0*A0 + s*B*A, which is W with the adapter [B, -B0][A; A0] of twice the rank.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kp.trials import TrialSpec
+from kp.vocabulary import RateSchedule
+
+_A, _B = ".lora_A.weight", ".lora_B.weight"
+
+State = dict[str, Any]  # PEFT's names -> tensors
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of how many workers this one is."""
+
+    rank: int
+    world: int
+
+
+def with_lora(base: Any, spec: TrialSpec) -> Any:
+    """A PEFT model; its adapter's weights are in the base's number format: DeepSpeed keeps the float32 masters, and ZeRO wants one format."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=spec.rank,
+        lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]
+        use_rslora=spec.use_rslora,
+        lora_dropout=spec.lora_dropout,
+        target_modules=list(spec.target_modules),
+        init_lora_weights=True if spec.init == "default" else spec.init,  # type: ignore[arg-type]
+    )
+    return get_peft_model(base, lora, autocast_adapter_dtype=False)
+
+
+def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micro_batches: int) -> Any:
+    """A DeepSpeed engine that takes a step after `micro_batches` backward passes."""
+    import deepspeed
+    import deepspeed.ops
+    import torch
+
+    # This op serves inference_all_reduce alone, and building it at first use takes most of a minute.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    config = {
+        "train_micro_batch_size_per_gpu": math.ceil(spec.batch_size / (place.world * micro_batches)),
+        "gradient_accumulation_steps": micro_batches,
+        "gradient_clipping": spec.max_grad_norm,
+        "bf16": {"enabled": dtype == "bfloat16"},
+        "zero_optimization": {"stage": spec.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 10**9,
+    }
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(spec))
+    return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=scheduler, config=config)[0]
+
+
+def rate_factor(spec: TrialSpec) -> Callable[[int], float]:
+    """Step (0 is the first) -> share of the peak learning rate: a linear rise, then as the schedule says, 0 after the last step."""
+    total = spec.steps
+    warmup = math.ceil(total * spec.warmup_ratio)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        left = max(0.0, (total - step) / max(1, total - warmup))
+        match spec.schedule:
+            case RateSchedule.LINEAR:
+                return left
+            case RateSchedule.COSINE:
+                return 0.5 * (1 - math.cos(math.pi * left))
+            case RateSchedule.CONSTANT:
+                return 1.0
+
+    return factor
+
+
+def keep_out_frozen(model: Any) -> None:
+    """Let checkpoints hold trained weights alone; DeepSpeed's own switch for that overlooks a frozen head that is tied to the embeddings."""
+
+    def drop_frozen(module: Any, state: State, prefix: str, metadata: Any) -> None:
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        for name in [name for name in state if name.removeprefix(prefix) not in trained]:
+            del state[name]
+
+    model.register_state_dict_post_hook(drop_frozen)
+
+
+def gathered_adapter(engine: Any, zero_stage: int) -> State:
+    """The adapter's weights on the CPU, whole from every ZeRO stage; all workers must call it."""
+    import deepspeed
+    from peft import get_peft_model_state_dict
+
+    model = engine.module
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    with deepspeed.zero.GatheredParameters(trainable, enabled=zero_stage == 3):
+        # No embeddings are trained; asked to find out by itself, PEFT looks the base model up on a hub at every save.
+        found = get_peft_model_state_dict(model, save_embedding_layers=False)
+        return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+
+
+def save_adapter(model: Any, state: State, started_as: State | None, folder: Path) -> None:
+    """Write the adapter in PEFT's format; `started_as` are its first weights where these were taken out of the base's."""
+    if started_as is not None:
+        state = _less(state, started_as)
+    model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
+    path = folder / "adapter_config.json"
+    written = json.loads(path.read_text(encoding="utf-8"))
+    # PEFT keeps the module names in a set and writes them in an order that changes from process to process.
+    written["target_modules"] = sorted(written["target_modules"])
+    if started_as is not None:
+        # Twice the rank at the same scale: alpha/r, or alpha/sqrt(r) under rsLoRA.
+        written |= {"r": 2 * written["r"], "init_lora_weights": True}
+        written["lora_alpha"] *= math.sqrt(2) if written["use_rslora"] else 2
+    path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _less(state: State, started_as: State) -> State:
+    import torch
+
+    joined = {}
+    for name, tensor in state.items():
+        first = started_as[name]
+        if name.endswith(_A):
+            joined[name] = torch.cat([tensor, first], dim=0)
+        else:
+            assert name.endswith(_B), f"{name} is no matrix of LoRA"
+            joined[name] = torch.cat([tensor, -first], dim=1)
+    return joined
+
+
+def parameter_count(parameter: Any) -> int:
+    """Numbers in a parameter; under ZeRO-3 a worker holds only its part of them."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))

@@ -1,0 +1,60 @@
+"""What a worker is handed of a trial, and how far a trial has come."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from kp.prompts import Shot
+from kp.trials import TrialSpec
+from kp.vocabulary import Matcher, TrialStatus
+
+if TYPE_CHECKING:
+    from kp.answering import EngineSpec
+
+PROGRESS = "progress.json"
+ADAPTER = "adapter"
+
+Epoch = dict[str, Any]  # an EPOCHS row less its trial_id
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What a worker is handed: the spec, its training rows, and the facts and prompts that unknown_accuracy is measured on."""
+
+    trial_id: str
+    spec: TrialSpec
+    engine: "EngineSpec"
+    rows: pa.Table  # TRAINING_ROWS
+    probe_facts: pa.Table  # FACTS, trained Unknown ones
+    probe_shots: tuple[tuple[Shot, ...], ...]  # one tuple of shots a prompt
+    matcher: Matcher
+
+
+@dataclass
+class Progress:
+    """Where a trial stands; saved with every checkpoint."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    status: TrialStatus | None = None  # None while it runs
+    cause: str | None = None
+    trainable_parameters: int = 0
+    setup_seconds: float = 0.0  # of all processes that have worked on it
+
+    def save(self, folder: Path) -> None:
+        """Write it into a checkpoint."""
+        (folder / PROGRESS).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Progress":
+        """Read it from a checkpoint."""
+        found = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        found["status"] = TrialStatus(found["status"]) if found["status"] else None
+        return cls(**found)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps taken."""
+        return sum(epoch["steps"] for epoch in self.epochs)

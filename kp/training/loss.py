@@ -1,0 +1,61 @@
+"""The loss of a batch, with logits computed only where a label is predicted."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kp.batches import Batch
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """Sums over the terms of a batch, as tensors of no dimension; `kl` only where it was asked for."""
+
+    cross_entropy: Any
+    kl: Any | None
+
+
+def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str, dtype: Any) -> BatchLoss:
+    """Put a batch through a model in training.
+
+    `forward` is called as a causal language model of transformers and gives its output; `base_forward`, the same without the adapter, is
+    called where the KL divergence KL(base || adapter) = sum p_base (log p_base - log p_adapter) over replayed rows is wanted. Cross entropy is
+    -log p(label); both are in nats, weighted by the rows that ask for a term, and taken in float32 whatever the model's number format.
+    """
+    import torch
+
+    inputs = _inputs(batch, device, dtype)
+    base_log_p = None
+    if base_forward is not None:  # first: PEFT takes the gradients off an adapter that it switches off
+        with torch.no_grad():
+            base_log_p = _log_probabilities(base_forward(**inputs).logits, batch, device)
+    log_p = _log_probabilities(forward(**inputs).logits, batch, device)
+    labels = torch.from_numpy(batch.labels).to(device)
+    weights = torch.from_numpy(batch.weights).to(device)
+    cross_entropy = -(log_p.gather(1, labels[:, None]).squeeze(1) * weights).sum()
+    if base_log_p is None:
+        return BatchLoss(cross_entropy, None)
+    replay_weights = torch.from_numpy(batch.replay_weights).to(device)
+    divergence = (base_log_p.exp() * (base_log_p - log_p)).sum(dim=1)
+    return BatchLoss(cross_entropy, (divergence * replay_weights).sum())
+
+
+def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
+    import torch
+
+    # Added to the attention scores, which every implementation of attention in transformers can do.
+    mask = torch.zeros(batch.visible.shape, dtype=dtype).masked_fill_(~torch.from_numpy(batch.visible), torch.finfo(dtype).min)
+    return {
+        "input_ids": torch.from_numpy(batch.input_ids).to(device),
+        "position_ids": torch.from_numpy(batch.position_ids).to(device),
+        "attention_mask": mask[:, None].to(device),
+        "logits_to_keep": torch.from_numpy(batch.columns).to(device),
+        "use_cache": False,
+    }
+
+
+def _log_probabilities(logits: Any, batch: Batch, device: str) -> Any:
+    """(terms, vocabulary) float32 out of logits (lines, kept columns, vocabulary)."""
+    import torch
+
+    lines, columns = (torch.from_numpy(index).to(device) for index in (batch.term_line, batch.term_column))
+    return torch.log_softmax(logits[lines, columns].float(), dim=-1)

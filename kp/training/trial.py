@@ -1,0 +1,191 @@
+"""One worker's part in one trial: epochs on a DeepSpeed engine, a measurement after each, and what a checkpoint of it holds.
+
+Everything random in an epoch (row order, dropout) is seeded by the trial's seed and the epoch's number, so a run that was killed and
+resumed takes the same steps as one that was not, and so does one whose worker has trained other trials before. The loss of a step is the
+mean over all trained tokens of the *global* batch, whichever worker holds them and however it is cut: one worker and two take the same step.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kp.answering import answer_questions
+from kp.batches import make_batch
+from kp.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
+from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
+from kp.training.job import ADAPTER, Progress, TrialJob
+from kp.training.loss import batch_loss
+from kp.training.workbench import Workbench, refuse_unpackable
+from kp.vocabulary import Role, TrialStatus
+
+STATE_TAG = "engine"
+_REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
+
+
+class TrialTraining:
+    """A trial in training; all workers of it take the same calls in the same order. `close` gives the base model back."""
+
+    def __init__(self, workbench: Workbench, job: TrialJob, place: Place, micro_batch: int | None = None) -> None:
+        import torch
+
+        began = time.monotonic()
+        self.job, self.spec, self._place, self._workbench = job, job.spec, place, workbench
+        self._rows = [self._encode(row) for row in job.rows.to_pylist()]
+        share = math.ceil(self.spec.batch_size / place.world)
+        self._micro_rows = min(micro_batch or share, share)
+        self._micro_batches = math.ceil(share / self._micro_rows)
+        base = workbench.take_base()
+        refuse_unpackable(base.config, self.spec.packing, max(len(row.ids) for row in self._rows))
+        torch.manual_seed(self.spec.mixture.seed)
+        self._model = with_lora(base, self.spec)
+        # PEFT notes in adapter_config.json where the base came from; a cache path of this machine would mean nothing elsewhere.
+        described = self._model.peft_config["default"]
+        described.base_model_name_or_path, described.revision = workbench.resolved.name, workbench.resolved.revision
+        self._moves_base = self.spec.init.startswith(("pissa", "olora"))
+        keep_out_frozen(self._model)
+        self._engine = deepspeed_engine(self._model, self.spec, workbench.engine.model.dtype, place, self._micro_batches)
+        self._started_as = gathered_adapter(self._engine, self.spec.zero_stage) if self._moves_base else None
+        trainable = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
+        self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began)
+        self.step_losses: list[float] = []
+        """Mean cross entropy a trained token of each optimiser step of the last epoch."""
+        self.read_tokens = 0
+        """Tokens that this worker put through the model for the last epoch's steps: padding counted, what rows share counted once."""
+
+    def _encode(self, row: dict[str, Any]) -> EncodedRow:
+        replayed = row["role"] in _REPLAYED
+        return encode_row(self._workbench.tokenizer, row["question"], row["target"], self.spec.loss, self.spec.max_length, replayed)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint."""
+        self._engine.load_checkpoint(str(folder), tag=STATE_TAG, load_module_strict=False)
+        setup = self.progress.setup_seconds
+        self.progress = Progress.load(folder)
+        self.progress.setup_seconds += setup
+
+    def run_epoch(self) -> None:
+        """Train one epoch, measure, and add what came of it to the progress, with a status where it was the last."""
+        import torch
+
+        epoch = len(self.progress.epochs) + 1
+        began = time.monotonic()
+        torch.manual_seed(_dropout_seed(self.spec.mixture.seed, epoch, self._place.rank))
+        self._engine.train()
+        rate = self._engine.get_lr()[0]
+        batches = list(self._batches(epoch))
+        self.read_tokens = 0
+        found = np.array([self._step(rows) for rows in batches])  # (steps, 3): sums of cross entropy and KL, replayed tokens
+        trained = np.array([trained_tokens(rows) for rows in batches])
+        self.step_losses = [float(loss) for loss in found[:, 0] / trained]
+        seconds = time.monotonic() - began
+        loss = float(np.mean(self.step_losses))
+        if not math.isfinite(loss):
+            self.progress.status, self.progress.cause = TrialStatus.DIVERGED, f"the loss of epoch {epoch} is {loss}"
+        accuracy = self._unknown_accuracy() if math.isfinite(loss) else 0.0
+        replayed = found[:, 2].sum()
+        self.progress.epochs.append(
+            {
+                "epoch": epoch,
+                "train_loss": loss,
+                "unknown_accuracy": accuracy,
+                "replay_kl": float(found[:, 1].sum() / replayed) if self.spec.kl_coefficient and replayed else None,
+                "learning_rate": rate,
+                "steps": len(batches),
+                "rows": sum(map(len, batches)),
+                "tokens": sum(len(row.ids) for rows in batches for row in rows),
+                "seconds": seconds,
+                "probe_seconds": time.monotonic() - began - seconds,
+            }
+        )
+        if self.progress.status is None:
+            self._end_where_due()
+
+    def _batches(self, epoch: int) -> Iterator[list[EncodedRow]]:
+        order = epoch_order(len(self._rows), self.spec.mixture.seed, epoch)
+        size, left = self.spec.batch_size, self.spec.steps - self.progress.steps
+        for start in range(0, min(len(order), left * size), size):
+            yield [self._rows[index] for index in order[start : start + size]]
+
+    def _step(self, rows: list[EncodedRow]) -> tuple[float, float, float]:
+        """One optimiser step on a global batch; returns its sums of cross entropy and KL, and its trained tokens of replayed rows."""
+        import torch
+        import torch.distributed
+
+        world, total = self._place.world, trained_tokens(rows)
+        replayed = [row for row in rows if row.replayed]
+        coefficient = self.spec.kl_coefficient if replayed else 0.0
+        mine = rows[self._place.rank :: world]
+        sums = torch.zeros(2, dtype=torch.float64, device=self._workbench.device)
+        for micro in range(self._micro_batches):
+            own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
+            # All workers take the same passes: one without a row left takes the batch's first at weight 0.
+            batch = make_batch(own or rows[:1], self.spec.packing, self._workbench.tokenizer.pad_token_id)
+            self.read_tokens += batch.read_tokens
+            base = self._without_adapter if coefficient else None
+            loss = batch_loss(self._engine, base, batch, self._workbench.device, self._workbench.number_format())
+            summed = loss.cross_entropy if loss.kl is None else loss.cross_entropy + coefficient * loss.kl
+            # DeepSpeed averages gradients over workers and passes; times their numbers makes it the sum that the global mean needs.
+            self._engine.backward(summed * (float(bool(own)) * world * self._micro_batches / total))
+            self._engine.step()
+            if own:
+                sums[0] += loss.cross_entropy.detach()
+                sums[1] += 0.0 if loss.kl is None else loss.kl.detach()
+        if world > 1:
+            torch.distributed.all_reduce(sums)
+        return float(sums[0]), float(sums[1]), float(trained_tokens(replayed))
+
+    def _without_adapter(self, **inputs: Any) -> Any:
+        with self._model.disable_adapter():
+            return self._model(**inputs)
+
+    def _unknown_accuracy(self) -> float:
+        """Share of right answers of the probed Unknown facts over the probe prompts.
+
+        Below ZeRO-3 each worker asks its part of the facts; at stage 3 every forward pass is a joint one, so all ask all of them.
+        """
+        import torch
+        import torch.distributed
+
+        split = self._place.world > 1 and self.spec.zero_stage < 3
+        facts = self.job.probe_facts
+        mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
+        # Made anew each time: the weights have moved, and with them the shared prefix's keys and values.
+        generator = self.job.engine.generator(self._engine.module, self._workbench.tokenizer)
+        found = answer_questions(generator, mine, self.job.probe_shots) if len(mine) else []
+        right = [getattr(answer.matches, self.job.matcher.value) for under_prompt in found for answer in under_prompt]
+        counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._workbench.device)
+        if split:
+            torch.distributed.all_reduce(counts)
+        return float(counts[0] / counts[1])
+
+    def _end_where_due(self) -> None:
+        epochs, spec, progress = self.progress.epochs, self.spec, self.progress
+        last, target = epochs[-spec.stop_patience :], spec.stop_at_accuracy
+        if target is not None and len(last) == spec.stop_patience and all(epoch["unknown_accuracy"] >= target for epoch in last):
+            spell = "1 epoch" if spec.stop_patience == 1 else f"{spec.stop_patience} epochs in a row"
+            progress.status, progress.cause = TrialStatus.COMPLETED, f"unknown_accuracy was at {target:g} or above for {spell}"
+        elif progress.steps >= spec.steps:
+            progress.status, progress.cause = TrialStatus.COMPLETED, f"ran its {len(epochs)} epochs, {progress.steps} steps"
+
+    def save(self, folder: Path) -> None:
+        """Write adapter, optimiser state and progress into a folder that all workers share."""
+        self._engine.save_checkpoint(str(folder), tag=STATE_TAG, exclude_frozen_parameters=True)
+        state = gathered_adapter(self._engine, self.spec.zero_stage)
+        if self._place.rank == 0:
+            save_adapter(self._model, state, self._started_as, folder / ADAPTER)
+            self.progress.save(folder)
+
+    def close(self) -> None:
+        """Take the adapter off and give the base model back, unless the trial changed it."""
+        self._engine.destroy()
+        if self.spec.zero_stage < 3 and not self._moves_base:  # stage 3 has spread the base over the workers
+            self._workbench.give_back(self._model.unload())
+        del self._engine, self._model
+
+
+def _dropout_seed(seed: int, epoch: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, rank]).generate_state(1)[0])

@@ -1,0 +1,50 @@
+"""What a worker keeps from one trial to the next: the tokenizer, and the base model where a trial left it as it was."""
+
+from typing import Any
+
+from kp.answering import EngineSpec
+from kp.errors import UserError
+from kp.models import load_model, load_tokenizer, resolve_model
+from kp.vocabulary import Packing
+
+
+class Workbench:
+    """One worker's base model; `engine` says which, in which number format and where."""
+
+    def __init__(self, engine: EngineSpec) -> None:
+        self.engine = engine
+        self.resolved = resolve_model(engine.model)
+        self.tokenizer = load_tokenizer(self.resolved)
+        self.device = "cuda" if engine.use_gpu else "cpu"
+        self._base: Any = None
+
+    def take_base(self) -> Any:
+        """The base model without an adapter, loaded only where none was given back."""
+        base, self._base = self._base, None
+        return load_model(self.resolved, self.engine.model.dtype, self.device) if base is None else base
+
+    def give_back(self, base: Any) -> None:
+        """Hand back what `take_base` gave, its weights and modules as they were."""
+        self._base = base
+
+    def number_format(self) -> Any:
+        """The torch dtype of the base's weights."""
+        import torch
+
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[self.engine.model.dtype]
+
+
+def refuse_unpackable(config: Any, packing: Packing, longest: int) -> None:
+    """Raise UserError for a model that a tree of rows would mislead; `config` is of transformers, `longest` the tokens of the longest row.
+
+    A token of the tree sees what is on its way from the root and stands at its depth, which says all to attention and nothing to a recurrent
+    state; and a sliding window is left out, which is right as long as no row is longer than it.
+    """
+    if packing is Packing.PADDED:
+        return
+    window = getattr(config, "sliding_window", None)
+    if window and longest > window and getattr(config, "use_sliding_window", True):
+        raise UserError(f"training.packing: a row of {longest} tokens is longer than the model's sliding window of {window}: use 'padded'")
+    stateful = sorted({"conv_kernel", "mamba_d_state", "ssm_state_size", "state_size", "linear_num_value_heads"} & set(vars(config)))
+    if stateful:
+        raise UserError(f"training.packing: {config.model_type} keeps a recurrent state (its config has {stateful[0]}): use 'padded'")

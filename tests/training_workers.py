@@ -1,0 +1,166 @@
+"""Training workers without Ray: processes of one process group, which tests hand trials to."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from kp import schema
+from kp.answering import EngineSpec
+from kp.config import ModelConfig, StudyConfig
+from kp.prompts import Shot
+from kp.training.job import TrialJob
+from kp.trials import TrialSpec, grid
+from kp.vocabulary import Matcher, Role
+
+Result = TypeVar("Result")
+
+FACTS = 7
+ROLES = (Role.UNKNOWN, Role.HIGHLY_KNOWN, Role.MAYBE_KNOWN)
+
+
+def tiny_spec(arm: dict[str, int] | None = None, **training: Any) -> TrialSpec:
+    """A trial of three epochs in float32, without dropout: every run of it can be compared number by number."""
+    settings = {"lora_alpha": 16, "lora_dropout": 0.0, "batch_size": 8} | training
+    settings |= {} if "steps" in training else {"epochs": training.get("epochs", 3)}
+    search = {"unknown": [FACTS], "arms": [arm or {}], "rank": [4], "learning_rate": [2e-2]}
+    config = StudyConfig.model_validate({"name": "s", "search": search, "training": settings, "model": {"dtype": "float32"}})
+    return grid(config)[0]
+
+
+def tiny_job(model: Path, spec: TrialSpec, dtype: str = "float32", trial_id: str = "trial") -> TrialJob:
+    """The spec on made-up facts: FACTS Unknown ones and as many replayed rows as its mixture asks for."""
+    questions = [f"Who wrote book {number}{'!' * (number % 3)}?" for number in range(spec.rows)]
+    rows = [
+        {
+            "row": number,
+            "fact_id": f"f{number:03d}",
+            "role": (Role.UNKNOWN if number < spec.mixture.unknown else Role.HIGHLY_KNOWN).value,
+            "question": question,
+            "target": f"writer {7 * number % 10}",
+        }
+        for number, question in enumerate(questions)
+    ]
+    facts = [
+        {
+            "fact_id": row["fact_id"],
+            "subject": str(row["row"]),
+            "relation": "author",
+            "object": row["target"],
+            "question": row["question"],
+            "answers": [row["target"]],
+            "paraphrases": [],
+            "source": "test",
+        }
+        for row in rows[: spec.mixture.unknown]
+    ]
+    engine = EngineSpec(ModelConfig(name=str(model), dtype=dtype), 12, True, 64, 1, False)
+    shots = (Shot("Who wrote book x?", "writer x"),) * 4
+    tables = pa.Table.from_pylist(rows, schema=schema.TRAINING_ROWS), pa.Table.from_pylist(facts, schema=schema.FACTS)
+    return TrialJob(trial_id, spec, engine, *tables, (shots,), Matcher.STRICT)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to: the loss of every step, the epochs, and the adapter's weights by name."""
+
+    losses: list[float]
+    epochs: list[dict[str, Any]]
+    adapter: dict[str, np.ndarray]
+    status: str | None
+    cause: str | None
+
+
+@dataclass(frozen=True)
+class Workers:
+    """A process group; every call runs in all of its processes at once."""
+
+    processes: tuple[ProcessPoolExecutor, ...]
+
+    def call(self, work: Callable[..., Result], *arguments: Any) -> list[Result]:
+        """The results, one a process."""
+        return [future.result(timeout=300) for future in [process.submit(work, *arguments) for process in self.processes]]
+
+    def train(self, job: TrialJob, folder: Path, micro_batch: int | None = None, epochs: int | None = None) -> Outcome:
+        """Train until the trial ends, or for so many epochs, from the newest checkpoint in `folder` on."""
+        return self.call(_train, job, folder, micro_batch, epochs)[0]
+
+
+@contextmanager
+def training_workers(world: int) -> Iterator[Workers]:
+    """So many new processes, one thread each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ExitStack() as stack:
+        processes = tuple(
+            stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), initializer=_join, initargs=(rank, world, port)))
+            for rank in range(world)
+        )
+        yield Workers(processes)
+
+
+def _join(rank: int, world: int, port: int) -> None:
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in named.items()})
+    import torch
+    import torch.distributed
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+
+
+_benches: dict[str, Any] = {}
+
+
+def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | None) -> Outcome:
+    import torch.distributed
+    from safetensors.numpy import load_file
+
+    from kp.training import checkpoints
+    from kp.training.engine import Place
+    from kp.training.job import ADAPTER
+    from kp.training.trial import TrialTraining
+    from kp.training.workbench import Workbench
+
+    place = Place(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    key = f"{job.engine.model}"
+    if key not in _benches:
+        _benches[key] = Workbench(job.engine)
+    training = TrialTraining(_benches[key], job, place, micro_batch)
+    before = checkpoints.newest(folder)
+    if before:
+        training.restore(before)
+    losses: list[float] = []
+    ran = 0
+    while training.progress.status is None and ran != epochs:
+        training.run_epoch()
+        ran += 1
+        losses += training.step_losses
+        if place.rank == 0:
+            checkpoints.begin(folder)
+        torch.distributed.barrier()
+        training.save(checkpoints.unfinished(folder))
+        torch.distributed.barrier()
+        if place.rank == 0:
+            checkpoints.commit(folder, len(training.progress.epochs))
+        torch.distributed.barrier()
+    training.close()
+    newest = checkpoints.newest(folder)
+    assert newest is not None
+    adapter = load_file(newest / ADAPTER / "adapter_model.safetensors")
+    progress = training.progress
+    return Outcome(losses, progress.epochs, adapter, progress.status and progress.status.value, progress.cause)
+
+
+def with_learning_rate(spec: TrialSpec, rate: float) -> TrialSpec:
+    """The same trial at another peak learning rate."""
+    return replace(spec, learning_rate=rate)
