@@ -1,9 +1,9 @@
 """How the rows of a batch are put before a model: every row whole, or what several rows begin with only once.
 
-All chats of a study begin alike (system prompt, the opening of the question), questions of one relation go on alike, and a paraphrase or a
-replayed row may share more. `prefix_tree` lays the rows out as the tree of their tokens: each token is read once, sees the tokens on its way
-from the root and nothing else, and stands at its depth. What the model computes of a row is what it would compute of the row alone, so loss
-and gradient are those of the padded batch; only dropout differs, whose mask a shared token has once.
+All chats of a study begin alike (system prompt, the opening of the question), questions of one relation go on alike, and a paraphrase or
+a replayed row may share more. `prefix_tree` lays the rows out as the tree of their tokens: each token is read once, sees the tokens on its
+way from the root and nothing else, and stands at its depth. What the model computes of a row is what it would compute of the row alone, so
+loss and gradient are those of the padded batch; only dropout differs, whose mask a shared token has once.
 
 Either way logits are needed where a label is predicted and nowhere else. A *term* of the loss is one label, the place whose logits predict
 it, and how many rows ask for it.
@@ -22,9 +22,10 @@ from kp.vocabulary import Packing
 class Batch:
     """One input of a model and the terms of its loss.
 
-    `input_ids` and `position_ids` are (lines, length) int64. `visible` is (lines, length, length) bool: which tokens (last axis) each token
-    sees. `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the place in
-    `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only replayed ones.
+    `input_ids` and `position_ids` are (lines, length) int64. `visible` is (lines, length, length) bool: which tokens (last axis) each
+    token sees. `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the
+    place in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only
+    replayed ones.
     """
 
     input_ids: np.ndarray
@@ -60,9 +61,9 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
             if node == len(parents):
                 parents.append(above)
             if label != IGNORED:
-                counts = terms.setdefault(node, [0, 0])
-                counts[0] += 1
-                counts[1] += row.replayed
+                asked = terms.setdefault(node, [0, 0])
+                asked[0] += 1
+                asked[1] += row.replayed
     tokens = np.array([token for _, token in nodes], dtype=np.int64)
     visible = np.zeros((len(parents), len(parents)), dtype=bool)
     depth = np.zeros(len(parents), dtype=np.int64)

@@ -1,33 +1,43 @@
-"""The trials of a study: Ray Tune schedules them, Ray Train with DeepSpeed runs each.
+"""The trials of a study: Ray Tune schedules them, crews of Ray Train workers with DeepSpeed train them.
 
 Every trial is a step of its own, committed by the driver the moment Tune says it has ended. A rerun therefore hands Tune only the
-trials without a record, and each of these resumes inside Ray Train, whose run has the trial's stable name, from its last committed
-epoch. Tune's own experiment state is not needed and not kept: the record is the one place that says a trial is done.
+trials without a record, and each of these goes on from its last committed epoch, whichever crew it comes to. Tune's own experiment state is
+not needed and not kept: the record is the one place that says a trial is done.
+
+A trial of Tune trains nothing itself. It offers a trial to the broker (kp.broker) and passes its epochs on to Tune's scheduler.
 """
 
 import re
 import shutil
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kp.broker import MOST_ATTEMPTS, Account, Broker
 from kp.cluster import Cluster
-from kp.training import ADAPTER, PROGRESS, Progress, TrialJob, train_trial
+from kp.training import checkpoints
+from kp.training.job import ADAPTER, Progress, TrialJob
+from kp.training.worker import CrewJob, train_trials
 from kp.vocabulary import Scheduler, TrialStatus
 
-WORKER_FAILURES = 2  # times a trial's workers may die and resume before the trial counts as failed
-TRIAL_DRIVER_CPUS = 0.01  # a trial's driver only waits; reserving more would leave none for its workers
+DRIVER_CPUS = 0.01  # the driver of a trial or crew only waits; reserving more would leave none for workers
+AHEAD = 2  # trials offered beyond those in training, so that no crew waits for Tune to start one
+CREW_RESTARTS = 3  # of the process that holds a crew's Train run
+STARTUP_FAILURES = 10  # times that a crew's workers may fail to start, in all
+CLOSING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How one trial ended; `folder` holds the last committed epoch's adapter, absent where there is none."""
+    """How one trial ended; `folder` is its last committed checkpoint, absent where there is none worth keeping."""
 
     job: TrialJob
     status: TrialStatus
-    cause: str | None
+    cause: str
     progress: Progress | None
     folder: Path | None
     seconds: float
@@ -39,84 +49,156 @@ class Schedule:
 
     scheduler: Scheduler
     grace_epochs: int
+    reduction_factor: int
     max_epochs: int
-    workers: int  # Ray Train workers of each trial
 
 
-def run_trials(
-    jobs: Sequence[TrialJob],
-    runs: Path,
-    cluster: Cluster,
-    schedule: Schedule,
-    on_epoch: Callable[[str, int], None],
-    on_end: Callable[[TrialOutcome], None],
-) -> None:
-    """Run all trials, each in `runs/<trial_id>`.
+@dataclass(frozen=True)
+class Crews:
+    """Who trains: as many crews as trials run at once, each of `workers` Ray Train workers."""
 
-    `on_epoch` hears of every committed epoch and `on_end` of every outcome, both in this process, as they happen.
-    """
+    cluster: Cluster
+    workers: int
+    micro_batch: int | None
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """What hears of a search, in the driver's process, as it happens: every committed epoch of a trial, and every outcome."""
+
+    on_epoch: Callable[[str, dict[str, Any]], None]
+    on_end: Callable[[TrialOutcome], None]
+
+
+def run_trials(jobs: Sequence[TrialJob], runs: Path, crews: Crews, scheduler: Any, listeners: Listeners) -> None:
+    """Run all trials to an outcome each; `runs` holds their working folders, `scheduler` is one of Tune's."""
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
     experiment = runs.parent / "tune" / str(time.time_ns())
-    tuner = tune.Tuner(
-        tune.with_resources(_trial_function(runs, cluster, schedule.workers), {"CPU": TRIAL_DRIVER_CPUS}),
-        param_space=_space(by_id),
-        tune_config=tune.TuneConfig(max_concurrent_trials=cluster.concurrent_trials, scheduler=_scheduler(schedule), reuse_actors=False),
-        run_config=tune.RunConfig(
-            name=experiment.name,
-            storage_path=str(experiment.parent),
-            callbacks=[_listener(by_id, on_epoch, on_end)],
-            failure_config=tune.FailureConfig(max_failures=0),
-            verbose=0,
-        ),
-    )
-    tuner.fit()
+    with _manned(by_id, runs, crews, experiment / "train") as broker:
+        tuner = tune.Tuner(
+            tune.with_resources(_trial_function(broker), {"CPU": DRIVER_CPUS}),
+            param_space={"trial_id": tune.grid_search(list(by_id))},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=crews.cluster.concurrent_trials + AHEAD, scheduler=scheduler, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name=experiment.name,
+                storage_path=str(experiment.parent),
+                callbacks=[_listener(by_id, runs, broker, listeners)],
+                # Of the driver; a trial that fails in its workers ends here like any other.
+                failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
     shutil.rmtree(experiment, ignore_errors=True)
 
 
-def _space(by_id: dict[str, TrialJob]) -> dict[str, Any]:
+@contextmanager
+def _manned(jobs: dict[str, TrialJob], runs: Path, crews: Crews, storage: Path) -> Iterator[Any]:
+    """A broker, and crews that take from it; they are sent home at the end of the block."""
     import ray
-    from ray import tune
 
-    # Tune prints and stores a trial's parameters; the job itself travels through the object store.
-    references = {trial_id: ray.put(job) for trial_id, job in by_id.items()}
-    return {"trial_id": tune.grid_search(list(by_id)), "jobs": references}
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}  # questions that wait for an answer wait beside each other
+    broker: Any = ray.remote(**options)(Broker).remote()
+    references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
+    count = min(crews.cluster.concurrent_trials, len(jobs))
+    run_crew: Any = _run_crew
+    start: Any = ray.remote(num_cpus=DRIVER_CPUS, max_retries=CREW_RESTARTS)(run_crew)
+    running = [
+        start.remote(CrewJob(f"crew-{number}", broker, references, runs, crews.micro_batch), crews, storage, len(jobs))
+        for number in range(count)
+    ]
+    stop = threading.Event()
+    watch = threading.Thread(target=_watch, args=(running, broker, stop), daemon=True)
+    watch.start()
+    try:
+        yield broker
+    finally:
+        stop.set()
+        watch.join()
+        ray.get(broker.close.remote())
+        ray.wait(running, num_returns=len(running), timeout=CLOSING_SECONDS)
+        for crew in running:
+            ray.cancel(crew, force=True)
+        ray.kill(broker)
 
 
-def _trial_function(runs: Path, cluster: Cluster, workers: int) -> Callable[[dict[str, Any]], None]:
-    resources = cluster.worker_resources()
-    backend = "nccl" if cluster.use_gpu else "gloo"
-    use_gpu = cluster.use_gpu
+def _run_crew(job: CrewJob, crews: Crews, storage: Path, trials: int) -> None:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig  # ray.train has the same class; its stub is that of an older one
 
+    cluster = crews.cluster
+    TorchTrainer(
+        train_trials,
+        train_loop_config={"crew": job},
+        torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=crews.workers, use_gpu=cluster.use_gpu, resources_per_worker=cluster.worker_resources()),
+        run_config=RunConfig(
+            name=job.crew,
+            storage_path=str(storage),
+            callbacks=[_messenger(job)],
+            # The broker knows which trial has broken its workers how often; this only ends what would go on for ever.
+            failure_config=FailureConfig(max_failures=trials * MOST_ATTEMPTS, controller_failure_limit=STARTUP_FAILURES),
+        ),
+    ).fit()
+
+
+def _messenger(job: CrewJob) -> Any:
+    from ray.train import UserCallback
+
+    class Messenger(UserCallback):
+        """Tells the broker what Ray Train knows of workers that died."""
+
+        def __init__(self, crew: str, broker: Any) -> None:
+            self.crew, self.broker = crew, broker
+
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            import ray
+
+            ray.get(self.broker.broken.remote(self.crew, [f"{type(error).__name__}: {error}" for error in worker_exceptions.values()]))
+
+    return Messenger(job.crew, job.broker)
+
+
+def _watch(running: list[Any], broker: Any, stop: threading.Event) -> None:
+    """Once no crew is left, say so to the broker: Tune would otherwise wait for epochs for ever."""
+    import ray
+
+    left = list(running)
+    cause = "all crews went home"
+    while left and not stop.wait(1.0):
+        ended, left = ray.wait(left, num_returns=1, timeout=0)
+        for crew in ended:
+            try:
+                ray.get(crew)
+            except ray.exceptions.RayError as error:
+                cause = f"no workers could be had: {_named_last(str(error))}"
+    if not left and not stop.is_set():
+        ray.get(broker.abandon.remote(cause))
+
+
+def _trial_function(broker: Any) -> Callable[[dict[str, Any]], None]:
     def trial(config: dict[str, Any]) -> None:
         import ray
-        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
-        from ray.tune.integration.ray_train import TuneReportCallback
+        from ray import tune
 
-        job = ray.get(config["jobs"][config["trial_id"]])
-        to_tune: Any = TuneReportCallback()
-        trainer = TorchTrainer(
-            train_trial,
-            train_loop_config={"job": job},
-            torch_config=TorchConfig(backend=backend),
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
-            run_config=RunConfig(
-                name=job.trial_id,
-                storage_path=str(runs),
-                callbacks=[to_tune],
-                failure_config=FailureConfig(max_failures=WORKER_FAILURES),
-                # Two, since a trial that Tune stops may have committed one epoch more than Tune has heard of.
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-            ),
-        )
-        trainer.fit()
+        trial_id, known = config["trial_id"], 0
+        ray.get(broker.offer.remote(trial_id))
+        while epochs := ray.get(broker.heard.remote(trial_id, known)):
+            for measured in epochs:
+                tune.report({name: value for name, value in measured.items() if value is not None})
+                ray.get(broker.go_on.remote(trial_id, int(measured["epoch"])))  # it returned, so Tune lets the trial go on
+                known += 1
 
     return trial
 
 
-def _scheduler(schedule: Schedule) -> Any:
+def tune_scheduler(schedule: Schedule) -> Any:
+    """Tune's scheduler of this schedule."""
     from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
     if schedule.scheduler is Scheduler.NONE:
@@ -126,66 +208,66 @@ def _scheduler(schedule: Schedule) -> Any:
         metric="unknown_accuracy",
         mode="max",
         grace_period=min(schedule.grace_epochs, schedule.max_epochs),
+        reduction_factor=schedule.reduction_factor,
         max_t=schedule.max_epochs + 1,  # a trial that runs its course ends by itself and is no early stop
     )
 
 
-def _listener(jobs: dict[str, TrialJob], on_epoch: Callable[[str, int], None], on_end: Callable[[TrialOutcome], None]) -> Any:
+def _listener(jobs: dict[str, TrialJob], runs: Path, broker: Any, listeners: Listeners) -> Any:
     from ray.tune import Callback
 
     class Listener(Callback):
         # All it needs is on the instance: a local class is pickled by value, with whatever it closes over.
         jobs: dict[str, TrialJob]
-        on_epoch: Callable[[str, int], None]
-        on_end: Callable[[TrialOutcome], None]
-        began: dict[str, float]
+        runs: Path
+        broker: Any
+        listeners: Listeners
 
         def __getstate__(self) -> dict[str, Any]:
             return {}  # Tune pickles its callbacks for a restore that kp does not use; these hold the driver's open files
 
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.began.setdefault(trial.config["trial_id"], time.monotonic())
-
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
             if "epoch" in result:
-                self.on_epoch(trial.config["trial_id"], result["epoch"])
+                self.listeners.on_epoch(trial.config["trial_id"], result)
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.on_end(self._outcome(trial, cause=None))
+            self._end(trial, None)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.on_end(self._outcome(trial, cause=_cause(trial)))
+            # Not trial.get_error(): that reads the storage folder, to which Tune copies the text only later.
+            text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+            self._end(trial, f"its driver died {MOST_ATTEMPTS + 1} times: {_named_last(text)}")
 
-        def _outcome(self, trial: Any, cause: str | None) -> TrialOutcome:
+        def _end(self, trial: Any, driver_error: str | None) -> None:
+            import ray
+
             trial_id = trial.config["trial_id"]
-            seconds = time.monotonic() - self.began[trial_id]
-            reported = (trial.last_result or {}).get("checkpoint_path")
-            folder = Path(reported) if reported else None
-            progress = Progress.load(folder) if folder and (folder / PROGRESS).exists() else None
-            return _judge(self.jobs[trial_id], folder, progress, cause, seconds)
+            account: Account = ray.get(self.broker.stop.remote(trial_id))
+            if account.status is None and driver_error is not None:
+                account = Account(TrialStatus.FAILED, driver_error, account.seconds)
+            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints.newest(self.runs / trial_id), account))
 
     listener = Listener()
-    listener.jobs, listener.on_epoch, listener.on_end, listener.began = jobs, on_epoch, on_end, {}
+    listener.jobs, listener.runs, listener.broker, listener.listeners = jobs, runs, broker, listeners
     return listener
 
 
-def _judge(job: TrialJob, folder: Path | None, progress: Progress | None, cause: str | None, seconds: float) -> TrialOutcome:
-    if cause is not None:
-        status = TrialStatus.OUT_OF_MEMORY if "OutOfMemory" in cause or "out of memory" in cause else TrialStatus.FAILED
-        return TrialOutcome(job, status, cause, progress, None, seconds)
-    if progress is None or folder is None:
-        return TrialOutcome(job, TrialStatus.FAILED, "the trial ended without a checkpoint", None, None, seconds)
+def judge(job: TrialJob, folder: Path | None, account: Account) -> TrialOutcome:
+    """What came of a trial, from its last checkpoint and what its workers and Tune say."""
+    progress = Progress.load(folder) if folder else None
+    if account.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
+        return TrialOutcome(job, account.status, account.cause or "no cause given", progress, None, account.seconds)
+    if progress is None:
+        return TrialOutcome(job, TrialStatus.FAILED, "the trial ended without a checkpoint", None, None, account.seconds)
     if progress.status is None:
         last = progress.epochs[-1]
         why = f"stopped by the scheduler after epoch {last['epoch']:.0f} at unknown_accuracy {last['unknown_accuracy']:.2f}"
-        return TrialOutcome(job, TrialStatus.STOPPED, why, progress, folder, seconds)
-    return TrialOutcome(job, progress.status, progress.cause, progress, folder, seconds)
+        return TrialOutcome(job, TrialStatus.STOPPED, why, progress, folder, account.seconds)
+    return TrialOutcome(job, progress.status, progress.cause or "", progress, folder, account.seconds)
 
 
-def _cause(trial: Any) -> str:
-    """The last error named in the trial's error text, which quotes the worker's traceback."""
-    # Not trial.get_error(): that reads the storage folder, to which Tune copies the text only later.
-    text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+def _named_last(text: str) -> str:
+    """The last error that an error text names, which quotes other processes' tracebacks."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (named or lines or ["no error text"])[-1]

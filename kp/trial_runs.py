@@ -18,9 +18,10 @@ from kp.mixtures import draw_rows
 from kp.models import load_tokenizer
 from kp.progress import Bar
 from kp.results import trial_columns
-from kp.search import Schedule, TrialOutcome, adapter_of, forget_run, run_trials
+from kp.search import Crews, Listeners, Schedule, TrialOutcome, adapter_of, forget_run, run_trials, tune_scheduler
 from kp.session import Session, frame
-from kp.training import TrialJob
+from kp.training import checkpoints
+from kp.training.job import TrialJob
 from kp.vocabulary import Role, ShotSet, TrialStatus
 
 
@@ -42,14 +43,18 @@ def search(session: Session) -> list[dict[str, Any]]:
         bar = stack.enter_context(session.display.bar("search", epochs, "epochs"))
         follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, failures)
         jobs.sort(key=lambda job: -job.spec.rows * job.spec.max_epochs)  # the longest first: a long one at the end would run alone
-        run_trials(jobs, session.store.work_root("trial"), session.cluster, _schedule(session), follower.on_epoch, follower.on_end)
+        resources = session.config.resources
+        crews = Crews(session.cluster, resources.workers_per_trial, resources.micro_batch)
+        listeners = Listeners(follower.on_epoch, follower.on_end)
+        run_trials(jobs, session.store.work_root("trial"), crews, tune_scheduler(_schedule(session)), listeners)
     session.display.line(f"search: {len(missing) - len(failures)} trials trained ({time.monotonic() - began:.0f} s)")
     return failures
 
 
 def _schedule(session: Session) -> Schedule:
     settings = session.config.search
-    return Schedule(settings.scheduler, settings.grace_epochs, session.config.training.epochs, session.config.resources.workers_per_trial)
+    longest = max(trial.spec.max_epochs for trial in session.graph.trials)
+    return Schedule(settings.scheduler, settings.grace_epochs, settings.reduction_factor, longest)
 
 
 def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
@@ -103,8 +108,8 @@ class _Follower:
         self._session, self._trials, self._bar, self._failures = session, trials, bar, failures
         self._epochs = dict.fromkeys(trials, 0)
 
-    def on_epoch(self, trial_id: str, epoch: int) -> None:
-        self._epochs[trial_id] = epoch
+    def on_epoch(self, trial_id: str, measured: dict[str, Any]) -> None:
+        self._epochs[trial_id] = measured["epoch"]
         self._bar.update(sum(self._epochs.values()))
 
     def on_end(self, outcome: TrialOutcome) -> None:
@@ -115,6 +120,7 @@ class _Follower:
         row = _trial_row(trial, outcome)
         if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
             self._failures.append(row)
+            checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause)
         else:
             _commit(self._session, trial, outcome, row)
             forget_run(trial.trial_id, self._session.store.work_root("trial"))
@@ -151,10 +157,14 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
         **trial_columns(trial),
         "status": outcome.status.value,
         "epochs": len(epochs),
+        "steps": progress.steps if progress else 0,
         "unknown_accuracy": last.get("unknown_accuracy"),
         "train_loss": last.get("train_loss"),
         "tokens_per_second": sum(epoch["tokens"] for epoch in epochs) / seconds if seconds else None,
         "wall_seconds": outcome.seconds,
+        "setup_seconds": progress.setup_seconds if progress else None,
+        "training_seconds": seconds if epochs else None,
+        "probe_seconds": sum(epoch["probe_seconds"] for epoch in epochs) if epochs else None,
         "adapter_digest": storage.digest_folder(adapter)[:16] if adapter else None,
         "trainable_parameters": progress.trainable_parameters if progress else None,
         "cause": outcome.cause,
@@ -163,6 +173,6 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
 
 def _trial_line(trial: Trial, row: dict[str, Any]) -> str:
     measured = "" if row["unknown_accuracy"] is None else f", unknown_accuracy {row['unknown_accuracy']:.2f}"
-    cause = f": {row['cause']}" if row["cause"] else ""
+    cause = "" if row["status"] == TrialStatus.COMPLETED else f": {row['cause']}"
     ran = f"{row['epochs']} epochs{measured}, {row['wall_seconds']:.0f} s"
     return f"trial {trial.trial_id[:8]} {row['status']}{cause} | {trial.spec.label()} | {ran}"

@@ -28,7 +28,7 @@ class Place:
 
 
 def with_lora(base: Any, spec: TrialSpec) -> Any:
-    """A PEFT model; its adapter's weights are in the base's number format: DeepSpeed keeps the float32 masters, and ZeRO wants one format."""
+    """A PEFT model; the adapter is in the base's number format, since DeepSpeed keeps float32 masters and ZeRO wants one format."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
@@ -87,7 +87,7 @@ def rate_factor(spec: TrialSpec) -> Callable[[int], float]:
 
 
 def keep_out_frozen(model: Any) -> None:
-    """Let checkpoints hold trained weights alone; DeepSpeed's own switch for that overlooks a frozen head that is tied to the embeddings."""
+    """Let checkpoints hold trained weights alone; DeepSpeed's own switch overlooks a frozen head that is tied to the embeddings."""
 
     def drop_frozen(module: Any, state: State, prefix: str, metadata: Any) -> None:
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}

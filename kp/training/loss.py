@@ -18,8 +18,8 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     """Put a batch through a model in training.
 
     `forward` is called as a causal language model of transformers and gives its output; `base_forward`, the same without the adapter, is
-    called where the KL divergence KL(base || adapter) = sum p_base (log p_base - log p_adapter) over replayed rows is wanted. Cross entropy is
-    -log p(label); both are in nats, weighted by the rows that ask for a term, and taken in float32 whatever the model's number format.
+    called where the KL divergence KL(base || adapter) = sum p_base (log p_base - log p_adapter) over replayed rows is wanted. Cross entropy
+    is -log p(label); both are in nats, weighted by the rows that ask for a term, and taken in float32 whatever the model's number format.
     """
     import torch
 

@@ -2,7 +2,8 @@
 
 Everything random in an epoch (row order, dropout) is seeded by the trial's seed and the epoch's number, so a run that was killed and
 resumed takes the same steps as one that was not, and so does one whose worker has trained other trials before. The loss of a step is the
-mean over all trained tokens of the *global* batch, whichever worker holds them and however it is cut: one worker and two take the same step.
+mean over all trained tokens of the *global* batch, whichever worker holds them and however it is cut: one worker and two take the same
+step.
 """
 
 import math

@@ -37,8 +37,8 @@ class Workbench:
 def refuse_unpackable(config: Any, packing: Packing, longest: int) -> None:
     """Raise UserError for a model that a tree of rows would mislead; `config` is of transformers, `longest` the tokens of the longest row.
 
-    A token of the tree sees what is on its way from the root and stands at its depth, which says all to attention and nothing to a recurrent
-    state; and a sliding window is left out, which is right as long as no row is longer than it.
+    A token of the tree sees what is on its way from the root and stands at its depth, which says all to attention and nothing to a
+    recurrent state; and a sliding window is left out, which is right as long as no row is longer than it.
     """
     if packing is Packing.PADDED:
         return
