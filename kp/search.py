@@ -120,9 +120,9 @@ def _manned(jobs: dict[str, TrialJob], runs: Path, crews: Crews, storage: Path) 
         stop.set()
         watch.join()
         ray.get(broker.close.remote())
-        ray.wait(running, num_returns=len(running), timeout=CLOSING_SECONDS)
-        for crew in running:
-            ray.cancel(crew, force=True)
+        _, lingering = ray.wait(running, num_returns=len(running), timeout=CLOSING_SECONDS)
+        for crew in lingering:  # never one that has ended: Ray 2.60 dies of cancelling what is just coming back
+            ray.cancel(crew)
         ray.kill(broker)
 
 
