@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,14 +24,13 @@ from kp.vocabulary import Matcher, Role
 Result = TypeVar("Result")
 
 FACTS = 7
-ROLES = (Role.UNKNOWN, Role.HIGHLY_KNOWN, Role.MAYBE_KNOWN)
 
 
-def tiny_spec(arm: dict[str, int] | None = None, **training: Any) -> TrialSpec:
+def tiny_spec(arm: dict[str, int] | None = None, learning_rate: float = 2e-2, **training: Any) -> TrialSpec:
     """A trial of three epochs in float32, without dropout: every run of it can be compared number by number."""
     settings = {"lora_alpha": 16, "lora_dropout": 0.0, "batch_size": 8} | training
     settings |= {} if "steps" in training else {"epochs": training.get("epochs", 3)}
-    search = {"unknown": [FACTS], "arms": [arm or {}], "rank": [4], "learning_rate": [2e-2]}
+    search = {"unknown": [FACTS], "arms": [arm or {}], "rank": [4], "learning_rate": [learning_rate]}
     config = StudyConfig.model_validate({"name": "s", "search": search, "training": settings, "model": {"dtype": "float32"}})
     return grid(config)[0]
 
@@ -159,8 +158,3 @@ def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | N
     adapter = load_file(newest / ADAPTER / "adapter_model.safetensors")
     progress = training.progress
     return Outcome(losses, progress.epochs, adapter, progress.status and progress.status.value, progress.cause)
-
-
-def with_learning_rate(spec: TrialSpec, rate: float) -> TrialSpec:
-    """The same trial at another peak learning rate."""
-    return replace(spec, learning_rate=rate)

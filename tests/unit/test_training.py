@@ -1,0 +1,247 @@
+"""Numbers that must not depend on how a trial is run: by how many workers, in which pieces, at which ZeRO stage, how often interrupted.
+
+The model is tiny and random, float32, without dropout. Losses may differ in the seventh digit, for sums are formed in another order;
+adapters, which several steps of an adaptive optimiser lie before, by LOOSE of their largest weight.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kp.training import checkpoints
+from kp.training.job import ADAPTER, TrialJob
+from tests.tiny_model import save_tiny_model
+from tests.training_workers import Outcome, Workers, tiny_job, tiny_spec, training_workers
+
+TIGHT = 2e-6
+LOOSE = 2e-3
+TRAJECTORY = Path(__file__).parent / "tiny_trajectory.json"
+REPLAY = {"highly_known": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Workers]:
+    with training_workers(1) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Workers]:
+    with training_workers(2) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+def reference(one: Workers, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A trial with replayed rows held to the base, by one worker at stage 2, its batches whole."""
+    return one.train(job(model), tmp_path_factory.mktemp("reference"))
+
+
+def job(model: Path, **training: Any) -> TrialJob:
+    return tiny_job(model, tiny_spec(REPLAY, kl_coefficient=0.3, **training))
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=TIGHT)
+    kl = [[epoch["replay_kl"] for epoch in outcome.epochs] for outcome in (found, expected)]
+    np.testing.assert_allclose(*kl, rtol=1e-4)
+    assert found.adapter.keys() == expected.adapter.keys()
+    for name, weights in expected.adapter.items():
+        np.testing.assert_allclose(found.adapter[name], weights, rtol=0, atol=LOOSE * np.abs(weights).max(), err_msg=name)
+
+
+def assert_identical(found: Outcome, expected: Outcome) -> None:
+    assert found.losses == expected.losses
+    assert all(np.array_equal(found.adapter[name], weights) for name, weights in expected.adapter.items())
+
+
+def test_two_workers_take_the_steps_of_one(two: Workers, model: Path, reference: Outcome, tmp_path: Path) -> None:
+    assert_same(two.train(job(model), tmp_path), reference)
+
+
+def test_batch_of_8_is_a_batch_of_2_accumulated_4_times(one: Workers, model: Path, reference: Outcome, tmp_path: Path) -> None:
+    assert_same(one.train(job(model), tmp_path, 2), reference)
+
+
+def test_two_workers_with_accumulation_take_the_steps_of_one(two: Workers, model: Path, reference: Outcome, tmp_path: Path) -> None:
+    assert_same(two.train(job(model), tmp_path, 3), reference)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 3])
+def test_every_zero_stage_takes_the_same_steps(one: Workers, model: Path, reference: Outcome, tmp_path: Path, stage: int) -> None:
+    assert_same(one.train(job(model, zero_stage=stage), tmp_path), reference)
+
+
+@pytest.mark.parametrize("stage", [0, 3])
+def test_two_workers_at_a_zero_stage_take_the_steps_of_one(
+    two: Workers, model: Path, reference: Outcome, tmp_path: Path, stage: int
+) -> None:
+    assert_same(two.train(job(model, zero_stage=stage), tmp_path), reference)
+
+
+def test_rows_as_a_prefix_tree_take_the_steps_of_padded_rows(one: Workers, model: Path, reference: Outcome, tmp_path: Path) -> None:
+    assert_same(one.train(job(model, packing="padded"), tmp_path), reference)
+
+
+def test_prefix_tree_takes_the_steps_of_padded_rows_where_all_tokens_are_trained(one: Workers, model: Path, tmp_path: Path) -> None:
+    tree = one.train(job(model, loss="full_text"), tmp_path / "tree")
+    assert_same(one.train(job(model, loss="full_text", packing="padded"), tmp_path / "padded"), tree)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_resumed_after_an_epoch_is_uninterrupted(one: Workers, model: Path, tmp_path: Path, stage: int) -> None:
+    whole = one.train(job(model, zero_stage=stage, lora_dropout=0.1), tmp_path / "whole")
+    first = one.train(job(model, zero_stage=stage, lora_dropout=0.1), tmp_path / "parts", None, 1)
+    assert first.status is None
+    rest = one.train(job(model, zero_stage=stage, lora_dropout=0.1), tmp_path / "parts")
+    assert first.losses + rest.losses == whole.losses
+    assert_identical(replace(rest, losses=whole.losses), whole)
+
+
+def test_resumed_by_two_workers_is_uninterrupted(two: Workers, model: Path, tmp_path: Path) -> None:
+    whole = two.train(job(model), tmp_path / "whole")
+    first = two.train(job(model), tmp_path / "parts", None, 2)
+    assert_identical(replace(two.train(job(model), tmp_path / "parts"), losses=whole.losses), whole)
+    assert first.losses == whole.losses[: len(first.losses)]
+
+
+def test_trial_after_another_in_the_same_process_is_the_trial_alone(one: Workers, model: Path, tmp_path: Path) -> None:
+    spec = tiny_spec(lora_dropout=0.1)
+    alone = one.train(tiny_job(model, spec), tmp_path / "alone")
+    one.train(tiny_job(model, replace(spec, rank=2, learning_rate=1e-1)), tmp_path / "between")
+    assert_identical(one.train(tiny_job(model, spec), tmp_path / "again"), alone)
+
+
+def test_trajectory_is_the_committed_one(one: Workers, model: Path, reference: Outcome) -> None:
+    """Losses of every step and norms of the adapter's matrices; `tiny_trajectory.json` is made anew by deleting it and running this."""
+    norms = {name: float(np.linalg.norm(weights)) for name, weights in sorted(reference.adapter.items())}
+    if not TRAJECTORY.exists():
+        TRAJECTORY.write_text(json.dumps({"losses": reference.losses, "norms": norms}, indent=1) + "\n", encoding="utf-8")
+        pytest.fail(f"{TRAJECTORY.name} was missing and has been written")
+    expected = json.loads(TRAJECTORY.read_text(encoding="utf-8"))
+    np.testing.assert_allclose(reference.losses, expected["losses"], rtol=1e-4)
+    assert norms.keys() == expected["norms"].keys()
+    np.testing.assert_allclose(list(norms.values()), list(expected["norms"].values()), rtol=1e-3)
+
+
+def test_worker_killed_while_it_writes_a_checkpoint_leaves_the_one_before(model: Path, reference: Outcome, tmp_path: Path) -> None:
+    with training_workers(1) as doomed:
+        doomed.train(job(model), tmp_path, None, 1)
+        with pytest.raises(BrokenProcessPool):
+            doomed.call(_die_in_the_second_checkpoint, job(model), tmp_path)
+    assert list(checkpoints.unfinished(tmp_path).rglob("*.pt"))  # it was in the middle of it
+    newest = checkpoints.newest(tmp_path)
+    assert newest is not None
+    assert newest.name == "0001"
+    with training_workers(1) as next_one:
+        found = next_one.train(job(model), tmp_path)
+    assert_identical(replace(found, losses=reference.losses), reference)
+    assert found.losses == reference.losses[-len(found.losses) :]
+
+
+def _die_in_the_second_checkpoint(one_job: TrialJob, folder: Path) -> None:
+    import kp.training.trial
+    from tests.training_workers import _train
+
+    def half_written(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    kp.training.trial.save_adapter = half_written  # the optimiser's state is written by then
+    _train(one_job, folder, None, 1)
+
+
+def test_checkpoints_kept_are_the_last_two(one: Workers, model: Path, tmp_path: Path) -> None:
+    one.train(job(model, epochs=4), tmp_path)
+    assert [path.name for path in checkpoints.committed(tmp_path)] == ["0003", "0004"]
+
+
+def test_checkpoint_holds_no_weight_that_is_not_trained(one: Workers, model: Path, tmp_path: Path) -> None:
+    import torch
+
+    one.train(job(model, epochs=1), tmp_path)
+    newest = checkpoints.newest(tmp_path)
+    assert newest is not None
+    state = torch.load(newest / "engine" / "mp_rank_00_model_states.pt", weights_only=False)
+    assert state["module"]
+    assert all("lora_" in name for name in state["module"])
+
+
+def test_steps_end_a_trial_in_the_middle_of_an_epoch(one: Workers, model: Path, tmp_path: Path) -> None:
+    found = one.train(job(model, steps=3), tmp_path)
+    assert [(epoch["steps"], epoch["rows"]) for epoch in found.epochs] == [(2, 14), (1, 8)]
+    assert (found.status, found.cause) == ("completed", "ran its 2 epochs, 3 steps")
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_bfloat16_takes_the_same_steps_at_every_stage(one: Workers, model: Path, tmp_path: Path, stage: int) -> None:
+    two_stages = [
+        one.train(tiny_job(model, tiny_spec(zero_stage=each, learning_rate=5e-3), "bfloat16"), tmp_path / str(each)) for each in (2, stage)
+    ]
+    np.testing.assert_allclose(two_stages[1].losses, two_stages[0].losses, rtol=1e-3)
+    assert two_stages[0].losses[-1] < two_stages[0].losses[0]
+
+
+def test_diverged_trial_ends_with_its_cause(one: Workers, model: Path, tmp_path: Path) -> None:
+    spec = replace(tiny_spec(), learning_rate=1e30)
+    found = one.train(tiny_job(model, spec), tmp_path)
+    assert found.status == "diverged"
+    assert "the loss of epoch" in str(found.cause)
+
+
+def test_kl_holds_replayed_rows_to_the_base(one: Workers, model: Path, tmp_path: Path) -> None:
+    loose, tight = (
+        one.train(tiny_job(model, tiny_spec(REPLAY, kl_coefficient=weight, epochs=6)), tmp_path / str(weight)) for weight in (1e-6, 10.0)
+    )
+    assert loose.epochs[-1]["replay_kl"] > 2 * tight.epochs[-1]["replay_kl"] > 0
+
+
+def test_first_step_starts_at_the_base_whatever_the_init(one: Workers, model: Path, tmp_path: Path) -> None:
+    losses = {init: one.train(tiny_job(model, tiny_spec(init=init)), tmp_path / init).losses[0] for init in ("default", "pissa", "olora")}
+    np.testing.assert_allclose(list(losses.values()), losses["default"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora", "orthogonal", "gaussian", "pissa_niter_4"])
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_saved_adapter_on_the_plain_base_is_the_trained_model(
+    one: Workers, model: Path, tmp_path: Path, init: str, use_rslora: bool
+) -> None:
+    spec = tiny_spec(init=init, use_rslora=use_rslora, epochs=2)
+    assert one.call(_distance_of_saved, tiny_job(model, spec), tmp_path)[0] < 1e-4
+
+
+def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
+    """Largest difference between the logits of the model in training and those of the base that wears the saved adapter."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from kp.training.engine import Place
+    from kp.training.trial import TrialTraining
+    from kp.training.workbench import Workbench
+
+    training = TrialTraining(Workbench(one_job.engine), one_job, Place(0, 1))
+    while training.progress.status is None:
+        training.run_epoch()
+    training.save(checkpoints.begin(folder))
+    ids = torch.arange(40)[None] + 10
+    with torch.no_grad():
+        trained = training._model.eval()(input_ids=ids).logits
+        base = AutoModelForCausalLM.from_pretrained(one_job.engine.model.name, dtype=torch.float32)
+        plain = base(input_ids=ids).logits
+        worn = PeftModel.from_pretrained(base, folder / "unfinished" / ADAPTER).eval()(input_ids=ids).logits
+    training.close()
+    assert float((trained - plain).abs().max()) > 1e-2  # something was learned, or the comparison would say nothing
+    return float((trained - worn).abs().max())
