@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from kp.bench.options import CategoriseOptions, DumpOptions
+from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
 from kp.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,6 +122,13 @@ def _bench_dump(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValu
     from kp.bench.dump import run_dump
 
     return run_dump(options)
+
+
+@bench.command(name="train", help=TrainOptions.__doc__)
+def _bench_train(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValues[TrainOptions]]) -> int:
+    from kp.bench.train import run_train
+
+    return run_train(options)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,13 +1,13 @@
 """`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch and transformers and nothing else.
 
-`dump` is here, too; it needs what kp reads dumps with.
+`dump` and `train` are here, too; they need what kp reads dumps and trains with.
 """
 
 import sys
 from collections.abc import Sequence
 
 from kp.bench.arguments import parse_options
-from kp.bench.options import CategoriseOptions, DumpOptions
+from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
 from kp.errors import UserError
 
 PROGRAM = "python -m kp.bench"
@@ -27,7 +27,14 @@ def _dump(arguments: Sequence[str]) -> int:
     return run_dump(options)
 
 
-BENCHMARKS = {"categorise": _categorise, "dump": _dump}
+def _train(arguments: Sequence[str]) -> int:
+    options = parse_options(TrainOptions, f"{PROGRAM} train", arguments)
+    from kp.bench.train import run_train
+
+    return run_train(options)
+
+
+BENCHMARKS = {"categorise": _categorise, "dump": _dump, "train": _train}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,8 +18,8 @@ Options = TypeVar("Options")
 
 
 def parse_options(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
-    """An instance of the dataclass `options` from the command line, a flag for each field; fields are int, str, Path, StrEnum or one of
-    them and None."""
+    """An instance of the dataclass `options` from the command line, a flag for each field; fields are int, float, str, Path, StrEnum or
+    one of them and None."""
     parser = argparse.ArgumentParser(
         prog=program, description=inspect.getdoc(options), formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -51,7 +51,7 @@ def field_docstrings(options: type) -> dict[str, str]:
     return found
 
 
-def _plain_type(hint: Any) -> type[int | str | Path | StrEnum]:
+def _plain_type(hint: Any) -> type[int | float | str | Path | StrEnum]:
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if isinstance(hint, UnionType) else [hint]
     (kind,) = kinds
     assert isinstance(kind, type)

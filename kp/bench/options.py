@@ -6,9 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from kp.errors import UserError
+from kp.vocabulary import LossTokens, Packing
 
 VLLM_PYTHON = "KP_VLLM_PYTHON"
 """Environment variable that names the interpreter of an environment with vLLM."""
+
+MOST_PARAPHRASES = 10
+"""Paraphrases that every built-in fact has."""
 
 
 class NumberFormat(StrEnum):
@@ -22,6 +26,14 @@ class Shape(StrEnum):
     """Architectures that are made with random weights, for speed where no weights are at hand."""
 
     LLAMA_3_1_8B = "llama-3.1-8b"
+
+
+class Device(StrEnum):
+    """Where training runs."""
+
+    AUTO = "auto"  # CUDA where there is a GPU
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Streams(StrEnum):
@@ -134,3 +146,59 @@ class DumpOptions:
     def loop_lines(self) -> int:
         """Lines that the loop reads."""
         return self.loop_triples or self.triples
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How fast a trial trains, against the released script's way: the Trainer of transformers on a PEFT model, the same rows and steps."""
+
+    facts: int = 96
+    """Built-in facts that are trained on, drawn as a study draws them."""
+    paraphrases: int = 0
+    """Paraphrased questions trained on beside each fact's own, at most 10."""
+    epochs: int = 4
+    """Passes over the rows; the contestants train one epoch in turns."""
+    batch_size: int = 8
+    """Rows in one optimiser step."""
+    rank: int = 8
+    """LoRA rank; alpha is twice the rank, scaled by its root (rsLoRA), on the three matrices of the MLP, as in the released script."""
+    learning_rate: float = 1e-3
+    """Peak learning rate, which falls to 0 in a line."""
+    dropout: float = 0.0
+    """LoRA dropout; without it both take the same steps, and their losses can be compared step by step. The released script has 0.1."""
+    loss: LossTokens = LossTokens.FULL_TEXT
+    """Tokens that the loss is taken on: `full_text` as in the released script, `answer` as in a study of kp's."""
+    packing: Packing = Packing.PREFIX_TREE
+    """How kp puts the rows of a batch through the model; `padded` shows what the prefix tree brings."""
+    seed: int = 0
+    """Which facts are drawn, the order of rows, and how LoRA begins."""
+    model: str = "smollm2-135m-instruct"
+    """The embedded model's name, a folder in transformers' format, or a Hub id."""
+    dtype: NumberFormat = NumberFormat.FLOAT32
+    """Number format of the base's weights."""
+    device: Device = Device.AUTO
+    """`auto` takes CUDA where there is a GPU; of several GPUs the first visible one alone."""
+    threads: int | None = None
+    """CPU threads of each contestant; as many as there are cores where absent."""
+    json: Path | None = None
+    """Write the result to this .json file, and as a table into a .md file beside it."""
+
+    def __post_init__(self) -> None:
+        for name in ("facts", "epochs", "batch_size", "rank", "threads"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise UserError(f"{name}: {given}, expected 1 or more")
+        if self.seed < 0:
+            raise UserError(f"seed: {self.seed}, expected 0 or more")
+        if not 0 <= self.paraphrases <= MOST_PARAPHRASES:
+            raise UserError(f"paraphrases: {self.paraphrases}, expected 0 to {MOST_PARAPHRASES}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise UserError(f"learning_rate: {self.learning_rate}, expected a number above 0")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout: {self.dropout}, expected 0 or more, and less than 1")
+        if self.json is not None and self.json.suffix != ".json":
+            raise UserError(f"json: '{self.json}' is no .json file")
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that are used."""
+        return self.threads or os.cpu_count() or 1

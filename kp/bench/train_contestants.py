@@ -1,0 +1,130 @@
+"""The two ways to train, each the work of a process of its own: kp's worker, and the Trainer of transformers on a PEFT model.
+
+Both are given the same base, tokens, order of rows, batches, start of LoRA, loss, optimiser, schedule and clipping, so that they should
+take the same steps. What is left of the released script's set-up is how it computes: eager attention, rows padded to the longest of
+their batch, logits of every token.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from kp.bench.options import Device
+from kp.bench.train_line import Line
+from kp.bench.train_race import KpTrial, TrainEpoch, TrainStart
+from kp.errors import UserError
+from kp.training.job import ADAPTER, TrialJob
+from kp.vocabulary import TrialStatus
+
+KpLine = Line[TrainStart, TrainEpoch]
+_HERE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+
+
+def prepare_process(threads: int) -> None:
+    """Settle, before anything computes, what both contestants must have alike: threads, and one GPU where there are several."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]  # two would make the Trainer of transformers train on both
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(threads)
+
+
+def kp_trains(job: TrialJob, line: KpLine) -> KpTrial:
+    """A trial as a worker of a search trains it, with a measurement and a checkpoint after every epoch; the base is loaded before."""
+    prepare_process(job.engine.threads)
+    _process_group(job.engine.use_gpu)
+    import deepspeed  # noqa: F401  # only so that the first trial's set-up has no import in it
+    import peft  # noqa: F401
+
+    from kp.training.engine import Place
+    from kp.training.trial import TrialTraining
+    from kp.training.workbench import Workbench
+
+    began = time.monotonic()
+    workbench = Workbench(job.engine)
+    base = workbench.take_base()
+    start = {"parameters": count_parameters(base), "revision": workbench.resolved.revision, "device": device_name(workbench.device)}
+    workbench.give_back(base)
+    load = time.monotonic() - began
+    with TemporaryDirectory(prefix="kp-bench-") as name:
+        began = time.monotonic()
+        training = TrialTraining(workbench, job, Place(0, 1))
+        wall = time.monotonic() - began
+        line.ready(TrainStart(_saved_digest(training, Path(name) / "start"), **start))
+        checkpoints = 0.0
+        while training.progress.status is None:
+            line.wait()
+            began = time.monotonic()
+            training.run_epoch()
+            trained = time.monotonic()
+            _checkpoint(training, Path(name))
+            checkpoints += time.monotonic() - trained
+            wall += time.monotonic() - began
+            line.tell(_told(training))
+        began = time.monotonic()
+        training.close()
+        wall += time.monotonic() - began
+    if training.progress.status is TrialStatus.DIVERGED:
+        raise UserError(f"learning_rate: kp's training diverged, {training.progress.cause}")
+    epochs = training.progress.epochs
+    parts = {name: sum(epoch[column] for epoch in epochs) for name, column in (("training", "seconds"), ("probes", "probe_seconds"))}
+    return KpTrial(
+        load=load, wall=wall, setup=training.progress.setup_seconds, checkpoints=checkpoints, peak_device_memory=peak_device_memory(), **parts
+    )
+
+
+def _process_group(use_gpu: bool) -> None:
+    """What Ray Train would have set up: DeepSpeed looks for its worker's place in the environment."""
+    import torch.distributed
+
+    os.environ.update(_HERE)
+    torch.distributed.init_process_group("nccl" if use_gpu else "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+
+
+def _saved_digest(training: Any, folder: Path) -> str:
+    from safetensors.torch import load_file
+
+    training.save(folder)
+    return adapter_digest(load_file(folder / ADAPTER / "adapter_model.safetensors"))
+
+
+def _checkpoint(training: Any, folder: Path) -> None:
+    """As `kp.training.worker` commits one."""
+    from kp.training import checkpoints
+
+    training.save(checkpoints.begin(folder))
+    checkpoints.commit(folder, len(training.progress.epochs))
+
+
+def _told(training: Any) -> TrainEpoch:
+    epoch = training.progress.epochs[-1]
+    return TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses))
+
+
+def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """A digest of LoRA's weights by PEFT's names, as float32 whatever they are kept as."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Numbers in a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def device_name(device: str) -> str:
+    """What the device is called."""
+    return torch.cuda.get_device_name() if device == Device.CUDA else device
+
+
+def peak_device_memory() -> int | None:
+    """Bytes that this process has held on its GPU at most, None on a CPU."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None

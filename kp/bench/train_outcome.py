@@ -1,0 +1,170 @@
+"""From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
+
+rows         rows, facts, tokens (of an epoch's rows), steps (optimiser steps of an epoch)
+contestants  by name: way, rows, seconds (of all epochs), samples_per_s, tokens_per_s (tokens of the rows), read_tokens (put through the
+             model: padding counted, what rows share counted once where it is read once), peak_memory and peak_device_memory (bytes; the
+             latter of a GPU, null on a CPU), epochs (seconds, loss, step_losses)
+ratios       the released way's: kp's samples_per_s over its, over all epochs and in each; kp's read_tokens and peak memories as a share
+             of its
+agreement    same_start (of LoRA), the final losses (means over the last epoch's steps) and their relative difference, the largest
+             relative difference of a step's losses, and whether the final ones are equal within the tolerance: null under dropout, whose
+             masks differ
+padding      of the released way: its share of read_tokens here and under group_by_length; what the ratio would be under group_by_length
+             if its seconds fell as its tokens do
+trial        kp's: load_seconds (of the base, once in a worker's life), wall_seconds from set-up to end, parts, share_of_training
+left_out     of the released set-up, and whom that favours
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from typing import Any
+
+import polars as pl
+
+from kp import __version__
+from kp.bench.measured import Measured
+from kp.bench.options import NumberFormat, TrainOptions
+from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart
+from kp.hardware import hardware
+from kp.training.job import TrialJob
+from kp.vocabulary import Packing, Role
+
+TOLERANCE = 0.01
+"""Final losses that differ by less than this share are equal."""
+
+_PACKINGS = {
+    Packing.PREFIX_TREE: "what rows of a batch begin with is read once, nothing is padded",
+    Packing.PADDED: "rows padded to the longest of their batch",
+}
+_RELEASED_WAY = (
+    "transformers Trainer, PEFT: eager attention, rows padded to the longest of their batch, logits of every token; AdamW, linear decay, "
+    "no warm-up, no weight decay, gradients clipped at 1.0"
+)
+_PACKAGES = ("torch", "transformers", "peft", "deepspeed", "accelerate")
+
+
+@dataclass
+class Record:
+    """What was measured; epochs in the order in which they were trained."""
+
+    starts: dict[Trainer, TrainStart]
+    epochs: dict[Trainer, list[TrainEpoch]] = field(default_factory=lambda: {trainer: [] for trainer in Trainer})
+    kp: Measured[KpTrial] | None = None
+    released: Measured[ReleasedTrial] | None = None
+
+
+def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, Any]:
+    """The result of a race that was run to its end."""
+    assert record.kp is not None
+    assert record.released is not None
+    ways = {Trainer.KP: f"a kp.training worker, DeepSpeed: {_PACKINGS[options.packing]}; logits where a label is predicted"}
+    ways[Trainer.RELEASED] = _RELEASED_WAY
+    ends: dict[Trainer, Measured[Any]] = {Trainer.KP: record.kp, Trainer.RELEASED: record.released}
+    contestants = {trainer: _contestant(ways[trainer], record.epochs[trainer], ends[trainer]) for trainer in Trainer}
+    ratio = _ratio(contestants[Trainer.KP], contestants[Trainer.RELEASED])
+    start, first = record.starts[Trainer.KP], record.epochs[Trainer.KP][0]
+    rows = pl.DataFrame(job.rows)
+    return {
+        "bench": "train",
+        "model": {"name": options.model, "revision": start.revision, "parameters": start.parameters, "dtype": options.dtype.value},
+        "machine": hardware() | {"device": start.device, "threads": job.engine.threads},
+        "versions": {"kp": __version__} | {name: version(name) for name in _PACKAGES},
+        "settings": {entry.name: getattr(options, entry.name) for entry in fields(options) if entry.name != "json"},
+        "rows": {
+            "rows": rows.height,
+            "facts": rows.filter(role=Role.UNKNOWN.value).height,
+            "tokens": first.tokens,
+            "steps": len(first.step_losses),
+        },
+        "contestants": {trainer.value: entry for trainer, entry in contestants.items()},
+        "ratios": {Trainer.RELEASED.value: ratio},
+        "agreement": agreement_of_losses(record, judged=options.dropout == 0),
+        "padding": _padding(contestants[Trainer.RELEASED], record.released.result, first.tokens * options.epochs, ratio["all"]),
+        "trial": _trial(record.kp.result),
+        "left_out": left_out(options),
+    }
+
+
+def _contestant(way: str, epochs: Sequence[TrainEpoch], end: Measured[Any]) -> dict[str, Any]:
+    rows, seconds = sum(epoch.rows for epoch in epochs), sum(epoch.seconds for epoch in epochs)
+    return {
+        "way": way,
+        "rows": rows,
+        "seconds": seconds,
+        "samples_per_s": rows / seconds,
+        "tokens_per_s": sum(epoch.tokens for epoch in epochs) / seconds,
+        "read_tokens": sum(epoch.read_tokens for epoch in epochs),
+        "peak_memory": end.peak_memory,
+        "peak_device_memory": end.result.peak_device_memory,
+        "epochs": [{"seconds": epoch.seconds, "loss": epoch.loss, "step_losses": list(epoch.step_losses)} for epoch in epochs],
+    }
+
+
+def _ratio(kp: dict[str, Any], released: dict[str, Any]) -> dict[str, Any]:
+    on_device = released["peak_device_memory"]
+    return {
+        "all": kp["samples_per_s"] / released["samples_per_s"],
+        "epochs": [theirs["seconds"] / ours["seconds"] for ours, theirs in zip(kp["epochs"], released["epochs"], strict=True)],
+        "read_tokens": kp["read_tokens"] / released["read_tokens"],
+        "peak_memory": kp["peak_memory"] / released["peak_memory"],
+        "peak_device_memory": kp["peak_device_memory"] / on_device if on_device else None,
+    }
+
+
+def agreement_of_losses(record: Record, judged: bool) -> dict[str, Any]:
+    """Whether both began alike, and how far their losses are from each other."""
+    ours, theirs = record.epochs[Trainer.KP], record.epochs[Trainer.RELEASED]
+    steps = [
+        _difference(one, other)
+        for mine, yours in zip(ours, theirs, strict=True)
+        for one, other in zip(mine.step_losses, yours.step_losses, strict=True)
+    ]
+    final = _difference(ours[-1].loss, theirs[-1].loss)
+    starts = {start.adapter_digest for start in record.starts.values()}
+    return {
+        "same_start": len(starts) == 1,
+        "final_loss": {Trainer.KP.value: ours[-1].loss, Trainer.RELEASED.value: theirs[-1].loss, "difference": final},
+        "steps": len(steps),
+        "largest_step_difference": max(steps),
+        "tolerance": TOLERANCE,
+        "equal": len(starts) == 1 and final <= TOLERANCE if judged else None,
+    }
+
+
+def _difference(one: float, other: float) -> float:
+    """Relative to the second; a loss that is no number is infinitely far from any."""
+    found = abs(one - other) / abs(other)
+    return found if math.isfinite(found) else math.inf
+
+
+def _padding(released: dict[str, Any], end: ReleasedTrial, tokens: int, ratio: float) -> dict[str, Any]:
+    read, grouped = released["read_tokens"], end.grouped_read_tokens
+    return {
+        "share": 1 - tokens / read,
+        "share_if_grouped": 1 - tokens / grouped,
+        "ratio_if_grouped": ratio * grouped / read,
+    }
+
+
+def _trial(trial: KpTrial) -> dict[str, Any]:
+    parts = {name: getattr(trial, name) for name in ("setup", "training", "probes", "checkpoints")}
+    return {
+        "load_seconds": trial.load,
+        "wall_seconds": trial.wall,
+        "parts": parts | {"rest": trial.wall - sum(parts.values())},
+        "share_of_training": trial.training / trial.wall,
+    }
+
+
+def left_out(options: TrainOptions) -> list[dict[str, str]]:
+    """What the released set-up has beyond this race, and whom its absence favours."""
+    found = [{"what": "group_by_length, under which it pads less: both read the rows in kp's order", "favours": Trainer.KP.value}]
+    if options.dropout == 0:
+        found.append({"what": "LoRA dropout of 0.1, under which losses could not be compared step by step", "favours": "neither"})
+    if options.dtype is NumberFormat.FLOAT32:
+        found.append({"what": "bfloat16: both compute in float32", "favours": "neither"})
+    else:
+        found.append({"what": "nothing of bfloat16: it multiplies under autocast and keeps LoRA in float32", "favours": "neither"})
+    return found

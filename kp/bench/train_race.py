@@ -1,0 +1,120 @@
+"""What both contestants of `kp bench train` are handed, and what they tell of it: one trial, as a search would hand it to a worker.
+
+Nobody asks the model whether it knows the facts: a step costs the same whatever it teaches.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+
+from kp.answering import EngineSpec
+from kp.bench.options import TrainOptions
+from kp.config import ModelConfig, StudyConfig
+from kp.errors import UserError
+from kp.facts.builtin import load_builtin
+from kp.mixtures import draw_rows
+from kp.prompts import builtin_prompts
+from kp.schema import FACTS
+from kp.search_config import Arm
+from kp.training.job import TrialJob
+from kp.trials import Choice, trial_spec
+from kp.vocabulary import Category, Role, ShotSet
+
+
+class Trainer(StrEnum):
+    """Who takes part."""
+
+    KP = "kp"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True)
+class TrainStart:
+    """How a contestant begins."""
+
+    adapter_digest: str  # of its LoRA weights before the first step
+    parameters: int  # of the base model
+    revision: str  # of the base model
+    device: str  # its name
+
+
+@dataclass(frozen=True)
+class TrainEpoch:
+    """One turn: the seconds of its optimiser steps, batches made and losses read, and nothing else."""
+
+    seconds: float
+    rows: int
+    tokens: int  # of the rows
+    read_tokens: int  # put through the model: padding counted, what rows share counted once where it is read once
+    step_losses: tuple[float, ...]  # mean over the trained tokens of each step's batch
+
+    @property
+    def loss(self) -> float:
+        """As the column train_loss of EPOCHS: the mean over the steps."""
+        return float(np.mean(self.step_losses))
+
+
+@dataclass(frozen=True)
+class KpTrial:
+    """Where the time of kp's trial went, in seconds, the waiting for turns left out."""
+
+    load: float  # of the base model, once in a worker's life and no part of `wall`
+    wall: float
+    setup: float
+    training: float
+    probes: float
+    checkpoints: float
+    peak_device_memory: int | None  # bytes, of a GPU
+
+
+@dataclass(frozen=True)
+class ReleasedTrial:
+    """What is left to know of the released way at the end."""
+
+    grouped_read_tokens: int  # that it would have put through the model in all epochs, had rows of like length stood together
+    peak_device_memory: int | None  # bytes, of a GPU
+
+
+def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
+    """The trial; raises UserError naming the option where the built-in facts are too few."""
+    facts = pl.DataFrame(load_builtin())
+    if options.facts > facts.height:
+        raise UserError(f"facts: {options.facts} are asked for, the built-in facts are {facts.height}")
+    config = _study(options)
+    arm = Arm(paraphrases=options.paraphrases)
+    spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, seed=options.seed))
+    unknown = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
+    rows = draw_rows(spec.mixture, facts, unknown, answers=pl.DataFrame())
+    taught = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
+    settings, batch = config.categorise, config.resources.generation_batch
+    shots = builtin_prompts(ShotSet.S0)[: spec.probe_prompts]
+    return TrialJob(
+        trial_id="bench",
+        spec=spec,
+        engine=EngineSpec(config.model, settings.max_new_tokens, settings.stop_at_newline, batch, options.cpu_threads, use_gpu),
+        rows=rows.to_arrow(),
+        probe_facts=facts.filter(pl.col("fact_id").is_in(taught.implode())).to_arrow().cast(FACTS),
+        probe_shots=tuple(tuple(prompt) for prompt in shots),
+        matcher=settings.matcher,
+    )
+
+
+def _study(options: TrainOptions) -> StudyConfig:
+    """The released script's training, but for what the options change."""
+    return StudyConfig.model_validate(
+        {
+            "name": "bench",
+            "model": ModelConfig(name=options.model, dtype=options.dtype.value),
+            "training": {
+                "epochs": options.epochs,
+                "batch_size": options.batch_size,
+                "lora_alpha_per_rank": 2,
+                "use_rslora": True,
+                "lora_dropout": options.dropout,
+                "loss": options.loss,
+                "packing": options.packing,
+            },
+        }
+    )

@@ -1,0 +1,167 @@
+"""The released script's way to train: PEFT and the Trainer of transformers, with its defaults wherever the script has them.
+
+Rows, order and start of LoRA are kp's, so that both contestants take the same steps; that alone is added to the Trainer, with a note of
+each step's loss and a pause between epochs for the other's turn.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from kp.bench.options import Device, NumberFormat
+from kp.bench.train_contestants import KpLine, adapter_digest, count_parameters, device_name, peak_device_memory, prepare_process
+from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
+from kp.encoding import EncodedRow, encode_row, epoch_order
+from kp.models import load_model, load_tokenizer, resolve_model
+from kp.training.job import TrialJob
+from kp.trials import TrialSpec
+
+
+def released_trains(job: TrialJob, line: KpLine) -> ReleasedTrial:
+    """Train the trial's rows for its epochs, nothing measured or saved in between."""
+    prepare_process(job.engine.threads)
+    spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
+    resolved = resolve_model(job.engine.model)
+    tokenizer = load_tokenizer(resolved)
+    base = load_model(resolved, job.engine.model.dtype, device.value)
+    parameters = count_parameters(base)
+    model = _with_lora(base, spec)
+    rows = [encode_row(tokenizer, row["question"], row["target"], spec.loss, spec.max_length) for row in job.rows.to_pylist()]
+    tokenizer.padding_side = "right"  # where a row's positions are those it has alone; both sides cost the same
+    with TemporaryDirectory(prefix="kp-bench-") as scratch:
+        trainer = _SameOrderTrainer(
+            model=model,
+            args=_arguments(spec, job.engine.model.dtype, device, scratch),
+            train_dataset=[_features(row) for row in rows],  # type: ignore[arg-type]
+            data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
+        )
+        trainer.orders = [epoch_order(len(rows), spec.mixture.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
+        trainer.remove_callback(PrinterCallback)  # results alone go to standard output
+        start = TrainStart(_digest(model), parameters, resolved.revision, device_name(device.value))
+        trainer.add_callback(_Turns(line, start, trainer, rows))
+        trainer.train()
+    return ReleasedTrial(_grouped_read_tokens([len(row.ids) for row in rows], spec), peak_device_memory())
+
+
+def _with_lora(base: Any, spec: TrialSpec) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    base.set_attn_implementation("eager")
+    torch.manual_seed(spec.mixture.seed)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=spec.rank,
+        lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]
+        use_rslora=spec.use_rslora,
+        lora_dropout=spec.lora_dropout,
+        target_modules=list(spec.target_modules),
+    )
+    return get_peft_model(base, lora)
+
+
+def _arguments(spec: TrialSpec, dtype: str, device: Device, folder: str) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=spec.batch_size,
+        num_train_epochs=spec.max_epochs,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="linear",
+        weight_decay=spec.weight_decay,
+        max_grad_norm=spec.max_grad_norm,
+        bf16=dtype == NumberFormat.BFLOAT16,
+        use_cpu=device is Device.CPU,
+        dataloader_pin_memory=device is Device.CUDA,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        seed=spec.mixture.seed,
+    )
+
+
+def _features(row: EncodedRow) -> dict[str, list[int]]:
+    return {"input_ids": list(row.ids), "attention_mask": [1] * len(row.ids), "labels": list(row.labels)}
+
+
+def _digest(model: Any) -> str:
+    from peft import get_peft_model_state_dict
+
+    return adapter_digest(get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+class _SameOrderTrainer(Trainer):
+    """A Trainer that is told the order of rows, one for each epoch, and notes what it reads and each step's loss."""
+
+    orders: list[list[int]]
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.step_losses: list[torch.Tensor] = []
+        self.read_tokens = 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> "_Orders":
+        return _Orders(self.orders)
+
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+        self.read_tokens += inputs["input_ids"].numel()
+        loss = super().compute_loss(model, inputs, *arguments, **named)
+        self.step_losses.append(loss.detach())
+        return loss
+
+
+class _Orders(Sampler[int]):
+    def __init__(self, orders: Sequence[Sequence[int]]) -> None:
+        self._orders, self._epoch = orders, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer; 0 is the first."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._orders[self._epoch])
+
+    def __len__(self) -> int:
+        return len(self._orders[self._epoch])
+
+
+class _Turns(TrainerCallback):
+    """Waits for its turn before every epoch and tells of it afterwards."""
+
+    def __init__(self, line: KpLine, start: TrainStart, trainer: _SameOrderTrainer, rows: Sequence[EncodedRow]) -> None:
+        self._line, self._start, self._trainer = line, start, trainer
+        self._rows, self._tokens = len(rows), sum(len(row.ids) for row in rows)
+        self._began = 0.0
+
+    def on_train_begin(self, *arguments: Any, **named: Any) -> None:
+        self._line.ready(self._start)
+
+    def on_epoch_begin(self, *arguments: Any, **named: Any) -> None:
+        self._line.wait()
+        self._trainer.step_losses, self._trainer.read_tokens = [], 0
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, *arguments: Any, **named: Any) -> None:
+        losses = tuple(float(loss) for loss in self._trainer.step_losses)
+        _wait_for_device()
+        seconds = time.monotonic() - self._began
+        self._line.tell(TrainEpoch(seconds, self._rows, self._tokens, self._trainer.read_tokens, losses))
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _grouped_read_tokens(lengths: list[int], spec: TrialSpec) -> int:
+    """Tokens of padded batches in all epochs, in the order that group_by_length would have given."""
+    read = 0
+    for epoch in range(1, spec.max_epochs + 1):
+        order = get_length_grouped_indices(lengths, spec.batch_size, generator=torch.Generator().manual_seed(epoch))
+        batches = [order[start : start + spec.batch_size] for start in range(0, len(order), spec.batch_size)]
+        read += sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
+    return read

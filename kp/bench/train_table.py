@@ -1,0 +1,106 @@
+"""A result of `kp bench train` as tables: for the terminal, within 80 columns, and as Markdown to be kept beside its JSON.
+
+Both are made from the JSON alone, so that a table can always be made again, and never says what its JSON does not.
+"""
+
+from typing import Any
+
+from kp.bench.table import Table, aligned, markdown_table
+
+_GIB = 2**30
+_PARTS = {"setup": "set-up", "training": "training", "probes": "unknown_accuracy", "checkpoints": "checkpoints", "rest": "the rest"}
+
+
+def text(result: dict[str, Any]) -> str:
+    """The result for a terminal."""
+    return "\n\n".join(["\n".join(_head(result)), *map(aligned, _tables(result)), *_notes(result)])
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    title, *lines = _head(result)
+    return "\n\n".join([f"# {title}", *lines, *map(markdown_table, _tables(result)), *_notes(result)]) + "\n"
+
+
+def _head(result: dict[str, Any]) -> list[str]:
+    machine, model, rows, settings = (result[name] for name in ("machine", "model", "rows", "settings"))
+    device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
+    packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if name != "kp")
+    return [
+        "kp bench train",
+        f"{model['name']} ({model['parameters'] / 1e6:,.0f} M parameters), {model['dtype']}",
+        f"{device}{machine['processor']}, {machine['cores']} cores, {_count(machine['threads'], 'thread')}, {machine['memory_gib']} GiB",
+        f"{packages}, Python {machine['python']}",
+        f"{_count(rows['facts'], 'fact')}, {rows['rows']} rows of {rows['tokens'] / rows['rows']:.1f} tokens, "
+        f"{_count(settings['epochs'], 'epoch')} of {_count(rows['steps'], 'step')}, batches of {settings['batch_size']}",
+        f"rank {settings['rank']}, learning rate {settings['learning_rate']:g}, dropout {settings['dropout']:g}, "
+        f"loss on {settings['loss']}, kp's packing {settings['packing']}",
+    ]
+
+
+def _tables(result: dict[str, Any]) -> list[Table]:
+    return [_race(result), _epochs(result), _trial(result["trial"])]
+
+
+def _race(result: dict[str, Any]) -> Table:
+    contestants, ratios = result["contestants"], result["ratios"]
+    on_gpu = contestants["kp"]["peak_device_memory"] is not None
+    head = ("", "seconds", "samples/s", "tokens/s", "kp is faster", "tokens read", "GiB", *(("GPU GiB",) if on_gpu else ()))
+    return Table(head, tuple(_race_row(name, entry, ratios) for name, entry in contestants.items()))
+
+
+def _race_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
+    on_gpu = entry["peak_device_memory"]
+    return (
+        name,
+        f"{entry['seconds']:,.1f}",
+        f"{entry['samples_per_s']:,.2f}",
+        f"{entry['tokens_per_s']:,.0f}",
+        f"{ratios[name]['all']:.2f} times" if name in ratios else "-",
+        f"{entry['read_tokens']:,}",
+        f"{entry['peak_memory'] / _GIB:.2f}",
+        *(() if on_gpu is None else (f"{on_gpu / _GIB:.2f}",)),
+    )
+
+
+def _epochs(result: dict[str, Any]) -> Table:
+    kp, released = (result["contestants"][name]["epochs"] for name in ("kp", "released"))
+    ratios = result["ratios"]["released"]["epochs"]
+    return Table(
+        ("epoch", "seconds: kp", "released", "kp is faster", "loss: kp", "released"),
+        tuple(
+            (
+                str(number),
+                f"{ours['seconds']:.1f}",
+                f"{theirs['seconds']:.1f}",
+                f"{ratio:.2f} times",
+                f"{ours['loss']:.5f}",
+                f"{theirs['loss']:.5f}",
+            )
+            for number, (ours, theirs, ratio) in enumerate(zip(kp, released, ratios, strict=True), start=1)
+        ),
+    )
+
+
+def _trial(trial: dict[str, Any]) -> Table:
+    wall = trial["wall_seconds"]
+    rows = [(_PARTS[name], f"{seconds:.1f}", f"{seconds / wall:.1%}") for name, seconds in trial["parts"].items()]
+    return Table(("kp's whole trial", "seconds", "share"), (*rows, ("in all", f"{wall:.1f}", "100.0%")))
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    found, padding = result["agreement"], result["padding"]
+    verdict = {True: "The final losses are equal", False: "THE FINAL LOSSES DIFFER", None: "Under dropout the final losses are not judged"}
+    start = "the same" if found["same_start"] else "NOT THE SAME"
+    return [
+        f"{verdict[found['equal']]}: {found['final_loss']['difference']:.3%} apart, {found['tolerance']:.0%} allowed.\n"
+        f"No step's losses are more than {found['largest_step_difference']:.3%} apart; LoRA began {start}.",
+        f"Padding is {padding['share']:.1%} of what the released way read; under group_by_length it would be\n"
+        f"{padding['share_if_grouped']:.1%}, and kp {padding['ratio_if_grouped']:.2f} times as fast if its seconds fell as its tokens do.",
+        f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
+        *(f"Left out of the released set-up: {entry['what']}; favours {entry['favours']}." for entry in result["left_out"]),
+    ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
