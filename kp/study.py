@@ -108,13 +108,14 @@ def _report(session: Session, failures: list[dict[str, Any]]) -> None:
 def _summary(rows: list[dict[str, Any]]) -> Table:
     """The trials as a table of at most 80 columns."""
     table = Table(title="facts packed against knowledge lost", title_justify="left")
-    for name in ("mix", "N", "epochs", "status", "reliability", "lost", "gained"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("mix", "status") else "right")
+    table.add_column("trial", overflow="fold")
+    for name in ("epochs", "status", "reliability", "lost", "gained"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "status" else "right")
 
     def percent(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.1f}%"
 
     for row in rows:
-        cells = (row["arm"], str(row["unknown"]), str(row["epochs"]), row["status"], percent(row["reliability"]))
+        cells = (row["label"], str(row["epochs"]), row["status"], percent(row["reliability"]))
         table.add_row(*cells, percent(row["negative_excess"]), percent(row["positive_excess"]))
     return table

@@ -1,6 +1,11 @@
-"""A made-up study as the report is given it: frames of the right types, with a failed trial among the others."""
+"""Made-up studies as the report is given them: frames of the right types, with failed and stopped trials among the others.
 
+`study` is a small one over N and the mix, `search` one of 24 trials over rank, learning rate and mix, half of them stopped early.
+"""
+
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -12,7 +17,14 @@ from kp.shifts import noise_table, shift_table
 
 FACTS = 200
 RELATIONS = ("capital_of", "director_of_film", "official_language", "element_symbol", "airport_city")
-ARMS = ((0, 0), (1, 0), (0, 1))
+Arm = tuple[int, int, int]  # HighlyKnown, MaybeKnown, paraphrases per Unknown fact
+ARMS: tuple[Arm, ...] = ((0, 0, 0), (1, 0, 0), (0, 0, 1))
+SEARCH_ARMS: tuple[Arm, ...] = ((0, 0, 0), (0, 1, 0), (1, 0, 2))
+RANKS = (1, 4, 16, 64)
+LEARNING_RATES = (0.001, 0.003)
+HALVES = (("dev", 133), ("test", 67))  # of `halved`, with their facts
+STOPPED_BELOW = 0.76  # what a trial of `search` would learn, below which it is stopped
+SEARCH_SIZE = 100  # Unknown facts of each trial of `search`
 CAUSE = "loss is not finite at step 12 <nan>: lower learning_rate"
 
 
@@ -61,37 +73,52 @@ def categories(seed: int, model_id: str, shot_set: str, matcher: str, lift: np.n
     return frame_of(rows, schema.CATEGORIES)
 
 
-def trial(
-    number: int, size: int, arm: tuple[int, int], status: str = "completed", cause: str | None = None, accuracy: float | None = 1.0
-) -> dict:
-    return {
-        "trial_id": f"t{number:02d}-{size}",
+def trial(trial_id: str, size: int, arm: Arm, status: str = "completed", **columns: object) -> dict[str, object]:
+    """A row of TRIALS; `columns` replace its own."""
+    completed = status == "completed"
+    steps_per_epoch = -(-size * (1 + sum(arm)) // 8)
+    row = {
+        "trial_id": trial_id,
         "unknown": size,
         "highly_known": arm[0],
-        "paraphrases": arm[1],
+        "maybe_known": arm[1],
+        "paraphrases": arm[2],
         "rank": 8,
         "lora_alpha": 16.0,
         "use_rslora": False,
         "lora_dropout": 0.1,
         "target_modules": ["down_proj", "up_proj"],
+        "init": "default",
         "learning_rate": 5e-3,
+        "schedule": "linear",
         "weight_decay": 0.0,
+        "warmup_ratio": 0.0,
+        "max_grad_norm": 1.0,
         "batch_size": 8,
         "max_epochs": 10,
+        "max_steps": 10 * steps_per_epoch,
+        "kl_coefficient": 0.0,
+        "packing": "prefix_tree",
+        "zero_stage": 2,
         "loss": "answer",
         "replay_target": "self",
         "seed": 0,
         "status": status,
-        "epochs": 7 if status == "completed" else 2,
-        "unknown_accuracy": accuracy,
-        "train_loss": 0.12 if status == "completed" else float("nan"),
+        "epochs": 7 if completed else 2,
+        "unknown_accuracy": 1.0 if completed else None,
+        "train_loss": 0.12 if completed else float("nan"),
         "rows": size * (1 + sum(arm)),
         "tokens_per_second": 812.0,
         "wall_seconds": 40.0,
-        "adapter_digest": "ab" * 16 if status == "completed" else None,
+        "setup_seconds": 2.0,
+        "training_seconds": 30.0,
+        "probe_seconds": 6.0,
+        "adapter_digest": "ab" * 16 if completed else None,
         "trainable_parameters": 1_244_160,
-        "cause": cause,
+        "cause": "unknown_accuracy at 0.95 for 1 epoch" if completed else CAUSE,
+        **columns,
     }
+    return {**row, "steps": int(str(row["epochs"])) * steps_per_epoch}
 
 
 def score(trial_id: str, measure: str, value: float, n: int, error: float | None = None) -> dict[str, object]:
@@ -137,9 +164,13 @@ def epochs_of(trial_id: str, count: int, final: float) -> list[dict[str, object]
             "epoch": epoch,
             "train_loss": 4.0 * 0.55**epoch if final else float("nan"),
             "unknown_accuracy": final * (1 - 0.45**epoch) if final else None,
+            "replay_kl": None,
             "learning_rate": 5e-3,
+            "steps": 5,
+            "rows": 40,
             "tokens": 900,
             "seconds": 4.0,
+            "probe_seconds": 0.8,
         }
         for epoch in range(1, count + 1)
     ]
@@ -185,43 +216,121 @@ def disagreement() -> pl.DataFrame:
     return frame_of(rows, schema.DISAGREEMENT)
 
 
-def study(reliability: float = 0.975, harm: float = 0.06) -> ReportTables:
-    """Six trials over three mixes, the last of which diverged; the base on three shot sets."""
-    base = [
-        categories(10 + s, "base-rev", f"S{s}", matcher, 0.02 * m)
-        for m, matcher in enumerate(("exact", "strict", "released"))
-        for s in range(3)
-    ]
-    strict = {frame["shot_set"][0]: frame for frame in base if frame["matcher"][0] == "strict"}
-    s1, s2 = strict["S1"], strict["S2"]
-    trials, epochs, shifts, scores, benchmarks, rows = [], [], [noise_table(s1, s2)], [], [], {}
-    scores += scores_of("base", None, 1, 0.031, 640)
-    benchmarks += benchmarks_of("base", 0.0)
-    for number, (arm, size) in enumerate((arm, size) for arm in ARMS for size in (10, 40)):
-        diverged = number == 5
-        trials.append(trial(number, size, arm, *(("diverged", CAUSE, None) if diverged else ("completed", None, reliability))))
-        trial_id = trials[-1]["trial_id"]
-        epochs += epochs_of(trial_id, 2 if diverged else 7, 0.0 if diverged else 1.0 - 0.03 * number)
-        rows[trial_id] = training_rows(size)
-        if diverged:
-            continue
-        lift = np.full(FACTS, -harm * (1 + size / 40) * (0.4 if arm[0] else 1.0))
+@dataclass
+class Outcome:
+    """What a made-up study has measured so far."""
+
+    base: list[pl.DataFrame] = field(default_factory=list)
+    trials: list[dict[str, object]] = field(default_factory=list)
+    epochs: list[dict[str, object]] = field(default_factory=list)
+    shifts: list[pl.DataFrame] = field(default_factory=list)
+    scores: list[dict[str, object]] = field(default_factory=list)
+    benchmarks: list[dict[str, object]] = field(default_factory=list)
+    rows: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.base = [
+            categories(10 + s, "base-rev", f"S{s}", matcher, 0.02 * m)
+            for m, matcher in enumerate(("exact", "strict", "released"))
+            for s in range(3)
+        ]
+        strict = {frame["shot_set"][0]: frame for frame in self.base if frame["matcher"][0] == "strict"}
+        self.noise = (strict["S1"], strict["S2"])
+        self.shifts.append(noise_table(*self.noise))
+        self.scores += scores_of("base", None, 1, 0.031, 640)
+        self.benchmarks += benchmarks_of("base", 0.0)
+
+    def add(self, row: dict[str, object], final_accuracy: float) -> None:
+        """A trial with its epochs and rows; not measured yet."""
+        trial_id, size, epochs = str(row["trial_id"]), int(str(row["unknown"])), int(str(row["epochs"]))
+        self.trials.append(row)
+        self.epochs += epochs_of(trial_id, epochs, final_accuracy)
+        self.rows[trial_id] = training_rows(size)
+
+    def measure(self, number: int, reliability: float, harm: float, slump: float) -> None:
+        """Measure the last trial added: `harm` lowers what is known of facts it was not taught, `slump` counts down what else is asked."""
+        trial_id, size = str(self.trials[-1]["trial_id"]), int(str(self.trials[-1]["unknown"]))
+        lift = np.full(FACTS, -harm)
         lift[:size] = 0.9
         after = categories(30 + number, "ad", "S1", "strict", 0.02 + lift)
-        shifts.append(shift_table(trial_id, s1, after, {f"f{i:03d}" for i in range(size)}, (s1, s2)))
-        scores += scores_of(trial_id, reliability - 0.01 * number, size, 0.002 * number, 600 - 40 * number)
-        benchmarks += benchmarks_of(trial_id, -0.02 * number)
-    return ReportTables(
-        facts=facts(),
-        base_categories=pl.concat(base),
-        trials=frame_of(trials, schema.TRIALS),
-        epochs=frame_of(epochs, schema.EPOCHS),
-        shifts=pl.concat(shifts),
-        scores=frame_of(scores, schema.SCORES),
-        benchmarks=frame_of(benchmarks, schema.BENCHMARKS),
-        majority=majority(),
-        disagreement=disagreement(),
-        training_rows=rows,
+        self.shifts.append(shift_table(trial_id, self.noise[0], after, {f"f{i:03d}" for i in range(size)}, self.noise))
+        self.scores += scores_of(trial_id, reliability, size, 0.002 * slump, round(600 - 40 * slump))
+        self.benchmarks += benchmarks_of(trial_id, -0.02 * slump)
+
+    def tables(self) -> ReportTables:
+        return ReportTables(
+            facts=facts(),
+            base_categories=pl.concat(self.base),
+            trials=frame_of(self.trials, schema.TRIALS),
+            epochs=frame_of(self.epochs, schema.EPOCHS),
+            shifts=pl.concat(self.shifts),
+            scores=frame_of(self.scores, schema.SCORES),
+            benchmarks=frame_of(self.benchmarks, schema.BENCHMARKS),
+            majority=majority(),
+            disagreement=disagreement(),
+            training_rows=self.rows,
+        )
+
+
+def study(reliability: float = 0.975, harm: float = 0.06) -> ReportTables:
+    """Six trials over three mixes, the last of which diverged; the base on three shot sets."""
+    outcome = Outcome()
+    for number, (arm, size) in enumerate((arm, size) for arm in ARMS for size in (10, 40)):
+        trial_id = f"t{number:02d}-{size}"
+        if number == 5:
+            outcome.add(trial(trial_id, size, arm, "diverged"), 0.0)
+            continue
+        outcome.add(trial(trial_id, size, arm, unknown_accuracy=reliability), 1.0 - 0.03 * number)
+        outcome.measure(number, reliability - 0.01 * number, harm * (1 + size / 40) * (0.4 if arm[0] else 1.0), number)
+    return outcome.tables()
+
+
+def search() -> ReportTables:
+    """24 trials at one N over rank, learning rate and mix: some stopped early, one diverged, one out of memory before its first epoch."""
+    outcome = Outcome()
+    for number, (arm, rank, rate) in enumerate(itertools.product(SEARCH_ARMS, RANKS, LEARNING_RATES)):
+        trial_id, learned = f"s{number:02d}", 0.45 + 0.13 * RANKS.index(rank) + 0.15 * (rate == max(LEARNING_RATES)) + 0.06 * arm[2]
+        knobs: dict[str, object] = {"rank": rank, "learning_rate": rate, "lora_alpha": 2.0 * rank}
+        knobs["kl_coefficient"] = 0.1 if arm[0] or arm[1] else 0.0
+        if number == 7:
+            outcome.add(trial(trial_id, SEARCH_SIZE, arm, "diverged", **knobs), 0.0)
+        elif number == 14:
+            nothing: dict[str, object] = {
+                "epochs": 0,
+                "cause": "out of memory",
+                "setup_seconds": None,
+                "training_seconds": None,
+                "probe_seconds": None,
+            }
+            outcome.add(trial(trial_id, SEARCH_SIZE, arm, "oom", **(knobs | nothing)), 0.0)
+        elif learned < STOPPED_BELOW:
+            ended: dict[str, object] = {
+                "epochs": 3,
+                "unknown_accuracy": learned * 0.7,
+                "cause": "asha: below the best quarter",
+                "adapter_digest": "cd" * 16,
+            }
+            outcome.add(trial(trial_id, SEARCH_SIZE, arm, "stopped", **(knobs | ended)), learned * 0.77)
+            outcome.measure(number, learned * 0.65, 0.02, 0.5)
+        else:
+            final = min(learned, 0.99)
+            ended = {"epochs": 10, "unknown_accuracy": final, "cause": "ran its 10 epochs, 130 steps"}
+            outcome.add(trial(trial_id, SEARCH_SIZE, arm, "completed", **(knobs | ended)), final)
+            outcome.measure(number, final - 0.01, 0.08 * (0.4 if arm[0] else 1.0) * (1 + rate * 100), 2 + number / 12)
+    return outcome.tables()
+
+
+def halved(tables: ReportTables, dev_reliability: Mapping[str, float]) -> ReportTables:
+    """The study with every third fact a test fact; either half has the figures of both, but for `dev_reliability` by trial."""
+    over_test = tables.scores.filter(measure="reliability").with_columns(split=pl.lit("test"))
+    replaced = pl.col("trial_id").replace_strict(dict(dev_reliability), default=pl.col("value"), return_dtype=pl.Float64)
+    over_dev = over_test.with_columns(split=pl.lit("dev"), value=replaced)
+    ids = tables.facts["fact_id"].to_list()
+    return replace(
+        tables,
+        splits=pl.DataFrame({"fact_id": ids, "split": ["test" if place % 3 == 0 else "dev" for place in range(len(ids))]}),
+        split_shifts=pl.concat(tables.shifts.with_columns(n=pl.lit(n, pl.Int64), split=pl.lit(split)) for split, n in HALVES),
+        split_scores=pl.concat([over_dev, over_test]),
     )
 
 
@@ -231,7 +340,7 @@ def context() -> ReportContext:
         "seed": 0,
         "model": {"name": "smollm2-135m-instruct", "revision": None, "dtype": "bfloat16"},
         "categorise": {"matcher": "strict", "stop_at_newline": True},
-        "search": {"unknown": [10, 40], "arms": [{"highly_known": 1, "paraphrases": 0}], "learning_rate": [0.005]},
+        "search": {"unknown": [10, 40], "arms": [{"highly_known": 1, "maybe_known": 0, "paraphrases": 0}], "learning_rate": [0.005]},
     }
     return ReportContext(
         study="quick",

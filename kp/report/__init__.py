@@ -5,7 +5,8 @@ alone.
 """
 
 from kp.report.answer import answer_paragraph
-from kp.report.summary import arm_label, summary_table
+from kp.report.labels import arm_label
+from kp.report.summary import summary_table
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.writing import write_report
 

@@ -1,126 +1,118 @@
 """The study's answer in a few sentences, every number of which is read from the tables.
 
 A reader acts on these sentences, so they are cautious by rule and not by mood: a difference below twice its standard error is said to be
-within the noise, a mix is called gentlest only over trials that every mix ran alike, and a study that taught nothing says that first.
+within the noise, a mix is called gentlest only over trials that every mix finished alike, and a study that taught nothing says that first.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from kp.report.notation import MISSING, counted, exceeds_noise, measured, percent, points, setting, with_error
+from kp.report.labels import free_knobs
+from kp.report.notation import MISSING, counted, exceeds_noise, learning_rate, measured, percent, points, with_error
+from kp.report.search_section import largest_reach, stopped_sentence
 from kp.report.summary import BENCHMARK_COLUMNS, summary_table
 from kp.report.tables import ReportTables
-from kp.vocabulary import BASE, NOISE, ShiftView
+from kp.report.winners import (
+    FINISHED,
+    LEARNED,
+    RELIABLE,
+    Evidence,
+    Gentleness,
+    best_trial,
+    evidence,
+    gentleness,
+    noise_count,
+    told,
+)
+from kp.vocabulary import BASE, TrialStatus
 
-RELIABLE = 0.8  # the reliability from which a trial's facts count as packed
-LEARNED = 0.05  # below this, or below twice its standard error, a trial taught nothing worth the name
 BENCHMARK_NAMES = {"mmlu_dev": "MMLU-dev", "mc1": "misconceptions MC1", "mc2": "misconceptions MC2"}
 
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Gentleness:
-    """One mix over the trials that all mixes have in common: mean negative excess shift, its standard error, mean reliability."""
-
-    arm: str
-    harm: float
-    error: float | None
-    reliability: float | None
-    trials: int
-
-
 def answer_paragraph(tables: ReportTables) -> str:
     """The opening paragraph of a report in plain text: packed, cost, gentlest mix, refusals, benchmarks."""
-    return " ".join(answer_sentences(tables))
+    return " ".join(answer_sentences(tables, evidence(tables, summary_table(tables))))
 
 
-def answer_sentences(tables: ReportTables) -> list[str]:
+def answer_sentences(tables: ReportTables, found: Evidence) -> list[str]:
     """The sentences of the opening paragraph; the first says what could be packed."""
-    summary = summary_table(tables)
-    rows = list(summary.iter_rows(named=True))
-    best = best_trial(summary)
-    sentences = [_packed(rows, best)]
+    rows = list(found.summary.iter_rows(named=True))
+    finished = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
+    best = best_trial(found)
+    sentences = [_packed(found, best)]
     if best is not None:
-        sentences += [_cost(best), _gain(best), _untrained(best, tables.shifts)]
-    sentences += [_gentlest(gentleness(summary)), _refusals(rows, tables.scores), _benchmarks(rows), _unfinished(rows)]
+        sentences += [_cost(best, found.facts), _gain(best), _untrained(best, found)]
+    sentences += [largest_reach(found), _gentlest(gentleness(found), found), _refusals(finished, tables.scores), _benchmarks(finished)]
+    sentences += [stopped_sentence(found.summary), _unfinished(rows)]
     return [sentence for sentence in sentences if sentence]
-
-
-def best_trial(summary: pl.DataFrame) -> dict[str, Any] | None:
-    """The row with the most facts packed at `RELIABLE` or more; of equals the one with the least negative excess shift."""
-    reliable = summary.filter((pl.col("reliability") >= RELIABLE) & ~_nothing_learned_expression())
-    ordered = reliable.sort(["facts_packed", "negative_excess", "trial_id"], descending=[True, False, False], nulls_last=True)
-    return ordered.row(0, named=True) if len(ordered) else None
-
-
-def gentleness(summary: pl.DataFrame) -> list[Gentleness]:
-    """The mixes from the least to the most negative excess shift, each over the knob settings that every mix was measured at.
-
-    All trials are measured on the same facts against the same noise, so their errors do not average out: a mix's is the mean of them.
-    """
-    measured_rows = summary.filter(pl.col("negative_excess").is_not_null())
-    knobs = ["unknown", "rank", "learning_rate", "seed"]
-    arms = summary["arm"].n_unique()
-    common = measured_rows.group_by(knobs).agg(pl.col("arm").n_unique().alias("arms")).filter(pl.col("arms") == arms)
-    shared = measured_rows.join(common, on=knobs, how="semi")
-    means = shared.group_by("arm", maintain_order=True).agg(
-        harm=pl.col("negative_excess").mean(),
-        error=pl.when(pl.col("negative_excess_se").null_count() == 0).then(pl.col("negative_excess_se").mean()),
-        reliability=pl.col("reliability").mean(),
-        trials=pl.len(),
-    )
-    return [Gentleness(**row) for row in means.sort("harm", "arm").iter_rows(named=True)]
 
 
 def describe(row: Row) -> str:
     """A trial in words: mix, rank, learning rate."""
-    return f"“{row['arm']}”, rank {row['rank']}, learning rate {setting(row['learning_rate'])}"
+    return f"“{row['arm']}”, rank {row['rank']}, learning rate {learning_rate(row['learning_rate'])}"
 
 
-def _nothing_learned_expression() -> pl.Expr:
-    low = pl.col("reliability") < LEARNED
-    return (low | (pl.col("reliability") < 2 * pl.col("reliability_se"))).fill_null(low)
-
-
-def _packed(rows: list[dict[str, Any]], best: Row | None) -> str:
+def _packed(found: Evidence, best: Row | None) -> str:
     if best is not None:
+        return _most_packed(found, best)
+    scored = found.chosen_by.filter(FINISHED & pl.col("reliability").is_not_null())
+    if scored.is_empty():
         return (
-            f"The most that this study packed at a reliability of {RELIABLE} or more is {measured(best['facts_packed'])} of "
-            f"{best['unknown']} new facts (reliability {with_error(best['reliability'], best['reliability_se'])}), with {describe(best)}"
-            f"{_over_seeds(rows, best)}."
+            f"No trial of {len(found.summary)} finished with an adapter whose answers were measured, so this study cannot say what can be "
+            "packed."
         )
-    scored = [row for row in rows if row["reliability"] is not None]
-    if not scored:
-        return f"No trial of {len(rows)} ended with an adapter whose answers were measured, so this study cannot say what can be packed."
-    most = max(scored, key=lambda row: row["reliability"])
-    reached = f"{with_error(most['reliability'], most['reliability_se'])} (N = {most['unknown']}, {describe(most)})"
-    if most["reliability"] < max(LEARNED, 2 * (most["reliability_se"] or 0)):
+    chosen = max(scored.iter_rows(named=True), key=lambda row: row["reliability"])
+    most = told(found, chosen["trial_id"])
+    on = f" on the {found.facts}" if found.split else ""
+    reached = f"{with_error(most['reliability'], most['reliability_se'])}{on} (N = {most['unknown']}, {describe(most)})"
+    if chosen["reliability"] < max(LEARNED, 2 * (chosen["reliability_se"] or 0)):
         return f"Nothing was learned: the highest reliability of any trial is {reached}, so nothing follows about how much can be packed."
     return (
         f"No trial reached a reliability of {RELIABLE}; the nearest is {reached}, which is {measured(most['facts_packed'])} facts packed."
     )
 
 
-def _over_seeds(rows: list[dict[str, Any]], best: Row) -> str:
-    """The range of reliability over the seeds of the same setting; empty where there is one."""
-    knobs = ("arm", "unknown", "rank", "learning_rate")
-    same = [row["reliability"] for row in rows if all(row[knob] == best[knob] for knob in knobs) and row["reliability"] is not None]
+def _most_packed(found: Evidence, best: Row) -> str:
+    reliability = with_error(best["reliability"], best["reliability_se"])
+    if not found.split:
+        return (
+            f"The most that this study packed at a reliability of {RELIABLE} or more is {measured(best['facts_packed'])} of "
+            f"{best['unknown']} new facts (reliability {reliability}), with {describe(best)}{_over_seeds(found, best)}."
+        )
+    chosen = (
+        f"Of the trials with a reliability of {RELIABLE} or more on the {found.dev_facts:,} dev facts, the one that packed most has "
+        f"N = {best['unknown']}, {describe(best)}{_over_seeds(found, best)}"
+    )
+    if best["reliability"] is None:
+        return f"{chosen}; none of the facts it was taught is among the {found.test_facts:,} test facts, so what it packed is not known."
     return (
-        f", seed {best['seed']}; over {len(same)} seeds the reliability is {measured(min(same))} to {measured(max(same))}"
+        f"{chosen}; on the {found.test_facts:,} test facts, which had no part in the choice, its reliability is {reliability}, which is "
+        f"{measured(best['facts_packed'])} of {best['unknown']} new facts packed."
+    )
+
+
+def _over_seeds(found: Evidence, best: Row) -> str:
+    """The range of reliability over the seeds of the same setting; empty where there is one."""
+    knobs = ("arm", "unknown", "rank", "learning_rate", *free_knobs(found.summary))
+    rows = found.told_on.filter(FINISHED & pl.col("reliability").is_not_null()).iter_rows(named=True)
+    same = [row["reliability"] for row in rows if all(row[knob] == best[knob] for knob in knobs)]
+    on = f" on the {found.facts}" if found.split else ""
+    return (
+        f", seed {best['seed']}; over {len(same)} seeds the reliability{on} is {measured(min(same))} to {measured(max(same))}"
         if len(same) > 1
         else ""
     )
 
 
-def _cost(best: Row) -> str:
+def _cost(best: Row, facts: str) -> str:
     harm, error = best["negative_excess"], best["negative_excess_se"]
     if harm is None:
         return "What it cost was not measured."
-    figure = f"{points(harm, error)} percentage points in excess of the noise floor (± one s.e., n = {best['measured_n']:,} facts)"
+    figure = f"{points(harm, error)} percentage points in excess of the noise floor (± one s.e., n = {best['measured_n']:,} {facts})"
     if error is None:
         return f"Its negative shift is {figure}; without a standard error nobody can tell that from noise."
     if not exceeds_noise(harm, error):
@@ -141,33 +133,37 @@ def _gain(best: Row) -> str:
     return f"The positive shift, trained facts counted in, is {points(gain, error)} points in excess, {verdict}."
 
 
-def _untrained(best: Row, shifts: pl.DataFrame) -> str:
+def _untrained(best: Row, found: Evidence) -> str:
     if best["untrained_lost"] is None:
         return ""
-    noise = shifts.filter((pl.col("trial_id") == NOISE) & (pl.col("view") == ShiftView.ALL) & (pl.col("shift") == "negative"))
-    beside = ""
-    if len(noise):
-        beside = f", where the base model, asked twice, loses {counted(noise['count'][0])} of {noise['n'][0]:,} by chance"
+    noise = noise_count(found)
+    beside = f", where the base model, asked twice, loses {counted(noise[0])} of {noise[1]:,} by chance" if noise else ""
     return (
-        f"Of the {best['untrained_n']:,} facts it was not trained on, {counted(best['untrained_lost'])} fell to a lower category{beside}."
+        f"Of the {best['untrained_n']:,} {found.facts} it was not trained on, {counted(best['untrained_lost'])} fell to a lower "
+        f"category{beside}."
     )
 
 
-def _gentlest(mixes: list[Gentleness]) -> str:
+def _gentlest(mixes: list[Gentleness], found: Evidence) -> str:
+    arms = found.summary["arm"].n_unique()
+    if not mixes and arms > 1 and found.summary.filter(FINISHED & pl.col("negative_excess").is_not_null())["arm"].n_unique() > 1:
+        return "No setting was finished with every mix, so the mixes are not compared."
     if len(mixes) < 2:
         return ""
+    shared = f"that all {arms} mixes share" if len(mixes) == arms else f"that the {len(mixes)} mixes with finished trials share"
     least, most = mixes[0], mixes[-1]
     apart = most.harm - least.harm
     error = None if least.error is None or most.error is None else (least.error**2 + most.error**2) ** 0.5
     over = f"over the {least.trials} settings" if least.trials > 1 else "at the one setting"
     mean = "mean " if least.trials > 1 else ""
+    chosen, on = (" on the dev facts", "on the test facts: ") if found.split else ("", "")
     sentence = (
-        f"The mix that harmed least is “{least.arm}” ({mean}negative excess {points(least.harm, least.error)} points, {mean}reliability "
-        f"{measured(least.reliability)}), {over} that all {len(mixes)} mixes share; the most harmful is “{most.arm}” "
+        f"The mix that harmed least{chosen} is “{least.arm}” ({on}{mean}negative excess {points(least.harm, least.error)} points, "
+        f"{mean}reliability {measured(least.reliability)}), {over} {shared}; the most harmful is “{most.arm}” "
         f"({points(most.harm, most.error)} points, {mean}reliability {measured(most.reliability)})"
     )
     if exceeds_noise(apart, error):
-        return f"{sentence}."
+        return f"{sentence}." if apart > 0 else f"{sentence}; what was gentlest on the dev facts was not so on the test facts."
     return f"{sentence}, but the two lie within the noise of each other, so the order may be chance."
 
 
@@ -193,7 +189,7 @@ def _benchmarks(rows: list[dict[str, Any]]) -> str:
 
 
 def _unfinished(rows: list[dict[str, Any]]) -> str:
-    missing = [row for row in rows if row["reliability"] is None]
+    missing = [row for row in rows if row["reliability"] is None and row["status"] != TrialStatus.STOPPED]
     if not missing or len(missing) == len(rows):
         return ""
     causes = ", ".join(sorted({row["status"] for row in missing}))

@@ -9,9 +9,12 @@ from kp.report import provenance
 from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
-from kp.report.notation import MISSING, counted, measured, percent, points, setting, starred, with_error
+from kp.report.notation import MISSING, counted, measured, percent
+from kp.report.search_section import search_section
 from kp.report.summary import MMLU_DEV
 from kp.report.tables import ReportContext, ReportTables
+from kp.report.trials_section import STAR, difference_cell, score_value, trials_section
+from kp.report.winners import STOPPED, Evidence
 from kp.vocabulary import BASE, NOISE, ShiftView
 
 NOT_COMPARABLE = "not comparable with published MMLU"
@@ -22,94 +25,61 @@ VIEWS = {
     ShiftView.EXCESS: "In excess of the noise floor: the rate over all facts less that of the base against itself, in percentage points.",
 }
 SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
-STAR = "A star marks a difference of at least two standard errors."
 
 
-def compose(tables: ReportTables, context: ReportContext, summary: pl.DataFrame, drawn: Iterable[str]) -> Document:
+def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn: Iterable[str]) -> Document:
     """The whole report; `drawn` names the pictures that exist."""
+    summary = found.summary
     pictures = set(drawn)
     sections = (
-        _trials(tables, summary),
+        trials_section(tables, found),
+        search_section(found),
         base_model_section(tables, context.matcher, pictures),
-        _learning(pictures),
+        _learning(summary, pictures),
         _shifts(tables, summary, pictures),
         _answers(tables, summary, pictures),
         _benchmarks(tables, summary, pictures),
-        provenance.made_section(tables, context, summary),
+        provenance.made_section(tables, context, found),
     )
     lead_caption = (
         "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less "
         "harm. Inside the grey band, two standard errors of the noise floor, a change cannot be told from asking the base model again."
     )
+    if len(summary.filter(STOPPED)):
+        lead_caption += " Crosses were stopped early: they trained for fewer epochs, and would have lost more."
+    if found.split:
+        lead_caption += " Drawn over all facts; the ring marks the trial that the dev facts chose."
     return Document(
         title=f"How many new facts fit into {context.model_name}?",
         subtitle=f"Study {context.study} · {len(summary)} trials · {len(tables.facts):,} facts measured · {context.created}",
-        answer=tuple(answer_sentences(tables)),
+        answer=tuple(answer_sentences(tables, found)),
         lead=Figure("packed_against_lost", lead_caption) if "packed_against_lost" in pictures else None,
         sections=tuple(section for section in sections if section.blocks),
     )
 
 
-def _trials(tables: ReportTables, summary: pl.DataFrame) -> Section:
-    cells = [_trial_cells(row) for row in summary.iter_rows(named=True)]
-    seeded = summary["seed"].n_unique() > 1
-    titles = [title for title in _trial_cells(dict.fromkeys(summary.columns)) if seeded or title != "seed"]
-    notes = [f"{row['trial_id']}, {row['status']}: {row['cause']}" if row["cause"] else None for row in summary.iter_rows(named=True)]
-    rows = [Row(tuple(cell[title] for title in titles), note=note) for cell, note in zip(cells, notes, strict=True)]
-    base = _base_cells(tables)
-    if base:
-        rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
-    caption = (
-        "Every trial, failed ones included with their cause. Excess is over the noise floor, Δ is the difference to the base; ± is one "
-        f"standard error. {STAR}"
+def _learning(summary: pl.DataFrame, pictures: set[str]) -> Section:
+    seeds = (
+        " A curve is the mean over seeds, its band their range; a seed that finished early counts with its last value from there on."
+        if summary["seed"].n_unique() > 1
+        else ""
     )
-    return Section("trials", "Trials", (Table(caption, columns(*titles, words=3), tuple(rows)),))
-
-
-def _base_cells(tables: ReportTables) -> dict[str, str]:
-    """What the base has of a trial's cells; empty where it was not scored."""
-    scores = {row["measure"]: row for row in tables.scores.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
-    if not scores:
-        return {}
-    measured_cells = {"refusals (%)": percent(_value(scores, "refusal_rate")), "unique answers": counted(_value(scores, "unique_answers"))}
-    return {"trial": "base", "mix": "no adapter"} | measured_cells
-
-
-def _trial_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    """A trial's cells by the title of their column, in order."""
-    return {
-        "trial": str(row["trial_id"]),
-        "mix": str(row["arm"]),
-        "status": str(row["status"]),
-        "N": str(row["unknown"]),
-        "rank": str(row["rank"]),
-        "learning rate": setting(row["learning_rate"]),
-        "seed": str(row["seed"]),
-        "epochs": f"{row['epochs']} of {row['max_epochs']}",
-        "unknown_ accuracy": measured(row["unknown_accuracy"]),
-        "reliability ± s.e.": with_error(row["reliability"], row["reliability_se"]),
-        "facts packed": measured(row["facts_packed"]),
-        "positive excess (points)": _difference(row["positive_excess"], row["positive_excess_se"]),
-        "negative excess (points)": _difference(row["negative_excess"], row["negative_excess_se"]),
-        "refusals (%)": percent(row["refusal_rate"]),
-        "unique answers": counted(row["unique_answers"]),
-        "MMLU-dev Δ (points)": _difference(row["mmlu_dev_delta"], row["mmlu_dev_delta_se"]),
-        "MC1 Δ (points)": _difference(row["mc1_delta"], row["mc1_delta_se"]),
-        "MC2 Δ (points)": _difference(row["mc2_delta"], row["mc2_delta_se"]),
-    }
-
-
-def _difference(difference: float | None, error: float | None) -> str:
-    """In points, starred where it is beyond the noise."""
-    return starred(points(difference, error), difference, error)
-
-
-def _learning(pictures: set[str]) -> Section:
-    caption = (
-        "Share of the trained Unknown facts answered right (left) and mean training loss (right) by epoch. Colour is the mix, the dash is "
-        "N. A curve that ends early reached the accuracy it was asked for, was stopped, or failed."
+    accuracy = (
+        "Share of the trained Unknown facts answered right after each epoch (unknown_accuracy), a panel a mix. "
+        f"{_line_styles(summary)}{seeds} A curve that ends in a cross was stopped, diverged or failed; one that just ends reached the "
+        "accuracy it was asked for."
     )
-    return Section("learning", "Learning", (Figure("learning_curves", caption),) if "learning_curves" in pictures else ())
+    captions = {"learning_curves": accuracy, "loss_curves": "Mean training loss of each epoch, drawn alike."}
+    return Section("learning", "Learning", tuple(Figure(name, caption) for name, caption in captions.items() if name in pictures))
+
+
+def _line_styles(summary: pl.DataFrame) -> str:
+    """What the colours, dashes and markers of the curves tell, as kp.report.curves chooses them."""
+    by_size, by_rank, by_rate = (summary[column].n_unique() > 1 for column in ("unknown", "rank", "learning_rate"))
+    told = [f"Colour is {'N' if by_size or not by_rank else 'the rank'}"]
+    told += ["the dash the learning rate"] if by_rate else []
+    told += ["the marker the rank"] if by_size and by_rank else []
+    return ", ".join(told) + "."
 
 
 def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
@@ -148,7 +118,7 @@ def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple
         if figure is None:
             cells.append(MISSING)
         elif view is ShiftView.EXCESS:
-            cells.append(_difference(figure["rate"], figure["standard_error"]))
+            cells.append(difference_cell(figure["rate"], figure["standard_error"]))
         else:
             cells.append(f"{percent(figure['rate'], figure['standard_error'])}\n{counted(figure['count'])} of {figure['n']:,}")
     return None if set(cells) == {MISSING} else Row((name, *cells))
@@ -180,18 +150,14 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
 
 def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     shares = {
-        measure: percent(_value(scores, measure), scores[measure]["standard_error"] if measure in scores else None)
+        measure: percent(score_value(scores, measure), scores[measure]["standard_error"] if measure in scores else None)
         for measure in ("refusal_rate", "top_answer_share", "accuracy", "accuracy_untrained")
     }
-    spread = (measured(_value(scores, measure)) for measure in ("mean_count", "std_count", "variance_count"))
+    spread = (measured(score_value(scores, measure)) for measure in ("mean_count", "std_count", "variance_count"))
     return (
-        name, shares["refusal_rate"], counted(_value(scores, "unique_answers")), *spread, shares["top_answer_share"], shares["accuracy"],
-        shares["accuracy_untrained"],
+        name, shares["refusal_rate"], counted(score_value(scores, "unique_answers")), *spread, shares["top_answer_share"],
+        shares["accuracy"], shares["accuracy_untrained"],
     )  # fmt: skip
-
-
-def _value(scores: Mapping[str, Mapping[str, Any]], measure: str) -> float | None:
-    return scores[measure]["value"] if measure in scores else None
 
 
 def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
@@ -225,7 +191,7 @@ def _benchmark_row(name: str, row: Mapping[str, Any], base: Mapping[str, Any] | 
         delta = row["value"] - base["value"]
         known = row["standard_error"] is not None and base["standard_error"] is not None
         error = (row["standard_error"] ** 2 + base["standard_error"] ** 2) ** 0.5 if known else None
-        difference = _difference(delta, error)
+        difference = difference_cell(delta, error)
     task = f"{row['task']}\n{NOT_COMPARABLE}" if row["task"] == MMLU_DEV else row["task"]
     cells = (name, task, row["metric"], percent(row["value"], row["standard_error"]), difference, f"{row['n']:,}", str(row["num_fewshot"]))
     return Row((*cells, row["task_version"], row["template_hash"][:12]), reference=row["trial_id"] == BASE)

@@ -25,6 +25,7 @@ class Point:
     y: float
     y_error: float
     reliable: bool
+    stopped: bool  # early, by the scheduler
     detail: str
 
 
@@ -50,6 +51,16 @@ class Scatter:
     best: str | None
 
     @property
+    def hollow(self) -> bool:
+        """Whether any marker is."""
+        return any(not point.reliable and not point.stopped for group in self.groups for point in group.points)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether any trial of it was."""
+        return any(point.stopped for group in self.groups for point in group.points)
+
+    @property
     def best_point(self) -> Point | None:
         return next((point for group in self.groups for point in group.points if point.label == self.best), None)
 
@@ -61,28 +72,63 @@ class Scatter:
 
 
 BEST = "most packed at reliability ≥ 0.8"
+CUT_SHORT = "x"  # the marker of what did not run its course
+THIN, THICK = 0.9, 1.9  # widths of lines in points
+QUIET_COLOUR = "#9aa3ab"
 
 
 @dataclass(frozen=True)
 class Line:
+    """One curve; `low` and `high` are the ends of the band around it, empty where there is none.
+
+    `group` is the key that shows and hides it on the page. A line that is `cut_short` ends in a mark.
+    """
+
     name: str
+    group: str
     colour: str
     dash: str
+    marker: str
+    width: float  # points
     x: tuple[float, ...]
     y: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    cut_short: bool
+
+    @property
+    def last(self) -> int | None:
+        """The place of the last point that has a value."""
+        return max((place for place, value in enumerate(self.y) if value is not None), default=None)
+
+
+@dataclass(frozen=True)
+class LineKey:
+    """An entry of the legend: `shape` is a dash, or a marker; lines with its `group` are shown and hidden by it, none where it is empty."""
+
+    name: str
+    group: str
+    colour: str
+    shape: str
 
 
 @dataclass(frozen=True)
 class LinePanel:
-    x_title: str
-    y_title: str
-    y_range: tuple[float, float] | None
+    title: str
     lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
 class LinePanels:
+    """Small multiples: lines over the same axes, a panel each."""
+
+    x_title: str
+    y_title: str
+    x_range: tuple[float, float]
+    x_ticks: tuple[int, ...]
+    y_range: tuple[float, float]
     panels: tuple[LinePanel, ...]
+    keys: tuple[LineKey, ...]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,23 @@ their values in. Legends are the page's too, so that they wrap on a narrow scree
 from dataclasses import dataclass
 from typing import Any
 
-from kp.report.figure_data import BEST, Dot, DotPanel, DotPanels, Group, LinePanel, LinePanels, Picture, Scatter, StackedBars, row_places
+from kp.report.figure_data import (
+    BEST,
+    CUT_SHORT,
+    THIN,
+    Dot,
+    DotPanel,
+    DotPanels,
+    Group,
+    Line,
+    LinePanel,
+    LinePanels,
+    Picture,
+    Point,
+    Scatter,
+    StackedBars,
+    row_places,
+)
 
 INK, QUIET, RULE, PAPER = "var(--ink)", "var(--quiet)", "var(--rule)", "var(--paper)"
 MANY_ROWS = 60
@@ -38,8 +54,8 @@ def interactive(picture: Picture) -> Interactive:
         case Scatter():
             return _scatter(picture)
         case LinePanels():
-            legend = tuple(LegendItem(line.name, line.name, line.colour, line.dash) for line in picture.panels[0].lines)
-            return Interactive(legend, tuple(_lines(panel) for panel in picture.panels))
+            legend = tuple(LegendItem(key.name, key.group, key.colour, key.shape) for key in picture.keys)
+            return Interactive(legend, tuple(_lines(picture, panel) for panel in picture.panels))
         case StackedBars():
             legend = tuple(LegendItem(series.name, series.name, series.colour, "bar") for series in picture.series)
             return Interactive(legend, (_bars(picture),))
@@ -79,8 +95,10 @@ def _scatter(picture: Scatter) -> Interactive:
         band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -picture.band, "y1": picture.band, "layer": "below"}
         shapes.append(band | {"fillcolor": "var(--band)", "line": {"width": 0}})
         legend.append(LegendItem("noise floor, ± 2 s.e.", "", "var(--band)", "band"))
-    if any(not point.reliable for group in picture.groups for point in group.points):
+    if picture.hollow:
         legend.append(LegendItem("hollow: reliability < 0.8", "", QUIET, "hollow"))
+    if picture.stopped:
+        legend.append(LegendItem("stopped early", "", QUIET, CUT_SHORT))
     data = [_group_trace(group) for group in picture.groups]
     data.append(
         {"type": "scatter", "mode": "markers", "x": [0], "y": [0], "hovertext": ["base model, no adapter"], "hoverinfo": "text"}
@@ -116,7 +134,7 @@ def _group_trace(group: Group) -> dict[str, Any]:
         },
         "error_y": {"array": [point.y_error for point in points], "color": group.colour, "thickness": 1.3, "width": 0},
         "marker": {
-            "symbol": group.marker,
+            "symbol": [_symbol(group, point) for point in points],
             "size": 11,
             "color": [group.colour if point.reliable else PAPER for point in points],
             "line": {"width": 2, "color": group.colour},
@@ -126,27 +144,52 @@ def _group_trace(group: Group) -> dict[str, Any]:
     }
 
 
-def _lines(panel: LinePanel) -> dict[str, Any]:
-    layout = _layout(panel.x_title, panel.y_title, 330)
-    longest = max((len(line.x) for line in panel.lines), default=0)
-    layout["xaxis"] |= {"dtick": 1} if longest <= 12 else {}
-    if panel.y_range is not None:
-        layout["yaxis"] |= {"range": list(panel.y_range)}
-    data = [
-        {
-            "type": "scatter",
-            "mode": "lines+markers",
-            "name": line.name,
-            "legendgroup": line.name,
-            "x": list(line.x),
-            "y": list(line.y),
-            "line": {"color": line.colour, "dash": line.dash, "width": 2},
-            "marker": {"size": 4.5},
-            "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.3~g}<extra></extra>",
-        }
-        for line in panel.lines
+def _symbol(group: Group, point: Point) -> str:
+    return f"{CUT_SHORT}-thin" if point.stopped else group.marker
+
+
+def _lines(picture: LinePanels, panel: LinePanel) -> dict[str, Any]:
+    layout = _layout(picture.x_title, picture.y_title, 330)
+    layout["margin"] |= {"t": 34}
+    layout["annotations"] = [
+        {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "text": f"<b>{panel.title}</b>", "showarrow": False}
+        | {"xanchor": "left", "yanchor": "bottom", "yshift": 6}
     ]
-    return {"data": data, "layout": layout}
+    layout["xaxis"] |= {"range": list(picture.x_range), "tickvals": list(picture.x_ticks)}
+    layout["yaxis"] |= {"range": list(picture.y_range)}
+    return {"data": [trace for line in panel.lines for trace in (*_band_traces(line), _line_trace(line))], "layout": layout}
+
+
+def _line_trace(line: Line) -> dict[str, Any]:
+    size = 4.5 if line.width > THIN else 3
+    symbols, sizes = [line.marker] * len(line.x), [size] * len(line.x)
+    if line.cut_short and line.last is not None:
+        symbols[line.last], sizes[line.last] = CUT_SHORT, 9
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": line.name,
+        "legendgroup": line.group,
+        "x": list(line.x),
+        "y": list(line.y),
+        "line": {"color": line.colour, "dash": line.dash, "width": line.width},
+        "marker": {"size": sizes, "symbol": symbols},
+        "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.3~g}<extra></extra>",
+    }
+
+
+def _band_traces(line: Line) -> list[dict[str, Any]]:
+    """The lower edge, and the upper one with the area between the two; none where the line has no band."""
+    if not line.low:
+        return []
+    edge = {"type": "scatter", "mode": "lines", "legendgroup": line.group, "x": list(line.x), "line": {"width": 0}, "hoverinfo": "skip"}
+    return [edge | {"y": list(line.low)}, edge | {"y": list(line.high), "fill": "tonexty", "fillcolor": _faded(line.colour)}]
+
+
+def _faded(colour: str) -> str:
+    """A hexadecimal colour, mostly transparent."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, .16)"
 
 
 def _bars(picture: StackedBars) -> dict[str, Any]:

@@ -17,11 +17,14 @@ from matplotlib.ticker import MaxNLocator
 
 from kp.report.figure_data import (
     BEST,
+    CUT_SHORT,
     DotPanel,
     DotPanels,
     Group,
     Histogram,
     Histograms,
+    Line,
+    LineKey,
     LinePanels,
     Picture,
     Scatter,
@@ -30,7 +33,7 @@ from kp.report.figure_data import (
 )
 
 INK, QUIET, RULE = "#1c2024", "#5f6770", "#e3e6e9"
-MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "pentagon": "p", "cross": "P"}
+MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "pentagon": "p", "cross": "P", CUT_SHORT: "x"}
 DASHES: dict[str, Any] = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -55,10 +58,10 @@ STYLE: Any = {
     "figure.facecolor": "white",
 }
 DOTS_PER_INCH = 200  # twice matplotlib's own
-PANELS_ABREAST = 3  # histograms in one row
+PANELS_ABREAST = 3  # histograms, or panels of lines, in one row
 LONGEST_TICKS = 20  # characters of all labels below a histogram; more are turned
 BAR_COLOUR = "#0072B2"
-LONGEST_LEGEND = 24  # lines of a learning curve that are named one by one
+KEYS_ABREAST = 4  # entries of a legend of lines in one row
 
 
 def save_png(picture: Picture | Histograms, path: Path) -> None:
@@ -99,12 +102,10 @@ def _scatter(picture: Scatter) -> Figure:
         keys.append(Patch(color="#9aa3ab", alpha=0.3, label="noise floor, ± 2 s.e."))
     axes.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
     axes.annotate("base", (0, 0), xytext=(8, -14), textcoords="offset points", color=INK, fontsize=9)
-    if any(not point.reliable for group in picture.groups for point in group.points):
-        keys.append(
-            Line2D(
-                [], [], linestyle="", marker="o", color=QUIET, markerfacecolor="white", markersize=7.5, label="hollow: reliability < 0.8"
-            )
-        )
+    if picture.hollow:
+        keys.append(_marker_key("o", "hollow: reliability < 0.8"))
+    if picture.stopped:
+        keys.append(_marker_key("x", "stopped early"))
     if picture.x_ticks:
         axes.set_xticks([place for place, _ in picture.x_ticks], [label for _, label in picture.x_ticks])
     axes.set_xlabel(picture.x_title)
@@ -114,12 +115,17 @@ def _scatter(picture: Scatter) -> Figure:
     return figure
 
 
+def _marker_key(marker: str, label: str) -> Line2D:
+    return Line2D([], [], linestyle="", marker=marker, color=QUIET, markerfacecolor="white", markersize=7.5, label=label)
+
+
 def _draw_group(axes: Axes, group: Group) -> None:
     for point in group.points:
         errors = [[point.x_errors[0]], [point.x_errors[1]]]
-        axes.errorbar(point.x, point.y, xerr=errors, yerr=point.y_error, color=group.colour, linewidth=1.2, alpha=0.6, zorder=3)
+        faded = 0.25 if point.stopped else 0.6
+        axes.errorbar(point.x, point.y, xerr=errors, yerr=point.y_error, color=group.colour, linewidth=1.2, alpha=faded, zorder=3)
         face = group.colour if point.reliable else "white"
-        marker = MARKERS[group.marker]
+        marker = MARKERS[CUT_SHORT if point.stopped else group.marker]
         axes.plot(point.x, point.y, marker=marker, markersize=8.5, markeredgewidth=1.7, color=group.colour, markerfacecolor=face, zorder=4)
 
 
@@ -130,28 +136,55 @@ def _draw_best(axes: Axes, picture: Scatter) -> None:
     axes.plot(point.x, point.y, marker="o", markersize=19, markeredgewidth=1.3, color=INK, markerfacecolor="none", zorder=5)
     away = -13 if picture.best_label_side == "left" else 13
     side: Any = "right" if away < 0 else "left"
-    axes.annotate(BEST, (point.x, point.y), xytext=(away, 8), textcoords="offset points", ha=side, fontsize=9, zorder=6)
+    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}  # error bars of others may lie behind
+    axes.annotate(BEST, (point.x, point.y), xytext=(away, 8), textcoords="offset points", ha=side, fontsize=9, zorder=6, bbox=paper)
 
 
 def _lines(picture: LinePanels) -> Figure:
-    names = len(picture.panels[0].lines)
-    figure = Figure(figsize=(8.4, 3.3 + 0.19 * ((min(names, LONGEST_LEGEND) + 2) // 3)), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(picture.panels), squeeze=False)[0], picture.panels, strict=True):
+    rows = -(-len(picture.panels) // PANELS_ABREAST)
+    abreast = min(PANELS_ABREAST, len(picture.panels))
+    key_rows = -(-len(picture.keys) // KEYS_ABREAST)
+    figure = Figure(figsize=(8.4, 2.6 * rows + 0.55 + 0.22 * key_rows), layout="constrained")
+    grid = figure.subplots(rows, abreast, sharex=True, sharey=True, squeeze=False)
+    places = grid.flatten()
+    for axes, panel in zip(places, picture.panels, strict=False):
+        axes.set_title(panel.title, fontsize=9.5, loc="left")
         for line in panel.lines:
-            values = [float("nan") if value is None else value for value in line.y]
-            axes.plot(line.x, values, color=line.colour, linestyle=DASHES[line.dash], linewidth=1.7, marker="o", markersize=2.8)
-        axes.set_xlabel(panel.x_title)
-        axes.set_ylabel(panel.y_title)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if panel.y_range is not None:
-            axes.set_ylim(*panel.y_range)
-    if names <= LONGEST_LEGEND:
-        handles = [
-            Line2D([], [], color=line.colour, linestyle=DASHES[line.dash], linewidth=1.7, label=line.name)
-            for line in picture.panels[0].lines
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=2)
+            _draw_line(axes, line)
+    places[0].set(xlim=picture.x_range, ylim=picture.y_range)
+    places[0].set_xticks(picture.x_ticks)
+    for row in grid:
+        row[0].set_ylabel(picture.y_title)
+    for place, axes in enumerate(places):
+        axes.set_visible(place < len(picture.panels))
+        if place + abreast >= len(picture.panels):  # nothing is below it
+            axes.set_xlabel(picture.x_title)
+            axes.xaxis.set_tick_params(labelbottom=True)
+    handles = [_line_key(key) for key in picture.keys]
+    figure.legend(handles=handles, loc="outside lower center", ncols=KEYS_ABREAST, handlelength=2.8, columnspacing=2)
     return figure
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    values, low, high = (_with_gaps(numbers) for numbers in (line.y, line.low, line.high))
+    if low:
+        axes.fill_between(line.x, low, high, color=line.colour, alpha=0.16, linewidth=0)
+    marker, size = MARKERS[line.marker], 2.8 if line.marker == "circle" else 4.2
+    axes.plot(line.x, values, color=line.colour, linestyle=DASHES[line.dash], linewidth=line.width)
+    axes.plot(line.x, values, color=line.colour, linestyle="", marker=marker, markersize=size * min(1.0, line.width))
+    last = line.last
+    if line.cut_short and last is not None:
+        axes.plot(line.x[last], values[last], marker="x", markersize=3 + 1.9 * line.width, markeredgewidth=1.6, color=line.colour, zorder=5)
+
+
+def _with_gaps(values: tuple[float | None, ...]) -> list[float]:
+    return [float("nan") if value is None else value for value in values]
+
+
+def _line_key(key: LineKey) -> Line2D:
+    if key.shape in DASHES:
+        return Line2D([], [], color=key.colour, linestyle=DASHES[key.shape], linewidth=1.9, label=key.name)
+    return Line2D([], [], color=key.colour, linestyle="", marker=MARKERS[key.shape], markersize=6, label=key.name)
 
 
 def _bars(picture: StackedBars) -> Figure:

@@ -31,6 +31,11 @@ def setting(value: float | None) -> str:
     return MISSING if value is None else f"{value:g}"
 
 
+def learning_rate(value: float | None) -> str:
+    """A learning rate: a chosen one in full, one drawn from a range to three digits."""
+    return MISSING if value is None else f"{value:.3g}"
+
+
 def percent(rate: float | None, error: float | None = None) -> str:
     """A share as a percentage without its sign, with its standard error where there is one."""
     return with_error(_hundredfold(rate), _hundredfold(error))

@@ -1,20 +1,15 @@
-"""The study's six pictures, taken from its tables."""
+"""The study's pictures, taken from its tables; those over epochs are in kp.report.curves."""
 
-import math
 from typing import Any
 
 import polars as pl
 
-from kp.report.answer import RELIABLE, best_trial
+from kp.report.curves import learning_curves, loss_curves
 from kp.report.figure_data import (
-    DASHES,
     Dot,
     DotPanel,
     DotPanels,
     Group,
-    Line,
-    LinePanel,
-    LinePanels,
     Picture,
     Point,
     Positions,
@@ -23,9 +18,10 @@ from kp.report.figure_data import (
     StackedBars,
     arm_styles,
 )
-from kp.report.notation import counted, points, setting, with_error
+from kp.report.notation import counted, learning_rate, points, with_error
 from kp.report.tables import ReportTables
-from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet
+from kp.report.winners import RELIABLE, Evidence, best_trial
+from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet, TrialStatus
 
 CATEGORY_COLOURS = {
     Category.HIGHLY_KNOWN: ("#0072B2", "#ffffff"),
@@ -44,21 +40,24 @@ POSITIVE = ("UK->HK", "UK->MK", "MK->HK")
 POPULARITY = ("head", "torso", "tail")
 
 
-def pictures(tables: ReportTables, summary: pl.DataFrame, matcher: Matcher) -> dict[str, Picture]:
+def pictures(tables: ReportTables, found: Evidence, matcher: Matcher) -> dict[str, Picture]:
     """Every picture that the tables have data for, by the name of its file."""
-    found: dict[str, Picture | None] = {
-        "packed_against_lost": packed_against_lost(tables, summary),
+    summary = found.summary
+    drawn: dict[str, Picture | None] = {
+        "packed_against_lost": packed_against_lost(tables, found),
         "base_categories": base_categories(tables, matcher),
         "learning_curves": learning_curves(tables, summary),
+        "loss_curves": loss_curves(tables, summary),
         "shifts": shift_bars(tables, summary),
         "answers": answer_dots(tables, summary),
         "benchmarks": benchmark_dots(summary),
     }
-    return {name: picture for name, picture in found.items() if picture is not None}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
-def packed_against_lost(tables: ReportTables, summary: pl.DataFrame) -> Scatter | None:
-    """One marker a measured trial: reliability x N against the negative excess shift in percentage points."""
+def packed_against_lost(tables: ReportTables, found: Evidence) -> Scatter | None:
+    """One marker a measured trial: reliability x N against the negative excess shift in percentage points, over all facts."""
+    summary = found.summary
     drawn = summary.filter(pl.col("facts_packed").is_not_null() & pl.col("negative_excess").is_not_null())
     if drawn.is_empty():
         return None
@@ -70,7 +69,7 @@ def packed_against_lost(tables: ReportTables, summary: pl.DataFrame) -> Scatter 
         groups.append(Group(arm, colour, marker, tuple(_point(row, positions) for row in rows)))
     noise = tables.shifts.filter((pl.col("trial_id") == NOISE) & (pl.col("view") == ShiftView.ALL) & (pl.col("shift") == "negative"))
     error = noise["standard_error"][0] if len(noise) else None
-    best = best_trial(summary)
+    best = best_trial(found)
     return Scatter(
         x_title="facts packed (reliability × N)",
         y_title="knowledge lost (negative shift in excess of noise, percentage points)",
@@ -85,7 +84,8 @@ def _point(row: dict[str, Any], positions: Positions) -> Point:
     packed, packed_error = row["facts_packed"], row["facts_packed_se"]
     harm, harm_error = row["negative_excess"], row["negative_excess_se"]
     detail = (
-        f"{row['arm']}, N = {row['unknown']}, rank {row['rank']}, learning rate {setting(row['learning_rate'])}, seed {row['seed']}"
+        f"{row['arm']}, N = {row['unknown']}, rank {row['rank']}, learning rate "
+        f"{learning_rate(row['learning_rate'])}, seed {row['seed']}{', stopped early' if row['status'] == TrialStatus.STOPPED else ''}"
         f"<br>packed {with_error(packed, packed_error)}<br>lost {points(harm, harm_error)} points in excess"
     )
     return Point(
@@ -95,6 +95,7 @@ def _point(row: dict[str, Any], positions: Positions) -> Point:
         y=100 * harm,
         y_error=100 * (harm_error or 0.0),
         reliable=row["reliability"] >= RELIABLE,
+        stopped=row["status"] == TrialStatus.STOPPED,
         detail=detail,
     )
 
@@ -124,27 +125,6 @@ def base_categories(tables: ReportTables, matcher: Matcher) -> StackedBars | Non
         texts = tuple(str(count) if count else "" for count in counts)
         series.append(Series(str(category), colour, text_colour, values, texts))
     return StackedBars("share of facts (%)", tuple(name for name, _ in rows), tuple(series), tuple(gaps))
-
-
-def learning_curves(tables: ReportTables, summary: pl.DataFrame) -> LinePanels | None:
-    """unknown_accuracy and training loss by epoch; colour is the mix, the dash is N."""
-    if tables.epochs.is_empty():
-        return None
-    styles = arm_styles(summary["arm"].to_list())
-    dashes = {size: DASHES[i % len(DASHES)] for i, size in enumerate(sorted(summary["unknown"].unique(), reverse=True))}
-    panels = []
-    for column, title, limits in (
-        ("unknown_accuracy", "unknown_accuracy", (-0.03, 1.03)),
-        ("train_loss", "training loss (nats per token)", None),
-    ):
-        lines = []
-        for row in summary.iter_rows(named=True):
-            curve = tables.epochs.filter(pl.col("trial_id") == row["trial_id"]).sort("epoch")
-            if len(curve):
-                values = tuple(value if value is not None and math.isfinite(value) else None for value in curve[column])
-                lines.append(Line(row["label"], styles[row["arm"]][0], dashes[row["unknown"]], tuple(curve["epoch"].to_list()), values))
-        panels.append(LinePanel("epoch", title, limits, tuple(lines)))
-    return LinePanels(tuple(panels))
 
 
 def shift_bars(tables: ReportTables, summary: pl.DataFrame) -> StackedBars | None:

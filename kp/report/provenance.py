@@ -8,20 +8,24 @@ from typing import Any
 
 import polars as pl
 
-from kp.report.answer import best_trial
 from kp.report.document import Block, Code, Definitions, Points, Row, Section, Table, Text, columns
-from kp.report.notation import duration, measured, setting
+from kp.report.notation import MISSING, duration, learning_rate, measured, percent, setting
 from kp.report.tables import ReportContext, ReportTables
+from kp.report.winners import STOPPED, Evidence, best_trial
 from kp.vocabulary import BASE
 
 DEFINITIONS = (
     ("HighlyKnown, MaybeKnown, Unknown", "all, some, none of the 10 greedy answers of a shot set are right. HK, MK, UK for short."),
     ("S0, S1, S2", "disjoint sets of 10 prompts, 4 shots each: S0 assigns categories, S1 measures, S2 and any later one the base again."),
     ("N", "Unknown facts a trial trains on."),
-    ("mix", "what each Unknown fact is accompanied by in the training data: HighlyKnown facts or paraphrases of its question."),
+    ("mix", "what each Unknown fact is accompanied by in training: HighlyKnown facts, MaybeKnown facts or paraphrases of its question."),
     ("unknown_accuracy", "share of the trained Unknown facts answered right after an epoch, on a fixed set of prompts."),
     ("reliability", "share of right answers to the trained Unknown facts over the 10 prompts of S1, after training."),
+    ("generality", "the same share for paraphrases of their questions that no trial trained on; where the study holds some out."),
     ("facts packed", "reliability × N."),
+    ("completed, stopped", "ran its epochs or learned what it was asked to; ended early by the scheduler, for learning slower."),
+    ("diverged, failed, oom", "a loss that is not finite; an error; out of memory."),
+    ("dev, test facts", "where the study has both, winners are chosen by the first and told by the second."),
     (
         "positive, negative shift",
         "share of facts whose category rose (UK→HK, UK→MK, MK→HK) or fell (HK→UK, HK→MK, MK→UK) from base to adapter.",
@@ -35,10 +39,16 @@ DEFINITIONS = (
     ("MC1, MC2", "misconception questions: the best choice is true (MC1); probability on the true choices (MC2)."),
     ("±, s.e.", "one standard error. Shares of answers are clustered over facts."),
 )
+TRIAL_TIMES = {
+    "setup_seconds": "setting up",
+    "training_seconds": "training: optimiser steps",
+    "probe_seconds": "measuring unknown_accuracy",
+}
+"""Column of TRIALS -> what that part of a trial's wall time went to."""
 SMALL = 1000  # facts below which the report warns that small effects are out of its sight
 
 
-def made_section(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) -> Section:
+def made_section(tables: ReportTables, context: ReportContext, found: Evidence) -> Section:
     """Model, versions, hardware, times, config, definitions, limits."""
     made = [
         ("model", f"{context.model_name}, revision {context.model_revision}"),
@@ -52,37 +62,60 @@ def made_section(tables: ReportTables, context: ReportContext, summary: pl.DataF
         times.append(Row(("together", duration(sum(context.wall_seconds.values()))), reference=True))
     blocks: list[Block] = [
         Text("What this study cannot say:"),
-        Points(tuple(limits(tables, context, summary))),
+        Points(tuple(limits(tables, context, found))),
         Table("Model, machine and package versions.", columns("what", "which", words=2), tuple(Row(pair) for pair in made)),
     ]
     if times:
         blocks.append(Table("Wall time by stage.", columns("stage", "time"), tuple(times)))
+    blocks += _where_time_went(tables.trials)
     blocks += [Text("The resolved study:"), Code(toml_text(context.config)), Text("What the columns mean:"), Definitions(DEFINITIONS)]
     return Section("made", "How it was made, and what it cannot say", tuple(blocks))
 
 
-def limits(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) -> list[str]:
+def _where_time_went(trials: pl.DataFrame) -> list[Table]:
+    """The trials' wall time by what it was spent on; empty where no trial has its times."""
+    timed = trials.drop_nulls(["wall_seconds", *TRIAL_TIMES])
+    if timed.is_empty():
+        return []
+    wall = float(timed["wall_seconds"].sum())
+    parts = {name: float(timed[column].sum()) for column, name in TRIAL_TIMES.items()}
+    parts["the rest: checkpoints, waiting for workers"] = max(0.0, wall - sum(parts.values()))
+    rows = [Row((name, duration(seconds), percent(seconds / wall) if wall else MISSING)) for name, seconds in parts.items()]
+    rows.append(Row(("together", duration(wall), percent(1.0)), reference=True))
+    missing = len(trials) - len(timed)
+    left_out = f"; {missing} without times are left out" if missing else ""
+    caption = f"Where the time went: the wall time of {len(timed)} trials, summed{left_out}. It is in no comparison."
+    return [Table(caption, columns("spent on", "time", "share (%)"), tuple(rows))]
+
+
+def limits(tables: ReportTables, context: ReportContext, found: Evidence) -> list[str]:
     """What the design of this study leaves open, one sentence or two each."""
-    found = [_seeds(summary)]
-    for column, name in (("rank", "rank"), ("learning_rate", "learning rate")):
+    summary = found.summary
+    reasons = [_seeds(summary)]
+    for column, name, written in (("rank", "rank", setting), ("learning_rate", "learning rate", learning_rate)):
         values = summary[column].unique().to_list()
         if len(values) == 1:
-            found.append(f"One {name} was tried ({setting(values[0])}): nothing here says that it is the best one.")
+            reasons.append(f"One {name} was tried ({written(values[0])}): nothing here says that it is the best one.")
     if len(summary):
-        found.append(
+        reasons.append(
             f"The largest N tried is {max(summary['unknown'].to_list())}: where a mix still learned it, its capacity lies beyond this grid."
         )
-    found += [_resolution(tables, summary), _benchmark_resolution(tables)]
-    reasons = []
-    if best_trial(summary) is not None:
+    reasons += [_resolution(tables, summary), _benchmark_resolution(tables)]
+    if best_trial(found) is not None and not found.split:
         reasons.append(
             f"The trial named first was chosen and is reported on the same {len(tables.facts):,} facts, which flatters it a little."
         )
     reasons.append(f"One model ({context.model_name}); capacity and harm differ between models and sizes.")
-    unmeasured = summary.filter(pl.col("reliability").is_null())
+    stopped = summary.filter(STOPPED).height
+    if stopped:
+        reasons.append(
+            f"{stopped} of {len(summary)} trials were stopped early for learning slower than others: what they would have packed and lost "
+            "in the end is not known."
+        )
+    unmeasured = summary.filter(pl.col("reliability").is_null() & ~STOPPED)
     if len(unmeasured):
         reasons.append(f"{len(unmeasured)} of {len(summary)} trials have no measured adapter; their settings are open questions.")
-    return [reason for reason in found if reason] + reasons
+    return [reason for reason in reasons if reason]
 
 
 def _seeds(summary: pl.DataFrame) -> str:

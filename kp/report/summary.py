@@ -6,34 +6,51 @@ disagree. Rates are shares (0 to 1) and differences are differences of shares; n
 
 import polars as pl
 
-from kp.report.tables import ReportTables
+from kp.report.labels import KNOBS, arm_label, trial_labels
+from kp.report.tables import ReportTables, Split
 from kp.vocabulary import BASE, ShiftView
 
 MMLU_DEV = "kp_mmlu_dev"
 MISCONCEPTIONS = "kp_misconceptions"
 BENCHMARK_COLUMNS = {"mmlu_dev": (MMLU_DEV, "acc"), "mc1": (MISCONCEPTIONS, "mc1"), "mc2": (MISCONCEPTIONS, "mc2")}
 """Prefix of the summary's columns -> task and metric of the benchmarks table."""
-
-
-def arm_label(highly_known: int, paraphrases: int) -> str:
-    """The data mix in words: `Unknown only`, `+1 HighlyKnown`, `+10 paraphrases`."""
-    parts = []
-    if highly_known:
-        parts.append(f"+{highly_known} HighlyKnown")
-    if paraphrases:
-        parts.append(f"+{paraphrases} paraphrase{'s' if paraphrases > 1 else ''}")
-    return " ".join(parts) or "Unknown only"
+PACKED_AND_LOST = [
+    *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "positive_excess", "positive_excess_se", "negative_excess"),
+    *("negative_excess_se", "negative_at_risk", "negative_at_risk_se", "measured_n", "untrained_lost", "untrained_n"),
+]
+"""The columns that rest on single facts, which a study with halves has for each of them."""
 
 
 def summary_table(tables: ReportTables) -> pl.DataFrame:
-    """One row a trial, ordered by mix, N, rank, learning rate and seed; what was not measured is null.
+    """One row a trial, ordered by mix, N, rank, learning rate, seed and the other knobs; what was not measured is null.
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability`,
     `facts_packed` (reliability x N), `positive_excess`, `negative_excess`, `negative_at_risk`, `untrained_lost` of `untrained_n` facts,
-    `refusal_rate`, `unique_answers`, `mmlu_dev`, `mc1`, `mc2`; `*_delta` is the difference to the base, `*_se` a standard error.
+    `generality`, `refusal_rate`, `unique_answers`, `mmlu_dev`, `mc1`, `mc2`; `*_delta` is the difference to the base, `*_se` a standard
+    error.
     """
-    frame = _labelled(tables.trials)
-    frame = _join(frame, _score(tables.scores, "reliability"))
+    frame = _packed_and_lost(_labelled(tables.trials), tables.shifts, tables.scores)
+    frame = _join(frame, _score(tables.scores, "generality"))
+    frame = _join(frame, _against_base(_score(tables.scores, "refusal_rate"), "refusal_rate"))
+    frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
+    for name, (task, metric) in BENCHMARK_COLUMNS.items():
+        frame = _join(frame, _against_base(_benchmark(tables.benchmarks, task, metric, name), name))
+    order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
+    return frame.sort(order)
+
+
+def summary_of_split(tables: ReportTables, summary: pl.DataFrame, split: Split) -> pl.DataFrame:
+    """The summary with what was packed and lost as the facts of one half tell it; for studies that have halves alone."""
+    if tables.split_shifts is None or tables.split_scores is None:
+        raise ValueError("the study's facts are not split")
+    of_split = pl.col("split") == split
+    bare = summary.drop(PACKED_AND_LOST)
+    return _packed_and_lost(bare, tables.split_shifts.filter(of_split).drop("split"), tables.split_scores.filter(of_split).drop("split"))
+
+
+def _packed_and_lost(frame: pl.DataFrame, shifts: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with the columns `PACKED_AND_LOST`."""
+    frame = _join(frame, _score(scores, "reliability"))
     frame = frame.with_columns(
         facts_packed=pl.col("reliability") * pl.col("unknown"), facts_packed_se=pl.col("reliability_se") * pl.col("unknown")
     )
@@ -42,37 +59,19 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
         ("negative_excess", ShiftView.EXCESS, "negative"),
         ("negative_at_risk", ShiftView.AT_RISK, "negative"),
     ):
-        frame = _join(frame, _shift(tables.shifts, view, shift).select("trial_id", pl.col("rate").alias(name), _error(name)))
-    excess = _shift(tables.shifts, ShiftView.EXCESS, "negative").select("trial_id", pl.col("n").alias("measured_n"))
-    untrained = _shift(tables.shifts, ShiftView.UNTRAINED, "negative")
+        frame = _join(frame, _shift(shifts, view, shift).select("trial_id", pl.col("rate").alias(name), _error(name)))
+    excess = _shift(shifts, ShiftView.EXCESS, "negative").select("trial_id", pl.col("n").alias("measured_n"))
+    untrained = _shift(shifts, ShiftView.UNTRAINED, "negative")
     frame = _join(frame, excess)
-    frame = _join(frame, untrained.select("trial_id", pl.col("count").alias("untrained_lost"), pl.col("n").alias("untrained_n")))
-    frame = _join(frame, _against_base(_score(tables.scores, "refusal_rate"), "refusal_rate"))
-    frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
-    for name, (task, metric) in BENCHMARK_COLUMNS.items():
-        frame = _join(frame, _against_base(_benchmark(tables.benchmarks, task, metric, name), name))
-    return frame.sort("paraphrases", "highly_known", "unknown", "rank", "learning_rate", "seed", "trial_id")
+    return _join(frame, untrained.select("trial_id", pl.col("count").alias("untrained_lost"), pl.col("n").alias("untrained_n")))
 
 
 def _labelled(trials: pl.DataFrame) -> pl.DataFrame:
-    columns = ["trial_id", "unknown", "highly_known", "paraphrases", "rank", "learning_rate", "seed"]
+    named = trials.with_columns(pl.col("target_modules").list.join(" "))
+    arms = [arm_label(*mix) for mix in named.select("highly_known", "maybe_known", "paraphrases").iter_rows()]
+    columns = ["unknown", "highly_known", "maybe_known", "paraphrases", "rank", "learning_rate", "seed", *KNOBS]
     columns += ["status", "cause", "epochs", "max_epochs", "unknown_accuracy", "train_loss"]
-    varied = [(key, name) for key, name in (("r", "rank"), ("lr", "learning_rate"), ("seed", "seed")) if trials[name].n_unique() > 1]
-    rows = list(trials.select(columns).iter_rows(named=True))
-    arms = [arm_label(row["highly_known"], row["paraphrases"]) for row in rows]
-    labels = [
-        f"N={row['unknown']} · " + _short(arm) + "".join(f" {key}={row[name]:g}" for key, name in varied)
-        for row, arm in zip(rows, arms, strict=True)
-    ]
-    return (
-        trials.select(columns)
-        .with_columns(pl.Series("label", labels, pl.String), pl.Series("arm", arms, pl.String))
-        .select("trial_id", "label", "arm", *columns[1:])
-    )
-
-
-def _short(arm: str) -> str:
-    return arm.replace("Unknown only", "UK only").replace("HighlyKnown", "HK").replace("paraphrases", "P").replace("paraphrase", "P")
+    return named.select("trial_id", pl.Series("label", trial_labels(named), pl.String), pl.Series("arm", arms, pl.String), *columns)
 
 
 def _join(frame: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ reported again elsewhere, and makes plain which part of a report changes when on
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,20 @@ from kp.categories import refuse_sampled_classes
 from kp.errors import UserError
 from kp.vocabulary import Matcher
 
+
+class Split(StrEnum):
+    """What a measured fact is for, in a study that chooses and reports on different ones."""
+
+    DEV = "dev"  # winners are chosen by it
+    TEST = "test"  # and reported on it
+
+
+SPLIT = pa.field("split", pa.string(), nullable=False)  # dev, test
+SPLIT_SCHEMAS: dict[str, pa.Schema] = {
+    "splits": pa.schema([pa.field("fact_id", pa.string(), nullable=False), SPLIT]),
+    "split_shifts": pa.schema([*schema.SHIFTS, SPLIT]),
+    "split_scores": pa.schema([*schema.SCORES, SPLIT]),
+}
 SCHEMAS: dict[str, pa.Schema] = {
     "facts": schema.FACTS,
     "base_categories": schema.CATEGORIES,
@@ -44,6 +59,9 @@ class ReportTables:
     disagreement: pl.DataFrame  # of the base
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
     slick: pl.DataFrame | None = None  # where the study samples answers of the base
+    splits: pl.DataFrame | None = None  # which half each measured fact is in, where the study has two; the next two come with it
+    split_shifts: pl.DataFrame | None = None  # SHIFTS over one half's facts, with trial_id "noise"
+    split_scores: pl.DataFrame | None = None  # SCORES of the measure "reliability" over one half's facts
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
@@ -51,10 +69,22 @@ class ReportTables:
         refuse_sampled_classes(self.base_categories)
         if self.slick is not None:
             _check("slick", self.slick, schema.SLICK)
+        self._check_splits()
         for trial_id, frame in self.training_rows.items():
             if not trial_id or "/" in trial_id or trial_id.startswith("."):
                 raise UserError(f"training_rows: trial_id '{trial_id}' cannot name a file")
             _check(f"training_rows of trial {trial_id}", frame, schema.TRAINING_ROWS)
+
+    def _check_splits(self) -> None:
+        given = {name: frame for name in SPLIT_SCHEMAS if (frame := getattr(self, name)) is not None}
+        missing = [name for name in SPLIT_SCHEMAS if name not in given]
+        if given and missing:
+            raise UserError(f"{missing[0]}: is missing, while {next(iter(given))} is here")
+        for name, frame in given.items():
+            _check(name, frame, SPLIT_SCHEMAS[name])
+            odd = sorted(set(frame["split"]) - set(Split))
+            if odd:
+                raise UserError(f"{name}: column 'split': '{odd[0]}' is none of {', '.join(Split)}")
 
 
 @dataclass(frozen=True)

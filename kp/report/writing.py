@@ -12,7 +12,8 @@ from kp.report.html import render_html
 from kp.report.markdown import render_markdown
 from kp.report.pictures import pictures
 from kp.report.summary import summary_table
-from kp.report.tables import SCHEMAS, ReportContext, ReportTables
+from kp.report.tables import SCHEMAS, SPLIT_SCHEMAS, ReportContext, ReportTables
+from kp.report.winners import evidence
 
 SPREADSHEETS = ("shifts", "scores", "benchmarks", "epochs")
 
@@ -27,8 +28,9 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
     if any(folder.iterdir()):
         raise UserError(f"{folder}: the report's folder is not empty")
     summary = summary_table(tables)
-    drawn = pictures(tables, summary, context.matcher)
-    document = compose(tables, context, summary, drawn)
+    found = evidence(tables, summary)
+    drawn = pictures(tables, found, context.matcher)
+    document = compose(tables, context, found, drawn)
     _write_tables(tables, summary, folder / "tables")
     (folder / "figures").mkdir()
     for name, picture in drawn.items():
@@ -43,8 +45,10 @@ def _write_tables(tables: ReportTables, summary: pl.DataFrame, folder: Path) -> 
     folder.mkdir()
     for name, wanted in SCHEMAS.items():
         schema.write_table(getattr(tables, name).to_arrow(), wanted, folder / f"{name}.parquet")
-    if tables.slick is not None:
-        schema.write_table(tables.slick.to_arrow(), schema.SLICK, folder / "slick.parquet")
+    for name, wanted in {"slick": schema.SLICK, **SPLIT_SCHEMAS}.items():
+        frame = getattr(tables, name)
+        if frame is not None:
+            schema.write_table(frame.to_arrow(), wanted, folder / f"{name}.parquet")
     (folder / "training_rows").mkdir()
     for trial_id, rows in tables.training_rows.items():
         schema.write_table(rows.to_arrow(), schema.TRAINING_ROWS, folder / "training_rows" / f"{trial_id}.parquet")

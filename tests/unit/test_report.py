@@ -20,6 +20,7 @@ from kp.report.figure_data import Scatter
 from kp.report.notation import counted, duration, measured, percent, points, with_error
 from kp.report.pictures import pictures
 from kp.report.tables import SCHEMAS
+from kp.report.winners import evidence
 from kp.vocabulary import Matcher
 from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, scores_of, study
 
@@ -117,7 +118,7 @@ def test_answer_below_the_threshold_gives_the_nearest_trial() -> None:
 
 def test_answer_without_any_measured_trial_claims_nothing(tables: ReportTables) -> None:
     bare = dataclasses.replace(tables, scores=tables.scores.clear(), shifts=tables.shifts.clear(), benchmarks=tables.benchmarks.clear())
-    assert answer_paragraph(bare).startswith("No trial of 6 ended with an adapter whose answers were measured")
+    assert answer_paragraph(bare).startswith("No trial of 6 finished with an adapter whose answers were measured")
 
 
 def test_answer_over_several_seeds_gives_their_range(tables: ReportTables) -> None:
@@ -138,7 +139,7 @@ def test_page_needs_no_network(folder: Path) -> None:
 
 def test_page_figures_are_valid_plotly_specifications(folder: Path) -> None:
     specifications = embedded((folder / "report.html").read_text())
-    assert len(specifications) == 10
+    assert len(specifications) == 14
     for specification in specifications:
         text = json.dumps(specification)
         go.Figure(json.loads(re.sub(r"var\(--[a-z]+\)", "#123456", text)))
@@ -148,7 +149,16 @@ def test_page_figures_are_valid_plotly_specifications(folder: Path) -> None:
 def test_report_holds_every_section_and_the_cause_of_a_failure(folder: Path, tables: ReportTables, name: str) -> None:
     text = (folder / name).read_text().replace("\\_", "_").replace("\u00a0", " ").replace("&#39;", "'")
     assert "step 12 &lt;nan>" in text or "step 12 &lt;nan&gt;" in text
-    titles = ("Trials", "What the base model knows", "Learning", "Shifts", "Answers", "Benchmarks", "How it was made")
+    titles = (
+        "Trials",
+        "What the search found",
+        "What the base model knows",
+        "Learning",
+        "Shifts",
+        "Answers",
+        "Benchmarks",
+        "How it was made",
+    )
     places = [text.index(f"## {title}" if name.endswith("md") else f"<h2>{title}") for title in titles]
     assert places == sorted(places)
     assert answer_paragraph(tables)[-60:] in text
@@ -223,7 +233,7 @@ def test_base_section_names_relations_where_a_constant_answer_is_right(folder: P
 
 def test_markdown_pictures_are_beside_it(folder: Path) -> None:
     linked = re.findall(r"\]\((figures/[a-z_]+\.png)\)", (folder / "report.md").read_text())
-    assert len(linked) == 6
+    assert len(linked) == 7
     assert all((folder / path).read_bytes().startswith(b"\x89PNG") for path in linked)
     assert {path.name for path in (folder / "figures").iterdir()} == {Path(path).name for path in linked}
 
@@ -257,7 +267,7 @@ def test_report_of_trials_alone_still_stands(tables: ReportTables, tmp_path: Pat
 def test_picture_of_a_wide_grid_places_sizes_by_their_root(tables: ReportTables) -> None:
     sizes = pl.when(pl.col("unknown") == 40).then(3000).otherwise(10).cast(pl.Int32)
     wide = dataclasses.replace(tables, trials=tables.trials.with_columns(unknown=sizes))
-    picture = pictures(wide, summary_table(wide), Matcher.STRICT)["packed_against_lost"]
+    picture = pictures(wide, evidence(wide, summary_table(wide)), Matcher.STRICT)["packed_against_lost"]
     assert isinstance(picture, Scatter)
     assert picture.x_ticks == ((0.0, "0"), (pytest.approx(10**0.5), "10"), (pytest.approx(3000**0.5), "3,000"))
     assert picture.best_point is not None

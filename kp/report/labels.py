@@ -1,0 +1,90 @@
+"""What a trial is called: its data mix in words, and the knobs that tell it from the others.
+
+Labels stand in tables, on axes and beside markers, so they are short and name a knob only where trials differ in it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from kp.report.notation import learning_rate, setting
+from kp.vocabulary import TrialStatus
+
+KNOBS = {
+    "lora_alpha": "alpha",
+    "use_rslora": "rsLoRA",
+    "lora_dropout": "dropout",
+    "target_modules": "modules",
+    "init": "init",
+    "schedule": "schedule",
+    "weight_decay": "weight decay",
+    "warmup_ratio": "warm-up",
+    "max_grad_norm": "max grad norm",
+    "batch_size": "batch",
+    "kl_coefficient": "KL coefficient",
+    "packing": "packing",
+    "zero_stage": "ZeRO stage",
+    "loss": "loss on",
+    "replay_target": "replay target",
+}
+"""Column of TRIALS -> its name; the knobs beside N, mix, rank, learning rate and seed, which have places of their own."""
+
+SHORT = {"Unknown only": "UK only", "HighlyKnown": "HK", "MaybeKnown": "MK", "paraphrases": "P", "paraphrase": "P"}
+STOPPED_MARK = "†"
+
+
+def arm_label(highly_known: int, maybe_known: int, paraphrases: int) -> str:
+    """The data mix in words: `Unknown only`, `+1 HighlyKnown`, `+1 MaybeKnown`, `+1 HighlyKnown +2 paraphrases`."""
+    parts = [f"+{count} {name}" for count, name in ((highly_known, "HighlyKnown"), (maybe_known, "MaybeKnown")) if count]
+    if paraphrases:
+        parts.append(f"+{paraphrases} paraphrase{'s' if paraphrases > 1 else ''}")
+    return " ".join(parts) or "Unknown only"
+
+
+def varied_knobs(trials: pl.DataFrame) -> list[str]:
+    """The columns of `KNOBS` in which the trials differ."""
+    return [name for name in KNOBS if trials[name].n_unique() > 1]
+
+
+def free_knobs(trials: pl.DataFrame) -> list[str]:
+    """Those of `varied_knobs` that differ at one mix and rank: not an alpha that goes with the rank, nor a KL that replay alone has."""
+    groups = trials.group_by("highly_known", "maybe_known", "paraphrases", "rank")
+    most = groups.agg(pl.col(name).n_unique() for name in KNOBS).select(pl.col(name).max() for name in KNOBS)
+    return [name for name in varied_knobs(trials) if most[name][0] > 1]
+
+
+def knob_value(value: object) -> str:
+    """A knob as a table writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return setting(value) if isinstance(value, float) else str(value)
+
+
+def trial_labels(trials: pl.DataFrame) -> list[str]:
+    """A short unique label for each trial, such as `N=40 · +1 HK r=16 lr=0.003`; one that was stopped ends in a dagger."""
+    rows = list(trials.iter_rows(named=True))
+    varied = [(key, name) for key, name in (("r", "rank"), ("lr", "learning_rate"), ("seed", "seed")) if trials[name].n_unique() > 1]
+    varied += [(KNOBS[name], name) for name in free_knobs(trials)]
+    labels = [_label(row, varied) for row in rows]
+    return [
+        (label if labels.count(label) == 1 else f"{label} {row['trial_id']}") + marked(row["status"])
+        for label, row in zip(labels, rows, strict=True)
+    ]
+
+
+def marked(status: str) -> str:
+    """The mark after the name of a trial that ended so: a dagger after a blank, or nothing."""
+    return f" {STOPPED_MARK}" if status == TrialStatus.STOPPED else ""
+
+
+def _label(row: Mapping[str, Any], varied: list[tuple[str, str]]) -> str:
+    arm = arm_label(row["highly_known"], row["maybe_known"], row["paraphrases"])
+    knobs = "".join(f" {key}={learning_rate(row[name]) if name == 'learning_rate' else knob_value(row[name])}" for key, name in varied)
+    return f"N={row['unknown']} · {_short(arm)}{knobs}"
+
+
+def _short(arm: str) -> str:
+    for word, short in SHORT.items():
+        arm = arm.replace(word, short)
+    return arm

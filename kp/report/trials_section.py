@@ -1,0 +1,95 @@
+"""The table of all trials: what went in, how each ended, what it packed and what it cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from kp.report.document import Row, Section, Table, columns
+from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
+from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points, starred, with_error
+from kp.report.tables import ReportTables
+from kp.report.winners import STOPPED, Evidence
+from kp.vocabulary import BASE, TrialStatus
+
+STAR = "A star marks a difference of at least two standard errors."
+
+
+def trials_section(tables: ReportTables, found: Evidence) -> Section:
+    """Every trial with the knobs that differ between trials; beside N, mix, rank and learning rate, which are always told."""
+    summary = found.summary
+    knobs = varied_knobs(summary)
+    cells = [_trial_cells(row, knobs) for row in summary.iter_rows(named=True)]
+    without = {"seed"} if summary["seed"].n_unique() < 2 else set()
+    without |= {"generality ± s.e."} if summary["generality"].null_count() == len(summary) else set()
+    titles = [title for title in (cells[0] if cells else ()) if title not in without]
+    notes = [_note(row) for row in summary.iter_rows(named=True)]
+    rows = [Row(tuple(cell[title] for title in titles), note=note) for cell, note in zip(cells, notes, strict=True)]
+    base = _base_cells(tables)
+    if base and titles:
+        rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
+    caption = (
+        "Every trial, failed ones included with their cause. Excess is over the noise floor, Δ is the difference to the base; ± is one "
+        f"standard error. {STAR}"
+    )
+    if found.split:
+        caption += " Over dev and test facts together."
+    if len(summary.filter(STOPPED)):
+        caption += (
+            f" {STOPPED_MARK} was stopped early by the scheduler: it trained for fewer epochs, so its harm is not that of a finished trial "
+            "and is underestimated."
+        )
+    return Section("trials", "Trials", (Table(caption, columns(*titles, words=3), tuple(rows)),) if titles else ())
+
+
+def _note(row: Mapping[str, Any]) -> str | None:
+    """Why a trial did not run its course."""
+    unfinished = row["cause"] and row["status"] != TrialStatus.COMPLETED
+    return f"{row['trial_id']}, {row['status']}: {row['cause']}" if unfinished else None
+
+
+def _base_cells(tables: ReportTables) -> dict[str, str]:
+    """What the base has of a trial's cells; empty where it was not scored."""
+    scores = {row["measure"]: row for row in tables.scores.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
+    if not scores:
+        return {}
+    measured_cells = {
+        "refusals (%)": percent(score_value(scores, "refusal_rate")),
+        "unique answers": counted(score_value(scores, "unique_answers")),
+    }
+    return {"trial": "base", "mix": "no adapter"} | measured_cells
+
+
+def _trial_cells(row: Mapping[str, Any], knobs: list[str]) -> dict[str, str]:
+    """A trial's cells by the title of their column, in order."""
+    return {
+        "trial": str(row["trial_id"]),
+        "mix": str(row["arm"]),
+        "status": f"{row['status']}{marked(row['status'])}",
+        "N": str(row["unknown"]),
+        "rank": str(row["rank"]),
+        "learning rate": learning_rate(row["learning_rate"]),
+        **{KNOBS[name]: knob_value(row[name]) for name in knobs},
+        "seed": str(row["seed"]),
+        "epochs": f"{row['epochs']} of {row['max_epochs']}",
+        "unknown_ accuracy": measured(row["unknown_accuracy"]),
+        "reliability ± s.e.": with_error(row["reliability"], row["reliability_se"]),
+        "generality ± s.e.": with_error(row["generality"], row["generality_se"]),
+        "facts packed": measured(row["facts_packed"]),
+        "positive excess (points)": difference_cell(row["positive_excess"], row["positive_excess_se"]),
+        "negative excess (points)": difference_cell(row["negative_excess"], row["negative_excess_se"]),
+        "refusals (%)": percent(row["refusal_rate"]),
+        "unique answers": counted(row["unique_answers"]),
+        "MMLU-dev Δ (points)": difference_cell(row["mmlu_dev_delta"], row["mmlu_dev_delta_se"]),
+        "MC1 Δ (points)": difference_cell(row["mc1_delta"], row["mc1_delta_se"]),
+        "MC2 Δ (points)": difference_cell(row["mc2_delta"], row["mc2_delta_se"]),
+    }
+
+
+def difference_cell(difference: float | None, error: float | None) -> str:
+    """In points, starred where it is beyond the noise."""
+    return starred(points(difference, error), difference, error)
+
+
+def score_value(scores: Mapping[str, Mapping[str, Any]], measure: str) -> float | None:
+    return scores[measure]["value"] if measure in scores else None
