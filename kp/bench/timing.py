@@ -11,13 +11,14 @@ Result = TypeVar("Result")
 
 def timed(device: torch.device, compute: Callable[[], Result]) -> tuple[Result, float]:
     """What `compute` returns, and the seconds until all of its work on `device` is done."""
-    _wait(device)
+    wait_for(device)
     start = time.perf_counter()
     result = compute()
-    _wait(device)
+    wait_for(device)
     return result, time.perf_counter() - start
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was told so far."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

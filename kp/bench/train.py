@@ -13,11 +13,10 @@ from kp.bench.options import Device, TrainOptions
 from kp.bench.train_contestants import kp_trains
 from kp.bench.train_line import Contestant
 from kp.bench.train_outcome import Record, outcome
-from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart, trial_job
+from kp.bench.train_race import Trainer, trial_job
 from kp.bench.train_released import released_trains
 from kp.bench.train_table import markdown, text
 from kp.errors import UserError
-from kp.training.job import TrialJob
 
 
 def run_train(options: TrainOptions) -> int:
@@ -31,14 +30,12 @@ def run_train(options: TrainOptions) -> int:
 def race(options: TrainOptions) -> dict[str, Any]:
     """The result of a race, as `kp.bench.train_outcome` describes it."""
     job = trial_job(options, _use_gpu(options.device))
-    kp: Contestant[TrialJob, TrainStart, TrainEpoch, KpTrial]
-    released: Contestant[TrialJob, TrainStart, TrainEpoch, ReleasedTrial]
     say("kp sets up its trial")
     with Contestant(kp_trains, job) as kp:
         say("the released way sets up its own")
         with Contestant(released_trains, job) as released:
             record = Record({Trainer.KP: kp.start, Trainer.RELEASED: released.start})
-            contestants = {Trainer.KP: kp, Trainer.RELEASED: released}
+            contestants: dict[Trainer, Contestant[Any]] = {Trainer.KP: kp, Trainer.RELEASED: released}
             for number in range(options.epochs):
                 for trainer in list(Trainer) if number % 2 == 0 else list(reversed(Trainer)):
                     epoch = contestants[trainer].epoch()

@@ -7,75 +7,92 @@ their batch, logits of every token.
 
 import hashlib
 import os
-import time
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from kp.bench.options import Device
+from kp.bench.timing import timed
 from kp.bench.train_line import Line
 from kp.bench.train_race import KpTrial, TrainEpoch, TrainStart
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob
 from kp.vocabulary import TrialStatus
 
-KpLine = Line[TrainStart, TrainEpoch]
+if TYPE_CHECKING:
+    from kp.training.trial import TrialTraining
+    from kp.training.workbench import Workbench
+
 _HERE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 def prepare_process(threads: int) -> None:
     """Settle, before anything computes, what both contestants must have alike: threads, and one GPU where there are several."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # results alone go to standard output, and libraries speak there, too
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]  # two would make the Trainer of transformers train on both
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(threads)
 
 
-def kp_trains(job: TrialJob, line: KpLine) -> KpTrial:
+def kp_trains(job: TrialJob, line: Line) -> KpTrial:
     """A trial as a worker of a search trains it, with a measurement and a checkpoint after every epoch; the base is loaded before."""
     prepare_process(job.engine.threads)
     _process_group(job.engine.use_gpu)
-    import deepspeed  # noqa: F401  # only so that the first trial's set-up has no import in it
+    import deepspeed  # noqa: F401  # like peft, so that set-up has no import in it: a worker's every trial but its first has none
     import peft  # noqa: F401
 
     from kp.training.engine import Place
     from kp.training.trial import TrialTraining
-    from kp.training.workbench import Workbench
 
-    began = time.monotonic()
-    workbench = Workbench(job.engine)
-    base = workbench.take_base()
-    start = {"parameters": count_parameters(base), "revision": workbench.resolved.revision, "device": device_name(workbench.device)}
-    workbench.give_back(base)
-    load = time.monotonic() - began
-    with TemporaryDirectory(prefix="kp-bench-") as name:
-        began = time.monotonic()
-        training = TrialTraining(workbench, job, Place(0, 1))
-        wall = time.monotonic() - began
-        line.ready(TrainStart(_saved_digest(training, Path(name) / "start"), **start))
-        checkpoints = 0.0
-        while training.progress.status is None:
-            line.wait()
-            began = time.monotonic()
-            training.run_epoch()
-            trained = time.monotonic()
-            _checkpoint(training, Path(name))
-            checkpoints += time.monotonic() - trained
-            wall += time.monotonic() - began
-            line.tell(_told(training))
-        began = time.monotonic()
-        training.close()
-        wall += time.monotonic() - began
+    (workbench, parameters), load = timed(_device(job), lambda: _loaded(job))
+    training, making = timed(_device(job), lambda: TrialTraining(workbench, job, Place(0, 1)))
+    with TemporaryDirectory(prefix="kp-bench-") as folder:
+        digest = _saved_digest(training, Path(folder) / "start")
+        line.ready(TrainStart(digest, parameters, workbench.resolved.revision, device_name(workbench.device)))
+        trial = _epochs(training, line, Path(folder))
+    _, closing = timed(_device(job), training.close)
     if training.progress.status is TrialStatus.DIVERGED:
         raise UserError(f"learning_rate: kp's training diverged, {training.progress.cause}")
-    epochs = training.progress.epochs
-    parts = {name: sum(epoch[column] for epoch in epochs) for name, column in (("training", "seconds"), ("probes", "probe_seconds"))}
-    return KpTrial(
-        load=load, wall=wall, setup=training.progress.setup_seconds, checkpoints=checkpoints, peak_device_memory=peak_device_memory(), **parts
-    )
+    wall = making + trial.wall + closing
+    return replace(trial, load=load, setup=training.progress.setup_seconds, wall=wall, peak_device_memory=peak_device_memory())
+
+
+def _device(job: TrialJob) -> torch.device:
+    return torch.device("cuda" if job.engine.use_gpu else "cpu")
+
+
+def _loaded(job: TrialJob) -> tuple["Workbench", int]:
+    """A workbench with its base loaded, and the numbers in it."""
+    from kp.training.workbench import Workbench
+
+    workbench = Workbench(job.engine)
+    base = workbench.take_base()
+    workbench.give_back(base)
+    return workbench, count_parameters(base)
+
+
+def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
+    """All epochs, each when it is kp's turn; the trial as far as they are concerned."""
+    device, trial = _device(training.job), KpTrial()
+    while training.progress.status is None:
+        line.wait()
+        _, running = timed(device, training.run_epoch)
+        _, saving = timed(device, lambda: _checkpoint(training, folder))
+        epoch = training.progress.epochs[-1]
+        trial = KpTrial(
+            wall=trial.wall + running + saving,
+            training=trial.training + epoch["seconds"],
+            probes=trial.probes + epoch["probe_seconds"],
+            checkpoints=trial.checkpoints + saving,
+        )
+        line.tell(TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses)))
+    return trial
 
 
 def _process_group(use_gpu: bool) -> None:
@@ -86,24 +103,19 @@ def _process_group(use_gpu: bool) -> None:
     torch.distributed.init_process_group("nccl" if use_gpu else "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 
 
-def _saved_digest(training: Any, folder: Path) -> str:
+def _saved_digest(training: "TrialTraining", folder: Path) -> str:
     from safetensors.torch import load_file
 
     training.save(folder)
     return adapter_digest(load_file(folder / ADAPTER / "adapter_model.safetensors"))
 
 
-def _checkpoint(training: Any, folder: Path) -> None:
+def _checkpoint(training: "TrialTraining", folder: Path) -> None:
     """As `kp.training.worker` commits one."""
     from kp.training import checkpoints
 
     training.save(checkpoints.begin(folder))
     checkpoints.commit(folder, len(training.progress.epochs))
-
-
-def _told(training: Any) -> TrainEpoch:
-    epoch = training.progress.epochs[-1]
-    return TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses))
 
 
 def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:

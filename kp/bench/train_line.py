@@ -10,25 +10,24 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from kp.bench.measured import Measured, measured
+from kp.bench.train_race import TrainEpoch, TrainStart
+from kp.training.job import TrialJob
 
 _LOOK_SECONDS = 0.1
 
-Start = TypeVar("Start")
-Epoch = TypeVar("Epoch")
 End = TypeVar("End")
-Task = TypeVar("Task")
 
 
 @dataclass(frozen=True)
-class Line(Generic[Start, Epoch]):
+class Line:
     """The contestant's end, handed to its process: it says `ready` once, and for every epoch waits for its turn and tells of it."""
 
     connection: Connection
 
-    def ready(self, start: Start) -> None:
+    def ready(self, start: TrainStart) -> None:
         """Everything but the first epoch is done."""
         self.connection.send(start)
 
@@ -36,22 +35,21 @@ class Line(Generic[Start, Epoch]):
         """Until it is this contestant's turn; EOFError where the race is off."""
         self.connection.recv()
 
-    def tell(self, epoch: Epoch) -> None:
+    def tell(self, epoch: TrainEpoch) -> None:
         """The turn is over."""
         self.connection.send(epoch)
 
 
-class Contestant(Generic[Start, Epoch, End]):
+class Contestant(Generic[End]):
     """Work that is told over a Line when to train an epoch; a context, at the end of which its process is gone."""
 
-    def __init__(self, work: Callable[[Task, "Line[Start, Epoch]"], End], task: Task) -> None:
+    def __init__(self, work: Callable[[TrialJob, Line], End], job: TrialJob) -> None:
         """Start the process and wait until it is ready; an error of the work is raised here, as by the other methods."""
         self._line, self._theirs = Pipe()  # theirs is kept: it is handed over when the process has come up, and not before
         self._thread = ThreadPoolExecutor(1)
-        line: Line[Start, Epoch] = Line(self._theirs)
-        self._work = self._thread.submit(measured, work, task, line)
+        self._work = self._thread.submit(lambda: measured(work, job, Line(self._theirs)))
         try:
-            self.start: Start = self._hear()
+            self.start: TrainStart = self._hear()
         except BaseException:
             self._hang_up()
             raise
@@ -62,17 +60,17 @@ class Contestant(Generic[Start, Epoch, End]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._hang_up()
 
-    def epoch(self) -> Epoch:
+    def epoch(self) -> TrainEpoch:
         """Let it train its next epoch."""
         self._line.send(None)
-        told: Epoch = self._hear()
+        told: TrainEpoch = self._hear()
         return told
 
     def end(self) -> Measured[End]:
         """What its work returns when all epochs are trained."""
         return self._work.result()
 
-    def _hear(self) -> object:
+    def _hear(self) -> Any:
         while not self._line.poll(_LOOK_SECONDS):
             if self._work.done() and not self._line.poll():
                 raise RuntimeError(f"a contestant ended early, with {self._work.result().result!r}")

@@ -42,6 +42,7 @@ _RELEASED_WAY = (
     "transformers Trainer, PEFT: eager attention, rows padded to the longest of their batch, logits of every token; AdamW, linear decay, "
     "no warm-up, no weight decay, gradients clipped at 1.0"
 )
+_RELEASED_NUMBERS = {NumberFormat.FLOAT32: "", NumberFormat.BFLOAT16: "; bfloat16 by autocast, LoRA in float32"}
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "accelerate")
 
 
@@ -60,7 +61,7 @@ def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, A
     assert record.kp is not None
     assert record.released is not None
     ways = {Trainer.KP: f"a kp.training worker, DeepSpeed: {_PACKINGS[options.packing]}; logits where a label is predicted"}
-    ways[Trainer.RELEASED] = _RELEASED_WAY
+    ways[Trainer.RELEASED] = _RELEASED_WAY + _RELEASED_NUMBERS[options.dtype]
     ends: dict[Trainer, Measured[Any]] = {Trainer.KP: record.kp, Trainer.RELEASED: record.released}
     contestants = {trainer: _contestant(ways[trainer], record.epochs[trainer], ends[trainer]) for trainer in Trainer}
     ratio = _ratio(contestants[Trainer.KP], contestants[Trainer.RELEASED])
@@ -165,6 +166,4 @@ def left_out(options: TrainOptions) -> list[dict[str, str]]:
         found.append({"what": "LoRA dropout of 0.1, under which losses could not be compared step by step", "favours": "neither"})
     if options.dtype is NumberFormat.FLOAT32:
         found.append({"what": "bfloat16: both compute in float32", "favours": "neither"})
-    else:
-        found.append({"what": "nothing of bfloat16: it multiplies under autocast and keeps LoRA in float32", "favours": "neither"})
     return found

@@ -60,13 +60,13 @@ class TrainEpoch:
 class KpTrial:
     """Where the time of kp's trial went, in seconds, the waiting for turns left out."""
 
-    load: float  # of the base model, once in a worker's life and no part of `wall`
-    wall: float
-    setup: float
-    training: float
-    probes: float
-    checkpoints: float
-    peak_device_memory: int | None  # bytes, of a GPU
+    load: float = 0.0  # of the base model, once in a worker's life and no part of `wall`
+    wall: float = 0.0
+    setup: float = 0.0
+    training: float = 0.0
+    probes: float = 0.0
+    checkpoints: float = 0.0
+    peak_device_memory: int | None = None  # bytes, of a GPU
 
 
 @dataclass(frozen=True)

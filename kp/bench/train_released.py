@@ -15,7 +15,9 @@ from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, Train
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from kp.bench.options import Device, NumberFormat
-from kp.bench.train_contestants import KpLine, adapter_digest, count_parameters, device_name, peak_device_memory, prepare_process
+from kp.bench.timing import wait_for
+from kp.bench.train_contestants import adapter_digest, count_parameters, device_name, peak_device_memory, prepare_process
+from kp.bench.train_line import Line
 from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
 from kp.encoding import EncodedRow, encode_row, epoch_order
 from kp.models import load_model, load_tokenizer, resolve_model
@@ -23,7 +25,7 @@ from kp.training.job import TrialJob
 from kp.trials import TrialSpec
 
 
-def released_trains(job: TrialJob, line: KpLine) -> ReleasedTrial:
+def released_trains(job: TrialJob, line: Line) -> ReleasedTrial:
     """Train the trial's rows for its epochs, nothing measured or saved in between."""
     prepare_process(job.engine.threads)
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
@@ -38,7 +40,7 @@ def released_trains(job: TrialJob, line: KpLine) -> ReleasedTrial:
         trainer = _SameOrderTrainer(
             model=model,
             args=_arguments(spec, job.engine.model.dtype, device, scratch),
-            train_dataset=[_features(row) for row in rows],  # type: ignore[arg-type]
+            train_dataset=[_features(row) for row in rows],
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
         )
         trainer.orders = [epoch_order(len(rows), spec.mixture.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
@@ -46,7 +48,8 @@ def released_trains(job: TrialJob, line: KpLine) -> ReleasedTrial:
         start = TrainStart(_digest(model), parameters, resolved.revision, device_name(device.value))
         trainer.add_callback(_Turns(line, start, trainer, rows))
         trainer.train()
-    return ReleasedTrial(_grouped_read_tokens([len(row.ids) for row in rows], spec), peak_device_memory())
+    grouped = grouped_read_tokens([len(row.ids) for row in rows], spec.batch_size, spec.max_epochs)
+    return ReleasedTrial(grouped, peak_device_memory())
 
 
 def _with_lora(base: Any, spec: TrialSpec) -> Any:
@@ -109,7 +112,7 @@ class _SameOrderTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
         self.read_tokens += inputs["input_ids"].numel()
-        loss = super().compute_loss(model, inputs, *arguments, **named)
+        loss: Any = super().compute_loss(model, inputs, *arguments, **named)
         self.step_losses.append(loss.detach())
         return loss
 
@@ -132,7 +135,7 @@ class _Orders(Sampler[int]):
 class _Turns(TrainerCallback):
     """Waits for its turn before every epoch and tells of it afterwards."""
 
-    def __init__(self, line: KpLine, start: TrainStart, trainer: _SameOrderTrainer, rows: Sequence[EncodedRow]) -> None:
+    def __init__(self, line: Line, start: TrainStart, trainer: _SameOrderTrainer, rows: Sequence[EncodedRow]) -> None:
         self._line, self._start, self._trainer = line, start, trainer
         self._rows, self._tokens = len(rows), sum(len(row.ids) for row in rows)
         self._began = 0.0
@@ -147,21 +150,16 @@ class _Turns(TrainerCallback):
 
     def on_epoch_end(self, *arguments: Any, **named: Any) -> None:
         losses = tuple(float(loss) for loss in self._trainer.step_losses)
-        _wait_for_device()
+        wait_for(self._trainer.args.device)
         seconds = time.monotonic() - self._began
         self._line.tell(TrainEpoch(seconds, self._rows, self._tokens, self._trainer.read_tokens, losses))
 
 
-def _wait_for_device() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-
-
-def _grouped_read_tokens(lengths: list[int], spec: TrialSpec) -> int:
-    """Tokens of padded batches in all epochs, in the order that group_by_length would have given."""
+def grouped_read_tokens(lengths: Sequence[int], batch_size: int, epochs: int) -> int:
+    """Tokens of padded batches in all epochs, in the order that group_by_length would have given rows of these lengths."""
     read = 0
-    for epoch in range(1, spec.max_epochs + 1):
-        order = get_length_grouped_indices(lengths, spec.batch_size, generator=torch.Generator().manual_seed(epoch))
-        batches = [order[start : start + spec.batch_size] for start in range(0, len(order), spec.batch_size)]
+    for epoch in range(epochs):
+        order = get_length_grouped_indices(lengths, batch_size, generator=torch.Generator().manual_seed(epoch))
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         read += sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
     return read

@@ -45,7 +45,7 @@ def _tables(result: dict[str, Any]) -> list[Table]:
 def _race(result: dict[str, Any]) -> Table:
     contestants, ratios = result["contestants"], result["ratios"]
     on_gpu = contestants["kp"]["peak_device_memory"] is not None
-    head = ("", "seconds", "samples/s", "tokens/s", "kp is faster", "tokens read", "GiB", *(("GPU GiB",) if on_gpu else ()))
+    head = ("", "seconds", "samples/s", "tokens/s", "kp is faster", "tokens read", "GiB", *(("on GPU",) if on_gpu else ()))
     return Table(head, tuple(_race_row(name, entry, ratios) for name, entry in contestants.items()))
 
 
@@ -98,7 +98,8 @@ def _notes(result: dict[str, Any]) -> list[str]:
         f"Padding is {padding['share']:.1%} of what the released way read; under group_by_length it would be\n"
         f"{padding['share_if_grouped']:.1%}, and kp {padding['ratio_if_grouped']:.2f} times as fast if its seconds fell as its tokens do.",
         f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
-        *(f"Left out of the released set-up: {entry['what']}; favours {entry['favours']}." for entry in result["left_out"]),
+        "The race's seconds are those of optimiser steps; measuring and checkpoints are in kp's trial alone.",
+        *(f"Left out of the released set-up, which favours {entry['favours']}:\n{entry['what']}." for entry in result["left_out"]),
     ]
 
 

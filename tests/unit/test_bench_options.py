@@ -7,8 +7,9 @@ import pytest
 
 from kp.bench.__main__ import main
 from kp.bench.arguments import field_docstrings, parse_options
-from kp.bench.options import VLLM_PYTHON, CategoriseOptions, NumberFormat, Shape
+from kp.bench.options import VLLM_PYTHON, CategoriseOptions, Device, DumpOptions, NumberFormat, Shape, TrainOptions
 from kp.errors import UserError
+from kp.vocabulary import LossTokens
 
 
 def _parse(*arguments: str) -> CategoriseOptions:
@@ -36,8 +37,15 @@ def test_parse_options_of_an_unknown_choice_names_the_choices(capsys: pytest.Cap
     assert "bfloat16" in capsys.readouterr().err
 
 
-def test_options_have_a_docstring_under_every_field() -> None:
-    assert set(field_docstrings(CategoriseOptions)) == {field.name for field in dataclasses.fields(CategoriseOptions)}
+def test_parse_options_reads_numbers_with_a_fraction() -> None:
+    parsed = parse_options(TrainOptions, "bench", ["--learning-rate", "5e-4", "--loss", "answer", "--device", "cpu", "--dropout", "0.1"])
+
+    assert parsed == TrainOptions(learning_rate=5e-4, loss=LossTokens.ANSWER, device=Device.CPU, dropout=0.1)
+
+
+@pytest.mark.parametrize("options", [CategoriseOptions, DumpOptions, TrainOptions])
+def test_options_have_a_docstring_under_every_field(options: type[CategoriseOptions | DumpOptions | TrainOptions]) -> None:
+    assert set(field_docstrings(options)) == {field.name for field in dataclasses.fields(options)}
 
 
 def test_options_take_the_vllm_interpreter_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +66,31 @@ def test_options_out_of_range_are_refused_by_name(field: str, value: object, mes
         CategoriseOptions(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("facts", 0, "facts: 0"),
+        ("epochs", 0, "epochs: 0"),
+        ("batch_size", 0, "batch_size: 0"),
+        ("rank", 0, "rank: 0"),
+        ("threads", 0, "threads: 0"),
+        ("seed", -1, "seed: -1"),
+        ("paraphrases", 11, "paraphrases: 11, expected 0 to 10"),
+        ("learning_rate", 0.0, "learning_rate: 0"),
+        ("learning_rate", float("nan"), "learning_rate: nan"),
+        ("dropout", 1.0, "dropout: 1"),
+        ("json", Path("a.md"), r"json: 'a\.md'"),
+    ],
+)
+def test_train_options_out_of_range_are_refused_by_name(field: str, value: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrainOptions(**{field: value})  # type: ignore[arg-type]
+
+
 def test_main_of_bad_input_says_what_is_wrong_and_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["categorise", "--rounds", "0"]) == 2
     assert "rounds: 0" in capsys.readouterr().err
+    assert main(["train", "--json", "/no/such/folder/train.json"]) == 2
+    assert "json: /no/such/folder is no folder" in capsys.readouterr().err
     assert main(["dancing"]) == 2
     assert "usage" in capsys.readouterr().err

@@ -1,0 +1,29 @@
+"""Contestants of `kp bench train` that go wrong, in a module that processes load at once."""
+
+from kp.bench.train_line import Line
+from kp.bench.train_race import TrainEpoch, TrainStart
+from kp.errors import UserError
+from kp.training.job import TrialJob
+
+START = TrainStart("digest", 1, "revision", "cpu")
+
+
+def refuses(job: TrialJob, line: Line) -> None:
+    """As where the model is not found."""
+    raise UserError("model.name: there is none")
+
+
+def breaks_in_its_second_epoch(job: TrialJob, line: Line) -> None:
+    """As where there is a bug."""
+    line.ready(START)
+    line.wait()
+    line.tell(TrainEpoch(1.0, 8, 80, 90, (2.0,)))
+    line.wait()
+    raise ValueError("a bug")
+
+
+def stops_early(job: TrialJob, line: Line) -> str:
+    """As where a trial ends before the race does."""
+    line.ready(START)
+    line.wait()
+    return "nothing"

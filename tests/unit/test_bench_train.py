@@ -1,0 +1,186 @@
+"""kp bench train: the trial that both contestants are handed, the line to their processes, and what is made of what they tell."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from kp.bench.measured import Measured
+from kp.bench.options import NumberFormat, TrainOptions
+from kp.bench.train_line import Contestant
+from kp.bench.train_outcome import Record, outcome
+from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart, trial_job
+from kp.bench.train_released import grouped_read_tokens
+from kp.bench.train_table import markdown, text
+from kp.errors import UserError
+from kp.training.job import TrialJob
+from kp.vocabulary import LossTokens
+from tests.bench_contestants import breaks_in_its_second_epoch, refuses, stops_early
+
+_START = TrainStart("digest", 135_000_000, "revision", "cpu")
+
+
+def test_trial_job_is_the_released_scripts_training_on_drawn_facts() -> None:
+    job = trial_job(TrainOptions(facts=5, paraphrases=2, rank=4), use_gpu=False)
+
+    assert job.rows["role"].to_pylist() == ["unknown"] * 5 + ["paraphrase"] * 10
+    assert set(job.probe_facts["fact_id"].to_pylist()) == set(job.rows["fact_id"].to_pylist())
+    spec = job.spec
+    assert (spec.batch_size, spec.lora_alpha, spec.use_rslora, spec.weight_decay, spec.warmup_ratio) == (8, 8, True, 0, 0)
+    assert (spec.max_grad_norm, spec.max_length, spec.loss) == (1.0, 768, LossTokens.FULL_TEXT)
+    assert spec.target_modules == ("down_proj", "gate_proj", "up_proj")
+    assert job.rows.equals(trial_job(TrainOptions(facts=5, paraphrases=2, rank=4), use_gpu=False).rows)
+    assert not job.rows.equals(trial_job(TrainOptions(facts=5, paraphrases=2, rank=4, seed=1), use_gpu=False).rows)
+
+
+def test_trial_job_of_more_facts_than_there_are_is_refused() -> None:
+    with pytest.raises(UserError, match="facts: 1000000 are asked for"):
+        trial_job(TrainOptions(facts=1_000_000), use_gpu=False)
+
+
+@pytest.fixture(scope="module")
+def job() -> TrialJob:
+    return trial_job(TrainOptions(facts=2), use_gpu=False)
+
+
+def test_contestant_that_cannot_start_raises_its_error(job: TrialJob) -> None:
+    with pytest.raises(UserError, match=r"model\.name: there is none"):
+        Contestant(refuses, job)
+
+
+def test_contestant_that_breaks_in_a_turn_raises_its_error(job: TrialJob) -> None:
+    with Contestant(breaks_in_its_second_epoch, job) as contestant:
+        assert contestant.start.device == "cpu"
+        assert contestant.epoch().step_losses == (2.0,)
+        with pytest.raises(ValueError, match="a bug"):
+            contestant.epoch()
+
+
+def test_contestant_that_stops_early_is_no_contestant(job: TrialJob) -> None:
+    with Contestant(stops_early, job) as contestant, pytest.raises(RuntimeError, match="ended early, with 'nothing'"):
+        contestant.epoch()
+
+
+def test_contestant_whose_race_is_off_ends(job: TrialJob) -> None:
+    with Contestant(breaks_in_its_second_epoch, job) as contestant:
+        pass
+
+    with pytest.raises(EOFError):
+        contestant.end()
+
+
+def test_grouped_read_tokens_pads_like_rows_together() -> None:
+    lengths = [10, 100] * 64
+
+    grouped = grouped_read_tokens(lengths, batch_size=8, epochs=2)
+
+    in_the_order_given = 2 * 128 * 100  # every batch has a row of 100
+    assert 2 * sum(lengths) <= grouped < 0.7 * in_the_order_given
+    assert grouped_read_tokens([7] * 9, batch_size=4, epochs=3) == 3 * 9 * 7
+
+
+def _record(kp_losses: tuple[float, ...] = (2.0, 1.0), released_start: str = "digest") -> Record:
+    """Two epochs of one step: kp takes 2 and 3 seconds, the released way 6 and 4."""
+    starts = {Trainer.KP: _START, Trainer.RELEASED: dataclasses.replace(_START, adapter_digest=released_start)}
+    ours = [TrainEpoch(seconds, 8, 300, 200, (loss,)) for seconds, loss in zip((2.0, 3.0), kp_losses, strict=True)]
+    theirs = [TrainEpoch(seconds, 8, 300, 400, (loss,)) for seconds, loss in ((6.0, 2.0), (4.0, 1.0))]
+    trial = KpTrial(load=1.0, wall=10.0, setup=2.0, training=5.0, probes=1.5, checkpoints=1.0)
+    return Record(
+        starts,
+        {Trainer.KP: ours, Trainer.RELEASED: theirs},
+        Measured(trial, 2 << 30),
+        Measured(ReleasedTrial(640, None), 4 << 30),
+    )
+
+
+_OPTIONS = TrainOptions(facts=8, epochs=2, threads=1)
+
+
+def _outcome(options: TrainOptions = _OPTIONS, **record: Any) -> dict[str, Any]:
+    return outcome(options, trial_job(options, use_gpu=False), _record(**record))
+
+
+def test_outcome_holds_rates_and_ratios() -> None:
+    result = _outcome()
+
+    kp, released = result["contestants"]["kp"], result["contestants"]["released"]
+    assert (kp["rows"], kp["seconds"], kp["samples_per_s"], kp["tokens_per_s"], kp["read_tokens"]) == (16, 5.0, 3.2, 120.0, 400)
+    assert (released["seconds"], released["samples_per_s"], released["tokens_per_s"]) == (10.0, 1.6, 60.0)
+    ratio = result["ratios"]["released"]
+    assert (ratio["all"], ratio["read_tokens"], ratio["peak_memory"], ratio["peak_device_memory"]) == (2.0, 0.5, 0.5, None)
+    assert ratio["epochs"] == pytest.approx([3.0, 4 / 3])
+    assert result["padding"] == {"share": 0.25, "share_if_grouped": 1 - 600 / 640, "ratio_if_grouped": 2.0 * 640 / 800}
+    assert result["trial"]["parts"] == {"setup": 2.0, "training": 5.0, "probes": 1.5, "checkpoints": 1.0, "rest": 0.5}
+    assert result["trial"]["share_of_training"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("record", "equal", "difference"),
+    [
+        ({"kp_losses": (2.0, 1.005)}, True, 0.005),
+        ({"kp_losses": (2.0, 1.02)}, False, 0.02),
+        ({"kp_losses": (2.0, math.nan)}, False, math.inf),
+        ({"released_start": "another"}, False, 0.0),
+    ],
+)
+def test_outcome_losses_are_equal_within_a_hundredth_from_the_same_start(record: dict[str, Any], equal: bool, difference: float) -> None:
+    agreement = _outcome(**record)["agreement"]
+
+    assert agreement["equal"] is equal
+    assert agreement["final_loss"]["difference"] == pytest.approx(difference)
+    assert agreement["same_start"] is ("released_start" not in record)
+
+
+def test_outcome_under_dropout_does_not_judge_the_losses() -> None:
+    assert _outcome(dataclasses.replace(_OPTIONS, dropout=0.1), kp_losses=(2.0, 1.5))["agreement"]["equal"] is None
+
+
+def test_outcome_says_what_was_left_out_and_whom_that_favours() -> None:
+    def left_out(**options: Any) -> list[tuple[str, str]]:
+        result = _outcome(dataclasses.replace(_OPTIONS, **options))
+        return [(entry["what"].partition(" ")[0].strip(":,"), entry["favours"]) for entry in result["left_out"]]
+
+    grouped = ("group_by_length", "kp")
+    assert left_out() == [grouped, ("LoRA", "neither"), ("bfloat16", "neither")]
+    assert left_out(dropout=0.1, dtype=NumberFormat.BFLOAT16) == [grouped]
+
+
+def test_text_is_the_result_within_80_columns() -> None:
+    lines = text(_outcome()).splitlines()
+
+    assert lines[0] == "kp bench train"
+    assert "8 facts, 8 rows of 37.5 tokens, 2 epochs of 1 step, batches of 8" in lines
+    assert any(line.split() == ["released", "10.0", "1.60", "60", "2.00", "times", "800", "4.00"] for line in lines)
+    assert any(line.split() == ["2", "3.0", "4.0", "1.33", "times", "1.00000", "1.00000"] for line in lines)
+    assert any(line.split() == ["training", "5.0", "50.0%"] for line in lines)
+    tables = [line for line in lines if "  " in line]
+    assert max(map(len, tables)) <= 80
+
+
+def test_text_of_different_losses_shouts() -> None:
+    assert "THE FINAL LOSSES DIFFER: 50.000% apart" in text(_outcome(kp_losses=(2.0, 1.5)))
+    assert "LoRA began NOT THE SAME" in text(_outcome(released_start="another"))
+
+
+def test_text_of_a_gpu_has_its_memory_too() -> None:
+    record = _record()
+    assert record.kp is not None
+    assert record.released is not None
+    record.kp = Measured(dataclasses.replace(record.kp.result, peak_device_memory=1 << 30), 1 << 30)
+    record.released = Measured(dataclasses.replace(record.released.result, peak_device_memory=3 << 30), 1 << 30)
+
+    result = outcome(_OPTIONS, trial_job(_OPTIONS, use_gpu=True), record)
+
+    assert result["ratios"]["released"]["peak_device_memory"] == pytest.approx(1 / 3)
+    (row,) = (line for line in text(result).splitlines() if line.startswith("released"))
+    assert row.split()[-1] == "3.00"
+
+
+def test_markdown_has_a_title_and_the_same_tables() -> None:
+    made = markdown(_outcome())
+
+    assert made.startswith("# kp bench train\n")
+    assert "| released | 10.0 | 1.60 | 60 | 2.00 times | 800 | 4.00 |" in made
+    assert "| in all | 10.0 | 100.0% |" in made
+    assert "The final losses are equal: 0.000% apart, 1% allowed." in made
