@@ -9,6 +9,7 @@ from kp.report import provenance
 from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
+from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent
 from kp.report.search_section import search_section
 from kp.report.summary import MMLU_DEV
@@ -46,7 +47,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
         "harm. Inside the grey band, two standard errors of the noise floor, a change cannot be told from asking the base model again."
     )
     if len(summary.filter(STOPPED)):
-        lead_caption += " Crosses were stopped early: they trained for fewer epochs, and would have lost more."
+        lead_caption += " Crosses were stopped early: they trained for fewer epochs, so the harm of theirs that is seen is underestimated."
     if found.split:
         lead_caption += " Drawn over all facts; the ring marks the trial that the dev facts chose."
     return Document(
@@ -89,7 +90,7 @@ def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> 
             "Facts that changed category between the base and the adapter, over all measured facts; the number in a bar is how many. "
             "The top row is the base model asked twice: what lies within its length is noise."
         )
-        blocks.append(Figure("shifts", caption))
+        blocks.append(Figure("shifts", caption + dagger_note(summary)))
     figures = {(row["trial_id"], row["view"], row["shift"]): row for row in tables.shifts.iter_rows(named=True)}
     names = dict(zip(summary["trial_id"], summary["label"], strict=True))
     for view, caption in VIEWS.items():
@@ -142,9 +143,8 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
     )
     blocks: list[Block] = []
     if "answers" in pictures:
-        blocks.append(
-            Figure("answers", "Refusals (bars: two standard errors) and unique answers of each adapter; the line is the base model.")
-        )
+        seen = "Refusals (bars: two standard errors) and unique answers of each adapter; the line is the base model."
+        blocks.append(Figure("answers", seen + dagger_note(summary)))
     return Section("answers", "Answers", (*blocks, Table(caption, head, tuple(rows))))
 
 
@@ -168,12 +168,8 @@ def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str])
         text = f"{MMLU_DEV} asks MMLU's development questions, with others of the same subject as shots: {NOT_COMPARABLE}."
         blocks.append(Text(text))
     if "benchmarks" in pictures:
-        blocks.append(
-            Figure(
-                "benchmarks",
-                "Difference to the base model; bars are two standard errors. A bar that crosses the line is compatible with no change.",
-            )
-        )
+        seen = "Difference to the base model; bars are two standard errors. A bar that crosses the line is compatible with no change."
+        blocks.append(Figure("benchmarks", seen + dagger_note(summary)))
     names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
     head = columns("model", "task", "metric", "value (%)", "difference to base (points)", "n", "shots", "task version", "template", words=3)
     base = {(row["task"], row["metric"]): row for row in tables.benchmarks.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}

@@ -78,6 +78,12 @@ def marked(status: str) -> str:
     return f" {STOPPED_MARK}" if status == TrialStatus.STOPPED else ""
 
 
+def dagger_note(summary: pl.DataFrame) -> str:
+    """What the mark means, for a caption; empty where no trial was stopped."""
+    stopped = (summary["status"] == TrialStatus.STOPPED.value).any()
+    return f" {STOPPED_MARK} was stopped early, and its harm is underestimated." if stopped else ""
+
+
 def _label(row: Mapping[str, Any], varied: list[tuple[str, str]]) -> str:
     arm = arm_label(row["highly_known"], row["maybe_known"], row["paraphrases"])
     knobs = "".join(f" {key}={learning_rate(row[name]) if name == 'learning_rate' else knob_value(row[name])}" for key, name in varied)

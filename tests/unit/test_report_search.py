@@ -354,3 +354,10 @@ def test_report_of_one_stopped_trial_still_stands(tables: ReportTables, tmp_path
     assert "No trial of 1 finished with an adapter whose answers were measured" in page
     assert "1 of 1 trials was stopped early by the scheduler" in page
     assert "N = 100: no configuration was finished and measured." in page
+
+
+def test_report_without_any_trial_still_stands(tables: ReportTables, tmp_path: Path) -> None:
+    reference = pl.col("trial_id").is_in(["base", "noise"])
+    frames = {name: getattr(tables, name).filter(reference) for name in ("trials", "epochs", "shifts", "scores", "benchmarks")}
+    write_report(dataclasses.replace(tables, **frames, training_rows={}), context(), tmp_path)
+    assert "No trial of 0 finished" in (tmp_path / "report.md").read_text()
