@@ -1,0 +1,241 @@
+"""Which trials a search is made of: its whole grid, or as many as `search.trials` drawn at random or proposed by Optuna's TPE sampler.
+
+Nothing is kept between calls. The list is a function of the study and, with Optuna, of what its trials have reached: asked again after a
+kill, in another process or on another machine, it is the same list, and the trials' own records are all the state there is. A larger
+`search.trials` makes the list longer and changes nothing in it.
+
+Random choices come from hashes, as the draws of kp.mixtures do, not from a generator that a later version may change. A rate from
+`search.learning_rate_range` is a number of three significant digits, so that it can be read and written; it also makes every space finite,
+so that no trial need be proposed twice.
+
+Optuna is asked in batches of `search.optuna_batch`, each when all trials before it have ended. It is shown the ends in the order of the
+list, whoever ended first. Within a batch its constant liar keeps it from asking the same thing again. What it proposes comes from its
+pinned version (constraints.txt): another one may propose other trials.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kp.config import StudyConfig
+from kp.errors import UserError
+from kp.search_config import SearchConfig
+from kp.trials import Choice, TrialSpec, grid, trial_spec
+from kp.vocabulary import Sampler, TrialStatus
+
+Objective = Callable[[TrialSpec], float | None]
+
+STARTUP_TRIALS = 8  # ended trials before TPE takes over from chance; Optuna's own 10 are much of a search whose trials take minutes
+ASKS = 20  # of Optuna for one trial, before chance finds one that is not in the list yet
+MANTISSAS = 900  # of three digits: 100 to 999
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The trials of a search as far as they are known; `complete` when results can add no more of them, though some may be yet to run."""
+
+    specs: tuple[TrialSpec, ...]
+    complete: bool
+
+
+def proposed(config: StudyConfig, objective: Objective) -> Proposal:
+    """The trials of the study's search, no two of them the same.
+
+    `objective` gives a trial's worth as `objective_of` does, or None while it has not ended; only Optuna asks it. It must give what the
+    trial's record says, the same in every call. Raises UserError where `search.trials` are more than the space has.
+    """
+    if config.search.sampler is Sampler.GRID:
+        return Proposal(tuple(grid(config)), complete=True)
+    space = _Space(config.seed, config.search)
+    wanted = config.search.trials or 0
+    if wanted > space.size:
+        by_rates = " with the rates of three digits in search.learning_rate_range" if config.search.learning_rate_range else ""
+        raise UserError(f"search.trials: {wanted} asked for, but the lists of search{by_rates} make {space.size} combinations")
+    if config.search.sampler is Sampler.RANDOM:
+        choices: dict[Choice, TrialSpec] = {}
+        for number in range(wanted):
+            choice = space.unseen(number, choices)
+            choices[choice] = trial_spec(config, choice)
+        return Proposal(tuple(choices.values()), complete=True)
+    specs = _by_optuna(config, space, objective)
+    return Proposal(specs, complete=len(specs) == wanted)
+
+
+def objective_of(status: TrialStatus, unknown_accuracy: float | None) -> float:
+    """What a trial that ended so is worth to the search: its unknown_accuracy after its last epoch, also where that came early.
+
+    A diverged trial is worth 0, whatever it had measured before: its knobs broke it. One that failed or had no memory, or measured
+    nothing, is NaN: nothing is learned of its knobs, and Optuna neither seeks nor shuns what is near them.
+    """
+    if status is TrialStatus.DIVERGED:
+        return 0.0
+    if status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY) or unknown_accuracy is None:
+        return math.nan
+    return unknown_accuracy
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """The numbers of three significant digits within a range, counted by how many such numbers come before each."""
+
+    lowest: float
+    highest: float
+
+    @cached_property
+    def first(self) -> int:
+        """The index of the least of them."""
+        index = _rate_index(self.lowest)
+        return index if _rate(index) >= self.lowest else index + 1
+
+    @cached_property
+    def last(self) -> int:
+        """The index of the greatest of them."""
+        index = _rate_index(self.highest)
+        return index if _rate(index) <= self.highest else index - 1
+
+    def near(self, rate: float) -> float:
+        """The one that is nearest."""
+        return _rate(min(max(_rate_index(rate), self.first), self.last))
+
+    def at(self, share: float) -> float:
+        """The one nearest to this share, 0 to 1, of the way from the lowest to the highest on a log scale."""
+        # exp and log differ in the last bits from one machine to another; three digits do not.
+        return self.near(math.exp(math.log(self.lowest) + share * (math.log(self.highest) - math.log(self.lowest))))
+
+
+def _rate_index(rate: float) -> int:
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return MANTISSAS * int(exponent) + int(mantissa.replace(".", "")) - 100
+
+
+def _rate(index: int) -> float:
+    exponent, mantissa = divmod(index, MANTISSAS)
+    return float(f"{mantissa + 100}e{exponent - 2}")
+
+
+class _Space:
+    """What a search may choose from; `lists` has the values of each knob that is given as a list, by its name in Choice."""
+
+    def __init__(self, seed: int, search: SearchConfig) -> None:
+        self.seed = seed
+        self.lists: dict[str, tuple[Any, ...]] = {
+            "unknown": search.unknown,
+            "arm": search.arms,
+            "rank": search.rank,
+            "learning_rate": search.learning_rate,
+            "seed": search.seeds,
+        }
+        self.rates: _Rates | None = None
+        if search.learning_rate_range:
+            del self.lists["learning_rate"]
+            self.rates = _Rates(*search.learning_rate_range)
+            if self.rates.first > self.rates.last:
+                raise UserError("search.learning_rate_range: no number of three significant digits lies in it; give a wider range")
+
+    @property
+    def size(self) -> int:
+        """How many choices there are."""
+        return math.prod(map(len, self.lists.values())) * (self.rates.last - self.rates.first + 1 if self.rates else 1)
+
+    def unseen(self, number: int, seen: dict[Choice, TrialSpec]) -> Choice:
+        """The random choice of this number, which is none of those seen; there must be one left."""
+        attempt = 0
+        while (choice := self._random(number, attempt)) in seen:
+            attempt += 1
+        return choice
+
+    def _random(self, number: int, attempt: int) -> Choice:
+        def share(knob: str) -> float:
+            digest = hashlib.blake2b(f"{self.seed}\n{number}\n{attempt}\n{knob}".encode(), digest_size=6).digest()
+            return int.from_bytes(digest) / 2**48
+
+        places = {knob: int(share(knob) * len(values)) for knob, values in self.lists.items()}
+        return self.choice(places, self.rates.at(share("learning_rate")) if self.rates else None)
+
+    def choice(self, places: dict[str, int], rate: float | None) -> Choice:
+        """The choice of what stands at these places of the lists, with this rate or the one of three digits next to it."""
+        chosen = {knob: values[places[knob]] for knob, values in self.lists.items()}
+        return Choice(**chosen, learning_rate=self.rates.near(rate)) if self.rates and rate else Choice(**chosen)
+
+
+def _by_optuna(config: StudyConfig, space: _Space, objective: Objective) -> tuple[TrialSpec, ...]:
+    """All trials of the batches that could be asked for by now."""
+    search = config.search
+    specs: dict[Choice, TrialSpec] = {}
+    with _asking(space) as asking:
+        while len(specs) < (search.trials or 0):
+            batch: list[tuple[Any, TrialSpec]] = []
+            for _ in range(min(search.optuna_batch, (search.trials or 0) - len(specs))):
+                asked, choice = asking.new(len(specs), specs)
+                specs[choice] = trial_spec(config, choice)
+                batch.append((asked, specs[choice]))
+            values = [objective(spec) for _, spec in batch]
+            if None in values:
+                break
+            for (asked, _), value in zip(batch, values, strict=True):
+                asking.tell(asked, value)
+    return tuple(specs.values())
+
+
+class _Asking:
+    """Optuna's sampler over a space; categorical knobs are named to it by their places in the lists."""
+
+    def __init__(self, space: _Space) -> None:
+        from optuna import create_study
+        from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+        from optuna.samplers import TPESampler
+
+        seed = int.from_bytes(hashlib.blake2b(f"{space.seed}\noptuna".encode(), digest_size=4).digest())
+        sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, constant_liar=True)
+        self._study = create_study(direction="maximize", sampler=sampler)
+        self._space = space
+        self._distributions: dict[str, BaseDistribution] = {
+            knob: CategoricalDistribution(range(len(values))) for knob, values in space.lists.items()
+        }
+        if space.rates:
+            self._distributions["learning_rate"] = FloatDistribution(space.rates.lowest, space.rates.highest, log=True)
+
+    def new(self, number: int, seen: dict[Choice, TrialSpec]) -> tuple[Any, Choice]:
+        """Optuna's next trial that is not among those seen, and the choice it stands for."""
+        from optuna.trial import TrialState
+
+        for _ in range(ASKS):
+            asked = self._study.ask(fixed_distributions=self._distributions)
+            choice = self._space.choice(asked.params, asked.params.get("learning_rate") if self._space.rates else None)
+            if choice not in seen:
+                return asked, choice
+            # Its value is known to the sampler already, or will be; to be told it twice would make the point count twice.
+            self._study.tell(asked, state=TrialState.FAIL)
+        choice = self._space.unseen(number, seen)
+        self._study.enqueue_trial(self._params(choice))
+        return self._study.ask(fixed_distributions=self._distributions), choice
+
+    def tell(self, asked: Any, value: float | None) -> None:
+        """How a trial that was asked for has ended; NaN tells nothing of its knobs."""
+        from optuna.trial import TrialState
+
+        if value is None or math.isnan(value):
+            self._study.tell(asked, state=TrialState.FAIL)
+        else:
+            self._study.tell(asked, value)
+
+    def _params(self, choice: Choice) -> dict[str, Any]:
+        chosen = {knob: values.index(getattr(choice, knob)) for knob, values in self._space.lists.items()}
+        return chosen if self._space.rates is None else {**chosen, "learning_rate": choice.learning_rate}
+
+
+@contextmanager
+def _asking(space: _Space) -> Iterator[_Asking]:
+    """Optuna without its log lines, whose level is the whole process's: it is put back afterwards."""
+    from optuna import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield _Asking(space)
+    finally:
+        logging.set_verbosity(level)
