@@ -8,6 +8,7 @@ import polars as pl
 from kp.report import provenance
 from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
+from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent
@@ -67,20 +68,11 @@ def _learning(summary: pl.DataFrame, pictures: set[str]) -> Section:
     )
     accuracy = (
         "Share of the trained Unknown facts answered right after each epoch (unknown_accuracy), a panel a mix. "
-        f"{_line_styles(summary)}{seeds} A curve that ends in a cross was stopped, diverged or failed; one that just ends reached the "
+        f"{style_sentence(summary)}{seeds} A curve that ends in a cross was stopped, diverged or failed; one that just ends reached the "
         "accuracy it was asked for."
     )
     captions = {"learning_curves": accuracy, "loss_curves": "Mean training loss of each epoch, drawn alike."}
     return Section("learning", "Learning", tuple(Figure(name, caption) for name, caption in captions.items() if name in pictures))
-
-
-def _line_styles(summary: pl.DataFrame) -> str:
-    """What the colours, dashes and markers of the curves tell, as kp.report.curves chooses them."""
-    by_size, by_rank, by_rate = (summary[column].n_unique() > 1 for column in ("unknown", "rank", "learning_rate"))
-    told = [f"Colour is {'N' if by_size or not by_rank else 'the rank'}"]
-    told += ["the dash the learning rate"] if by_rate else []
-    told += ["the marker the rank"] if by_size and by_rank else []
-    return ", ".join(told) + "."
 
 
 def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:

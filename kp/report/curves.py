@@ -121,6 +121,15 @@ def _styles(summary: pl.DataFrame) -> _Styles:
     return _Styles("unknown" if by_size else "rank", colours, dashes, markers)
 
 
+def style_sentence(summary: pl.DataFrame) -> str:
+    """What colours, dashes and markers of the curves tell."""
+    styles = _styles(summary)
+    told = [f"Colour is {'N' if styles.colour_by == 'unknown' else 'the rank'}"]
+    told += ["the dash the learning rate"] if len(styles.dashes) > 1 else []
+    told += ["the marker the rank"] if styles.markers else []
+    return ", ".join(told) + "."
+
+
 def _panels(curves: list[_Curve], summary: pl.DataFrame, y_title: str, y_range: tuple[float, float]) -> LinePanels | None:
     drawn = [curve for curve in curves if any(value is not None for run in curve.runs for value in run)]
     if not drawn:

@@ -10,7 +10,7 @@ import pytest
 from kp import schema
 from kp.errors import UserError
 from kp.report import ReportTables, answer_paragraph, arm_label, summary_table, write_report
-from kp.report.curves import learning_curves, loss_curves
+from kp.report.curves import learning_curves, loss_curves, style_sentence
 from kp.report.document import Points, Table, Text
 from kp.report.figure_data import QUIET_COLOUR, Line, Scatter
 from kp.report.figures_html import interactive
@@ -240,6 +240,16 @@ def test_learning_curves_of_several_sizes_are_coloured_by_size() -> None:
     assert picture is not None
     assert [key.name for key in picture.keys] == ["N = 10", "N = 40"]
     assert [len(panel.lines) for panel in picture.panels] == [2, 2, 1]
+
+
+def test_learning_curves_of_drawn_learning_rates_leave_them_to_no_dash(tables: ReportTables, summary: pl.DataFrame) -> None:
+    assert style_sentence(summary) == "Colour is the rank, the dash the learning rate."
+    rates = pl.Series([1e-3 * 1.1**place for place in range(24)])
+    drawn = dataclasses.replace(tables, trials=tables.trials.with_columns(learning_rate=rates))
+    picture = learning_curves(drawn, summary_table(drawn))
+    assert picture is not None
+    assert {line.dash for panel in picture.panels for line in panel.lines} == {"solid"}
+    assert style_sentence(summary_table(drawn)) == "Colour is the rank."
 
 
 def test_learning_curves_over_seeds_are_means_with_their_range(tables: ReportTables) -> None:
