@@ -22,7 +22,7 @@ from kp.cluster import Cluster
 from kp.training import checkpoints
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.worker import CrewJob, train_trials
-from kp.vocabulary import Scheduler, TrialStatus
+from kp.vocabulary import TrialStatus
 
 DRIVER_CPUS = 0.01  # the driver of a trial or crew only waits; reserving more would leave none for workers
 AHEAD = 2  # trials offered beyond those in training, so that no crew waits for Tune to start one
@@ -41,16 +41,6 @@ class TrialOutcome:
     progress: Progress | None
     folder: Path | None
     seconds: float
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When a trial is stopped before its own end."""
-
-    scheduler: Scheduler
-    grace_epochs: int
-    reduction_factor: int
-    max_epochs: int
 
 
 @dataclass(frozen=True)
@@ -195,22 +185,6 @@ def _trial_function(broker: Any) -> Callable[[dict[str, Any]], None]:
                 known += 1
 
     return trial
-
-
-def tune_scheduler(schedule: Schedule) -> Any:
-    """Tune's scheduler of this schedule."""
-    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
-
-    if schedule.scheduler is Scheduler.NONE:
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="epoch",  # Tune's own training_iteration starts again at 1 after a restart
-        metric="unknown_accuracy",
-        mode="max",
-        grace_period=min(schedule.grace_epochs, schedule.max_epochs),
-        reduction_factor=schedule.reduction_factor,
-        max_t=schedule.max_epochs + 1,  # a trial that runs its course ends by itself and is no early stop
-    )
 
 
 def _listener(jobs: dict[str, TrialJob], runs: Path, broker: Any, listeners: Listeners) -> Any:

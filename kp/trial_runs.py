@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-
 from kp import schema, storage
 from kp.categories import of_matcher
 from kp.encoding import encode_row
@@ -18,11 +17,11 @@ from kp.mixtures import draw_rows
 from kp.models import load_tokenizer
 from kp.progress import Bar
 from kp.results import trial_columns
-from kp.search import Crews, Listeners, Schedule, TrialOutcome, adapter_of, forget_run, run_trials, tune_scheduler
+from kp.search import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.session import Session, frame
 from kp.training import checkpoints
-from kp.training.job import TrialJob
-from kp.vocabulary import Role, ShotSet, TrialStatus
+from kp.training.job import Progress, TrialJob
+from kp.vocabulary import Role, Scheduler, ShotSet, TrialStatus
 
 
 def search(session: Session) -> list[dict[str, Any]]:
@@ -46,15 +45,28 @@ def search(session: Session) -> list[dict[str, Any]]:
         resources = session.config.resources
         crews = Crews(session.cluster, resources.workers_per_trial, resources.micro_batch)
         listeners = Listeners(follower.on_epoch, follower.on_end)
-        run_trials(jobs, session.store.work_root("trial"), crews, tune_scheduler(_schedule(session)), listeners)
+        run_trials(jobs, session.store.work_root("trial"), crews, _scheduler(session, missing), listeners)
     session.display.line(f"search: {len(missing) - len(failures)} trials trained ({time.monotonic() - began:.0f} s)")
     return failures
 
 
-def _schedule(session: Session) -> Schedule:
+def _scheduler(session: Session, missing: list[Trial]) -> Any:
+    """Tune's scheduler, which knows what the study's other trials reached."""
+    from ray.tune.schedulers import FIFOScheduler  # here, since a finished study needs no Ray
+
+    from kp.asha import AshaSchedule, asha
+
     settings = session.config.search
-    longest = max(trial.spec.max_epochs for trial in session.graph.trials)
-    return Schedule(settings.scheduler, settings.grace_epochs, settings.reduction_factor, longest)
+    if settings.scheduler is Scheduler.NONE:
+        return FIFOScheduler()
+    trials = session.graph.trials
+    longest = max(trial.spec.max_epochs for trial in trials)
+    schedule = AshaSchedule(settings.grace_epochs, settings.reduction_factor, longest, settings.stop_at_accuracy)
+    ended = [session.store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in trials if trial not in missing]
+    history = [dict(zip(table["epoch"].to_pylist(), table["unknown_accuracy"].to_pylist(), strict=True)) for table in ended]
+    newest = {trial.trial_id: checkpoints.newest(session.store.work(trial.step)) for trial in missing}
+    committed = {trial_id: len(Progress.load(folder).epochs) for trial_id, folder in newest.items() if folder}
+    return asha(schedule, history, committed)
 
 
 def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:

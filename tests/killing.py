@@ -39,7 +39,15 @@ class RunningKp:
 
     def generators(self) -> list[psutil.Process]:
         """The actors of its Ray Data pipeline that hold a model, or are about to."""
-        return [process for process in self.driver.children(recursive=True) if "_ChunkAnswerer" in _title(process)]
+        return self.processes("_ChunkAnswerer")
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Those of its processes whose title holds this."""
+        return [process for process in self.driver.children(recursive=True) if title in _title(process)]
+
+    def titles(self) -> list[str]:
+        """The titles of all its processes."""
+        return [_title(process) for process in self.driver.children(recursive=True)]
 
 
 def _title(process: psutil.Process) -> str:

@@ -122,7 +122,7 @@ _benches: dict[str, Any] = {}
 
 def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | None) -> Outcome:
     import torch.distributed
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
     from kp.training import checkpoints
     from kp.training.engine import Place
@@ -155,6 +155,7 @@ def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | N
     training.close()
     newest = checkpoints.newest(folder)
     assert newest is not None
-    adapter = load_file(newest / ADAPTER / "adapter_model.safetensors")
+    weights = load_file(newest / ADAPTER / "adapter_model.safetensors")
+    adapter = {name: tensor.float().numpy() for name, tensor in weights.items()}
     progress = training.progress
     return Outcome(losses, progress.epochs, adapter, progress.status and progress.status.value, progress.cause)

@@ -22,7 +22,7 @@ def committed_chunks(root: Path) -> int:
 
 
 def committed_epochs(root: Path) -> int:
-    return len(list(root.glob("work/trial/*/*/progress.json")))
+    return len(list(root.glob("work/trial/*/epochs/*/progress.json")))
 
 
 @pytest.mark.timeout(1800)
