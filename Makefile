@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup vllm-env demo test test-slow lint facts
+.PHONY: setup vllm-env demo test test-studies test-slow lint facts
 
 setup: $(STAMP)
 
@@ -36,6 +36,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-studies: setup
+	$(BIN)/python -m pytest -m studies
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

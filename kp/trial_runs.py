@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+
 from kp import schema, storage
 from kp.categories import of_matcher
 from kp.encoding import encode_row

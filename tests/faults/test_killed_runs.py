@@ -25,6 +25,7 @@ def committed_epochs(root: Path) -> int:
     return len(list(root.glob("work/trial/*/epochs/*/progress.json")))
 
 
+@pytest.mark.studies
 @pytest.mark.timeout(1800)
 def test_study_killed_in_three_stages_ends_with_the_tables_of_an_uninterrupted_one(finished_smoke: Path, tmp_path: Path) -> None:
     root = tmp_path

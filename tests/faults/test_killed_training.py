@@ -53,7 +53,7 @@ def assert_as_uninterrupted(root: Path, finished: Path) -> None:
         assert found[name].equals(table), name
 
 
-@pytest.mark.faults
+@pytest.mark.studies
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("title", [WORKER, TRIAL_DRIVER, CREW_DRIVER])
 def test_process_killed_in_training_changes_no_number(untrained: Path, finished_smoke: Path, title: str) -> None:
@@ -61,7 +61,7 @@ def test_process_killed_in_training_changes_no_number(untrained: Path, finished_
     assert_as_uninterrupted(untrained, finished_smoke)
 
 
-@pytest.mark.faults
+@pytest.mark.studies
 @pytest.mark.timeout(1200)
 def test_study_with_one_more_seed_trains_that_one_alone(smoke_copy: Path) -> None:
     before = {path.parent.name for path in smoke_copy.glob("store/trial/*/record.json")}

@@ -8,7 +8,7 @@ from tests.conftest import SMOKE, run_kp
 from tests.tables import report_tables
 
 
-@pytest.mark.slow
+@pytest.mark.studies
 @pytest.mark.timeout(1200)
 def test_search_with_asha_stops_trials_that_learn_nothing_and_keeps_their_adapters(smoke_copy: Path) -> None:
     overrides = [
