@@ -1,4 +1,4 @@
-"""The search stage: draws each missing trial's training rows, hands the trials to Tune, commits each as it ends."""
+"""The search stage: hands every trial that is missing to Tune and commits each as it ends; kp.trial_jobs draws what it trains on."""
 
 import shutil
 import time
@@ -6,23 +6,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
 from kp import schema, storage
-from kp.categories import of_matcher
-from kp.encoding import encode_row
 from kp.graph import Trial
-from kp.layout import ADAPTER_FOLDER, ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
-from kp.mixtures import draw_rows
-from kp.models import load_tokenizer
+from kp.layout import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.progress import Bar
 from kp.results import trial_columns
 from kp.search import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
-from kp.session import Session, frame
+from kp.session import Session
 from kp.training import checkpoints
-from kp.training.job import Progress, TrialJob
-from kp.vocabulary import Role, Scheduler, ShotSet, TrialStatus
+from kp.training.job import Progress
+from kp.trial_jobs import make_jobs
+from kp.vocabulary import Scheduler, TrialStatus
 
 
 def search(session: Session) -> list[dict[str, Any]]:
@@ -34,7 +30,7 @@ def search(session: Session) -> list[dict[str, Any]]:
     if not missing:
         return []
     began = time.monotonic()
-    jobs = _make_jobs(session, missing)  # a pool too small ends the study here, before anything is trained
+    jobs = make_jobs(session, missing)  # a pool too small ends the study here, before anything is trained
     failures: list[dict[str, Any]] = []
     with ExitStack() as stack:
         for trial in missing:
@@ -68,50 +64,6 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
     newest = {trial.trial_id: checkpoints.newest(session.store.work(trial.step)) for trial in missing}
     committed = {trial_id: len(Progress.load(folder).epochs) for trial_id, folder in newest.items() if folder}
     return asha(schedule, history, committed)
-
-
-def _make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
-    config, graph = session.config, session.graph
-    matcher = config.categorise.matcher
-    facts = frame(session.training_facts)
-    classes = _base_classes(session)
-    answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
-    drawn = [draw_rows(trial.spec.mixture, facts, classes, answers) for trial in trials]
-    _check_lengths(session, trials, drawn)
-    return [
-        TrialJob(
-            trial_id=trial.trial_id,
-            spec=trial.spec,
-            engine=session.trial_engine,
-            rows=rows.to_arrow(),
-            probe_facts=_unknown_facts(facts, rows),
-            probe_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.probe_prompts]),
-            matcher=matcher,
-        )
-        for trial, rows in zip(trials, drawn, strict=True)
-    ]
-
-
-def _base_classes(session: Session) -> pl.DataFrame:
-    """What the base knows of every fact on S0, by the study's matcher: SLICK where the study samples, else CATEGORIES."""
-    graph, store = session.graph, session.store
-    if graph.samples:
-        return frame(store.read(graph.samples, SLICK_FILE, schema.SLICK))
-    categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
-    return of_matcher(categories, session.config.categorise.matcher)
-
-
-def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:
-    """Encode every row once here: one that is too long is bad input, not a trial that fails in some worker."""
-    tokenizer = load_tokenizer(session.model)
-    for trial, rows in zip(trials, drawn, strict=True):
-        for question, target in rows.select("question", "target").iter_rows():
-            encode_row(tokenizer, question, target, trial.spec.loss, trial.spec.max_length)
-
-
-def _unknown_facts(facts: pl.DataFrame, rows: pl.DataFrame) -> pa.Table:
-    wanted = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
-    return facts.filter(pl.col("fact_id").is_in(wanted.implode())).to_arrow().cast(schema.FACTS)
 
 
 class _Follower:

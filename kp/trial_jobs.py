@@ -1,0 +1,65 @@
+"""From a trial of the graph to what a worker is handed of it: the rows drawn and checked, and the facts and prompts it is probed on.
+
+All of it is made in the driver, before anything is trained: a pool too small or a row too long is bad input, not a trial that fails in
+some worker.
+"""
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema
+from kp.answering import FactIndex
+from kp.categories import of_matcher
+from kp.encoding import encode_row
+from kp.graph import Trial
+from kp.layout import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
+from kp.mixtures import draw_rows
+from kp.models import load_tokenizer
+from kp.session import Session, frame
+from kp.training.job import TrialJob
+from kp.vocabulary import Role, ShotSet
+
+
+def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
+    """What workers are handed of these trials, in their order; UserError where a pool is too small or a row too long."""
+    config, graph = session.config, session.graph
+    facts = frame(session.training_facts)
+    classes = _base_classes(session)
+    answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
+    drawn = [draw_rows(trial.spec.mixture, facts, classes, answers) for trial in trials]
+    _check_lengths(session, trials, drawn)
+    return [
+        TrialJob(
+            trial_id=trial.trial_id,
+            spec=trial.spec,
+            engine=session.trial_engine,
+            rows=rows.to_arrow(),
+            probe_facts=probe_facts(session.training_facts, rows, trial.spec.probe_facts),
+            probe_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.probe_prompts]),
+            matcher=config.categorise.matcher,
+        )
+        for trial, rows in zip(trials, drawn, strict=True)
+    ]
+
+
+def probe_facts(facts: pa.Table, rows: pl.DataFrame, most: int | None) -> pa.Table:
+    """The trained Unknown facts (FACTS) in the order drawn, at most the first so many: the same after every epoch, and for every arm."""
+    drawn = rows.filter(role=Role.UNKNOWN.value).sort("row")["fact_id"].to_list()
+    return FactIndex(facts).take(drawn[:most])
+
+
+def _base_classes(session: Session) -> pl.DataFrame:
+    """What the base knows of every fact on S0, by the study's matcher: SLICK where the study samples, else CATEGORIES."""
+    graph, store = session.graph, session.store
+    if graph.samples:
+        return frame(store.read(graph.samples, SLICK_FILE, schema.SLICK))
+    categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
+    return of_matcher(categories, session.config.categorise.matcher)
+
+
+def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:
+    """Encode every row once here: one that is too long is bad input, not a trial that fails in some worker."""
+    tokenizer = load_tokenizer(session.model)
+    for trial, rows in zip(trials, drawn, strict=True):
+        for question, target in rows.select("question", "target").iter_rows():
+            encode_row(tokenizer, question, target, trial.spec.loss, trial.spec.max_length)
