@@ -183,8 +183,9 @@ class StudyConfig(Section):
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
             raise ValueError("resources.vllm_python: categorise.engine 'vllm' needs the absolute path of the interpreter that has vLLM")
-        if max(self.search.rank) > VLLM_MOST_RANK:
-            raise ValueError(f"search.rank: {max(self.search.rank)} is above {VLLM_MOST_RANK}, the most that engine 'vllm' wears")
+        rank = max(self.search.rank) * (2 if self.training.moves_base else 1)
+        if rank > VLLM_MOST_RANK:
+            raise ValueError(f"search.rank: adapters of rank {rank} are above {VLLM_MOST_RANK}, the most that engine 'vllm' wears")
 
     def _kl_possible(self) -> None:
         if self.training.kl_coefficient and not any(arm.highly_known or arm.maybe_known for arm in self.search.arms):

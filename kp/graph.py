@@ -10,7 +10,7 @@
 A step's `version` rises when its code changes what comes out of it, so that older results are not taken for newer ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,8 +101,8 @@ def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     return asked_shot_sets(config.categorise.noise_draws)
 
 
-def build_graph(config: StudyConfig, identities: Identities) -> Graph:
-    """The steps of this study."""
+def build_graph(config: StudyConfig, identities: Identities, specs: Iterable[TrialSpec] | None = None) -> Graph:
+    """The steps of this study with these trials, those of its grid where none are given."""
     model = {"model": identities.model, "dtype": config.model.dtype}
     generation: dict[str, Any] = {"max_new_tokens": config.categorise.max_new_tokens, "stop_at_newline": config.categorise.stop_at_newline}
     generation |= _engine(config)
@@ -140,7 +140,9 @@ def build_graph(config: StudyConfig, identities: Identities) -> Graph:
         return Trial(spec, step, answers, Step("benchmarks", tasks, (step,)) if tasks else None)
 
     base = Step("benchmarks", {**tasks, "of": BASE}) if tasks else None
-    return Graph(facts, categorise, tuple(trial(spec) for spec in grid(config)), base, samples, dump, paraphrases)
+    return Graph(
+        facts, categorise, tuple(trial(spec) for spec in (grid(config) if specs is None else specs)), base, samples, dump, paraphrases
+    )
 
 
 def _making(settings: FactsConfig, identities: Identities) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the stages of one run share: the study, its steps, where results are, the console, and the cluster once it is needed."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -17,13 +17,14 @@ from kp.cluster import Cluster, connected
 from kp.config import StudyConfig
 from kp.errors import UserError
 from kp.facts.sources import drawing_identity, source_identity
-from kp.graph import Graph, Identities, base_shot_sets, build_graph, paraphraser
+from kp.graph import Graph, Identities, base_shot_sets, paraphraser
 from kp.layout import FACTS_FILE, PARAPHRASES_FILE
 from kp.models import resolve_model
 from kp.paraphrases import FIELD as PARAPHRASE_FIELD
 from kp.paraphrases import with_paraphrases
 from kp.progress import Display
 from kp.prompts import ShotSets
+from kp.proposed_graph import proposed_graph
 from kp.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.steps import Step, Store
 from kp.vllm_environment import refuse_unusable
@@ -54,10 +55,16 @@ class Session(ExitStack):
         writer = self.paraphraser.revision if self.paraphraser else None
         shots = shots_identity(config.categorise.shots, base_shot_sets(config))
         facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
-        identities = Identities(self.model.revision, facts, shots, writer, drawing)
-        self.graph: Graph = build_graph(config, identities)
+        self._identities = Identities(self.model.revision, facts, shots, writer, drawing)
+        self.graph: Graph = proposed_graph(config, self._identities, self.store).graph
         self.home = root / config.name  # made last: what is wrong with the input has shown by now
         self.home.mkdir(exist_ok=True)
+
+    def propose(self, failed: Collection[str]) -> bool:
+        """Take in the trials that follow from what earlier ones reached; whether there are any. `failed` failed in this run."""
+        known = len(self.graph.trials)
+        self.graph = proposed_graph(self.config, self._identities, self.store, failed).graph
+        return len(self.graph.trials) > known
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -82,7 +89,9 @@ class Session(ExitStack):
     @cached_property
     def adapter_engine(self) -> EngineSpec:
         """The same in an actor that swaps adapters, of any rank of the grid."""
-        return replace(self.engine, max_lora_rank=max(self.config.search.rank))
+        # What an init took out of the base's weights leaves as part of the adapter, which then has twice the rank.
+        wider = 2 if self.config.training.moves_base else 1
+        return replace(self.engine, max_lora_rank=wider * max(self.config.search.rank))
 
     @cached_property
     def paraphrase_engine(self) -> EngineSpec:

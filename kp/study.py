@@ -14,14 +14,16 @@ from kp import fact_stages, stages, storage
 from kp.config import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.sources import drawing_identity, source_identity
-from kp.graph import Identities, base_shot_sets, build_graph, paraphraser, report_step
+from kp.graph import Identities, base_shot_sets, paraphraser, report_step
 from kp.models import describe_model
 from kp.plan import make_plan, plan_table, trial_table
 from kp.progress import Display
+from kp.proposed_graph import proposed_graph
 from kp.results import collect_tables, evaluated, report_context
 from kp.session import Session, paraphraser_at_fault, shown
 from kp.shots import shots_identity
 from kp.steps import Store
+from kp.trackers import refuse_missing
 from kp.trial_runs import search
 
 
@@ -58,7 +60,8 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     rephrasing = paraphraser(config)
     with paraphraser_at_fault():
         writer = describe_model(rephrasing) if rephrasing else None
-    graph = build_graph(config, Identities(revision, facts, shots, writer, drawing_identity(config.facts)))
+    refuse_missing(config.trackers)
+    graph = proposed_graph(config, Identities(revision, facts, shots, writer, drawing_identity(config.facts)), store).graph
     display.console.print(plan_table(config, make_plan(config, graph, store), revision))
     display.console.print(trial_table(graph, store))
     return 0

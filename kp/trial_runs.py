@@ -15,6 +15,7 @@ from kp.progress import Bar
 from kp.results import trial_columns
 from kp.search import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.session import Session
+from kp.trackers import Trackers, open_trackers, refuse_missing
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.trial_jobs import make_jobs
@@ -23,28 +24,39 @@ from kp.vocabulary import Scheduler, TrialStatus
 
 def search(session: Session) -> list[dict[str, Any]]:
     """Run every trial that has no record; returns a TRIALS row for each that failed, and so has none."""
-    missing = [trial for trial in session.graph.trials if not session.store.is_done(trial.step)]
-    done = len(session.graph.trials) - len(missing)
+    done = sum(session.store.is_done(trial.step) for trial in session.graph.trials)
     if done:
         session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
-    if not missing:
-        return []
+    failures: dict[str, dict[str, Any]] = {}
+    refuse_missing(session.config.trackers)
+    while True:
+        missing = [t for t in session.graph.trials if t.trial_id not in failures and not session.store.is_done(t.step)]
+        if missing:
+            _run(session, missing, failures)
+        if not session.propose(failures):
+            return list(failures.values())
+
+
+def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, Any]]) -> None:
+    """Run these trials; a TRIALS row of each that fails goes into `failures`, by trial id."""
     began = time.monotonic()
     jobs = make_jobs(session, missing)  # a pool too small ends the study here, before anything is trained
-    failures: list[dict[str, Any]] = []
+    known = len(failures)
     with ExitStack() as stack:
         for trial in missing:
             stack.enter_context(session.store.working(trial.step))
         epochs = sum(trial.spec.max_epochs for trial in missing)
         bar = stack.enter_context(session.display.bar("search", epochs, "epochs"))
-        follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, failures)
-        jobs.sort(key=lambda job: -job.spec.rows * job.spec.max_epochs)  # the longest first: a long one at the end would run alone
+        trackers = open_trackers(session.config.trackers, session.config.name, session.home, session.display.line)
+        stack.callback(trackers.close)
+        follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, trackers, failures)
+        jobs.sort(key=lambda job: -job.spec.rows_in_all)  # the longest first: a long one at the end would run alone
         resources = session.config.resources
         crews = Crews(session.cluster, resources.workers_per_trial, resources.micro_batch)
         listeners = Listeners(follower.on_epoch, follower.on_end)
         run_trials(jobs, session.store.work_root("trial"), crews, _scheduler(session, missing), listeners)
-    session.display.line(f"search: {len(missing) - len(failures)} trials trained ({time.monotonic() - began:.0f} s)")
-    return failures
+    trained = len(missing) - len(failures) + known
+    session.display.line(f"search: {trained} trials trained ({time.monotonic() - began:.0f} s)")
 
 
 def _scheduler(session: Session, missing: list[Trial]) -> Any:
@@ -69,11 +81,18 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
 class _Follower:
     """Hears of epochs and outcomes from Tune, in the driver."""
 
-    def __init__(self, session: Session, trials: dict[str, Trial], bar: Bar, failures: list[dict[str, Any]]) -> None:
-        self._session, self._trials, self._bar, self._failures = session, trials, bar, failures
+    def __init__(
+        self, session: Session, trials: dict[str, Trial], bar: Bar, trackers: Trackers, failures: dict[str, dict[str, Any]]
+    ) -> None:
+        self._session, self._trials, self._bar, self._trackers, self._failures = session, trials, bar, trackers, failures
         self._epochs = dict.fromkeys(trials, 0)
+        self._begun: set[str] = set()
 
     def on_epoch(self, trial_id: str, measured: dict[str, Any]) -> None:
+        if trial_id not in self._begun:
+            self._begun.add(trial_id)
+            self._trackers.started(trial_id, trial_columns(self._trials[trial_id]))
+        self._trackers.epoch(trial_id, measured)
         self._epochs[trial_id] = measured["epoch"]
         self._bar.update(sum(self._epochs.values()))
 
@@ -84,12 +103,13 @@ class _Follower:
         self._bar.update(sum(self._epochs.values()))
         row = _trial_row(trial, outcome)
         if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
-            self._failures.append(row)
+            self._failures[trial.trial_id] = row
             checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause)
         else:
             _commit(self._session, trial, outcome, row)
             forget_run(trial.trial_id, self._session.store.work_root("trial"))
         self._session.display.line(_trial_line(trial, row))
+        self._trackers.ended(trial.trial_id, row["status"], row["cause"])
 
 
 def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ def test_load_study_engine_vllm_without_an_absolute_interpreter_is_refused(pytho
 def test_load_study_engine_vllm_with_a_rank_that_it_cannot_wear_is_refused() -> None:
     assert max(LORA_RANKS) == VLLM_MOST_RANK
     assert smoke(*WITH_VLLM, f"search.rank=[{VLLM_MOST_RANK}]").categorise.engine is Engine.VLLM
-    with pytest.raises(UserError, match=r"search\.rank: 513 is above 512"):
+    with pytest.raises(UserError, match=r"search\.rank: adapters of rank 513 are above 512"):
         smoke(*WITH_VLLM, "search.rank=[8, 513]")
 
 
