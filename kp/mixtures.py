@@ -5,10 +5,14 @@ every version of every library and whatever the order of the table. A trial take
 among the 40 of the next, and a curve over N compares like with like.
 
 What goes in beside the Unknown facts is told in one place, `_COMPANIONS`: another pool is a count on Mixture, a Role, and an entry there.
+Facts that the base knows may come from another source than the studied one; then a fact that is measured is never replayed.
+
+A fact's paraphrases are a list that arms eat into from its head and that held-out ones are taken from at its end, so that what is held out
+is the same for every arm and every trial of a study.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +52,15 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """The facts of another source, and what the base made of them on S0."""
+
+    facts: pl.DataFrame  # FACTS
+    categories: pl.DataFrame  # CATEGORIES by one matcher
+    answers: pl.DataFrame  # ANSWERS
+
+
+@dataclass(frozen=True)
 class _Companion:
     """A pool of facts that the base knows to some degree, and how many of them stand beside each Unknown fact."""
 
@@ -63,67 +76,101 @@ _COMPANIONS = (
 )
 
 
-def draw_rows(mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+def draw_rows(
+    mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame, replay: Replay | None = None
+) -> pl.DataFrame:
     """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the facts replayed beside them, each in the order drawn.
 
     `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher, or its SLICK, by which WeaklyKnown facts are in no
-    pool, `answers` the base's ANSWERS on S0.
+    pool, `answers` the base's ANSWERS on S0; `replay` is the other source of the replayed facts, where the study has one.
     Raises UserError where a pool or a fact's paraphrases are too few, or where the tables do not belong together.
     """
     _refuse_strangers(facts, categories)
-    unknown = _take(mixture, facts, categories, Category.UNKNOWN, mixture.unknown, "search.unknown")
+    pool = _pool(facts, categories, Category.UNKNOWN)
+    if pool.height < mixture.unknown:
+        raise UserError(_shortfall(mixture, mixture.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories)))
+    unknown = _ordered(pool, mixture).head(mixture.unknown).to_dicts()
+    _refuse_few_paraphrases(mixture, unknown)
     rows = [_row(fact, Role.UNKNOWN, fact["question"], fact["answers"][0]) for fact in unknown]
     rows.extend(_paraphrase_rows(unknown, mixture.paraphrases))
-    for companion in _COMPANIONS:
-        count = companion.per_unknown(mixture) * mixture.unknown
-        if count:
-            drawn = _take(mixture, facts, categories, companion.category, count, companion.field)
-            targets = _replay_targets(mixture.replay_target, drawn, answers)
-            rows.extend(_row(fact, companion.role, fact["question"], target) for fact, target in zip(drawn, targets, strict=True))
+    if replay is None:
+        rows.extend(_replay_rows(mixture, Replay(facts, categories, answers), ""))
+    else:
+        _refuse_strangers(replay.facts, replay.categories)
+        _refuse_studied(replay.facts, facts)
+        rows.extend(_replay_rows(mixture, replay, " in search.replay_source"))
     return pl.DataFrame(rows).with_row_index("row").select(TRAINING_ROWS.names).cast({"row": pl.Int32})
 
 
-def _take(mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, wanted: Category, count: int, field: str) -> list[_Fact]:
-    ids = categories.filter(pl.col("category") == wanted.value)["fact_id"].to_list()
-    pool = facts.filter(pl.col("fact_id").is_in(ids))
-    if pool.height < count:
-        has = f"the base has {pool.height}{_set_apart(categories, wanted)}"
-        raise UserError(f"{field}: {_asked_for(mixture, count)} {wanted} facts asked for, but {has}")
-    return _ordered(pool, mixture).head(count).to_dicts()
+def held_out_paraphrases(paraphrases: Sequence[str], count: int) -> list[tuple[int, str]]:
+    """The last `count` of a fact's paraphrases, which no trial trains on, each with its place in the list."""
+    return list(enumerate(paraphrases))[len(paraphrases) - count :]
 
 
-def _set_apart(categories: pl.DataFrame, wanted: Category) -> str:
+def draw_key(seed: int, name: str) -> str:
+    """What stands for `name` in a draw with this seed: sorting by it shuffles, the same way in every process and for any row order."""
+    return hashlib.blake2b(f"{seed}\n{name}".encode(), digest_size=16).hexdigest()
+
+
+def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str]]:
+    for fact in unknown:
+        for question in fact["paraphrases"][:count]:
+            yield _row(fact, Role.PARAPHRASE, question, fact["answers"][0])
+
+
+def _replay_rows(mixture: Mixture, replay: Replay, where: str) -> Iterator[dict[str, str]]:
+    """The rows of facts that the base knows; `where` says in a message whose facts they are."""
+    for companion in _COMPANIONS:
+        count = companion.per_unknown(mixture) * mixture.unknown
+        if not count:
+            continue
+        pool = _pool(replay.facts, replay.categories, companion.category)
+        if pool.height < count:
+            raise UserError(_shortfall(mixture, count, companion.category, companion.field, pool, where))
+        drawn = _ordered(pool, mixture).head(count).to_dicts()
+        targets = _replay_targets(mixture.replay_target, drawn, replay.answers)
+        for fact, target in zip(drawn, targets, strict=True):
+            yield _row(fact, companion.role, fact["question"], target)
+
+
+def _pool(facts: pl.DataFrame, categories: pl.DataFrame, wanted: Category) -> pl.DataFrame:
+    ids = categories.filter(pl.col("category") == wanted.value)["fact_id"]
+    return facts.filter(pl.col("fact_id").is_in(ids.implode()))
+
+
+def _shortfall(mixture: Mixture, count: int, wanted: Category, field: str, pool: pl.DataFrame, remark: str) -> str:
+    asked = str(count) if count == mixture.unknown else f"{count // mixture.unknown} x {mixture.unknown} = {count}"
+    return f"{field}: {asked} {wanted} facts asked for, but the base has {pool.height}{remark}"
+
+
+def _weakly_known(categories: pl.DataFrame) -> str:
     weakly = categories.filter(pl.col("category") == Category.WEAKLY_KNOWN.value).height
-    return f" ({weakly} more are {Category.WEAKLY_KNOWN})" if weakly and wanted is Category.UNKNOWN else ""
-
-
-def _asked_for(mixture: Mixture, count: int) -> str:
-    return str(count) if count == mixture.unknown else f"{count // mixture.unknown} x {mixture.unknown} = {count}"
+    return f" ({weakly} more are {Category.WEAKLY_KNOWN})" if weakly else ""
 
 
 def _ordered(pool: pl.DataFrame, mixture: Mixture) -> pl.DataFrame:
     if mixture.draw is Draw.FILE_ORDER:
         return pool
     keyed = pool.with_columns(
-        pl.Series("key", [_key(mixture.seed, fact_id) for fact_id in pool["fact_id"]], dtype=pl.String),
-        pl.Series("relation_key", [_key(mixture.seed, relation) for relation in pool["relation"]], dtype=pl.String),
+        pl.Series("key", [draw_key(mixture.seed, fact_id) for fact_id in pool["fact_id"]], dtype=pl.String),
+        pl.Series("relation_key", [draw_key(mixture.seed, relation) for relation in pool["relation"]], dtype=pl.String),
     ).sort("key")
     # Round robin: the first fact of every relation, then the second of every relation that has one, ...
     return keyed.with_columns(pl.int_range(pl.len()).over("relation").alias("turn")).sort("turn", "relation_key").select(pool.columns)
 
 
-def _key(seed: int, name: str) -> str:
-    return hashlib.blake2b(f"{seed}\n{name}".encode(), digest_size=16).hexdigest()
-
-
-def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str]]:
+def _refuse_few_paraphrases(mixture: Mixture, unknown: list[_Fact]) -> None:
+    """Trained and held-out ones of a fact are different ones, so it needs as many as both together."""
+    asked = {"search.arms.paraphrases": mixture.paraphrases, "search.held_out_paraphrases": mixture.held_out_paraphrases}
+    asked = {field: count for field, count in asked.items() if count}
+    wanted = sum(asked.values())
     for fact in unknown:
-        if len(fact["paraphrases"]) < count:
+        if len(fact["paraphrases"]) < wanted:
+            sum_of = f"{' + '.join(map(str, asked.values()))} = " if len(asked) > 1 else ""
             raise UserError(
-                f"search.arms.paraphrases: {count} paraphrases asked for, but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
+                f"{' and '.join(asked)}: {sum_of}{wanted} paraphrases asked for, "
+                f"but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
             )
-        for question in fact["paraphrases"][:count]:
-            yield _row(fact, Role.PARAPHRASE, question, fact["answers"][0])
 
 
 def _replay_targets(target: ReplayTarget, drawn: list[_Fact], answers: pl.DataFrame) -> list[str]:
@@ -152,6 +199,12 @@ def _refuse_strangers(facts: pl.DataFrame, categories: pl.DataFrame) -> None:
     missing = sorted(set(categories["fact_id"]) - set(facts["fact_id"]))
     if missing:
         raise UserError(f"categories: fact '{missing[0]}' is not in the facts table")
+
+
+def _refuse_studied(replayed: pl.DataFrame, facts: pl.DataFrame) -> None:
+    shared = sorted(set(replayed["fact_id"]) & set(facts["fact_id"]))
+    if shared:
+        raise UserError(f"search.replay_source: fact '{shared[0]}' is among the studied facts ({len(shared)} such facts)")
 
 
 def _row(fact: _Fact, role: Role, question: str, target: str) -> dict[str, str]:

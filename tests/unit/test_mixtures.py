@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -7,16 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.errors import UserError
-from kp.mixtures import Mixture, draw_rows
+from kp.mixtures import Mixture, Replay, draw_rows, held_out_paraphrases
 from kp.schema import TRAINING_ROWS
 from kp.vocabulary import Draw, ReplayTarget
 
 FEW = settings(max_examples=25, deadline=None)
 
-BASE = Mixture(unknown=4, highly_known=0, paraphrases=0, draw=Draw.STRATIFIED, replay_target=ReplayTarget.GOLD, seed=0)
+BASE = Mixture(
+    unknown=4,
+    highly_known=0,
+    maybe_known=0,
+    paraphrases=0,
+    held_out_paraphrases=0,
+    draw=Draw.STRATIFIED,
+    replay_target=ReplayTarget.GOLD,
+    seed=0,
+)
 UNKNOWN_IDS = [f"u{index:02}" for index in range(24)]
 KNOWN_IDS = [f"h{index:02}" for index in range(48)]
-MAYBE_IDS = ["m00", "m01"]
+MAYBE_IDS = [f"m{index:02}" for index in range(24)]
 
 
 def relation_of(fact_id: str) -> str:
@@ -201,3 +211,110 @@ def test_draw_rows_pool_too_small_without_weakly_known_facts_says_so() -> None:
     facts, _, answers = study()
     with pytest.raises(UserError, match=r"search\.unknown: 21 Unknown .*, but the base has 20 \(4 more are WeaklyKnown\)$"):
         draw_rows(replace(BASE, unknown=21), facts, weakly_known(4), answers)
+
+
+@FEW
+@given(
+    seed=st.integers(-5, 10**6),
+    highly_known=st.integers(0, 2),
+    maybe_known=st.integers(0, 2),
+    paraphrases=st.integers(0, 2),
+    draw=st.sampled_from(Draw),
+)
+def test_draw_rows_arm_of_every_kind_is_nested_and_holds_no_fact_twice_in_a_role(
+    seed: int, highly_known: int, maybe_known: int, paraphrases: int, draw: Draw
+) -> None:
+    mixture = replace(BASE, highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases, seed=seed, draw=draw)
+    drawn = [rows_of(replace(mixture, unknown=unknown)) for unknown in (2, 5, 12)]
+    for rows, unknown in zip(drawn, (2, 5, 12), strict=True):
+        assert rows.height == replace(mixture, unknown=unknown).rows
+        for role, pool in (("unknown", UNKNOWN_IDS), ("highly_known", KNOWN_IDS), ("maybe_known", MAYBE_IDS)):
+            found = ids(rows, role)
+            assert len(set(found)) == len(found)
+            assert set(found) <= set(pool)  # so none that is replayed is one of the Unknown ones
+        assert Counter(ids(rows, "paraphrase")) == {fact_id: paraphrases for fact_id in ids(rows, "unknown") if paraphrases}
+    for less, more in itertools.pairwise(drawn):
+        for role in ("unknown", "highly_known", "maybe_known", "paraphrase"):
+            assert ids(less, role) == ids(more, role)[: len(ids(less, role))]
+
+
+@FEW
+@given(seed=st.integers(), count=st.integers(1, 12), maybe_known=st.integers(1, 2))
+def test_draw_rows_replayed_facts_are_stratified_too(seed: int, count: int, maybe_known: int) -> None:
+    rows = rows_of(replace(BASE, seed=seed, unknown=count, maybe_known=maybe_known))
+    drawn = Counter(relation_of(fact_id) for fact_id in ids(rows, "maybe_known"))
+    sizes = Counter(relation_of(fact_id) for fact_id in MAYBE_IDS)
+    lasting = [drawn[relation] for relation in sizes if drawn[relation] < sizes[relation]]
+    assert not lasting or max(drawn.values()) - min(lasting) <= 1
+
+
+def test_draw_rows_maybe_known_facts_teach_the_first_answer_of_the_base() -> None:
+    replayed = rows_of(replace(BASE, maybe_known=2, replay_target=ReplayTarget.SELF)).filter(pl.col("role") == "maybe_known")
+    assert replayed["target"].to_list() == [f"own0 {fact_id}" for fact_id in replayed["fact_id"]]
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        (replace(BASE, maybe_known=7), "search.arms.maybe_known: 7 x 4 = 28 MaybeKnown facts asked for, but the base has 24$"),
+        (replace(BASE, held_out_paraphrases=4), r"^search\.held_out_paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
+        (
+            replace(BASE, paraphrases=2, held_out_paraphrases=2),
+            r"search\.arms\.paraphrases and search\.held_out_paraphrases: 2 \+ 2 = 4 paraphrases asked for, but fact 'u.*' has 3",
+        ),
+    ],
+)
+def test_draw_rows_shortfall_counts_every_kind_and_what_is_held_out(mixture: Mixture, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        rows_of(mixture)
+
+
+@pytest.mark.parametrize(("trained", "held_out"), [(0, 3), (1, 2), (2, 1), (3, 0), (1, 1)])
+def test_held_out_paraphrases_are_the_last_and_never_trained_on(trained: int, held_out: int) -> None:
+    rows = rows_of(replace(BASE, paraphrases=trained, held_out_paraphrases=held_out))
+    facts = study()[0].filter(pl.col("fact_id").is_in(ids(rows, "unknown")))
+    kept = [pair for paraphrases in facts["paraphrases"] for pair in held_out_paraphrases(paraphrases, held_out)]
+    assert [index for index, _ in kept] == list(range(3 - held_out, 3)) * 4
+    assert {text for _, text in kept}.isdisjoint(rows["question"])
+
+
+def elsewhere(known: int = 8) -> Replay:
+    """Another source: `known` HighlyKnown facts, two MaybeKnown and two Unknown, whose answers say so."""
+    kinds = {"x": ("HighlyKnown", known), "y": ("MaybeKnown", 2), "z": ("Unknown", 2)}
+    rows = [(f"{letter}{index:02}", kind) for letter, (kind, count) in kinds.items() for index in range(count)]
+    names = [fact_id for fact_id, _ in rows]
+    facts = pl.DataFrame(
+        {
+            "fact_id": names,
+            "relation": [relation_of(fact_id) for fact_id in names],
+            "question": [f"Q {fact_id}?" for fact_id in names],
+            "answers": [[f"gold {fact_id}", f"alias {fact_id}"] for fact_id in names],
+            "paraphrases": [[]] * len(names),
+        },
+        schema_overrides={"paraphrases": pl.List(pl.String)},
+    )
+    said = pl.DataFrame({"fact_id": names, "shot_set": "S0", "prompt_index": 0, "answer": [f"elsewhere {fact_id}" for fact_id in names]})
+    return Replay(facts, pl.DataFrame(rows, schema=["fact_id", "category"], orient="row"), said)
+
+
+def test_draw_rows_replay_source_gives_the_known_facts_and_none_of_the_unknown_ones() -> None:
+    mixture = replace(BASE, unknown=2, highly_known=3, maybe_known=1, paraphrases=1, replay_target=ReplayTarget.SELF)
+    rows = draw_rows(mixture, *study(), elsewhere())
+    assert ids(rows, "unknown") == ids(rows_of(mixture), "unknown")
+    assert {fact_id[0] for fact_id in ids(rows, "highly_known")} == {"x"}
+    assert ids(rows, "maybe_known") in (["y00", "y01"], ["y01", "y00"])
+    replayed = rows.filter(pl.col("role").is_in(["highly_known", "maybe_known"]))
+    assert replayed["target"].to_list() == [f"elsewhere {fact_id}" for fact_id in replayed["fact_id"]]
+
+
+def test_draw_rows_replay_source_too_small_raises_naming_it() -> None:
+    with pytest.raises(
+        UserError, match=r"search\.arms\.highly_known: 3 x 4 = 12 HighlyKnown .*, but the base has 8 in search\.replay_source"
+    ):
+        draw_rows(replace(BASE, highly_known=3), *study(), elsewhere())
+
+
+def test_draw_rows_replay_source_that_holds_a_studied_fact_raises() -> None:
+    facts, categories, answers = study()
+    with pytest.raises(UserError, match=r"search\.replay_source: fact 'h00' is among the studied facts \(96 such facts\)"):
+        draw_rows(replace(BASE, highly_known=1), facts, categories, answers, Replay(facts, categories, answers))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kp import schema
-from kp.config import Arm, ParaphraseConfig
+from kp.config import ParaphraseConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.facts.validation import has_control_characters, stands_in
@@ -28,6 +28,7 @@ from kp.paraphrases import (
     wanting,
     with_paraphrases,
 )
+from kp.search_config import Arm
 from kp.vocabulary import Category, Draw, ParaphraseVerdict, ReplayTarget
 from tests.made_up_study import frame_of
 
@@ -320,7 +321,7 @@ def test_facts_that_stay_short_are_an_error_that_names_the_shortfall() -> None:
 
     def rows(paraphrases: int) -> pl.DataFrame:
         arm = Arm(paraphrases=paraphrases)
-        return draw_rows(Mixture(1, 0, arm.paraphrases, Draw.STRATIFIED, ReplayTarget.SELF, 0), merged, categories, answers)
+        return draw_rows(Mixture(1, 0, 0, arm.paraphrases, 0, Draw.STRATIFIED, ReplayTarget.SELF, 0), merged, categories, answers)
 
     assert rows(2)["question"].to_list() == ["Who directed Metropolis?", *fact()["paraphrases"], "Who made Metropolis?"]
     with pytest.raises(UserError, match=r"search\.arms\.paraphrases: 3 paraphrases asked for, but fact 'f0' has 2"):

@@ -1,0 +1,54 @@
+"""Measured facts in two halves: a winner is chosen on dev, and what it is worth is told on test, which had no part in the choice.
+
+A fact's half comes from a hash of the seed and its id, as a draw's order does, but from another one: the facts that a trial draws first
+would else all be in dev.
+"""
+
+import math
+from enum import StrEnum
+from fractions import Fraction
+
+import polars as pl
+
+from kp.errors import UserError
+from kp.mixtures import draw_key
+
+FIELD = "evaluate.dev_share"  # named in messages
+
+
+class Split(StrEnum):
+    """What a measured fact is for, in a study that chooses and reports on different ones."""
+
+    DEV = "dev"  # winners are chosen by it
+    TEST = "test"  # and reported on it
+
+
+def split_facts(facts: pl.DataFrame, dev_share: float, seed: int) -> pl.DataFrame:
+    """fact_id and split of every fact of FACTS, in their order: `dev_share` of all are dev, and of each relation as nearly as can be.
+
+    Of a relation whose share is not whole the next fact is dev where most of it is due, until the total is met. Raises UserError where
+    either half would be empty.
+    """
+    quota = _quotas(facts, dev_share, seed)
+    place = (
+        facts.select("fact_id", "relation")
+        .with_columns(pl.Series("key", [draw_key(seed, f"split {fact_id}") for fact_id in facts["fact_id"]], dtype=pl.String))
+        .with_columns(pl.col("key").rank("ordinal").over("relation").alias("place"))
+    )
+    allowed = pl.col("relation").replace_strict(quota, return_dtype=pl.Int64)
+    split = pl.when(pl.col("place") <= allowed).then(pl.lit(Split.DEV.value)).otherwise(pl.lit(Split.TEST.value))
+    return place.select("fact_id", split.alias("split"))
+
+
+def _quotas(facts: pl.DataFrame, dev_share: float, seed: int) -> dict[str, int]:
+    """How many dev facts each relation gives: the largest remainders are rounded up (Hamilton's method)."""
+    share = Fraction(str(dev_share))  # the share as it is written: 0.3 of 10 facts are 3
+    due = {relation: share * count for relation, count in facts["relation"].value_counts().iter_rows()}
+    total = math.floor(share * facts.height + Fraction(1, 2))
+    if not 0 < total < facts.height:
+        raise UserError(f"{FIELD}: {dev_share:g} of {facts.height} facts leaves none for {Split.TEST if total else Split.DEV}")
+    quota = {relation: math.floor(count) for relation, count in due.items()}
+    by_remainder = sorted(due, key=lambda relation: (quota[relation] - due[relation], draw_key(seed, f"split {relation}")))
+    for relation in by_remainder[: total - sum(quota.values())]:
+        quota[relation] += 1
+    return quota
