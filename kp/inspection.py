@@ -86,11 +86,12 @@ def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
 
 
 def portable(config: StudyConfig) -> dict[str, Any]:
-    """The study as plain values, without what does not change a number: resources, and the folders that its files are in."""
-    plain: dict[str, Any] = config.model_dump(mode="json", exclude={"resources"})
-    for section, field in (("model", "name"), ("facts", "source"), ("categorise", "shots")):
-        path = Path(plain[section][field])
-        plain[section][field] = path.name if path.exists() else str(plain[section][field])
+    """The study as plain values, without what does not change a number: resources, trackers, and the folders that its files are in."""
+    plain: dict[str, Any] = config.model_dump(mode="json", exclude={"resources", "trackers"})
+    for section, field in (("model", "name"), ("facts", "source"), ("categorise", "shots"), ("search", "replay_source")):
+        value = plain[section][field]
+        if value is not None and (path := Path(value)).exists():
+            plain[section][field] = path.name
     return plain
 
 

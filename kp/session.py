@@ -17,7 +17,7 @@ from kp.cluster import Cluster, connected
 from kp.config import StudyConfig
 from kp.errors import UserError
 from kp.facts.sources import drawing_identity, source_identity
-from kp.graph import Graph, Identities, base_shot_sets, paraphraser
+from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
 from kp.layout import FACTS_FILE, PARAPHRASES_FILE
 from kp.models import resolve_model
 from kp.paraphrases import FIELD as PARAPHRASE_FIELD
@@ -25,6 +25,7 @@ from kp.paraphrases import with_paraphrases
 from kp.progress import Display
 from kp.prompts import ShotSets
 from kp.proposed_graph import proposed_graph
+from kp.replay import refuse_replay_source, replay_identity
 from kp.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.steps import Step, Store
 from kp.vllm_environment import refuse_unusable
@@ -53,9 +54,10 @@ class Session(ExitStack):
         with paraphraser_at_fault():
             self.paraphraser = resolve_model(rephrasing) if rephrasing else None
         writer = self.paraphraser.revision if self.paraphraser else None
+        refuse_replay_source(config)
         shots = shots_identity(config.categorise.shots, base_shot_sets(config))
         facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
-        self._identities = Identities(self.model.revision, facts, shots, writer, drawing)
+        self._identities = Identities(self.model.revision, facts, shots, writer, drawing, replay_identity(config))
         self.graph: Graph = proposed_graph(config, self._identities, self.store).graph
         self.home = root / config.name  # made last: what is wrong with the input has shown by now
         self.home.mkdir(exist_ok=True)
@@ -136,6 +138,18 @@ class Session(ExitStack):
     def shot_sets(self) -> ShotSets:
         """The shot sets, with leaking shots replaced."""
         return shot_sets(self.shots.shots, frame(self.facts), base_shot_sets(self.config))[0]
+
+    @cached_property
+    def replay_facts(self) -> pa.Table:
+        """The facts (FACTS) of a source of their own, some of which are replayed; only where the study names one and its step is done."""
+        assert self.graph.replay_facts is not None, "only a study that names a source has the step"
+        return self.store.read(self.graph.replay_facts, FACTS_FILE, schema.FACTS)
+
+    @cached_property
+    def replay_shot_sets(self) -> ShotSets:
+        """The one shot set that those are asked on: the study's, with the shots that leak one of them replaced as well."""
+        guarded = pl.concat([frame(self.facts), frame(self.replay_facts)])
+        return shot_sets(self.shots.shots, guarded, (REPLAY_SHOT_SET,))[0]
 
     def commit(self, step: Step, tables: Tables, began: float, details: dict[str, Any] | None = None) -> None:
         """Publish a step that consists of tables alone; `began` is time.monotonic() at its start."""

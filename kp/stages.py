@@ -17,7 +17,7 @@ from kp.categorise import Categorisation, base_answers
 from kp.cluster import Tally
 from kp.cross_check import agreement_with_hf
 from kp.evaluation import Evaluation, Measured, Measurement, evaluate_all
-from kp.graph import ADAPTER_SHOT_SET, base_shot_sets, benchmark_plan
+from kp.graph import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, base_shot_sets, benchmark_plan
 from kp.layout import (
     ADAPTER_FOLDER,
     ANSWERS_FILE,
@@ -74,11 +74,23 @@ def _replies(session: Session, asked: pa.Table, work: Path) -> pa.Table:
 def categorise(session: Session) -> None:
     """Ask the base model every fact on all its shot sets."""
     step = session.graph.categorise
-    if session.is_done(step, "categorise"):
-        return
+    if not session.is_done(step, "categorise"):
+        job = Categorisation(session.facts, session.shot_sets, base_shot_sets(session.config), session.engine)
+        _categorise(session, "categorise", step, job)
+
+
+def categorise_replay(session: Session) -> None:
+    """Where replayed facts have a source of their own, ask the base those: on S0 alone, since they are not measured."""
+    step = session.graph.replay_categorise
+    if step is not None and not session.is_done(step, "replay categorise"):
+        job = Categorisation(session.replay_facts, session.replay_shot_sets, (REPLAY_SHOT_SET,), session.engine)
+        _categorise(session, "replay categorise", step, job)
+
+
+def _categorise(session: Session, name: str, step: Step, job: Categorisation) -> None:
+    """Make the answers and the categories of a step; `name` is the stage's in messages."""
     began = time.monotonic()
     with session.store.working(step) as work:
-        job = Categorisation(session.facts, session.shot_sets, base_shot_sets(session.config), session.engine)
         answers = base_answers(job, work, session.cluster, session.display)
         categories = categories_of(frame(answers))
         tables = {
@@ -86,20 +98,20 @@ def categorise(session: Session) -> None:
             CATEGORIES_FILE: (categories.to_arrow(), schema.CATEGORIES),
         }
         details = {"model": session.model.name, "revision": session.model.revision}
-        session.commit(step, tables, began, details | _engine_details(session, job, answers))
+        session.commit(step, tables, began, details | _engine_details(session, name, job, answers))
     matcher = session.config.categorise.matcher.value
     found = categories.filter(matcher=matcher, shot_set=ShotSet.S0.value)["category"].value_counts(sort=True)
     counts = ", ".join(f"{count:,} {category}" for category, count in found.iter_rows())
-    session.display.line(f"categorise: {counts} ({time.monotonic() - began:.0f} s)")
+    session.display.line(f"{name}: {counts} ({time.monotonic() - began:.0f} s)")
 
 
-def _engine_details(session: Session, job: Categorisation, answers: pa.Table) -> dict[str, Any]:
+def _engine_details(session: Session, name: str, job: Categorisation, answers: pa.Table) -> dict[str, Any]:
     """For the record: which engine answered and, of another than `hf`, how far the two agree."""
     engine = job.engine.engine
     if engine is Engine.HF:
         return {"engine": engine.value}
     found = agreement_with_hf(job, answers, session.config.categorise.matcher, session.cluster)
-    session.display.line(f"categorise: {engine} and hf give {found.answers.equal} of {found.answers.n} questions the same answer")
+    session.display.line(f"{name}: {engine} and hf give {found.answers.equal} of {found.answers.n} questions the same answer")
     return {"engine": engine.value, "agreement_with_hf": found.details()}
 
 

@@ -4,6 +4,7 @@ Ray is started only when something is left that needs it, so a second run of a f
 """
 
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kp.models import describe_model
 from kp.plan import make_plan, plan_table, trial_table
 from kp.progress import Display
 from kp.proposed_graph import proposed_graph
+from kp.replay import refuse_replay_source, replay_identity
 from kp.results import collect_tables, evaluated, report_context
 from kp.session import Session, paraphraser_at_fault, shown
 from kp.shots import shots_identity
@@ -44,14 +46,11 @@ NOT_HERE = "not here"  # the identity of an input that a dry run does without
 def describe_study(config: StudyConfig, root: Path) -> int:
     """Print the plan of a study; fetches nothing, so a model, facts or shots that are not here yet are only named."""
     display, store = Display(), Store(storage.results_root(root))
+    refuse_missing(config.trackers)
+    refuse_replay_source(config)
     revision = describe_model(config.model)
-    try:
-        facts = source_identity(config.facts)
-    except UserError as error:
-        if config.facts.count is None:
-            raise
-        display.line(f"note: {error} (priced by facts.count)")
-        facts = NOT_HERE
+    facts = _identity_if_here(display, config.facts.count, "facts.count", lambda: source_identity(config.facts))
+    replay = _identity_if_here(display, config.search.replay_count, "search.replay_count", lambda: replay_identity(config))
     try:
         shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     except MissingSourceError as error:
@@ -60,11 +59,22 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     rephrasing = paraphraser(config)
     with paraphraser_at_fault():
         writer = describe_model(rephrasing) if rephrasing else None
-    refuse_missing(config.trackers)
-    graph = proposed_graph(config, Identities(revision, facts, shots, writer, drawing_identity(config.facts)), store).graph
+    identities = Identities(revision, facts or NOT_HERE, shots, writer, drawing_identity(config.facts), replay)
+    graph = proposed_graph(config, identities, store).graph
     display.console.print(plan_table(config, make_plan(config, graph, store), revision))
     display.console.print(trial_table(graph, store))
     return 0
+
+
+def _identity_if_here(display: Display, count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
+    """What a source of facts holds; of one that is not here, how many there are to be is enough, where the study says so in `field`."""
+    try:
+        return find()
+    except UserError as error:
+        if count is None:
+            raise
+        display.line(f"note: {error} (priced by {field})")
+        return NOT_HERE
 
 
 def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
@@ -72,6 +82,7 @@ def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
     began = time.monotonic()
     with Session(config, storage.results_root(root)) as session:
         fact_stages.facts(session)  # before the plan: bad facts stop the run here, and the plan counts the good ones
+        fact_stages.replay_facts(session)
         plan = make_plan(config, session.graph, session.store)
         session.display.console.print(plan_table(config, plan, session.model.revision))
         stages.paraphrase(session)
@@ -81,6 +92,7 @@ def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
                 case Stage.CATEGORISE:
                     stages.categorise(session)
                     stages.sample(session)
+                    stages.categorise_replay(session)
                 case Stage.SEARCH:
                     failures = search(session)
                     stages.link_adapters(session)

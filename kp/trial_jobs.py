@@ -13,9 +13,10 @@ from kp.categories import of_matcher
 from kp.encoding import encode_row
 from kp.graph import Trial
 from kp.layout import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
-from kp.mixtures import draw_rows
+from kp.mixtures import Replay, draw_rows
 from kp.models import load_tokenizer
 from kp.session import Session, frame
+from kp.steps import Step
 from kp.training.job import TrialJob
 from kp.vocabulary import Role, ShotSet
 
@@ -25,8 +26,9 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     config, graph = session.config, session.graph
     facts = frame(session.training_facts)
     classes = _base_classes(session)
-    answers = frame(session.store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
-    drawn = [draw_rows(trial.spec.mixture, facts, classes, answers) for trial in trials]
+    answers = _first_answers(session, graph.categorise)
+    replay = _replay(session)
+    drawn = [draw_rows(trial.spec.mixture, facts, classes, answers, replay) for trial in trials]
     _check_lengths(session, trials, drawn)
     return [
         TrialJob(
@@ -53,8 +55,24 @@ def _base_classes(session: Session) -> pl.DataFrame:
     graph, store = session.graph, session.store
     if graph.samples:
         return frame(store.read(graph.samples, SLICK_FILE, schema.SLICK))
-    categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
+    return _greedy_classes(session, graph.categorise)
+
+
+def _replay(session: Session) -> Replay | None:
+    """The facts of a source of their own that are replayed, where the study names one."""
+    step = session.graph.replay_categorise
+    if step is None:
+        return None
+    return Replay(frame(session.replay_facts), _greedy_classes(session, step), _first_answers(session, step))
+
+
+def _greedy_classes(session: Session, step: Step) -> pl.DataFrame:
+    categories = frame(session.store.read(step, CATEGORIES_FILE, schema.CATEGORIES)).filter(shot_set=ShotSet.S0.value)
     return of_matcher(categories, session.config.categorise.matcher)
+
+
+def _first_answers(session: Session, step: Step) -> pl.DataFrame:
+    return frame(session.store.read(step, ANSWERS_FILE, schema.ANSWERS)).filter(shot_set=ShotSet.S0.value)
 
 
 def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:

@@ -1,0 +1,65 @@
+"""Facts that the base knows, replayed beside the Unknown ones out of a source of their own: what that may be, and which of them are left.
+
+They are read, checked and chosen as the studied facts are, by the same code, so only what differs is here: nothing that is studied is
+replayed by accident, and a message names the field that the user wrote.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import polars as pl
+
+from kp.config import StudyConfig
+from kp.errors import UserError
+from kp.facts import synthetic
+from kp.facts.dump.files import is_dump
+from kp.facts.sources import source_identity
+from kp.facts.validation import question_key
+from kp.graph import replay_settings
+
+SOURCE_FIELD = "search.replay_source"  # named in messages
+COUNT_FIELD = "search.replay_count"
+
+
+def replay_identity(config: StudyConfig) -> str | None:
+    """Identity of the content of `search.replay_source`, None where the study names none; UserError where it is not here."""
+    settings = replay_settings(config)
+    if settings is None:
+        return None
+    with replay_at_fault():
+        return source_identity(settings)
+
+
+def refuse_replay_source(config: StudyConfig) -> None:
+    """Raises UserError where `search.replay_source` is nothing that facts are replayed out of, whatever it holds."""
+    settings = replay_settings(config)
+    if settings is None:
+        return
+    if is_dump(settings.source):
+        raise UserError(f"{SOURCE_FIELD}: '{settings.source}' is a knowledge-graph dump, of which only facts.source makes facts")
+    if settings.source == synthetic.SOURCE and settings.count is None:
+        raise UserError(f"{COUNT_FIELD}: {SOURCE_FIELD} '{synthetic.SOURCE}' needs to be told how many facts are made")
+
+
+@contextmanager
+def replay_at_fault() -> Iterator[None]:
+    """What is wrong in this block with a source or a count of facts is said of the fields that name those of replayed ones."""
+    try:
+        yield
+    except UserError as error:
+        said = str(error).replace("facts.source", SOURCE_FIELD).replace("facts.count", COUNT_FIELD)
+        raise type(error)(said) from error
+
+
+def without_studied(facts: pl.DataFrame, studied: pl.DataFrame) -> pl.DataFrame:
+    """The FACTS that are none of `studied`, in their order: neither by fact_id nor by what they ask, in any wording that a studied one has.
+
+    Raises UserError where none is left.
+    """
+    asked = {question_key(question) for question in studied["question"]}
+    asked |= {question_key(paraphrase) for paraphrases in studied["paraphrases"] for paraphrase in paraphrases}
+    same_question = pl.Series([question_key(question) in asked for question in facts["question"]], dtype=pl.Boolean)
+    left = facts.filter(~pl.col("fact_id").is_in(studied["fact_id"].implode()) & ~same_question)
+    if left.is_empty():
+        raise UserError(f"{SOURCE_FIELD}: each of its {facts.height:,} facts is studied or cannot be asked, so none is left to replay")
+    return left
