@@ -74,6 +74,29 @@ BAD_VALUES = {
     "more noise draws than there are shot sets": ("[categorise]\nnoise_draws = 8\n", "categorise.noise_draws", "8"),
     "fewer samples than none": ("[categorise]\nsamples = -1\n", "categorise.samples", "-1"),
     "a temperature that is greedy": ("[categorise]\nsample_temperature = 0.0\n", "categorise.sample_temperature", "0.0"),
+    "fewer MaybeKnown facts than none": ("[search]\narms = [{ maybe_known = -1 }]\n", "search.arms.0.maybe_known", "-1"),
+    "a source of trials that is not offered": ('[search]\nsampler = "bayes"\n', "search.sampler", "'bayes'"),
+    "no trials": ('[search]\nsampler = "random"\ntrials = 0\n', "search.trials", "0"),
+    "a batch of no proposals": ("[search]\noptuna_batch = 0\n", "search.optuna_batch", "0"),
+    "a range of one rate": ("[search]\nlearning_rate_range = [1e-3]\n", "search.learning_rate_range.1", "required"),
+    "no replayed facts": ("[search]\nreplay_count = 0\n", "search.replay_count", "0"),
+    "more held out than there can be": ("[search]\nheld_out_paraphrases = 11\n", "search.held_out_paraphrases", "11"),
+    "no grace": ("[search]\ngrace_epochs = 0\n", "search.grace_epochs", "0"),
+    "rungs that stop nobody": ("[search]\nreduction_factor = 1\n", "search.reduction_factor", "1"),
+    "no patience": ("[search]\nstop_patience = 0\n", "search.stop_patience", "0"),
+    "more prompts than a shot set has": ("[search]\nprobe_prompts = 11\n", "search.probe_prompts", "11"),
+    "a probe of no facts": ("[search]\nprobe_facts = 0\n", "search.probe_facts", "0"),
+    "a share of the facts that is all of them": ("[evaluate]\ndev_share = 1.0\n", "evaluate.dev_share", "1.0"),
+    "a share of the facts that is none": ("[evaluate]\ndev_share = 0.0\n", "evaluate.dev_share", "0.0"),
+    "a pass of no rows": ("[resources]\nmicro_batch = 0\n", "resources.micro_batch", "0"),
+    "a rate of training that never ends": (
+        "[resources]\ntraining_tokens_per_second = 0.0\n",
+        "resources.training_tokens_per_second",
+        "0.0",
+    ),
+    "a rate of answering that never ends": ("[resources]\nprompts_per_second = 0.0\n", "resources.prompts_per_second", "0.0"),
+    "a tracker that is not offered": ('[trackers]\nuse = ["comet"]\n', "trackers.use.0", "'comet'"),
+    "a mode that W&B has not": ('[trackers]\nwandb_mode = "dryrun"\n', "trackers.wandb_mode", "'dryrun'"),
     "a section that is a list": ("[[facts]]\ncount = 3\n", "facts", "count"),
 }
 
@@ -81,6 +104,25 @@ BAD_VALUES = {
 @pytest.mark.parametrize(("text", "field", "value"), BAD_VALUES.values(), ids=BAD_VALUES)
 def test_load_study_bad_value_names_file_field_and_value(write: Write, text: str, field: str, value: str) -> None:
     path = write(SMALLEST + text)
+    message = refusal(path)
+    assert message.startswith(f"{path}: {field}: ")
+    assert value in message
+
+
+BAD_TRAINING = {
+    "no steps": ("steps = 0", "training.steps", "0"),
+    "a schedule that is not offered": ('schedule = "exponential"', "training.schedule", "'exponential'"),
+    "a packing that is not offered": ('packing = "concatenated"', "training.packing", "'concatenated'"),
+    "a KL that is rewarded": ("kl_coefficient = -0.1", "training.kl_coefficient", "-0.1"),
+    "a decay that grows": ("weight_decay = -0.1", "training.weight_decay", "-0.1"),
+    "a warm-up of all steps": ("warmup_ratio = 1.0", "training.warmup_ratio", "1.0"),
+    "a stage that DeepSpeed has not": ("zero_stage = 4", "training.zero_stage", "4"),
+}
+
+
+@pytest.mark.parametrize(("line", "field", "value"), BAD_TRAINING.values(), ids=BAD_TRAINING)
+def test_load_study_bad_value_of_training_names_file_field_and_value(write: Write, line: str, field: str, value: str) -> None:
+    path = write(f"{SMALLEST}{line}\n")
     message = refusal(path)
     assert message.startswith(f"{path}: {field}: ")
     assert value in message
@@ -110,6 +152,9 @@ def test_load_study_several_faults_are_all_told(write: Write) -> None:
     assert {line.split(": ")[1] for line in lines} == {"facts.count", "search.ranks", "training"}
 
 
+RANDOM = ["search.sampler=random", "search.trials=4"]
+REPLAY = ["search.arms=[{maybe_known = 1}]"]
+
 IMPOSSIBLE = {
     "more unknown than facts": (["facts.count=20", "search.unknown=[10, 40]"], "search.unknown", "facts.count = 20"),
     "released matcher on first lines": (["categorise.matcher=released"], "categorise.stop_at_newline", "released"),
@@ -125,6 +170,35 @@ IMPOSSIBLE = {
     "a value twice": (["search.seeds=[1, 1]"], "seeds", "twice"),
     "an arm twice": (["search.arms=[{}, {highly_known = 0}]"], "arms", "twice"),
     "a learning rate of 0": (["search.learning_rate=[0.0]"], "learning_rate", "above 0"),
+    "trials of a grid": (["search.trials=4"], "trials", "only with sampler"),
+    "a range in a grid": (["search.learning_rate_range=[1e-4, 1e-2]"], "learning_rate_range", "only with sampler"),
+    "random without a number": (["search.sampler=random"], "trials", "'random'"),
+    "optuna without a number": (["search.sampler=optuna"], "trials", "'optuna'"),
+    "a range the wrong way round": ([*RANDOM, "search.learning_rate_range=[1e-2, 1e-4]"], "learning_rate_range", "lowest"),
+    "a range from 0": ([*RANDOM, "search.learning_rate_range=[0.0, 1e-2]"], "learning_rate_range", "above 0"),
+    "replayed facts counted without a source": (["search.replay_count=20"], "replay_count", "replay_source"),
+    "a source of replay for no arm": (["search.replay_source=known.csv"], "replay_source", "no arm"),
+    "more paraphrases trained on and held out than a fact has": (
+        ["search.arms=[{paraphrases = 6}]", "search.held_out_paraphrases=5"],
+        "held_out_paraphrases",
+        "6",
+    ),
+    "fewer paraphrases written than are needed": (
+        ["search.arms=[{paraphrases = 3}]", "search.held_out_paraphrases=2", "facts.paraphrase.model=m", "facts.paraphrase.count=4"],
+        "facts.paraphrase.count",
+        "5",
+    ),
+    "epochs and steps": (["training.epochs=3", "training.steps=100"], "steps", "either"),
+    "an init that PEFT has not": (["training.init=xavier"], "init", "'xavier'"),
+    "pissa of some iterations": (["training.init=pissa_niter_many"], "init", "pissa_niter_N"),
+    "KL to a base that has moved": ([*REPLAY, "training.kl_coefficient=0.1", "training.init=pissa"], "kl_coefficient", "'pissa'"),
+    "KL without replay": (["training.kl_coefficient=0.1"], "training.kl_coefficient", "no arm"),
+    "a base taken apart that is spread out": (["training.zero_stage=3", "training.init=olora"], "init", "stage 3"),
+    "a rank that is doubled beyond what vLLM wears": (
+        ["search.rank=[300]", "training.init=pissa", "categorise.engine=vllm", "resources.vllm_python=/opt/vllm/bin/python"],
+        "search.rank",
+        "600",
+    ),
 }
 
 
@@ -141,6 +215,24 @@ def test_load_study_combination_mended_by_the_other_field_loads(write: Write) ->
     path = write(SMALLEST)
     assert load_study(path, ["categorise.matcher=released", "categorise.stop_at_newline=false"]).categorise.matcher is Matcher.RELEASED
     assert load_study(path, ["training.zero_stage=0", "model.dtype=float32"]).training.zero_stage == 0
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [*RANDOM, "search.learning_rate_range=[1e-4, 1e-2]"],
+        ["search.sampler=optuna", "search.trials=4", "search.optuna_batch=2"],
+        [*REPLAY, "search.replay_source=known.csv", "search.replay_count=20"],
+        [*REPLAY, "training.kl_coefficient=0.1"],
+        ["search.arms=[{paraphrases = 6}]", "search.held_out_paraphrases=4"],
+        ["training.steps=100"],
+        ["training.init=pissa_niter_16"],
+        ["training.zero_stage=3"],
+    ],
+    ids=lambda overrides: overrides[-1],
+)
+def test_load_study_knobs_that_go_together_load(write: Write, overrides: list[str]) -> None:
+    load_study(write(SMALLEST), overrides)
 
 
 def test_load_study_neither_alpha_is_refused(write: Write) -> None:
