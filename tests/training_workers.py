@@ -144,13 +144,14 @@ def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | N
         training.run_epoch()
         ran += 1
         losses += training.step_losses
+        epoch = len(training.progress.epochs)
         if place.rank == 0:
-            checkpoints.begin(folder)
+            checkpoints.begin(folder, epoch)
         torch.distributed.barrier()
-        training.save(checkpoints.unfinished(folder))
+        training.save(checkpoints.unfinished(folder, epoch))
         torch.distributed.barrier()
         if place.rank == 0:
-            checkpoints.commit(folder, len(training.progress.epochs))
+            checkpoints.commit(folder, epoch)
         torch.distributed.barrier()
     training.close()
     newest = checkpoints.newest(folder)

@@ -114,8 +114,9 @@ def _checkpoint(training: "TrialTraining", folder: Path) -> None:
     """As `kp.training.worker` commits one."""
     from kp.training import checkpoints
 
-    training.save(checkpoints.begin(folder))
-    checkpoints.commit(folder, len(training.progress.epochs))
+    epoch = len(training.progress.epochs)
+    training.save(checkpoints.begin(folder, epoch))
+    checkpoints.commit(folder, epoch)
 
 
 def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:

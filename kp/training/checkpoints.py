@@ -34,17 +34,20 @@ def committed(trial_folder: Path) -> list[Path]:
     return sorted(path for path in epochs.glob("[0-9]*") if (path / PROGRESS).is_file()) if epochs.is_dir() else []
 
 
-def begin(trial_folder: Path) -> Path:
-    """An empty folder for the next checkpoint; what an earlier attempt left of one is gone."""
-    folder = trial_folder / UNFINISHED
-    shutil.rmtree(folder, ignore_errors=True)
+def begin(trial_folder: Path, epoch: int) -> Path:
+    """An empty folder for the checkpoint of this epoch; what an earlier attempt left of any is gone."""
+    shutil.rmtree(trial_folder / UNFINISHED, ignore_errors=True)
+    folder = unfinished(trial_folder, epoch)
     folder.mkdir(parents=True)
     return folder
 
 
-def unfinished(trial_folder: Path) -> Path:
-    """The folder that `begin` made, for the other workers of the trial."""
-    return trial_folder / UNFINISHED
+def unfinished(trial_folder: Path, epoch: int) -> Path:
+    """The folder that `begin` made, for the other workers of the trial.
+
+    It is named by the epoch: a node of a network file system may for a while take an old name for the folder that once had it.
+    """
+    return trial_folder / UNFINISHED / f"{epoch:04d}"
 
 
 def commit(trial_folder: Path, epoch: int) -> Path:
@@ -52,7 +55,7 @@ def commit(trial_folder: Path, epoch: int) -> Path:
     final = trial_folder / EPOCHS_FOLDER / f"{epoch:04d}"
     final.parent.mkdir(exist_ok=True)
     shutil.rmtree(final, ignore_errors=True)  # one without progress, which no reader takes for a checkpoint
-    (trial_folder / UNFINISHED).rename(final)
+    unfinished(trial_folder, epoch).rename(final)
     for old in committed(trial_folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final

@@ -114,13 +114,14 @@ class _Worker:
             self.ask("ended", trial_id, training.progress.status, training.progress.cause)
 
     def _commit(self, training: TrialTraining, folder: Path) -> None:
+        epoch = len(training.progress.epochs)
         if self._place.rank == 0:
-            checkpoints.begin(folder)
+            checkpoints.begin(folder, epoch)
         self._barrier()
-        training.save(checkpoints.unfinished(folder))
+        training.save(checkpoints.unfinished(folder, epoch))
         self._barrier()
         if self._place.rank == 0:
-            checkpoints.commit(folder, len(training.progress.epochs))
+            checkpoints.commit(folder, epoch)
 
     def _may_go_on(self, trial_id: str, measured: dict[str, Any]) -> bool:
         import ray.train

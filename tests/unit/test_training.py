@@ -142,7 +142,7 @@ def test_worker_killed_while_it_writes_a_checkpoint_leaves_the_one_before(model:
         doomed.train(job(model), tmp_path, None, 1)
         with pytest.raises(BrokenProcessPool):
             doomed.call(_die_in_the_second_checkpoint, job(model), tmp_path)
-    assert list(checkpoints.unfinished(tmp_path).rglob("*.pt"))  # it was in the middle of it
+    assert list(checkpoints.unfinished(tmp_path, 2).rglob("*.pt"))  # it was in the middle of it
     newest = checkpoints.newest(tmp_path)
     assert newest is not None
     assert newest.name == "0001"
@@ -235,13 +235,13 @@ def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
     training = TrialTraining(Workbench(one_job.engine), one_job, Place(0, 1))
     while training.progress.status is None:
         training.run_epoch()
-    training.save(checkpoints.begin(folder))
+    training.save(checkpoints.begin(folder, 2))
     ids = torch.arange(40)[None] + 10
     with torch.no_grad():
         trained = training._model.eval()(input_ids=ids).logits
         base = AutoModelForCausalLM.from_pretrained(one_job.engine.model.name, dtype=torch.float32)
         plain = base(input_ids=ids).logits
-        worn = PeftModel.from_pretrained(base, folder / "unfinished" / ADAPTER).eval()(input_ids=ids).logits
+        worn = PeftModel.from_pretrained(base, checkpoints.unfinished(folder, 2) / ADAPTER).eval()(input_ids=ids).logits
     training.close()
     assert float((trained - plain).abs().max()) > 1e-2  # something was learned, or the comparison would say nothing
     return float((trained - worn).abs().max())
