@@ -12,9 +12,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from kp import schema
 from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.benchmarks import BenchmarkPlan, run_benchmarks
 from kp.cluster import Cluster, Tally
+from kp.generality import answers_by_fact
 from kp.prompts import ShotSets
 from kp.vocabulary import ShotSet
 
@@ -22,24 +24,36 @@ RESTARTS = 3
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Paraphrases that were not trained on (QUESTIONS of kp.generality), and the shot set that they are asked on."""
+
+    questions: pa.Table
+    shot_set: ShotSet
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """What to measure of one model: `shot_set` for its answers, `benchmarks` for its task scores; either may be absent."""
+    """What to measure of one model: `shot_set` for its answers to all facts, `held_out` for those to paraphrases, `benchmarks` for its task
+    scores; each may be absent."""
 
     trial_id: str
     model_id: str
     adapter: Path | None
     shot_set: ShotSet | None
     benchmarks: BenchmarkPlan | None
+    held_out: HeldOut | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came back; `answers` is ANSWERS, `benchmarks` is BENCHMARKS, absent as asked; seconds of each."""
+    """What came back; `answers` is ANSWERS, `held_out` HELD_OUT_ANSWERS, `benchmarks` BENCHMARKS, absent as asked; seconds of each."""
 
     measurement: Measurement
     answers: pa.Table | None
+    held_out: pa.Table | None
     benchmarks: pa.Table | None
     answer_seconds: float
+    held_out_seconds: float
     benchmark_seconds: float
 
 
@@ -49,7 +63,6 @@ class _Evaluator:
     def __init__(self, engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets, tally: Tally, work: Path) -> None:
         self._facts, self._shot_sets, self._tally, self._work = facts, shot_sets, tally, work
         self._batch_size = engine.batch_size
-        self._index = FactIndex(facts)
         _, self._generator = engine.load()
 
     def measure(self, measurement: Measurement) -> Measured:
@@ -57,19 +70,27 @@ class _Evaluator:
 
         self._generator.load_adapter(str(measurement.adapter) if measurement.adapter else None)
         began = time.monotonic()
-        answers = self._answers(measurement) if measurement.shot_set else None
+        answers = self._answers(measurement, self._facts, measurement.shot_set) if measurement.shot_set else None
         answered = time.monotonic()
+        held_out = self._held_out(measurement, measurement.held_out) if measurement.held_out else None
+        generalised = time.monotonic()
         benchmarks = self._benchmarks(measurement) if measurement.benchmarks else None
-        return Measured(measurement, answers, benchmarks, answered - began, time.monotonic() - answered)
+        seconds = (answered - began, generalised - answered, time.monotonic() - generalised)
+        return Measured(measurement, answers, held_out, benchmarks, *seconds)
 
-    def _answers(self, measurement: Measurement) -> pa.Table:
-        assert measurement.shot_set is not None
+    def _answers(self, measurement: Measurement, facts: pa.Table, shot_set: ShotSet) -> pa.Table:
+        index = FactIndex(facts)
         made = []
-        for chunk in make_chunks(pl.DataFrame(pl.from_arrow(self._facts)), [measurement.shot_set]).to_pylist():
-            facts = self._index.take(chunk["fact_ids"])
-            with self._tally.counting(f"{measurement.trial_id}/{chunk['chunk_id']}") as self._generator.on_answered:
-                made.append(answer_chunk(self._generator, facts, self._shot_sets, chunk, measurement.model_id))
+        for chunk in make_chunks(pl.DataFrame(pl.from_arrow(facts)), [shot_set]).to_pylist():
+            first = chunk["fact_ids"][0]  # tells chunks of facts and of paraphrases apart
+            with self._tally.counting(f"{measurement.trial_id}/{chunk['chunk_id']}/{first}") as self._generator.on_answered:
+                made.append(answer_chunk(self._generator, index.take(chunk["fact_ids"]), self._shot_sets, chunk, measurement.model_id))
         return sorted_answers(pa.concat_tables(made))
+
+    def _held_out(self, measurement: Measurement, held_out: HeldOut) -> pa.Table:
+        answers = self._answers(measurement, held_out.questions, held_out.shot_set)
+        by_fact = answers_by_fact(pl.DataFrame(pl.from_arrow(answers)), pl.DataFrame(pl.from_arrow(held_out.questions)))
+        return by_fact.to_arrow().cast(schema.HELD_OUT_ANSWERS)
 
     def _benchmarks(self, measurement: Measurement) -> pa.Table:
         from kp.generation.hf import HFGenerator

@@ -4,6 +4,8 @@ The same study gives the same tables however often it was interrupted, since eve
 """
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -17,16 +19,34 @@ from kp.graph import ADAPTER_SHOT_SET, Graph, Trial
 from kp.layout import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
 from kp.majority import majority_table
 from kp.report import ReportContext, ReportTables
-from kp.scores import score_answers
+from kp.scores import score_answers, score_generality, score_reliability
 from kp.session import Session, frame, training_facts
 from kp.shifts import noise_table, shift_table
+from kp.splits import Split, split_facts
 from kp.steps import Step, Store, busy_seconds, hardware, package_versions
-from kp.vocabulary import BASE, Role, ShotSet
+from kp.vocabulary import BASE, Matcher, Role, ShotSet
 
 
 def evaluated(graph: Graph, store: Store) -> list[Trial]:
     """The trials whose record says that they ended with an adapter."""
     return [trial for trial in graph.trials if ((store.record(trial.step) or {}).get("details") or {}).get("adapter_digest")]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What is known of a trial's adapter."""
+
+    trial: Trial
+    answers: pl.DataFrame  # ANSWERS on S1
+    categories: pl.DataFrame  # CATEGORIES on S1 by the study's matcher
+    trained: list[str]  # ids of all facts it trained on
+    packed: list[str]  # of the Unknown ones among them
+    held_out: pl.DataFrame | None  # HELD_OUT_ANSWERS
+
+    @property
+    def trial_id(self) -> str:
+        """The name tables know it by."""
+        return self.trial.trial_id
 
 
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
@@ -35,32 +55,69 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES))
     answers = frame(store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS))
     matcher = config.categorise.matcher
-    base = {shot_set: of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in (ShotSet.S1, ShotSet.S2)}
-    noise = (base[ShotSet.S1], base[ShotSet.S2])
-    shifts = [noise_table(*noise)]
-    scores = [score_answers(BASE, answers.filter(shot_set=ShotSet.S1.value), base[ShotSet.S1], [], [], matcher)]
+    base, again = (of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in (ADAPTER_SHOT_SET, ShotSet.S2))
     committed = [trial for trial in graph.trials if store.is_done(trial.step)]
     rows = {trial.trial_id: frame(store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS)) for trial in committed}
-    for trial in evaluated(graph, store):
-        own_answers = frame(store.read(trial.answers, ANSWERS_FILE, schema.ANSWERS))
-        own = of_matcher(frame(store.read(trial.answers, CATEGORIES_FILE, schema.CATEGORIES)), matcher)
-        trained = rows[trial.trial_id]["fact_id"].unique().to_list()
-        packed = rows[trial.trial_id].filter(role=Role.UNKNOWN.value)["fact_id"].to_list()
-        shifts.append(shift_table(trial.trial_id, base[ADAPTER_SHOT_SET], own, trained, noise))
-        scores.append(score_answers(trial.trial_id, own_answers, own, packed, trained, matcher))
+    measured = [_measured(store, trial, rows[trial.trial_id], matcher) for trial in evaluated(graph, store)]
+    scores = [score_answers(BASE, answers.filter(shot_set=ADAPTER_SHOT_SET.value), base, [], [], matcher)]
+    for one in measured:
+        scores.append(score_answers(one.trial_id, one.answers, one.categories, one.packed, one.trained, matcher))
+        if one.held_out is not None:
+            scores.append(score_generality(one.trial_id, one.held_out, one.packed, matcher))
+    share = config.evaluate.dev_share
+    splits = split_facts(facts, share, config.seed) if share else None
     return ReportTables(
         facts=facts,
         base_categories=categories,
         trials=_concat([store.read(trial.step, TRIAL_FILE, schema.TRIALS) for trial in committed], schema.TRIALS, failed),
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
-        shifts=pl.concat(shifts),
+        shifts=_shifts(measured, base, again, facts),
         scores=pl.concat(scores),
         benchmarks=_benchmarks(graph, store),
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
         slick=frame(store.read(graph.samples, SLICK_FILE, schema.SLICK)) if graph.samples else None,
+        splits=splits,
+        split_shifts=_of_each_half(splits, lambda half: _shifts(measured, base, again, half)),
+        split_scores=_of_each_half(splits, lambda half: _reliability(measured, half, matcher)),
     )
+
+
+def _measured(store: Store, trial: Trial, rows: pl.DataFrame, matcher: Matcher) -> _Measured:
+    return _Measured(
+        trial=trial,
+        answers=frame(store.read(trial.answers, ANSWERS_FILE, schema.ANSWERS)),
+        categories=of_matcher(frame(store.read(trial.answers, CATEGORIES_FILE, schema.CATEGORIES)), matcher),
+        trained=rows["fact_id"].unique().to_list(),
+        packed=rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(),
+        held_out=frame(store.read(trial.generality, ANSWERS_FILE, schema.HELD_OUT_ANSWERS)) if trial.generality else None,
+    )
+
+
+def _shifts(measured: list[_Measured], base: pl.DataFrame, again: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """The SHIFTS of the base against itself and of every adapter, over these facts alone."""
+    before, after = _only(base, facts), _only(again, facts)
+    shifts = [noise_table(before, after)]
+    shifts += [shift_table(one.trial_id, before, _only(one.categories, facts), one.trained, (before, after)) for one in measured]
+    return pl.concat(shifts)
+
+
+def _reliability(measured: list[_Measured], facts: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
+    """SCORES of the measure "reliability", over these facts alone; a trial that packed none of them has no row."""
+    none = frame(schema.SCORES.empty_table())
+    return pl.concat([none, *(score_reliability(one.trial_id, _only(one.answers, facts), one.packed, matcher) for one in measured)])
+
+
+def _only(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    return table.filter(pl.col("fact_id").is_in(facts["fact_id"].implode()))
+
+
+def _of_each_half(splits: pl.DataFrame | None, made_of: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame | None:
+    """What is made of the facts of each half, with the column `split`."""
+    if splits is None:
+        return None
+    return pl.concat([made_of(splits.filter(split=half.value)).with_columns(pl.lit(half.value).alias("split")) for half in Split])
 
 
 def report_context(session: Session) -> ReportContext:
@@ -69,9 +126,9 @@ def report_context(session: Session) -> ReportContext:
     store, graph = session.store, session.graph
     trials = [trial.step for trial in graph.trials]
     stages: dict[str, list[Step]] = {
-        "facts": [graph.facts],
+        "facts": [graph.facts, *([graph.replay_facts] if graph.replay_facts else [])],
         **({"paraphrases": [graph.paraphrases]} if graph.paraphrases else {}),
-        "categorise": [graph.categorise],
+        "categorise": [graph.categorise, *([graph.replay_categorise] if graph.replay_categorise else [])],
         **({"samples": [graph.samples]} if graph.samples else {}),
         "search": trials,
         "evaluate": graph.evaluation_steps(),

@@ -86,6 +86,9 @@ ANSWERS = pa.schema(
     ]
 )
 
+# To paraphrases of trained facts that no trial trained on.
+HELD_OUT_ANSWERS = pa.schema([*ANSWERS, pa.field("paraphrase_index", pa.int32(), nullable=False)])  # in the fact's list of paraphrases
+
 CATEGORIES = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),

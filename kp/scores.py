@@ -22,6 +22,7 @@ class Measure(StrEnum):
     """The measures of a SCORES table that come from answers."""
 
     RELIABILITY = "reliability"  # share right of the answers to the trained Unknown facts
+    GENERALITY = "generality"  # the same of the answers to paraphrases of these facts that no trial trained on
     FACTS_LEARNED = "facts_learned"  # share of the trained Unknown facts answered right to at least half of the prompts
     ACCURACY = "accuracy"  # share right of all answers
     ACCURACY_UNTRAINED = "accuracy_untrained"  # the same, without any fact the trial trained on
@@ -61,7 +62,7 @@ def score_answers(
     _refuse_mixed(answers)
     known = of_matcher(categories, matcher)
     refuse_repeated_facts(known)
-    right = answers.select("fact_id", pl.col(f"match_{matcher}").alias("value"))
+    right = _right(answers, matcher)
     untrained = right.filter(~pl.col("fact_id").is_in(list(trained)))
     rows = _learning_rows(right, known, trained_unknown) if trained_unknown else []
     rows.append(_share(Measure.ACCURACY, right))
@@ -70,9 +71,34 @@ def score_answers(
     rows.append(_share(Measure.REFUSAL_RATE, answers.select("fact_id", pl.col("refused").alias("value"))))
     rows.extend(_diversity_rows(answers))
     rows.extend(_row(measure, known.filter(pl.col("category") == kind.value).height, known.height) for measure, kind in _COUNTS.items())
-    return pl.DataFrame(rows, schema_overrides={"value": pl.Float64, "standard_error": pl.Float64}, infer_schema_length=None).select(
-        pl.lit(trial_id).alias("trial_id"), *SCORES.names[1:]
-    )
+    return _table(trial_id, rows)
+
+
+def score_reliability(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
+    """The reliability alone, a row of SCORES, over the facts that it was taught and `answers` are of; no row where there are none."""
+    right = _right(answers, matcher).filter(pl.col("fact_id").is_in(list(trained_unknown)))
+    return _table(trial_id, [] if right.is_empty() else [_share(Measure.RELIABILITY, right)])
+
+
+def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
+    """The row of SCORES that HELD_OUT_ANSWERS of one model give, clustered over the facts that were paraphrased.
+
+    Raises UserError where the answers are of several models or not of the facts in `trained_unknown`.
+    """
+    _refuse_mixed(answers)
+    odd = sorted(set(answers["fact_id"]) ^ set(trained_unknown))
+    if odd:
+        raise UserError(f"held-out answers: fact '{odd[0]}' was trained or asked, but not both ({len(odd)} such facts)")
+    return _table(trial_id, [_share(Measure.GENERALITY, _right(answers, matcher))])
+
+
+def _right(answers: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
+    return answers.select("fact_id", pl.col(f"match_{matcher}").alias("value"))
+
+
+def _table(trial_id: str, rows: list[_Row]) -> pl.DataFrame:
+    empty = pl.DataFrame(pl.from_arrow(SCORES.empty_table())).drop("trial_id")
+    return pl.DataFrame(rows, schema=empty.schema).select(pl.lit(trial_id).alias("trial_id"), *SCORES.names[1:])
 
 
 def _learning_rows(right: pl.DataFrame, known: pl.DataFrame, trained_unknown: Collection[str]) -> list[_Row]:

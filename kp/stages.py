@@ -16,8 +16,9 @@ from kp.categories import categorise as categories_of
 from kp.categorise import Categorisation, base_answers
 from kp.cluster import Tally
 from kp.cross_check import agreement_with_hf
-from kp.evaluation import Evaluation, Measured, Measurement, evaluate_all
-from kp.graph import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, base_shot_sets, benchmark_plan
+from kp.evaluation import Evaluation, HeldOut, Measured, Measurement, evaluate_all
+from kp.generality import QUESTIONS, held_out_questions
+from kp.graph import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, Trial, base_shot_sets, benchmark_plan
 from kp.layout import (
     ADAPTER_FOLDER,
     ANSWERS_FILE,
@@ -25,6 +26,7 @@ from kp.layout import (
     CATEGORIES_FILE,
     PARAPHRASES_FILE,
     REPLIES_FILE,
+    ROWS_FILE,
     SAMPLES_FILE,
     SLICK_FILE,
 )
@@ -36,7 +38,7 @@ from kp.sampling import Sampling
 from kp.session import Session, frame
 from kp.slick import never_right, slick_table
 from kp.steps import Step
-from kp.vocabulary import BASE, Category, Engine, ParaphraseVerdict, ShotSet
+from kp.vocabulary import BASE, Category, Engine, ParaphraseVerdict, Role, ShotSet
 
 
 def paraphrase(session: Session) -> None:
@@ -156,7 +158,7 @@ def evaluate(session: Session) -> None:
     if not jobs:
         return
     began = time.monotonic()
-    prompts = sum(len(session.facts) * PROMPTS_PER_SET for job in jobs if job.shot_set)
+    questions = sum(len(session.facts) for job in jobs if job.shot_set) + sum(len(job.held_out.questions) for job in jobs if job.held_out)
     scratch = session.store.root / "work" / "lm_eval"
     parts = _by_engine(session, jobs)  # joins the cluster, in which the tally lives
     tally = Tally()
@@ -165,7 +167,7 @@ def evaluate(session: Session) -> None:
             for step in done[job.trial_id].values():
                 if not session.store.is_done(step):
                     stack.enter_context(session.store.working(step))
-        bar = stack.enter_context(session.display.bar("evaluate", prompts, "prompts"))
+        bar = stack.enter_context(session.display.bar("evaluate", questions * PROMPTS_PER_SET, "prompts"))
         stack.enter_context(tally.shown_on(bar))
         for engine, part in parts:
             for result in evaluate_all(part, Evaluation(engine, session.facts, session.shot_sets, scratch), session.cluster, tally):
@@ -178,21 +180,19 @@ def _by_engine(session: Session, jobs: list[Measurement]) -> list[tuple[EngineSp
     """Which engine measures what: lm-eval asks a model of transformers, so where another engine answers questions, the two are apart."""
     if session.adapter_engine.engine is Engine.HF:
         return [(session.adapter_engine, jobs)]
-    answers = [replace(job, benchmarks=None) for job in jobs if job.shot_set]
-    tasks = [replace(job, shot_set=None) for job in jobs if job.benchmarks]
+    answers = [replace(job, benchmarks=None) for job in jobs if job.shot_set or job.held_out]
+    tasks = [replace(job, shot_set=None, held_out=None) for job in jobs if job.benchmarks]
     return [(engine, part) for engine, part in ((session.adapter_engine, answers), (session.hf_engine, tasks)) if part]
 
 
 def _evaluation_steps(session: Session) -> dict[str, dict[str, Step]]:
-    """Per trial id (or "base"), the steps of its measurements by file name."""
+    """Per trial id (or "base"), the steps of its measurements by their kind."""
     graph = session.graph
     steps: dict[str, dict[str, Step]] = {}
     if graph.base_benchmarks:
-        steps[BASE] = {BENCHMARKS_FILE: graph.base_benchmarks}
+        steps[BASE] = {graph.base_benchmarks.kind: graph.base_benchmarks}
     for trial in evaluated(graph, session.store):
-        steps[trial.trial_id] = {ANSWERS_FILE: trial.answers}
-        if trial.benchmarks:
-            steps[trial.trial_id][BENCHMARKS_FILE] = trial.benchmarks
+        steps[trial.trial_id] = {step.kind: step for step in trial.measurements()}
     return steps
 
 
@@ -201,7 +201,7 @@ def _measurements(session: Session) -> list[Measurement]:
     trials = {trial.trial_id: trial for trial in session.graph.trials}
     jobs = []
     for trial_id, steps in _evaluation_steps(session).items():
-        missing = {name for name, step in steps.items() if not session.store.is_done(step)}
+        missing = {kind for kind, step in steps.items() if not session.store.is_done(step)}
         if not missing:
             continue
         trial = trials.get(trial_id)
@@ -211,24 +211,36 @@ def _measurements(session: Session) -> list[Measurement]:
                 trial_id=trial_id,
                 model_id=record["details"]["adapter_digest"] if trial else session.model.revision,
                 adapter=session.store.folder(trial.step) / ADAPTER_FOLDER if trial else None,
-                shot_set=ADAPTER_SHOT_SET if ANSWERS_FILE in missing else None,
-                benchmarks=benchmark_plan(session.config) if BENCHMARKS_FILE in missing else None,
+                shot_set=ADAPTER_SHOT_SET if "answers" in missing else None,
+                benchmarks=benchmark_plan(session.config) if "benchmarks" in missing else None,
+                held_out=_held_out(session, trial) if trial and "generality" in missing else None,
             )
         )
     return jobs
 
 
+def _held_out(session: Session, trial: Trial) -> HeldOut:
+    """The held-out paraphrases of what a trial has packed."""
+    packed = frame(session.store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS)).filter(role=Role.UNKNOWN.value)["fact_id"]
+    questions = held_out_questions(frame(session.training_facts), packed, trial.spec.mixture.held_out_paraphrases)
+    return HeldOut(questions.to_arrow().cast(QUESTIONS), ADAPTER_SHOT_SET)
+
+
 def _commit_measured(session: Session, result: Measured, steps: dict[str, Step]) -> None:
     now = time.monotonic()
+    spent = []
     if result.answers is not None:
         categories = categories_of(frame(result.answers)).to_arrow()
         tables = {ANSWERS_FILE: (result.answers, schema.ANSWERS), CATEGORIES_FILE: (categories, schema.CATEGORIES)}
-        session.commit(steps[ANSWERS_FILE], tables, now - result.answer_seconds)
+        session.commit(steps["answers"], tables, now - result.answer_seconds)
+        spent.append(f"answers {result.answer_seconds:.0f} s")
+    if result.held_out is not None:
+        session.commit(steps["generality"], {ANSWERS_FILE: (result.held_out, schema.HELD_OUT_ANSWERS)}, now - result.held_out_seconds)
+        spent.append(f"held-out paraphrases {result.held_out_seconds:.0f} s")
     if result.benchmarks is not None:
-        table = {BENCHMARKS_FILE: (result.benchmarks, schema.BENCHMARKS)}
-        session.commit(steps[BENCHMARKS_FILE], table, now - result.benchmark_seconds)
-    spent = f"answers {result.answer_seconds:.0f} s, benchmarks {result.benchmark_seconds:.0f} s"
-    session.display.line(f"evaluate: {result.measurement.trial_id[:8]} measured ({spent})")
+        session.commit(steps["benchmarks"], {BENCHMARKS_FILE: (result.benchmarks, schema.BENCHMARKS)}, now - result.benchmark_seconds)
+        spent.append(f"benchmarks {result.benchmark_seconds:.0f} s")
+    session.display.line(f"evaluate: {result.measurement.trial_id[:8]} measured ({', '.join(spent)})")
 
 
 def link_adapters(session: Session) -> None:

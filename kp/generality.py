@@ -1,0 +1,46 @@
+"""Held-out paraphrases as questions: does an adapter give a fact's answer to a wording that no trial trained on, or only to those it saw?
+
+Each held-out paraphrase of a trained fact is asked as if it were a fact of its own, so that it goes the way of all questions. What tells it
+apart on that way is an id that nobody reads: which fact and which paraphrase it is stands in columns.
+"""
+
+from collections.abc import Collection
+
+import polars as pl
+import pyarrow as pa
+
+from kp.mixtures import held_out_paraphrases
+from kp.schema import FACTS, HELD_OUT_ANSWERS
+
+QUESTIONS = pa.schema(
+    [
+        *FACTS,  # fact_id is the question's own, and question is the paraphrase
+        pa.field("paraphrased_fact", pa.string(), nullable=False),
+        pa.field("paraphrase_index", pa.int32(), nullable=False),  # in the fact's list of paraphrases
+    ]
+)
+
+_ORDER = ["shot_set", "prompt_index", "fact_id", "paraphrase_index"]
+
+
+def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int) -> pl.DataFrame:
+    """The last `count` paraphrases of each fact (FACTS) among `trained`, a row each (QUESTIONS), in the order of the facts."""
+    rows = [
+        {
+            **fact,
+            "fact_id": f"{fact['fact_id']}/{index}",
+            "question": text,
+            "paraphrased_fact": fact["fact_id"],
+            "paraphrase_index": index,
+        }
+        for fact in facts.filter(pl.col("fact_id").is_in(list(trained))).iter_rows(named=True)
+        for index, text in held_out_paraphrases(fact["paraphrases"], count)
+    ]
+    return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(rows, schema=QUESTIONS)))
+
+
+def answers_by_fact(answers: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
+    """The HELD_OUT_ANSWERS out of ANSWERS to `questions` (QUESTIONS), each under the fact that was paraphrased, in a fixed order."""
+    asked = questions.select("fact_id", "paraphrased_fact", "paraphrase_index")
+    joined = answers.join(asked, on="fact_id", how="left", validate="m:1")
+    return joined.with_columns(pl.col("paraphrased_fact").alias("fact_id")).select(HELD_OUT_ANSWERS.names).sort(_ORDER)
