@@ -1,0 +1,111 @@
+"""How large a model's matrices are, and so how large an adapter on it: what a plan can say of disk before any weights are loaded.
+
+A model that is on this machine says so itself, in its config.json. Of one that is not, the plan shall not fetch anything; for the models
+that studies of this kind are about, the shapes that their makers published stand below. Of any other nothing is said, rather than guessed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kp.models import EMBEDDED, NamedModel, cache_root, describe_model
+
+CONFIG_FILE = "config.json"
+
+# The families whose every layer has exactly the seven matrices below under these names, by `model_type`. A mixture of experts, or a model
+# that keeps several of them in one matrix, is none of them.
+FAMILIES = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3", "smollm3")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """A decoder's sizes; `origin` says how they are known."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    origin: str
+
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """The matrices of one layer that an adapter can be put on: name -> numbers in, numbers out."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            "q_proj": (self.hidden, queries),
+            "k_proj": (self.hidden, keys),
+            "v_proj": (self.hidden, keys),
+            "o_proj": (queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+    def adapter_parameters(self, target_modules: Sequence[str], rank: int) -> int | None:
+        """Numbers in a LoRA adapter, r (in + out) for each matrix it is on; None where a module is none of those of a layer."""
+        matrices = self.matrices()
+        if not set(target_modules) <= matrices.keys():
+            return None
+        return self.layers * sum(rank * sum(matrices[name]) for name in set(target_modules))
+
+
+PUBLISHED = "published shape"
+
+_PUBLISHED: dict[str, tuple[int, int, int, int, int, int]] = {  # hidden, intermediate, layers, heads, key and value heads, head size
+    EMBEDDED: (576, 1536, 30, 9, 3, 64),
+    "huggingfacetb/smollm2-135m-instruct": (576, 1536, 30, 9, 3, 64),
+    "meta-llama/llama-3.1-8b-instruct": (4096, 14336, 32, 32, 8, 128),
+    "meta-llama/llama-3.1-8b": (4096, 14336, 32, 32, 8, 128),
+    "meta-llama/llama-3.2-1b-instruct": (2048, 8192, 16, 32, 8, 64),
+    "meta-llama/llama-3.2-3b-instruct": (3072, 8192, 28, 24, 8, 128),
+    "mistralai/mistral-7b-instruct-v0.3": (4096, 14336, 32, 32, 8, 128),
+}
+
+
+def model_shape(model: NamedModel) -> ModelShape | None:
+    """The model's shape from its files where they are here, else as published; None where neither says. Fetches nothing."""
+    folder = model_folder(model)
+    if folder is not None:
+        return shape_of_config(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    published = _PUBLISHED.get(model.name.lower())
+    return ModelShape(*published, PUBLISHED) if published else None
+
+
+def model_folder(model: NamedModel) -> Path | None:
+    """Where the model's config.json is on this machine; None where it is not here yet."""
+    folder = Path(model.name).expanduser()
+    if model.name == EMBEDDED:
+        folder = cache_root() / "models" / f"{EMBEDDED}-{describe_model(model)}"
+    elif not folder.is_dir():
+        return _hub_folder(model)
+    return folder if (folder / CONFIG_FILE).is_file() else None
+
+
+def shape_of_config(config: dict[str, Any]) -> ModelShape | None:
+    """The shape that a config.json tells; None for a family whose matrices are others than those of FAMILIES."""
+    if config.get("model_type") not in FAMILIES:
+        return None
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    return ModelShape(
+        hidden=hidden,
+        intermediate=config["intermediate_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or hidden // heads,
+        origin=CONFIG_FILE,
+    )
+
+
+def _hub_folder(model: NamedModel) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model.name, CONFIG_FILE, revision=model.revision)
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
