@@ -16,7 +16,7 @@ from kp.config import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import Identities, base_shot_sets, paraphraser, report_step
-from kp.models import describe_model
+from kp.models import NamedModel, describe_model
 from kp.plan import make_plan, plan_table, trial_table
 from kp.progress import Display
 from kp.proposed_graph import proposed_graph
@@ -48,32 +48,40 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     display, store = Display(), Store(storage.results_root(root))
     refuse_missing(config.trackers)
     refuse_replay_source(config)
-    revision = describe_model(config.model)
-    facts = _identity_if_here(display, config.facts.count, "facts.count", lambda: source_identity(config.facts))
-    replay = _identity_if_here(display, config.search.replay_count, "search.replay_count", lambda: replay_identity(config))
-    try:
-        shots = shots_identity(config.categorise.shots, base_shot_sets(config))
-    except MissingSourceError as error:
-        display.line(f"note: {error}")
-        shots = NOT_HERE
-    rephrasing = paraphraser(config)
-    with paraphraser_at_fault():
-        writer = describe_model(rephrasing) if rephrasing else None
-    identities = Identities(revision, facts or NOT_HERE, shots, writer, drawing_identity(config.facts), replay)
+    identities = described_identities(config, describe_model, lambda text: display.line(f"note: {text}"))
     graph = proposed_graph(config, identities, store).graph
-    display.console.print(plan_table(config, make_plan(config, graph, store), revision))
+    display.console.print(plan_table(config, make_plan(config, graph, store), identities.model))
     display.console.print(trial_table(graph, store))
     return 0
 
 
-def _identity_if_here(display: Display, count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
+def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel], str], note: Callable[[str], None]) -> Identities:
+    """What goes into a study, as far as this machine can tell without it; of an input that is not here, `note` is told why.
+
+    `revision_of` names the content of a model. Raises UserError where an input is of no use, or where no count tells how much of it there is.
+    """
+    revision = revision_of(config.model)
+    facts = _identity_if_here(note, config.facts.count, "facts.count", lambda: source_identity(config.facts))
+    replay = _identity_if_here(note, config.search.replay_count, "search.replay_count", lambda: replay_identity(config))
+    try:
+        shots = shots_identity(config.categorise.shots, base_shot_sets(config))
+    except MissingSourceError as error:
+        note(str(error))
+        shots = NOT_HERE
+    rephrasing = paraphraser(config)
+    with paraphraser_at_fault():
+        writer = revision_of(rephrasing) if rephrasing else None
+    return Identities(revision, facts or NOT_HERE, shots, writer, drawing_identity(config.facts), replay)
+
+
+def _identity_if_here(note: Callable[[str], None], count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
     """What a source of facts holds; of one that is not here, how many there are to be is enough, where the study says so in `field`."""
     try:
         return find()
     except UserError as error:
         if count is None:
             raise
-        display.line(f"note: {error} (priced by {field})")
+        note(f"{error} (priced by {field})")
         return NOT_HERE
 
 
