@@ -58,7 +58,7 @@ def describe_study(config: StudyConfig, root: Path) -> int:
 def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel], str], note: Callable[[str], None]) -> Identities:
     """What goes into a study, as far as this machine can tell without it; of an input that is not here, `note` is told why.
 
-    `revision_of` names the content of a model. Raises UserError where an input is of no use, or where no count tells how much of it there is.
+    `revision_of` names the content of a model. Raises UserError where an input is of no use, or no count tells how much of it there is.
     """
     revision = revision_of(config.model)
     facts = _identity_if_here(note, config.facts.count, "facts.count", lambda: source_identity(config.facts))
