@@ -1,0 +1,111 @@
+"""What replayed facts of another source, held-out paraphrases and other knobs of a search do to the steps of a study."""
+
+from pathlib import Path
+
+import pytest
+
+from kp.config import StudyConfig, load_study
+from kp.graph import Graph, Identities, build_graph, inspection_step, report_step
+from kp.inspection import portable
+from kp.steps import Step
+
+REPOSITORY = Path(__file__).parents[2]
+SMOKE = REPOSITORY / "ray_jobs" / "studies" / "smoke.toml"
+REPLAYED = ("search.replay_source=builtin", "search.replay_count=40")
+ARMS = "search.arms=[{}, {highly_known = 1}, {maybe_known = 1, paraphrases = 1}]"
+
+
+def smoke(*overrides: str) -> StudyConfig:
+    return load_study(SMOKE, list(overrides))
+
+
+def graph_of(config: StudyConfig, replay: str | None = None) -> Graph:
+    return build_graph(config, Identities("model", "facts", "shots", replay=replay))
+
+
+def kinds(step: Step) -> set[str]:
+    return {source.kind for source in step.inputs}
+
+
+def test_build_graph_replay_source_is_an_input_of_the_trials_that_replay_alone() -> None:
+    plain, other = graph_of(smoke(ARMS)), graph_of(smoke(ARMS, *REPLAYED), "other")
+    assert other.replay_facts is not None
+    assert other.replay_categorise is not None
+    assert other.replay_facts.inputs == (other.facts,)
+    assert other.replay_categorise.inputs == (other.replay_facts,)
+    assert (other.facts.fingerprint, other.categorise.fingerprint) == (plain.facts.fingerprint, plain.categorise.fingerprint)
+    assert other.trials[0].step.fingerprint == plain.trials[0].step.fingerprint  # replays nothing
+    for trial in other.trials[1:]:
+        assert kinds(trial.step) == {"categorise", "replay_categorise"}
+    assert (plain.replay_facts, plain.replay_categorise) == (None, None)
+
+
+def test_build_graph_replayed_facts_are_asked_as_studied_ones_are_but_on_s0_alone() -> None:
+    found = graph_of(smoke(ARMS, *REPLAYED), "other")
+    assert found.replay_categorise is not None
+    assert found.replay_categorise.literals == found.categorise.literals | {"shot_sets": ["S0"]}
+
+
+@pytest.mark.parametrize("override", ["search.replay_count=41", "seed=1", "facts.seed=1", "facts.most_of_one_object=0.5"])
+def test_build_graph_replayed_facts_are_known_by_how_they_are_chosen(override: str) -> None:
+    before, after = graph_of(smoke(ARMS, *REPLAYED), "other"), graph_of(smoke(ARMS, *REPLAYED, override), "other")
+    assert before.replay_facts is not None
+    assert after.replay_facts is not None
+    assert before.replay_facts.literals != after.replay_facts.literals
+
+
+def test_build_graph_replayed_facts_are_known_by_the_content_of_their_source_and_not_by_its_name() -> None:
+    one, same, another = (
+        graph_of(smoke(ARMS, f"search.replay_source={name}.csv"), content) for name, content in (("a", "x"), ("b", "x"), ("a", "y"))
+    )
+    assert one.trials[1].trial_id == same.trials[1].trial_id
+    assert one.trials[1].trial_id != another.trials[1].trial_id
+
+
+def test_build_graph_held_out_paraphrases_are_measured_of_every_trial() -> None:
+    plain, held_out = graph_of(smoke()), graph_of(smoke("search.held_out_paraphrases=2"))
+    for trial in held_out.trials:
+        assert trial.generality is not None
+        assert trial.generality.inputs == (trial.step,)
+        assert trial.generality.literals["shot_set"] == "S1"
+    extra = [step for step in held_out.evaluation_steps() if step.kind == "generality"]
+    assert len(extra) == len(held_out.trials) == 3
+    assert [step.kind for step in plain.evaluation_steps()] == ["benchmarks", *["answers", "benchmarks"] * 3]
+    assert {trial.generality for trial in plain.trials} == {None}
+
+
+def test_build_graph_trial_that_holds_paraphrases_out_rests_on_those_that_a_model_writes() -> None:
+    config = smoke("search.held_out_paraphrases=2", "facts.paraphrase.model=m")
+    found = build_graph(config, Identities("model", "facts", "shots", "writer"))
+    assert all("paraphrases" in kinds(trial.step) for trial in found.trials)
+
+
+def test_report_step_rests_on_what_was_measured_of_generality() -> None:
+    config = smoke("search.held_out_paraphrases=2")
+    graph = graph_of(config)
+    inputs = report_step(config, graph, list(graph.trials), {}).inputs
+    assert {trial.generality for trial in graph.trials} <= set(inputs)
+
+
+@pytest.mark.parametrize(("study", "fingerprint"), [("base_builtin", "7d3d3a5ccf053220"), ("base_popqa", "c035239330162223")])
+def test_inspection_step_of_a_study_that_leaves_younger_knobs_alone_is_the_one_it_always_was(study: str, fingerprint: str) -> None:
+    config = load_study(SMOKE.with_name(f"{study}.toml"), [])
+    assert inspection_step("audit", portable(config), graph_of(config)).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize(
+    "override", ["search.arms=[{maybe_known = 1}]", "search.probe_facts=3", "training.schedule=cosine", "evaluate.dev_share=0.5"]
+)
+def test_inspection_step_says_a_younger_knob_that_is_turned(override: str) -> None:
+    plain, turned = (inspection_step("audit", portable(config), graph_of(config)) for config in (smoke(), smoke(override)))
+    assert plain.literals["config"] != turned.literals["config"]
+
+
+def test_inspection_step_is_the_same_whoever_hears_of_trials_and_wherever_the_replayed_facts_lie(tmp_path: Path) -> None:
+    fingerprints = set()
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "known.csv").write_text("question,answer\nWho?,I\n", encoding="utf-8")
+        config = smoke(ARMS, f"search.replay_source={tmp_path}/{folder}/known.csv", f"trackers.project={folder}")
+        fingerprints.add(inspection_step("audit", portable(config), graph_of(config, "other")).fingerprint)
+    assert len(fingerprints) == 1
