@@ -123,6 +123,8 @@ class EvaluateConfig(Section):
     """Shots, taken from the other development questions of the same subject."""
     misconceptions: int = Field(100, ge=0)
     """Misconception questions asked, the first so many; 0 leaves the task out."""
+    stopped: bool = True
+    """Measure also the trials that the scheduler stopped; without it they keep what training showed of them, and no more is asked."""
     dev_share: float | None = Field(None, gt=0, lt=1)
     """Share of the measured facts, of each relation, by which the report chooses its winner; what that is worth is then told on the others.
     Absent: chosen and told on all facts."""

@@ -55,7 +55,7 @@ _YOUNGER = {  # than many results: fields of a study that are unsaid where it le
         "probe_facts",
     ),
     "training": ("steps", "init", "schedule", "kl_coefficient", "packing"),
-    "evaluate": ("dev_share",),
+    "evaluate": ("stopped", "dev_share"),
 }
 _USUAL: dict[str, Section] = {
     "facts": FactsConfig(),

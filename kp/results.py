@@ -24,12 +24,22 @@ from kp.session import Session, frame, training_facts
 from kp.shifts import noise_table, shift_table
 from kp.splits import Split, split_facts
 from kp.steps import Step, Store, busy_seconds, hardware, package_versions
-from kp.vocabulary import BASE, Matcher, Role, ShotSet
+from kp.vocabulary import BASE, Matcher, Role, ShotSet, TrialStatus
 
 
-def evaluated(graph: Graph, store: Store) -> list[Trial]:
+def with_adapter(graph: Graph, store: Store) -> list[Trial]:
     """The trials whose record says that they ended with an adapter."""
-    return [trial for trial in graph.trials if ((store.record(trial.step) or {}).get("details") or {}).get("adapter_digest")]
+    return [trial for trial in graph.trials if _ended(store, trial).get("adapter_digest")]
+
+
+def evaluated(config: StudyConfig, graph: Graph, store: Store) -> list[Trial]:
+    """Those of them that the study measures."""
+    left_out = set() if config.evaluate.stopped else {TrialStatus.STOPPED.value}
+    return [trial for trial in with_adapter(graph, store) if _ended(store, trial)["status"] not in left_out]
+
+
+def _ended(store: Store, trial: Trial) -> dict[str, Any]:
+    return (store.record(trial.step) or {}).get("details") or {}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     base, again = (of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in (ADAPTER_SHOT_SET, ShotSet.S2))
     committed = [trial for trial in graph.trials if store.is_done(trial.step)]
     rows = {trial.trial_id: frame(store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS)) for trial in committed}
-    measured = [_measured(store, trial, rows[trial.trial_id], matcher) for trial in evaluated(graph, store)]
+    measured = [_measured(store, trial, rows[trial.trial_id], matcher) for trial in evaluated(config, graph, store)]
     scores = [score_answers(BASE, answers.filter(shot_set=ADAPTER_SHOT_SET.value), base, [], [], matcher)]
     for one in measured:
         scores.append(score_answers(one.trial_id, one.answers, one.categories, one.packed, one.trained, matcher))
@@ -73,7 +83,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         shifts=_shifts(measured, base, again, facts),
         scores=pl.concat(scores),
-        benchmarks=_benchmarks(graph, store),
+        benchmarks=_benchmarks(config, graph, store),
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
@@ -180,8 +190,8 @@ def trial_columns(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _benchmarks(graph: Graph, store: Store) -> pl.DataFrame:
-    steps = [graph.base_benchmarks, *(trial.benchmarks for trial in evaluated(graph, store))]
+def _benchmarks(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame:
+    steps = [graph.base_benchmarks, *(trial.benchmarks for trial in evaluated(config, graph, store))]
     tables = [store.read(step, BENCHMARKS_FILE, schema.BENCHMARKS) for step in steps if step]
     return _concat(tables, schema.BENCHMARKS, [])
 

@@ -33,7 +33,7 @@ from kp.layout import (
 from kp.paraphrases import paraphrase_table, verdict_counts, wanting
 from kp.paraphrasing import Paraphrasing
 from kp.prompts import PROMPTS_PER_SET
-from kp.results import evaluated
+from kp.results import evaluated, with_adapter
 from kp.sampling import Sampling
 from kp.session import Session, frame
 from kp.slick import never_right, slick_table
@@ -191,7 +191,7 @@ def _evaluation_steps(session: Session) -> dict[str, dict[str, Step]]:
     steps: dict[str, dict[str, Step]] = {}
     if graph.base_benchmarks:
         steps[BASE] = {graph.base_benchmarks.kind: graph.base_benchmarks}
-    for trial in evaluated(graph, session.store):
+    for trial in evaluated(session.config, graph, session.store):
         steps[trial.trial_id] = {step.kind: step for step in trial.measurements()}
     return steps
 
@@ -245,7 +245,7 @@ def _commit_measured(session: Session, result: Measured, steps: dict[str, Step])
 
 def link_adapters(session: Session) -> None:
     """Point `adapters/<trial>` in the study's folder at every adapter."""
-    for trial in evaluated(session.graph, session.store):
+    for trial in with_adapter(session.graph, session.store):
         storage.link(session.home / "adapters" / trial.trial_id, session.store.folder(trial.step) / ADAPTER_FOLDER)
 
 

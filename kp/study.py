@@ -17,7 +17,7 @@ from kp.errors import MissingSourceError, UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import Identities, base_shot_sets, paraphraser, report_step
 from kp.models import NamedModel, describe_model
-from kp.plan import make_plan, plan_table, trial_table
+from kp.plan import make_plan, plan_table, price_table, trial_table
 from kp.progress import Display
 from kp.proposed_graph import proposed_graph
 from kp.replay import refuse_replay_source, replay_identity
@@ -51,6 +51,7 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     identities = described_identities(config, describe_model, lambda text: display.line(f"note: {text}"))
     graph = proposed_graph(config, identities, store).graph
     display.console.print(plan_table(config, make_plan(config, graph, store), identities.model))
+    display.console.print(price_table(config, graph, store))
     display.console.print(trial_table(graph, store))
     return 0
 
@@ -116,7 +117,7 @@ def _report(session: Session, failures: list[dict[str, Any]]) -> None:
     from kp.report import answer_paragraph, summary_table, write_report
 
     causes = {row["trial_id"]: f"{row['status']}: {row['cause']}" for row in failures}
-    step = report_step(session.config, session.graph, evaluated(session.graph, session.store), causes)
+    step = report_step(session.config, session.graph, evaluated(session.config, session.graph, session.store), causes)
     tables = collect_tables(session.config, session.graph, session.store, failures)
     if not session.is_done(step, "report"):
         began = time.monotonic()
