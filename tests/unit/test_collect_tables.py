@@ -1,0 +1,119 @@
+"""From committed steps to the report's tables, with answers that nobody gave."""
+
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from kp import schema
+from kp.categories import categorise
+from kp.config import StudyConfig, load_study
+from kp.generality import answers_by_fact, held_out_questions
+from kp.graph import Graph, Identities, build_graph
+from kp.layout import ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.report import ReportTables
+from kp.results import collect_tables, trial_columns
+from kp.steps import Step, Store
+from tests.made_up_study import facts, frame_of
+
+SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
+FACTS = facts().head(40).with_columns(pl.Series([[f"P{number} {row}?" for number in range(4)] for row in range(40)]).alias("paraphrases"))
+PACKED = FACTS["fact_id"].to_list()[:6]
+LEARNED = set(PACKED[:4])
+
+
+def answers_of(model_id: str, shot_set: str, asked: pl.DataFrame, right: set[str]) -> pl.DataFrame:
+    rows = [
+        {
+            "fact_id": fact_id,
+            "model_id": model_id,
+            "shot_set": shot_set,
+            "prompt_index": index,
+            "answer": f"object {fact_id}",
+            "finish_reason": "stop",
+            "match_strict": fact_id in right,
+            "match_exact": fact_id in right,
+            "match_released": fact_id in right,
+            "refused": False,
+        }
+        for fact_id in asked["fact_id"]
+        for index in range(2)
+    ]
+    return frame_of(rows, schema.ANSWERS)
+
+
+def commit(store: Store, step: Step, tables: dict[str, tuple[pl.DataFrame, pa.Schema]]) -> None:
+    def fill(folder: Path) -> None:
+        for name, (table, wanted) in tables.items():
+            schema.write_table(table.to_arrow(), wanted, folder / name)
+
+    store.commit(step, fill, seconds=1.0, details={"adapter_digest": "digest", "status": "completed"})
+
+
+def measured(answers: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pa.Schema]]:
+    return {ANSWERS_FILE: (answers, schema.ANSWERS), CATEGORIES_FILE: (categorise(answers), schema.CATEGORIES)}
+
+
+def filled(config: StudyConfig, root: Path) -> tuple[Graph, Store]:
+    """The one trial of the study packed six facts, learned four and made the base forget fact 39; of paraphrases it knows the last."""
+    graph, store = build_graph(config, Identities("model", "facts", "shots")), Store(root)
+    commit(store, graph.facts, {FACTS_FILE: (FACTS, schema.FACTS)})
+    known = set(FACTS["fact_id"].to_list()[30:])
+    commit(store, graph.categorise, measured(pl.concat([answers_of("base", name, FACTS, known) for name in ("S0", "S1", "S2")])))
+    (trial,) = graph.trials
+    rows = [
+        {"row": row, "fact_id": fact_id, "role": "unknown", "question": "Q?", "target": "t"} for row, fact_id in enumerate([*PACKED])
+    ] + [{"row": 6, "fact_id": "of another source", "role": "highly_known", "question": "Q?", "target": "t"}]
+    row = trial_columns(trial) | {"status": "completed", "epochs": 0, "steps": 0}
+    tables = {TRIAL_FILE: (frame_of([row], schema.TRIALS), schema.TRIALS), EPOCHS_FILE: (frame_of([], schema.EPOCHS), schema.EPOCHS)}
+    commit(store, trial.step, tables | {ROWS_FILE: (frame_of(rows, schema.TRAINING_ROWS), schema.TRAINING_ROWS)})
+    commit(store, trial.answers, measured(answers_of("digest", "S1", FACTS, known - {"f039"} | LEARNED)))
+    if trial.generality:
+        questions = held_out_questions(FACTS, PACKED, 2)
+        right = set(questions.filter(pl.col("paraphrase_index") == 3, pl.col("paraphrased_fact").is_in(list(LEARNED)))["fact_id"])
+        held_out = answers_by_fact(answers_of("digest", "S1", questions, right), questions)
+        commit(store, trial.generality, {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
+    return graph, store
+
+
+def collected(root: Path, *overrides: str) -> ReportTables:
+    bare = ["search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0"]
+    config = load_study(SMOKE, [*bare, *overrides])
+    graph, store = filled(config, root)
+    return collect_tables(config, graph, store, [])
+
+
+def score(table: pl.DataFrame, measure: str) -> tuple[float, int]:
+    ((value, n),) = table.filter(pl.col("trial_id") != "base", measure=measure).select("value", "n").rows()
+    return value, n
+
+
+def test_collect_tables_of_a_study_that_holds_nothing_out_has_neither_halves_nor_generality(tmp_path: Path) -> None:
+    tables = collected(tmp_path)
+    assert (tables.splits, tables.split_shifts, tables.split_scores) == (None, None, None)
+    assert "generality" not in set(tables.scores["measure"])
+    assert score(tables.scores, "reliability") == pytest.approx((4 / 6, 12))
+
+
+def test_collect_tables_held_out_paraphrases_give_a_generality(tmp_path: Path) -> None:
+    assert score(collected(tmp_path, "search.held_out_paraphrases=2").scores, "generality") == pytest.approx((4 / 12, 24))
+
+
+def test_collect_tables_halves_partition_what_is_counted_over_all_facts(tmp_path: Path) -> None:
+    tables = collected(tmp_path, "evaluate.dev_share=0.4")
+    assert tables.splits is not None
+    assert tables.split_shifts is not None
+    assert tables.split_scores is not None
+    assert dict(tables.splits["split"].value_counts().iter_rows()) == {"dev": 16, "test": 24}
+    assert set(tables.split_scores["measure"]) == {"reliability"}
+    packed = tables.splits.filter(pl.col("fact_id").is_in(PACKED))
+    for split, value, n in tables.split_scores.select("split", "value", "n").iter_rows():
+        of_half = packed.filter(split=split)["fact_id"].to_list()
+        assert (value, n) == pytest.approx((len(LEARNED & set(of_half)) / len(of_half), 2 * len(of_half)))
+    key = ["trial_id", "view", "shift"]
+    halves = tables.split_shifts.group_by(key).agg(pl.col("count", "n").sum()).sort(key)
+    whole = tables.shifts.select(*key, "count", "n").sort(key)
+    assert halves.equals(whole)
+    lost = tables.split_shifts.filter(view="all", shift="negative").filter(pl.col("trial_id") != "noise")
+    assert lost.filter(pl.col("count") == 1)["split"].to_list() == tables.splits.filter(fact_id="f039")["split"].to_list()
