@@ -10,11 +10,10 @@ import torch
 
 from kp.bench.keeping import keep, refuse_missing_folder, say
 from kp.bench.options import Device, TrainOptions
-from kp.bench.train_contestants import kp_trains
+from kp.bench.train_contestants import kp_trains, released_trains
 from kp.bench.train_line import Contestant
 from kp.bench.train_outcome import Record, outcome
 from kp.bench.train_race import Trainer, trial_job
-from kp.bench.train_released import released_trains
 from kp.bench.train_table import markdown, text
 from kp.errors import UserError
 

@@ -19,7 +19,7 @@ import torch
 from kp.bench.options import Device
 from kp.bench.timing import timed
 from kp.bench.train_line import Line
-from kp.bench.train_race import KpTrial, TrainEpoch, TrainStart
+from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob
 from kp.vocabulary import TrialStatus
@@ -61,6 +61,14 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
         raise UserError(f"learning_rate: kp's training diverged, {training.progress.cause}")
     wall = making + trial.wall + closing
     return replace(trial, load=load, setup=training.progress.setup_seconds, wall=wall, peak_device_memory=peak_device_memory())
+
+
+def released_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+    """The released script's way, in `kp.bench.train_released`."""
+    prepare_process(job.engine.threads)
+    from kp.bench.train_released import train_the_released_way  # only now: what it imports speaks on standard output
+
+    return train_the_released_way(job, line)
 
 
 def _device(job: TrialJob) -> torch.device:

@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from kp.bench.options import Device, NumberFormat
 from kp.bench.timing import wait_for
-from kp.bench.train_contestants import adapter_digest, count_parameters, device_name, peak_device_memory, prepare_process
+from kp.bench.train_contestants import adapter_digest, count_parameters, device_name, peak_device_memory
 from kp.bench.train_line import Line
 from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
 from kp.encoding import EncodedRow, encode_row, epoch_order
@@ -25,9 +25,8 @@ from kp.training.job import TrialJob
 from kp.trials import TrialSpec
 
 
-def released_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
     """Train the trial's rows for its epochs, nothing measured or saved in between."""
-    prepare_process(job.engine.threads)
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
     resolved = resolve_model(job.engine.model)
     tokenizer = load_tokenizer(resolved)
