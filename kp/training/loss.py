@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kp.batches import Batch
 
 
@@ -24,19 +26,20 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     import torch
 
     inputs = _inputs(batch, device, dtype)
+    # Several terms may be predicted from one place: its logits are normalised once.
+    places, term_place = np.unique(batch.term_line * len(batch.columns) + batch.term_column, return_inverse=True)
     base_log_p = None
     if base_forward is not None:  # first: PEFT takes the gradients off an adapter that it switches off
         with torch.no_grad():
-            base_log_p = _log_probabilities(base_forward(**inputs).logits, batch, device)
-    log_p = _log_probabilities(forward(**inputs).logits, batch, device)
-    labels = torch.from_numpy(batch.labels).to(device)
-    weights = torch.from_numpy(batch.weights).to(device)
-    cross_entropy = -(log_p.gather(1, labels[:, None]).squeeze(1) * weights).sum()
+            base_log_p = _log_probabilities(base_forward(**inputs).logits, places)
+    log_p = _log_probabilities(forward(**inputs).logits, places)
+    of_terms = log_p[torch.from_numpy(term_place).to(device), torch.from_numpy(batch.labels).to(device)]
+    cross_entropy = -(of_terms * torch.from_numpy(batch.weights).to(device)).sum()
     if base_log_p is None:
         return BatchLoss(cross_entropy, None)
-    replay_weights = torch.from_numpy(batch.replay_weights).to(device)
+    replayed = np.bincount(term_place, weights=batch.replay_weights, minlength=len(places)).astype(np.float32)
     divergence = (base_log_p.exp() * (base_log_p - log_p)).sum(dim=1)
-    return BatchLoss(cross_entropy, (divergence * replay_weights).sum())
+    return BatchLoss(cross_entropy, (divergence * torch.from_numpy(replayed).to(device)).sum())
 
 
 def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
@@ -53,9 +56,11 @@ def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
     }
 
 
-def _log_probabilities(logits: Any, batch: Batch, device: str) -> Any:
-    """(terms, vocabulary) float32 out of logits (lines, kept columns, vocabulary)."""
+def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
+    """(places, vocabulary) float32 out of logits (lines, kept columns, vocabulary); a place counts columns line by line."""
     import torch
 
-    lines, columns = (torch.from_numpy(index).to(device) for index in (batch.term_line, batch.term_column))
-    return torch.log_softmax(logits[lines, columns].float(), dim=-1)
+    flat = logits.flatten(0, 1)
+    if len(places) < len(flat):  # else it is all of them, and taking them out would copy the largest tensor there is
+        flat = flat.index_select(0, torch.from_numpy(places).to(flat.device))
+    return torch.log_softmax(flat.float(), dim=-1)
