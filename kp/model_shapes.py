@@ -52,7 +52,7 @@ class ModelShape:
         return self.layers * sum(rank * sum(matrices[name]) for name in set(target_modules))
 
 
-PUBLISHED = "published shape"
+PUBLISHED = "its published shape"
 
 _PUBLISHED: dict[str, tuple[int, int, int, int, int, int]] = {  # hidden, intermediate, layers, heads, key and value heads, head size
     EMBEDDED: (576, 1536, 30, 9, 3, 64),
