@@ -1,10 +1,21 @@
+from pathlib import Path
+
+import polars as pl
 import pytest
 
-from kp import schema
+from kp import fact_stages, schema
+from kp.answering import EngineSpec
+from kp.categories import categorise
+from kp.config import load_study
+from kp.layout import ANSWERS_FILE, CATEGORIES_FILE
 from kp.mixtures import Mixture, draw_rows
-from kp.trial_jobs import probe_facts
-from kp.vocabulary import Draw, ReplayTarget
+from kp.session import Session, frame
+from kp.steps import Step
+from kp.trial_jobs import make_jobs, probe_facts
+from kp.vocabulary import Draw, Matcher, ReplayTarget
 from tests.made_up_study import categories, facts, frame_of
+
+SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
 
 
 def rows_of(unknown: int, maybe_known: int = 0) -> tuple[list[str], object]:
@@ -28,3 +39,49 @@ def test_probe_facts_without_a_limit_below_are_all_that_were_trained(most: int |
     probed = probe_facts(facts().to_arrow().cast(schema.FACTS), rows, most)
     assert probed["fact_id"].to_pylist() == rows["fact_id"].to_list()
     assert probed.schema == schema.FACTS
+
+
+def commit(session: Session, step: Step, asked: pl.DataFrame, shot_sets: list[str], right: set[str]) -> None:
+    """Answers to two prompts that nobody gave: those of the facts `right` are."""
+    rows = [
+        {
+            "fact_id": fact["fact_id"],
+            "model_id": "base",
+            "shot_set": shot_set,
+            "prompt_index": index,
+            "answer": f"said {fact['question']}",
+            "finish_reason": "stop",
+            **{f"match_{matcher}": fact["fact_id"] in right for matcher in Matcher},
+            "refused": False,
+        }
+        for fact in asked.iter_rows(named=True)
+        for shot_set in shot_sets
+        for index in range(2)
+    ]
+    answers = frame_of(rows, schema.ANSWERS)
+    tables = {ANSWERS_FILE: (answers.to_arrow(), schema.ANSWERS), CATEGORIES_FILE: (categorise(answers).to_arrow(), schema.CATEGORIES)}
+    session.commit(step, tables, 0.0)
+
+
+def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(tmp_path: Path) -> None:
+    overrides = ["search.unknown=[3]", "search.probe_facts=2", "search.held_out_paraphrases=1"]
+    overrides += ["search.arms=[{}, {highly_known = 2, paraphrases = 1}]", "search.replay_source=builtin", "search.replay_count=60"]
+    config = load_study(SMOKE, [*overrides, "facts.count=9"])
+    with Session(config, tmp_path) as session:
+        session.trial_engine = EngineSpec(config.model, 8, True, 4, 1, False)  # its own would start a cluster
+        fact_stages.facts(session)
+        fact_stages.replay_facts(session)
+        replayable = frame(session.replay_facts)
+        assert session.graph.replay_categorise is not None
+        commit(session, session.graph.categorise, frame(session.facts), ["S0", "S1", "S2"], set())
+        commit(session, session.graph.replay_categorise, replayable, ["S0"], set(replayable["fact_id"].to_list()[:20]))
+        plain, mixed = make_jobs(session, list(session.graph.trials))
+        studied = set(session.facts["fact_id"].to_pylist())
+    rows = frame(mixed.rows)
+    assert rows.filter(role="unknown")["fact_id"].to_list() == frame(plain.rows)["fact_id"].to_list()
+    assert rows["role"].value_counts().sort("role").rows() == [("highly_known", 6), ("paraphrase", 3), ("unknown", 3)]
+    replayed = rows.filter(role="highly_known")
+    assert studied.isdisjoint(replayed["fact_id"])
+    assert replayed["target"].to_list() == [f"said {question}" for question in replayed["question"]]
+    assert mixed.probe_facts["fact_id"].to_pylist() == rows["fact_id"].to_list()[:2]
+    assert mixed.probe_facts.equals(plain.probe_facts)

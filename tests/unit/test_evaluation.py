@@ -1,0 +1,95 @@
+"""What one actor measures of an adapter, with a generator in place of the model that knows the answers to some questions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from kp import schema
+from kp.evaluation import HeldOut, Measured, Measurement, _Evaluator
+from kp.generality import QUESTIONS, held_out_questions
+from kp.generation import FinishReason, Generation, Messages
+from kp.prompts import builtin_prompts
+from kp.scores import score_generality
+from kp.vocabulary import Matcher, ShotSet
+from tests.made_up_study import facts
+
+FACTS = facts().head(5).with_columns(pl.Series([[f"P{number} {row}?" for number in range(4)] for row in range(5)]).alias("paraphrases"))
+
+
+class Parrot:
+    """Says "object 1" to whatever holds a 1; hears which adapter it wears."""
+
+    def __init__(self) -> None:
+        self.on_answered: Any = None
+        self.worn: list[str | None] = []
+
+    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+        return [Generation("object 1" if "1" in chat[-1]["content"] else "no idea", FinishReason.STOP, 2) for chat in prompts]
+
+    def load_adapter(self, path: str | None) -> None:
+        self.worn.append(path)
+
+
+class Engine:
+    """Makes a Parrot."""
+
+    batch_size = 4
+
+    def load(self) -> tuple[None, Parrot]:
+        return None, Parrot()
+
+
+class NoTally:
+    """Nobody hears of progress."""
+
+    class _Counting:
+        def __enter__(self) -> None:
+            return None
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+    def counting(self, chunk_id: str) -> "_Counting":
+        return self._Counting()
+
+
+@pytest.fixture
+def evaluator(tmp_path: Path) -> Any:
+    engine: Any = Engine()
+    tally: Any = NoTally()
+    shot_sets = {ShotSet.S1: builtin_prompts(ShotSet.S1)}
+    return _Evaluator(engine, FACTS.to_arrow().cast(schema.FACTS), shot_sets, tally, tmp_path)
+
+
+def held_out(count: int) -> HeldOut:
+    questions = held_out_questions(FACTS, ["f001", "f003"], count)
+    return HeldOut(questions.to_arrow().cast(QUESTIONS), ShotSet.S1)
+
+
+def frame(table: pa.Table | None) -> pl.DataFrame:
+    assert table is not None
+    return pl.DataFrame(pl.from_arrow(table))
+
+
+def test_measure_held_out_paraphrases_alone_leaves_the_facts_unasked(evaluator: Any) -> None:
+    result: Measured = evaluator.measure(Measurement("t", "digest", Path("adapter"), None, None, held_out(2)))
+    assert (result.answers, result.benchmarks) == (None, None)
+    found = frame(result.held_out)
+    assert found.to_arrow().cast(schema.HELD_OUT_ANSWERS).schema == schema.HELD_OUT_ANSWERS
+    asked = found.select("fact_id", "paraphrase_index", "prompt_index").unique()
+    assert (asked.height, found.height) == (2 * 2 * 10, 2 * 2 * 10)
+    assert set(found["paraphrase_index"]) == {2, 3}
+    assert set(found["shot_set"]) == {"S1"}
+    assert score_generality("t", found, ["f001", "f003"], Matcher.STRICT)["value"].to_list() == [0.5]
+
+
+def test_measure_answers_are_the_same_with_paraphrases_held_out_as_without(evaluator: Any) -> None:
+    alone, both = (evaluator.measure(Measurement("t", "digest", Path("adapter"), ShotSet.S1, None, asked)) for asked in (None, held_out(1)))
+    assert alone.held_out is None
+    assert frame(both.answers).equals(frame(alone.answers))
+    assert frame(both.answers).height == 5 * 10
+    assert frame(both.held_out).height == 2 * 10
