@@ -104,7 +104,7 @@ def draw_rows(
 
 def held_out_paraphrases(paraphrases: Sequence[str], count: int) -> list[tuple[int, str]]:
     """The last `count` of a fact's paraphrases, which no trial trains on, each with its place in the list."""
-    return list(enumerate(paraphrases))[len(paraphrases) - count :]
+    return list(enumerate(paraphrases))[-count:] if count else []
 
 
 def draw_key(seed: int, name: str) -> str:
