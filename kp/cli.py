@@ -1,4 +1,4 @@
-"""The `kp` command: five stages, the study that runs them all, two looks at what it rests on, benchmarks, and nothing of its own.
+"""The `kp` command: five stages, the study that runs them all, looks at what it rests on and how it stands, and benchmarks.
 
 A stage's command runs that stage and whatever it needs that is not done. Exit codes: 0 done, 1 a trial failed or kp has a bug, 2 bad
 input, 130 interrupted.
@@ -105,6 +105,31 @@ _command(
     _inspect,
 )
 _command("noise", "noise", "Compare the base model with itself: what would count as shifts where nothing was trained.", _inspect)
+
+
+def _trials(
+    file: tyro.conf.Positional[File],
+    overrides: tyro.conf.Positional[Overrides] = (),
+    results: Path = Path("runs"),
+    watch: float | None = None,
+    export: Path | None = None,
+) -> int:
+    """Show how the trials of a study stand, while it runs or after; needs no Ray and changes nothing.
+
+    Args:
+        file: The study.
+        overrides: The config values that the study was run with, such as search.rank=[4,8].
+        results: Folder of all studies' results.
+        watch: Draw again every so many seconds, until all trials have ended or you press Ctrl-C.
+        export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
+    """
+    from kp.config import load_study
+    from kp.trials_view import show_trials
+
+    return show_trials(load_study(file, list(overrides)), results, watch, export)
+
+
+app.command(name="trials")(_trials)
 
 bench = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Measure speed, against a named peer in the same run.")

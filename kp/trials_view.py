@@ -1,0 +1,327 @@
+"""`kp trials`: how the trials of a study stand, read from what lies in the results folder.
+
+It takes no lease, starts nothing and writes nothing there, so it works from any shell or node that sees the folder, whoever runs the study.
+What a trial trains is known by its checkpoints, how it ended by its record; that somebody is at work is told by the lease on its working
+folder, which a driver that was killed does not keep alive.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from kp import schema, storage
+from kp.config import StudyConfig
+from kp.errors import UserError
+from kp.graph import Identities, Trial
+from kp.layout import EPOCHS_FILE, TRIAL_FILE
+from kp.models import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
+from kp.proposed_graph import ProposedGraph, proposed_graph
+from kp.steps import Store
+from kp.training import checkpoints
+from kp.training.job import Progress
+from kp.vocabulary import TrialStatus
+
+LEASE = "lease.json"
+LINES_A_TRIAL = 2  # of a terminal, where what a trial is does not fit one
+LINES_BESIDE = 6  # title, head, counts and what is left out
+
+
+class Standing(StrEnum):
+    """Where a trial is that has not ended; one that has is where its TrialStatus says."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"  # begun, and nobody is at work on it: a run of the study goes on from its last checkpoint
+
+
+FAILED = (TrialStatus.FAILED.value, TrialStatus.OUT_OF_MEMORY.value)
+UNFINISHED = tuple(standing.value for standing in Standing)
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial as it stands; None where nothing is known yet."""
+
+    trial_id: str
+    label: str
+    unknown: int
+    highly_known: int
+    maybe_known: int
+    paraphrases: int
+    rank: int
+    learning_rate: float
+    seed: int
+    status: str  # a Standing or a TrialStatus
+    epochs: int  # committed
+    max_epochs: int
+    steps: int  # optimiser steps in these epochs
+    max_steps: int
+    unknown_accuracy: float | None  # after the last of them
+    best_unknown_accuracy: float | None
+    train_loss: float | None
+    tokens_per_second: float | None
+    seconds_left: float | None  # if it runs its course as fast as so far; 0 once it has ended, None while that cannot be told
+    cause: str | None  # why it ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it in this run of the study."""
+        return self.status not in UNFINISHED
+
+
+# The columns of an export, which are there whatever is known yet.
+_COLUMNS: dict[str, Any] = {
+    "trial_id": pl.String,
+    "label": pl.String,
+    "unknown": pl.Int64,
+    "highly_known": pl.Int64,
+    "maybe_known": pl.Int64,
+    "paraphrases": pl.Int64,
+    "rank": pl.Int64,
+    "learning_rate": pl.Float64,
+    "seed": pl.Int64,
+    "status": pl.String,
+    "epochs": pl.Int64,
+    "max_epochs": pl.Int64,
+    "steps": pl.Int64,
+    "max_steps": pl.Int64,
+    "unknown_accuracy": pl.Float64,
+    "best_unknown_accuracy": pl.Float64,
+    "train_loss": pl.Float64,
+    "tokens_per_second": pl.Float64,
+    "seconds_left": pl.Float64,
+    "cause": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class _Driver:
+    """The process that has a trial in hand."""
+
+    started: float  # Unix seconds
+
+
+def trial_row(trial: Trial, store: Store) -> TrialRow:
+    """How a trial stands now."""
+    # A trial's record is there before its working folder goes, so who looks into the folder first misses nothing.
+    folder = store.work(trial.step)
+    progress, driver, failure = _progress(folder), _driver(folder), storage.read_json(folder / checkpoints.FAILURE)
+    if store.is_done(trial.step):
+        return _ended(trial, store)
+    if failure is not None and (driver is None or _changed(folder / checkpoints.FAILURE) > driver.started):
+        return _row(trial, failure["status"], progress, seconds_left=0.0, cause=failure["cause"])
+    return _row(trial, _standing(folder, driver, progress).value, progress, seconds_left=_seconds_left(trial, progress))
+
+
+def _row(trial: Trial, status: str, progress: Progress, *, seconds_left: float | None, cause: str | None = None) -> TrialRow:
+    epochs, spec = progress.epochs, trial.spec
+    accuracies = [epoch["unknown_accuracy"] for epoch in epochs if epoch["unknown_accuracy"] is not None]
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    return TrialRow(
+        trial_id=trial.trial_id,
+        label=spec.label(),
+        unknown=spec.mixture.unknown,
+        highly_known=spec.mixture.highly_known,
+        maybe_known=spec.mixture.maybe_known,
+        paraphrases=spec.mixture.paraphrases,
+        rank=spec.rank,
+        learning_rate=spec.learning_rate,
+        seed=spec.mixture.seed,
+        status=status,
+        epochs=len(epochs),
+        max_epochs=spec.max_epochs,
+        steps=progress.steps,
+        max_steps=spec.steps,
+        unknown_accuracy=epochs[-1]["unknown_accuracy"] if epochs else None,
+        best_unknown_accuracy=max(accuracies, default=None),
+        train_loss=epochs[-1]["train_loss"] if epochs else None,
+        tokens_per_second=sum(epoch["tokens"] for epoch in epochs) / seconds if seconds else None,
+        seconds_left=seconds_left,
+        cause=cause,
+    )
+
+
+def _ended(trial: Trial, store: Store) -> TrialRow:
+    row = store.read(trial.step, TRIAL_FILE, schema.TRIALS).to_pylist()[0]
+    epochs = store.read(trial.step, EPOCHS_FILE, schema.EPOCHS).to_pylist()
+    return _row(trial, row["status"], Progress(epochs=epochs), seconds_left=0.0, cause=row["cause"] or None)
+
+
+def _progress(folder: Path) -> Progress:
+    while (newest := checkpoints.newest(folder)) is not None:
+        with suppress(FileNotFoundError):  # it has just given way to a newer one
+            return Progress.load(newest)
+    return Progress()
+
+
+def _standing(folder: Path, driver: _Driver | None, progress: Progress) -> Standing:
+    """Of a trial with no record that has not failed."""
+    taken = storage.read_json(folder / checkpoints.RUNNING)
+    if driver is not None:
+        # What an earlier driver's workers took waits until those of this one take it.
+        return Standing.RUNNING if taken is not None and taken["started"] > driver.started else Standing.WAITING
+    return Standing.INTERRUPTED if taken is not None or progress.epochs else Standing.WAITING
+
+
+def _driver(folder: Path) -> _Driver | None:
+    """Whoever holds the trial's folder and lives."""
+    path = folder / LEASE
+    holder = storage.read_json(path) or {}
+    return _Driver(holder["started"]) if holder and storage._is_alive(path, holder) else None
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # the trial has just been taken up again
+        return 0.0
+
+
+def _seconds_left(trial: Trial, progress: Progress) -> float | None:
+    """By what a step has taken so far, its share of measuring included; none while no epoch tells."""
+    if not progress.steps:
+        return None
+    spent = sum(epoch["seconds"] + epoch["probe_seconds"] for epoch in progress.epochs)
+    return spent / progress.steps * max(0, trial.spec.steps - progress.steps)
+
+
+def trial_rows(proposal: ProposedGraph, store: Store) -> list[TrialRow]:
+    """How all trials stand that are known so far, in the study's order."""
+    return [trial_row(trial, store) for trial in proposal.graph.trials]
+
+
+def export_rows(rows: Sequence[TrialRow], path: Path) -> None:
+    """Write the rows as the file's ending says; UserError where it cannot be written."""
+    write = _writer(path)
+    try:
+        write(pl.DataFrame([asdict(row) for row in rows], schema=_COLUMNS), path)
+    except OSError as error:
+        raise UserError(f"--export {path}: cannot be written: {error.strerror or error}") from error
+
+
+def _writer(path: Path) -> Callable[[pl.DataFrame, Path], object]:
+    writers: dict[str, Callable[[pl.DataFrame, Path], object]] = {
+        ".csv": pl.DataFrame.write_csv,
+        ".parquet": pl.DataFrame.write_parquet,
+        ".json": pl.DataFrame.write_json,
+        ".jsonl": pl.DataFrame.write_ndjson,
+    }
+    if path.suffix not in writers:
+        raise UserError(f"--export {path}: ends in none of {', '.join(writers)}")
+    return writers[path.suffix]
+
+
+def show_trials(config: StudyConfig, root: Path, watch: float | None = None, export: Path | None = None) -> int:
+    """Print how the trials of a study stand, again every `watch` seconds until all have ended, and write it to `export`; the exit code."""
+    if watch is not None and watch <= 0:
+        raise UserError(f"--watch {watch:g}: give seconds, above 0")
+    if export is not None:
+        _writer(export)  # refuses what it cannot write before anything is shown
+    store = Store(root)
+    identities = study_identities(config)
+
+    def look() -> tuple[list[TrialRow], bool]:
+        proposal = proposed_graph(config, identities, store, failed_trials(store))
+        rows = trial_rows(proposal, store)
+        return rows, proposal.complete and all(row.ended for row in rows)
+
+    console = Console(highlight=False)
+    if watch is None:
+        rows, _ = look()
+        console.print(trials_table(config, rows))
+    else:
+        rows = _watch(config, console, watch, look)
+    if export is not None:
+        export_rows(rows, export)
+        console.print(f"written: {export}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _watch(config: StudyConfig, console: Console, seconds: float, look: Callable[[], tuple[list[TrialRow], bool]]) -> list[TrialRow]:
+    """Redraw until all trials have ended or the user has seen enough; the rows seen last."""
+    rows, ended = look()
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(trials_table(config, rows, console.height if console.is_terminal else None), refresh=True)
+            if ended:
+                break
+            time.sleep(seconds)
+            rows, ended = look()
+    return rows
+
+
+def failed_trials(store: Store) -> set[str]:
+    """Ids of trials whose last attempt failed: a search that proposes more goes on without them."""
+    return {path.parent.name for path in store.work_root("trial").glob(f"*/{checkpoints.FAILURE}")}
+
+
+def study_identities(config: StudyConfig) -> Identities:
+    """What goes into the study; UserError where it is not here, since its trials are known by that."""
+    from kp.study import described_identities  # whose modules are those of a whole run
+
+    def refuse(note: str) -> None:
+        raise UserError(f"{note}; the trials of a study are known by what goes into it: run `kp facts` on it here first")
+
+    return described_identities(config, _revision, refuse)
+
+
+def _revision(model: NamedModel) -> str:
+    """What a run calls the model's content, found out without fetching anything."""
+    if model.name != EMBEDDED and Path(model.name).expanduser().is_dir():
+        return resolve_model(model).revision
+    revision = describe_model(model)
+    if revision == NOT_FETCHED:
+        raise UserError(f"model.name: {model.name} is {revision}, and trials are known by it: run `kp facts` on the study here first")
+    return revision
+
+
+def trials_table(config: StudyConfig, rows: Sequence[TrialRow], lines: int | None = None) -> RenderableType:
+    """The rows as a table of at most 80 columns; where a terminal of `lines` lines is too short for all, those that matter most."""
+    table = Table(title=f"trials of {config.name}", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("trial", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for name in ("epoch", "unknown\naccuracy", "loss", "tokens\na second", "time\nleft"):
+        table.add_column(name, no_wrap=True, justify="right")
+    shown = _foremost(rows, len(rows) if lines is None else max(1, (lines - LINES_BESIDE) // LINES_A_TRIAL))
+    for row in shown:
+        table.add_row(*_cells(row))
+    below = [_counts(rows)]
+    if len(shown) < len(rows):
+        below.append(f"{len(rows) - len(shown)} of them are not shown, for want of lines")
+    below += [f"{row.trial_id[:8]} {row.status}: {row.cause}" for row in shown if row.status in FAILED]
+    return Group(table, *map(Text, below))  # as text: a cause may hold what looks like markup
+
+
+def _foremost(rows: Sequence[TrialRow], most: int) -> list[TrialRow]:
+    """Those in training first, then those that went wrong, those that wait, those that ended well; in the study's order."""
+    ranks = {Standing.RUNNING.value: 0, Standing.INTERRUPTED.value: 1, **dict.fromkeys(FAILED, 1), Standing.WAITING.value: 2}
+    kept = sorted(range(len(rows)), key=lambda place: ranks.get(rows[place].status, 3))[:most]
+    return [rows[place] for place in sorted(kept)]
+
+
+def _cells(row: TrialRow) -> tuple[str, ...]:
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    left = "" if row.ended or row.seconds_left is None else str(timedelta(seconds=round(row.seconds_left)))
+    measured = (number(row.unknown_accuracy, ".2f"), number(row.train_loss, ".3g"), number(row.tokens_per_second, ",.0f"))
+    return (row.trial_id[:8], row.label, row.status, f"{row.epochs}/{row.max_epochs}", *measured, left)
+
+
+def _counts(rows: Sequence[TrialRow]) -> str:
+    order = [*UNFINISHED, *(status.value for status in TrialStatus)]
+    counts = {status: sum(row.status == status for row in rows) for status in order}
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"{len(rows)} trials: {said}"
