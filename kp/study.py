@@ -5,6 +5,7 @@ Ray is started only when something is left that needs it, so a second run of a f
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     display, store = Display(), Store(storage.results_root(root))
     refuse_missing(config.trackers)
     refuse_replay_source(config)
-    identities = described_identities(config, describe_model, lambda text: display.line(f"note: {text}"))
+    identities = described_identities(config, describe_model, lambda missing: display.line(f"note: {missing}"))
     graph = proposed_graph(config, identities, store).graph
     display.console.print(plan_table(config, make_plan(config, graph, store), identities.model))
     display.console.print(price_table(config, graph, store))
@@ -56,8 +57,19 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     return 0
 
 
-def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel], str], note: Callable[[str], None]) -> Identities:
-    """What goes into a study, as far as this machine can tell without it; of an input that is not here, `note` is told why.
+@dataclass(frozen=True)
+class Missing:
+    """An input of a study that is not here, and the field by which it is priced all the same."""
+
+    error: UserError
+    priced_by: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.error} (priced by {self.priced_by})" if self.priced_by else str(self.error)
+
+
+def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel], str], note: Callable[[Missing], None]) -> Identities:
+    """What goes into a study, as far as this machine can tell without it; `note` is told of each input that is not here.
 
     `revision_of` names the content of a model. Raises UserError where an input is of no use, or no count tells how much of it there is.
     """
@@ -67,7 +79,7 @@ def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel]
     try:
         shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     except MissingSourceError as error:
-        note(str(error))
+        note(Missing(error))
         shots = NOT_HERE
     rephrasing = paraphraser(config)
     with paraphraser_at_fault():
@@ -75,14 +87,14 @@ def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel]
     return Identities(revision, facts or NOT_HERE, shots, writer, drawing_identity(config.facts), replay)
 
 
-def _identity_if_here(note: Callable[[str], None], count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
+def _identity_if_here(note: Callable[[Missing], None], count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
     """What a source of facts holds; of one that is not here, how many there are to be is enough, where the study says so in `field`."""
     try:
         return find()
     except UserError as error:
         if count is None:
             raise
-        note(f"{error} (priced by {field})")
+        note(Missing(error, field))
         return NOT_HERE
 
 

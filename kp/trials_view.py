@@ -268,10 +268,12 @@ def failed_trials(store: Store) -> set[str]:
 
 def study_identities(config: StudyConfig) -> Identities:
     """What goes into the study; UserError where it is not here, since its trials are known by that."""
-    from kp.study import described_identities  # whose modules are those of a whole run
+    from kp.study import Missing, described_identities  # whose modules are those of a whole run
 
-    def refuse(note: str) -> None:
-        raise UserError(f"{note}; the trials of a study are known by what goes into it: run `kp facts` on it here first")
+    def refuse(missing: Missing) -> None:
+        raise UserError(
+            f"{missing.error}; trials are known by what goes into them: look where the study runs, or run `kp facts` here first"
+        )
 
     return described_identities(config, _revision, refuse)
 
@@ -282,7 +284,9 @@ def _revision(model: NamedModel) -> str:
         return resolve_model(model).revision
     revision = describe_model(model)
     if revision == NOT_FETCHED:
-        raise UserError(f"model.name: {model.name} is {revision}, and trials are known by it: run `kp facts` on the study here first")
+        raise UserError(
+            f"model.name: {model.name} is {revision}; trials are known by it: look where the study runs, or run `kp facts` here first"
+        )
     return revision
 
 
