@@ -80,8 +80,8 @@ class TrialRow:
         return self.status not in UNFINISHED
 
 
-# The columns of an export, which are there whatever is known yet.
-_COLUMNS: dict[str, Any] = {
+# The columns of an export; all are there, whatever is known yet.
+COLUMNS: dict[str, Any] = {
     "trial_id": pl.String,
     "label": pl.String,
     "unknown": pl.Int64,
@@ -205,7 +205,7 @@ def export_rows(rows: Sequence[TrialRow], path: Path) -> None:
     """Write the rows as the file's ending says; UserError where it cannot be written."""
     write = _writer(path)
     try:
-        write(pl.DataFrame([asdict(row) for row in rows], schema=_COLUMNS), path)
+        write(pl.DataFrame([asdict(row) for row in rows], schema=COLUMNS), path)
     except OSError as error:
         raise UserError(f"--export {path}: cannot be written: {error.strerror or error}") from error
 
