@@ -22,9 +22,9 @@ from kp.report import ReportContext, ReportTables
 from kp.scores import score_answers, score_generality, score_reliability
 from kp.session import Session, frame, training_facts
 from kp.shifts import noise_table, shift_table
-from kp.splits import Split, split_facts
+from kp.splits import split_facts
 from kp.steps import Step, Store, busy_seconds, hardware, package_versions
-from kp.vocabulary import BASE, Matcher, Role, ShotSet, TrialStatus
+from kp.vocabulary import BASE, Matcher, Role, ShotSet, Split, TrialStatus
 
 
 def with_adapter(graph: Graph, store: Store) -> list[Trial]:

@@ -99,6 +99,8 @@ class SearchConfig(Section):
             raise ValueError("replay_count: only with replay_source")
         if self.replay_source and not any(arm.highly_known or arm.maybe_known for arm in self.arms):
             raise ValueError("replay_source: no arm has highly_known or maybe_known facts")
+        if self.replay_source == "synthetic" and self.replay_count is None:
+            raise ValueError("replay_count: replay_source 'synthetic' needs to be told how many facts are made")
         most = max(arm.paraphrases for arm in self.arms)
         if most + self.held_out_paraphrases > 10:
             raise ValueError(f"held_out_paraphrases: {self.held_out_paraphrases} with the {most} that arms train on are more than 10")

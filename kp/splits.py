@@ -5,22 +5,15 @@ would else all be in dev.
 """
 
 import math
-from enum import StrEnum
 from fractions import Fraction
 
 import polars as pl
 
 from kp.errors import UserError
 from kp.mixtures import draw_key
+from kp.vocabulary import Split
 
 FIELD = "evaluate.dev_share"  # named in messages
-
-
-class Split(StrEnum):
-    """What a measured fact is for, in a study that chooses and reports on different ones."""
-
-    DEV = "dev"  # winners are chosen by it
-    TEST = "test"  # and reported on it
 
 
 def split_facts(facts: pl.DataFrame, dev_share: float, seed: int) -> pl.DataFrame:

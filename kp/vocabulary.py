@@ -161,6 +161,13 @@ class TrialStatus(StrEnum):
     OUT_OF_MEMORY = "oom"
 
 
+class Split(StrEnum):
+    """What a measured fact is for, in a study that chooses and reports on different ones."""
+
+    DEV = "dev"  # winners are chosen by it
+    TEST = "test"  # and reported on it
+
+
 class ShiftView(StrEnum):
     """The four ways a shift is reported (DESIGN: definitions)."""
 

@@ -7,8 +7,8 @@ disagree. Rates are shares (0 to 1) and differences are differences of shares; n
 import polars as pl
 
 from kp.report.labels import KNOBS, arm_label, trial_labels
-from kp.report.tables import ReportTables, Split
-from kp.vocabulary import BASE, ShiftView
+from kp.report.tables import ReportTables
+from kp.vocabulary import BASE, ShiftView, Split
 
 MMLU_DEV = "kp_mmlu_dev"
 MISCONCEPTIONS = "kp_misconceptions"

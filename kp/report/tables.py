@@ -6,7 +6,6 @@ reported again elsewhere, and makes plain which part of a report changes when on
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import polars as pl
@@ -15,15 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.categories import refuse_sampled_classes
 from kp.errors import UserError
-from kp.vocabulary import Matcher
-
-
-class Split(StrEnum):
-    """What a measured fact is for, in a study that chooses and reports on different ones."""
-
-    DEV = "dev"  # winners are chosen by it
-    TEST = "test"  # and reported on it
-
+from kp.vocabulary import Matcher, Split
 
 SPLIT = pa.field("split", pa.string(), nullable=False)  # dev, test
 SPLIT_SCHEMAS: dict[str, pa.Schema] = {

@@ -14,8 +14,8 @@ import polars as pl
 
 from kp.report.labels import free_knobs
 from kp.report.summary import summary_of_split
-from kp.report.tables import ReportTables, Split
-from kp.vocabulary import NOISE, ShiftView, TrialStatus
+from kp.report.tables import ReportTables
+from kp.vocabulary import NOISE, ShiftView, Split, TrialStatus
 
 RELIABLE = 0.8  # the reliability from which a trial's facts count as packed
 LEARNED = 0.05  # below this, or below twice its standard error, a trial taught nothing worth the name
