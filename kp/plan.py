@@ -217,9 +217,9 @@ def _disk(config: StudyConfig, trials: PlannedTrials) -> list[tuple[str, str]]:
         return [("adapters", f"size not known: {unknown}"), ("checkpoints", f"{written} and go when it ends")]
     at_once = min(config.resources.concurrent_trials or 1, trials.count)
     several = f" of {at_once} trials" if at_once > 1 else ""
-    size = f"{_bytes(at_once * KEPT * price.largest_checkpoint)}{several} with optimiser states"
+    size = f"about {_bytes(at_once * KEPT * price.largest_checkpoint)}{several} with optimiser states"
     return [
-        ("adapters", f"{_bytes(price.adapters)} stay, the largest {_bytes(price.largest_adapter)} (by {shape.origin})"),
+        ("adapters", f"about {_bytes(price.adapters)} stay, the largest {_bytes(price.largest_adapter)} (by {shape.origin})"),
         ("checkpoints", f"{written}, {size}, and go when it ends"),
     ]
 

@@ -253,7 +253,7 @@ def _watch(config: StudyConfig, console: Console, seconds: float, look: Callable
     rows, ended = look()
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(trials_table(config, rows, console.height if console.is_terminal else None), refresh=True)
+            live.update(trials_table(config, rows, console.height if console.is_terminal and not ended else None), refresh=True)
             if ended:
                 break
             time.sleep(seconds)
