@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from kp import schema, storage, trials_view
+from kp.cli import main
 from kp.config import StudyConfig
 from kp.errors import UserError
 from kp.graph import Trial
@@ -376,3 +377,17 @@ def test_show_trials_of_a_study_whose_inputs_are_not_here_names_the_field_and_wh
 def test_view_needs_neither_ray_nor_torch() -> None:
     program = "import sys, kp.study, kp.trials_view; sys.exit(bool({'ray', 'torch', 'transformers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_command_reads_study_overrides_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, export = tmp_path / "small.toml", tmp_path / "out.csv"
+    file.write_text('name = "small"\n[facts]\ncount = 12\n[search]\nunknown = [10]\n[training]\nlora_alpha = 16\n')
+    command = ["trials", str(file), "search.rank=[1, 2, 4]", "--results", str(tmp_path / "none"), "--export"]
+    with pytest.raises(SystemExit) as done:
+        main([*command, str(export)])
+    assert done.value.code == 0
+    assert pl.read_csv(export)["rank"].to_list() == [1, 2, 4]
+    with pytest.raises(SystemExit) as refused:
+        main([*command, str(tmp_path / "out.txt")])
+    assert refused.value.code == 2
+    assert "--export" in capsys.readouterr().err
