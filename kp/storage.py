@@ -22,6 +22,8 @@ from kp.errors import UserError
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0  # a lease on another host whose heartbeat is older than this is taken over
 
+LEASE = "lease.json"
+
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
@@ -102,7 +104,7 @@ def lease(folder: Path, what: str) -> Iterator[None]:
     A holder that was killed leaves its lease behind: on this host its process id tells, on another one the age of its heartbeat.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lease.json"
+    path = folder / LEASE
     mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "token": uuid.uuid4().hex}
     _take(path, mine, what)
     stop = threading.Event()
@@ -115,6 +117,13 @@ def lease(folder: Path, what: str) -> Iterator[None]:
         beat.join()
         if (read_json(path) or {}).get("token") == mine["token"]:
             path.unlink(missing_ok=True)
+
+
+def lease_holder(folder: Path) -> dict[str, Any] | None:
+    """Whoever holds the folder's lease and lives (`host`, `pid`, `started`), or None; only looks."""
+    path = folder / LEASE
+    holder: dict[str, Any] = read_json(path) or {}
+    return holder if holder and _is_alive(path, holder) else None
 
 
 def _take(path: Path, mine: dict[str, Any], what: str) -> None:

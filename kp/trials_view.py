@@ -32,7 +32,6 @@ from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.vocabulary import TrialStatus
 
-LEASE = "lease.json"
 LINES_A_TRIAL = 2  # of a terminal, where what a trial is does not fit one
 LINES_BESIDE = 6  # title, head, counts and what is left out
 
@@ -176,9 +175,8 @@ def _standing(folder: Path, driver: _Driver | None, progress: Progress) -> Stand
 
 def _driver(folder: Path) -> _Driver | None:
     """Whoever holds the trial's folder and lives."""
-    path = folder / LEASE
-    holder = storage.read_json(path) or {}
-    return _Driver(holder["started"]) if holder and storage._is_alive(path, holder) else None
+    holder = storage.lease_holder(folder)
+    return _Driver(holder["started"]) if holder else None
 
 
 def _changed(path: Path) -> float:
