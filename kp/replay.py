@@ -11,7 +11,6 @@ import polars as pl
 
 from kp.config import StudyConfig
 from kp.errors import UserError
-from kp.facts import synthetic
 from kp.facts.dump.files import is_dump
 from kp.facts.sources import source_identity
 from kp.facts.validation import question_key
@@ -37,8 +36,6 @@ def refuse_replay_source(config: StudyConfig) -> None:
         return
     if is_dump(settings.source):
         raise UserError(f"{SOURCE_FIELD}: '{settings.source}' is a knowledge-graph dump, of which only facts.source makes facts")
-    if settings.source == synthetic.SOURCE and settings.count is None:
-        raise UserError(f"{COUNT_FIELD}: {SOURCE_FIELD} '{synthetic.SOURCE}' needs to be told how many facts are made")
 
 
 @contextmanager

@@ -8,6 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A machine that others use too makes an example take long now and then, which says nothing of the code.
+settings.register_profile("kp", deadline=None)
+settings.load_profile("kp")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMOKE = REPOSITORY / "ray_jobs" / "studies" / "smoke.toml"
