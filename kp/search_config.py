@@ -12,6 +12,11 @@ INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; `pissa_niter_N` besides."""
 
 
+def init_moves_base(init: str) -> bool:
+    """Whether this init puts a part of the base weights into the adapter."""
+    return init.startswith(("pissa", "olora"))
+
+
 class Arm(Section):
     """One data mix: what goes into the training data beside each Unknown fact."""
 
@@ -167,7 +172,7 @@ class TrainingConfig(Section):
     @property
     def moves_base(self) -> bool:
         """Whether the init puts a part of the base weights into the adapter."""
-        return self.init.startswith(("pissa", "olora"))
+        return init_moves_base(self.init)
 
     def alpha(self, rank: int) -> float:
         """LoRA's alpha at this rank."""

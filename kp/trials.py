@@ -6,7 +6,7 @@ from typing import Any
 
 from kp.config import StudyConfig
 from kp.mixtures import Mixture
-from kp.search_config import Arm
+from kp.search_config import Arm, init_moves_base
 from kp.vocabulary import LossTokens, Packing, RateSchedule
 
 
@@ -59,6 +59,11 @@ class TrialSpec:
         """Training rows of a trial that runs its course, counted as often as they are trained on."""
         whole, rest = divmod(self.steps, self.steps_per_epoch)
         return whole * self.rows + min(rest * self.batch_size, self.rows)
+
+    @property
+    def moves_base(self) -> bool:
+        """Whether the init puts a part of the base weights into the adapter."""
+        return init_moves_base(self.init)
 
     def literals(self) -> dict[str, Any]:
         """The spec as plain JSON."""

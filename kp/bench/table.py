@@ -16,21 +16,37 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True)
+class Page:
+    """A whole result: lines that open it, the first its title, then tables, then notes."""
+
+    head: list[str]
+    tables: list[Table]
+    notes: list[str]
+
+    def text(self) -> str:
+        """For a terminal."""
+        return "\n\n".join(["\n".join(self.head), *map(aligned, self.tables), *self.notes])
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        title, *lines = self.head
+        return "\n\n".join([f"# {title}", *lines, *map(markdown_table, self.tables), *self.notes]) + "\n"
+
+
 def text(result: dict[str, Any]) -> str:
     """The result for a terminal."""
-    lines, tables, notes = _contents(result)
-    return "\n\n".join(["\n".join(lines), *map(aligned, tables), *notes])
+    return _page(result).text()
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as Markdown."""
-    (title, *lines), tables, notes = _contents(result)
-    return "\n\n".join([f"# {title}", *lines, *map(markdown_table, tables), *notes]) + "\n"
+    return _page(result).markdown()
 
 
-def _contents(result: dict[str, Any]) -> tuple[list[str], list[Table], list[str]]:
+def _page(result: dict[str, Any]) -> Page:
     tables, notes = (_race(result), _left_out(result)) if "contestants" in result else (_exactness(result), [])
-    return _head(result), tables, notes
+    return Page(_head(result), tables, notes)
 
 
 def _head(result: dict[str, Any]) -> list[str]:

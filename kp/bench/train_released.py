@@ -21,6 +21,7 @@ from kp.bench.train_line import Line
 from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
 from kp.encoding import EncodedRow, encode_row, epoch_order
 from kp.models import load_model, load_tokenizer, resolve_model
+from kp.training.engine import lora_config
 from kp.training.job import TrialJob
 from kp.trials import TrialSpec
 
@@ -52,19 +53,11 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
 
 
 def _with_lora(base: Any, spec: TrialSpec) -> Any:
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     base.set_attn_implementation("eager")
     torch.manual_seed(spec.mixture.seed)
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=spec.rank,
-        lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]
-        use_rslora=spec.use_rslora,
-        lora_dropout=spec.lora_dropout,
-        target_modules=list(spec.target_modules),
-    )
-    return get_peft_model(base, lora)
+    return get_peft_model(base, lora_config(spec))
 
 
 def _arguments(spec: TrialSpec, dtype: str, device: Device, folder: str) -> TrainingArguments:

@@ -5,7 +5,7 @@ Both are made from the JSON alone, so that a table can always be made again, and
 
 from typing import Any
 
-from kp.bench.table import Table, aligned, markdown_table
+from kp.bench.table import Page, Table
 
 _GIB = 2**30
 _PARTS = {"setup": "set-up", "training": "training", "probes": "unknown_accuracy", "checkpoints": "checkpoints", "rest": "the rest"}
@@ -13,13 +13,16 @@ _PARTS = {"setup": "set-up", "training": "training", "probes": "unknown_accuracy
 
 def text(result: dict[str, Any]) -> str:
     """The result for a terminal."""
-    return "\n\n".join(["\n".join(_head(result)), *map(aligned, _tables(result)), *_notes(result)])
+    return _page(result).text()
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The result as Markdown."""
-    title, *lines = _head(result)
-    return "\n\n".join([f"# {title}", *lines, *map(markdown_table, _tables(result)), *_notes(result)]) + "\n"
+    return _page(result).markdown()
+
+
+def _page(result: dict[str, Any]) -> Page:
+    return Page(_head(result), _tables(result), _notes(result))
 
 
 def _head(result: dict[str, Any]) -> list[str]:

@@ -27,11 +27,11 @@ class Place:
     world: int
 
 
-def with_lora(base: Any, spec: TrialSpec) -> Any:
-    """A PEFT model; the adapter is in the base's number format, since DeepSpeed keeps float32 masters and ZeRO wants one format."""
-    from peft import LoraConfig, get_peft_model
+def lora_config(spec: TrialSpec) -> Any:
+    """PEFT's configuration of a trial's adapter."""
+    from peft import LoraConfig
 
-    lora = LoraConfig(
+    return LoraConfig(
         task_type="CAUSAL_LM",
         r=spec.rank,
         lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]
@@ -40,7 +40,13 @@ def with_lora(base: Any, spec: TrialSpec) -> Any:
         target_modules=list(spec.target_modules),
         init_lora_weights=True if spec.init == "default" else spec.init,  # type: ignore[arg-type]
     )
-    return get_peft_model(base, lora, autocast_adapter_dtype=False)
+
+
+def with_lora(base: Any, spec: TrialSpec) -> Any:
+    """A PEFT model; the adapter is in the base's number format, since DeepSpeed keeps float32 masters and ZeRO wants one format."""
+    from peft import get_peft_model
+
+    return get_peft_model(base, lora_config(spec), autocast_adapter_dtype=False)
 
 
 def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micro_batches: int) -> Any:

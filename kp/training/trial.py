@@ -46,10 +46,10 @@ class TrialTraining:
         # PEFT notes in adapter_config.json where the base came from; a cache path of this machine would mean nothing elsewhere.
         described = self._model.peft_config["default"]
         described.base_model_name_or_path, described.revision = workbench.resolved.name, workbench.resolved.revision
-        self._moves_base = self.spec.init.startswith(("pissa", "olora"))
+        self._number_format = base.dtype
         keep_out_frozen(self._model)
         self._engine = deepspeed_engine(self._model, self.spec, workbench.engine.model.dtype, place, self._micro_batches)
-        self._started_as = gathered_adapter(self._engine, self.spec.zero_stage) if self._moves_base else None
+        self._started_as = gathered_adapter(self._engine, self.spec.zero_stage) if self.spec.moves_base else None
         trainable = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
         self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began)
         self.step_losses: list[float] = []
@@ -127,7 +127,7 @@ class TrialTraining:
             batch = make_batch(own or rows[:1], self.spec.packing, self._workbench.tokenizer.pad_token_id)
             self.read_tokens += batch.read_tokens
             base = self._without_adapter if coefficient else None
-            loss = batch_loss(self._engine, base, batch, self._workbench.device, self._workbench.number_format())
+            loss = batch_loss(self._engine, base, batch, self._workbench.device, self._number_format)
             summed = loss.cross_entropy if loss.kl is None else loss.cross_entropy + coefficient * loss.kl
             # DeepSpeed averages gradients over workers and passes; times their numbers makes it the sum that the global mean needs.
             self._engine.backward(summed * (float(bool(own)) * world * self._micro_batches / total))
@@ -183,7 +183,7 @@ class TrialTraining:
     def close(self) -> None:
         """Take the adapter off and give the base model back, unless the trial changed it."""
         self._engine.destroy()
-        if self.spec.zero_stage < 3 and not self._moves_base:  # stage 3 has spread the base over the workers
+        if self.spec.zero_stage < 3 and not self.spec.moves_base:  # stage 3 has spread the base over the workers
             self._workbench.give_back(self._model.unload())
         del self._engine, self._model
 

@@ -27,12 +27,6 @@ class Workbench:
         """Hand back what `take_base` gave, its weights and modules as they were."""
         self._base = base
 
-    def number_format(self) -> Any:
-        """The torch dtype of the base's weights."""
-        import torch
-
-        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[self.engine.model.dtype]
-
 
 def refuse_unpackable(config: Any, packing: Packing, longest: int) -> None:
     """Raise UserError for a model that a tree of rows would mislead; `config` is of transformers, `longest` the tokens of the longest row.
