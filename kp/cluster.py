@@ -16,8 +16,8 @@ from typing import Any
 
 from kp.config import ResourcesConfig
 from kp.errors import UserError
-from kp.hardware import MOST_CPU_GENERATORS
 from kp.progress import Bar
+from kp.store.hardware import MOST_CPU_GENERATORS
 
 # Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs beside the actors that compute; with only the
 # two of a small machine Ray Data waits for ever without a word.

@@ -29,11 +29,11 @@ from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts, reason_kind, set_aside_rows
 from kp.graph import REPLAY_SHOT_SET, base_shot_sets, replay_settings
-from kp.layout import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.replay import replay_at_fault, without_studied
 from kp.session import Session, frame
 from kp.shots import Replacement, replaced_table, shot_sets
-from kp.steps import Step
+from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
+from kp.store.steps import Step
 from kp.vocabulary import ShotSet
 
 MOST_LISTED = 5  # reasons, relations and the like in one message

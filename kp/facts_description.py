@@ -12,17 +12,18 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from kp import fact_stages, schema, storage
+from kp import fact_stages, schema
 from kp.config import StudyConfig
 from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
 from kp.inspection import portable, print_opening
-from kp.layout import QUARANTINED_FILE
 from kp.report.facts_page import Chosen, facts_page, facts_pictures
 from kp.report.figures_png import save_png
 from kp.report.markdown import render_markdown
 from kp.session import Session, frame, shown
-from kp.steps import RECORD, Step
+from kp.store import files
+from kp.store.filenames import QUARANTINED_FILE
+from kp.store.steps import RECORD, Step
 
 DESCRIPTION_VERSION = 1
 FOLDER = "facts"  # in the study's
@@ -40,7 +41,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 def describe_study_facts(config: StudyConfig, root: Path) -> int:
     """Choose a study's facts where that is not done, and describe them; returns the exit code."""
-    with Session(config, storage.results_root(root)) as session:
+    with Session(config, files.results_root(root)) as session:
         fact_stages.facts(session)
         describe_facts(session)
     return 0
@@ -54,7 +55,7 @@ def describe_facts(session: Session) -> None:
         began = time.monotonic()
         tables = _tables(session)
         session.store.commit(step, lambda folder: _write(session, tables, chosen, folder), seconds=time.monotonic() - began)
-    storage.link(session.home / FOLDER, session.store.folder(step))
+    files.link(session.home / FOLDER, session.store.folder(step))
     _show(session, step, chosen)
 
 

@@ -22,7 +22,7 @@ from kp.config_section import Section
 from kp.facts import synthetic
 from kp.search_config import SearchConfig, TrainingConfig
 from kp.shots import asked_shot_sets
-from kp.steps import Step
+from kp.store.steps import Step
 from kp.trials import TrialSpec, grid
 from kp.vocabulary import BASE, Engine, Scheduler, ShotSet
 

@@ -14,13 +14,12 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp import fact_stages, schema, stages, storage
+from kp import fact_stages, schema, stages
 from kp.aliases import doubtful_aliases
 from kp.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.categories import category_counts
 from kp.config import StudyConfig
 from kp.graph import inspection_step
-from kp.layout import ANSWERS_FILE, CATEGORIES_FILE
 from kp.majority import constant_facts, majority_table
 from kp.noise import noise_shifts, noise_spread, noise_transitions
 from kp.report.audit_page import Subject, audit_page
@@ -30,7 +29,9 @@ from kp.report.noise_page import noise_page
 from kp.report.provenance import toml_text
 from kp.report.terminal import WIDTH, terminal_table
 from kp.session import Session, frame, shown
-from kp.steps import RECORD, Step
+from kp.store import files
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
+from kp.store.steps import RECORD, Step
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"
@@ -70,7 +71,7 @@ _SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
 def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     """Run a study as far as its categories, look into them, and print what was found; returns the exit code."""
     began = time.monotonic()
-    with Session(config, storage.results_root(root)) as session:
+    with Session(config, files.results_root(root)) as session:
         fact_stages.facts(session)
         stages.categorise(session)
         study = portable(config)
@@ -159,7 +160,7 @@ def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> N
     """Link the step's folder into the study's, and print the page's opening: always out of the files, so a second run shows the same."""
     found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in _SCHEMAS[what].items()}
     page = _page(what, subject, found)
-    storage.link(session.home / what.value, session.store.folder(step))
+    files.link(session.home / what.value, session.store.folder(step))
     print_opening(session, page)
     session.display.line(f"{what}: {shown(session.home / what.value / f'{what}.md')}")
 

@@ -14,7 +14,6 @@ from kp.benchmarks import benchmark_questions
 from kp.config import StudyConfig
 from kp.encoding import encode_row
 from kp.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
-from kp.layout import FACTS_FILE
 from kp.model_shapes import model_folder, model_shape
 from kp.models import ResolvedModel, load_tokenizer
 from kp.pricing import (
@@ -28,7 +27,8 @@ from kp.pricing import (
     study_prompts,
 )
 from kp.prompts import PROMPTS_PER_SET
-from kp.steps import Step, Store
+from kp.store.filenames import FACTS_FILE
+from kp.store.steps import Step, Store
 from kp.training.checkpoints import KEPT
 from kp.vocabulary import ShotSet
 

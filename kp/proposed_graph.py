@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from kp import schema
 from kp.config import StudyConfig
 from kp.graph import Graph, Identities, build_graph
-from kp.layout import TRIAL_FILE
 from kp.proposals import objective_of, proposed
-from kp.steps import Store
+from kp.store.filenames import TRIAL_FILE
+from kp.store.steps import Store
 from kp.trials import TrialSpec
 from kp.vocabulary import TrialStatus
 

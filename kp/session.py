@@ -18,7 +18,6 @@ from kp.config import StudyConfig
 from kp.errors import UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
-from kp.layout import FACTS_FILE, PARAPHRASES_FILE
 from kp.models import resolve_model
 from kp.paraphrases import FIELD as PARAPHRASE_FIELD
 from kp.paraphrases import with_paraphrases
@@ -27,7 +26,8 @@ from kp.prompts import ShotSets
 from kp.proposed_graph import proposed_graph
 from kp.replay import refuse_replay_source, replay_identity
 from kp.shots import ShotPool, load_shots, shot_sets, shots_identity
-from kp.steps import Step, Store
+from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
+from kp.store.steps import Step, Store
 from kp.vllm_environment import refuse_unusable
 from kp.vocabulary import Engine
 

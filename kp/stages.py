@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp import schema, storage
+from kp import schema
 from kp.answering import EngineSpec, FactIndex
 from kp.categories import categorise as categories_of
 from kp.categorise import Categorisation, base_answers
@@ -19,7 +19,15 @@ from kp.cross_check import agreement_with_hf
 from kp.evaluation import Evaluation, HeldOut, Measured, Measurement, evaluate_all
 from kp.generality import QUESTIONS, held_out_questions
 from kp.graph import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, Trial, base_shot_sets, benchmark_plan
-from kp.layout import (
+from kp.paraphrases import paraphrase_table, verdict_counts, wanting
+from kp.paraphrasing import Paraphrasing
+from kp.prompts import PROMPTS_PER_SET
+from kp.results import evaluated, with_adapter
+from kp.sampling import Sampling
+from kp.session import Session, frame
+from kp.slick import never_right, slick_table
+from kp.store import files
+from kp.store.filenames import (
     ADAPTER_FOLDER,
     ANSWERS_FILE,
     BENCHMARKS_FILE,
@@ -30,14 +38,7 @@ from kp.layout import (
     SAMPLES_FILE,
     SLICK_FILE,
 )
-from kp.paraphrases import paraphrase_table, verdict_counts, wanting
-from kp.paraphrasing import Paraphrasing
-from kp.prompts import PROMPTS_PER_SET
-from kp.results import evaluated, with_adapter
-from kp.sampling import Sampling
-from kp.session import Session, frame
-from kp.slick import never_right, slick_table
-from kp.steps import Step
+from kp.store.steps import Step
 from kp.vocabulary import BASE, Category, Engine, ParaphraseVerdict, Role, ShotSet
 
 
@@ -246,10 +247,10 @@ def _commit_measured(session: Session, result: Measured, steps: dict[str, Step])
 def link_adapters(session: Session) -> None:
     """Point `adapters/<trial>` in the study's folder at every adapter."""
     for trial in with_adapter(session.graph, session.store):
-        storage.link(session.home / "adapters" / trial.trial_id, session.store.folder(trial.step) / ADAPTER_FOLDER)
+        files.link(session.home / "adapters" / trial.trial_id, session.store.folder(trial.step) / ADAPTER_FOLDER)
 
 
 def link_report(session: Session, step: Step) -> Path:
     """Point `report` in the study's folder at the newest report; returns the path of its page."""
-    storage.link(session.home / "report", session.store.folder(step))
+    files.link(session.home / "report", session.store.folder(step))
     return session.home / "report" / "report.html"

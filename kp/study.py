@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from kp import fact_stages, stages, storage
+from kp import fact_stages, stages
 from kp.config import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.sources import drawing_identity, source_identity
@@ -25,7 +25,8 @@ from kp.replay import refuse_replay_source, replay_identity
 from kp.results import collect_tables, evaluated, report_context
 from kp.session import Session, paraphraser_at_fault, shown
 from kp.shots import shots_identity
-from kp.steps import Store
+from kp.store import files
+from kp.store.steps import Store
 from kp.trackers import refuse_missing
 from kp.trial_runs import search
 
@@ -46,7 +47,7 @@ NOT_HERE = "not here"  # the identity of an input that a dry run does without
 
 def describe_study(config: StudyConfig, root: Path) -> int:
     """Print the plan of a study; fetches nothing, so a model, facts or shots that are not here yet are only named."""
-    display, store = Display(), Store(storage.results_root(root))
+    display, store = Display(), Store(files.results_root(root))
     refuse_missing(config.trackers)
     refuse_replay_source(config)
     identities = described_identities(config, describe_model, lambda missing: display.line(f"note: {missing}"))
@@ -101,7 +102,7 @@ def _identity_if_here(note: Callable[[Missing], None], count: int | None, field:
 def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
     """Run a study up to a stage; returns the exit code, 1 where a trial failed."""
     began = time.monotonic()
-    with Session(config, storage.results_root(root)) as session:
+    with Session(config, files.results_root(root)) as session:
         fact_stages.facts(session)  # before the plan: bad facts stop the run here, and the plan counts the good ones
         fact_stages.replay_facts(session)
         plan = make_plan(config, session.graph, session.store)

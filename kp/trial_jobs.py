@@ -12,11 +12,11 @@ from kp.answering import FactIndex
 from kp.categories import of_matcher
 from kp.encoding import encode_row
 from kp.graph import Trial
-from kp.layout import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
 from kp.mixtures import Replay, draw_rows
 from kp.models import load_tokenizer
 from kp.session import Session, frame
-from kp.steps import Step
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
+from kp.store.steps import Step
 from kp.training.job import TrialJob
 from kp.vocabulary import Role, ShotSet
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from kp import schema, storage
+from kp import schema
 from kp.graph import Trial
-from kp.layout import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.progress import Bar
 from kp.results import trial_columns
 from kp.search import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.session import Session
+from kp.store import files
+from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.trackers import Trackers, open_trackers, refuse_missing
 from kp.training import checkpoints
 from kp.training.job import Progress
@@ -150,7 +151,7 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
         "setup_seconds": progress.setup_seconds if progress else None,
         "training_seconds": seconds if epochs else None,
         "probe_seconds": sum(epoch["probe_seconds"] for epoch in epochs) if epochs else None,
-        "adapter_digest": storage.digest_folder(adapter)[:16] if adapter else None,
+        "adapter_digest": files.digest_folder(adapter)[:16] if adapter else None,
         "trainable_parameters": progress.trainable_parameters if progress else None,
         "cause": outcome.cause,
     }

@@ -20,14 +20,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kp import schema, storage
+from kp import schema
 from kp.config import StudyConfig
 from kp.errors import UserError
 from kp.graph import Identities, Trial
-from kp.layout import EPOCHS_FILE, TRIAL_FILE
 from kp.models import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
 from kp.proposed_graph import ProposedGraph, proposed_graph
-from kp.steps import Store
+from kp.store import files
+from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
+from kp.store.steps import Store
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.vocabulary import TrialStatus
@@ -115,7 +116,7 @@ def trial_row(trial: Trial, store: Store) -> TrialRow:
     """How a trial stands now."""
     # A trial's record is there before its working folder goes, so who looks into the folder first misses nothing.
     folder = store.work(trial.step)
-    progress, driver, failure = _progress(folder), _driver(folder), storage.read_json(folder / checkpoints.FAILURE)
+    progress, driver, failure = _progress(folder), _driver(folder), files.read_json(folder / checkpoints.FAILURE)
     if store.is_done(trial.step):
         return _ended(trial, store)
     if failure is not None and (driver is None or _changed(folder / checkpoints.FAILURE) > driver.started):
@@ -166,7 +167,7 @@ def _progress(folder: Path) -> Progress:
 
 def _standing(folder: Path, driver: _Driver | None, progress: Progress) -> Standing:
     """Of a trial with no record that has not failed."""
-    taken = storage.read_json(folder / checkpoints.RUNNING)
+    taken = files.read_json(folder / checkpoints.RUNNING)
     if driver is not None:
         # What an earlier driver's workers took waits until those of this one take it.
         return Standing.RUNNING if taken is not None and taken["started"] > driver.started else Standing.WAITING
@@ -175,7 +176,7 @@ def _standing(folder: Path, driver: _Driver | None, progress: Progress) -> Stand
 
 def _driver(folder: Path) -> _Driver | None:
     """Whoever holds the trial's folder and lives."""
-    holder = storage.lease_holder(folder)
+    holder = files.lease_holder(folder)
     return _Driver(holder["started"]) if holder else None
 
 

@@ -25,7 +25,7 @@ from kp.bench.table import markdown, text
 from kp.bench.vllm_contestant import VLLMContestant
 from kp.generation import Messages
 from kp.generation.rendering import chat_format, render, tokenise
-from kp.hardware import MOST_CPU_GENERATORS
+from kp.store.hardware import MOST_CPU_GENERATORS
 
 _WARM_UP = 200  # chats, of all prompts
 

@@ -16,7 +16,7 @@ from typing import Any
 from kp import __version__
 from kp.bench.dump_contestants import Decompressed, Floor, GraphSummary, Reader, Way
 from kp.bench.options import DumpOptions
-from kp.hardware import hardware
+from kp.store.hardware import hardware
 
 WAYS = {
     Reader.KP: "kp.facts.dump.reading: one pass in bounded memory, all workers; the graph ends as parquet files",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.errors import UserError
-from kp.storage import write_json
+from kp.store.files import write_json
 
 Rendered = Callable[[dict[str, Any]], str]
 

@@ -26,8 +26,8 @@ from kp.bench.questions import Question, categories, have_answers, of_first
 from kp.bench.rates import MatmulRate
 from kp.bench.subject import Subject
 from kp.generation.decoding import Work
-from kp.hardware import hardware
 from kp.prompts import PROMPTS_PER_SET
+from kp.store.hardware import hardware
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from kp.bench.options import Streams
 from kp.bench.synthetic_names import FIRST_SLOT, FIRST_WORDS, KINDS, SLOTS, Entities, Integers, Kind
 from kp.bench.synthetic_relations import HELPER_RELATION, HELPERS, relation_table
-from kp.storage import digest_file, read_json, write_json
+from kp.store.files import digest_file, read_json, write_json
 
 STARTED = b"# started 2021-09-02T13:44:07Z\n"
 COMPLETED = b"# completed 2021-09-02T15:12:44Z\n"

@@ -27,7 +27,7 @@ from kp import __version__
 from kp.bench.measured import Measured
 from kp.bench.options import NumberFormat, TrainOptions
 from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart
-from kp.hardware import hardware
+from kp.store.hardware import hardware
 from kp.training.job import TrialJob
 from kp.vocabulary import Packing, Role
 

@@ -18,7 +18,7 @@ from kp.facts.dump.blocks import reading_blocks
 from kp.facts.dump.files import FIELD as GRAPH_FIELD
 from kp.facts.dump.files import find_files
 from kp.facts.dump.statements import Triple, read_statement
-from kp.storage import digest_json
+from kp.store.files import digest_json
 
 TRIPLES = {"subject": pl.String, "relation": pl.String, "object": pl.String}
 _SPELLED = r'[^\x00-\x20<>"{}|^`\\%]+'  # an IRI in canonical spelling as it stands: no escapes of either kind

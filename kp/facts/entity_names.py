@@ -26,7 +26,7 @@ from kp.facts.countries import country_names, country_names_digest
 from kp.facts.entity_links import REDIRECTS_FIELD, SAME_AS_FIELD, redirecting_titles, wikidata_id, wikidata_links
 from kp.facts.validation import has_control_characters
 from kp.matching import normalise
-from kp.storage import digest_file
+from kp.store.files import digest_file
 
 LONGEST_ALIAS = 100  # characters; longer ones are descriptions, and no model gives them back
 _RESOURCE = re.compile(r"\Ahttps?://([\w-]+\.)*dbpedia\.org/resource/")

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kp import storage
+from kp.store import files
 from kp.training.job import PROGRESS
 from kp.vocabulary import TrialStatus
 
@@ -65,13 +65,13 @@ def note_running(trial_folder: Path) -> None:
     """Say that workers have taken the trial; what an earlier attempt failed of is forgotten."""
     trial_folder.mkdir(parents=True, exist_ok=True)
     (trial_folder / FAILURE).unlink(missing_ok=True)
-    storage.write_json(trial_folder / RUNNING, {"started": time.time()})
+    files.write_json(trial_folder / RUNNING, {"started": time.time()})
 
 
 def note_failure(trial_folder: Path, status: TrialStatus, cause: str) -> None:
     """Leave word of why the last attempt failed, for whoever looks at the study before the next one."""
     trial_folder.mkdir(parents=True, exist_ok=True)
-    storage.write_json(trial_folder / FAILURE, {"status": status.value, "cause": cause})
+    files.write_json(trial_folder / FAILURE, {"status": status.value, "cause": cause})
     (trial_folder / RUNNING).unlink(missing_ok=True)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kp.layout import ANSWERS_FILE, CATEGORIES_FILE
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from tests.conftest import SMOKE, run_kp
 from tests.killing import running_kp
 

@@ -6,7 +6,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from kp.layout import PARAPHRASES_FILE, REPLIES_FILE
+from kp.store.filenames import PARAPHRASES_FILE, REPLIES_FILE
 from tests.conftest import SMOKE, run_kp
 from tests.killing import running_kp
 

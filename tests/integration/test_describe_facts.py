@@ -5,16 +5,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages, storage
+from kp import fact_stages
 from kp.config import load_study
 from kp.facts_description import FOLDER, PAGE_FILE, SCHEMAS, describe_facts
 from kp.schema import read_table
 from kp.session import Session
+from kp.store import files
 from tests.conftest import SMOKE
 
 
 def described(root: Path, *overrides: str) -> None:
-    with Session(load_study(SMOKE, list(overrides)), storage.results_root(root)) as session:
+    with Session(load_study(SMOKE, list(overrides)), files.results_root(root)) as session:
         fact_stages.facts(session)
         describe_facts(session)
 

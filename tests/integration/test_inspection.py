@@ -11,10 +11,10 @@ from kp import fact_stages, schema
 from kp.categories import categorise
 from kp.config import StudyConfig, load_study
 from kp.inspection import Inspection, inspect_study, portable
-from kp.layout import ANSWERS_FILE, CATEGORIES_FILE
 from kp.matching import match_all
 from kp.prompts import PROMPTS_PER_SET
 from kp.session import Session, frame
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from tests.conftest import SMOKE
 
 SHOT_SETS = ("S0", "S1", "S2")

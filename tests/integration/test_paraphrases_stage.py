@@ -11,9 +11,9 @@ from kp import fact_stages, schema, stages
 from kp.config import StudyConfig, load_study
 from kp.errors import UserError
 from kp.facts.validation import stands_in
-from kp.layout import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
 from kp.paraphrases import with_paraphrases
 from kp.session import Session, frame
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
 from kp.study import describe_study
 from kp.trial_runs import search
 from tests.conftest import SMOKE, run_kp

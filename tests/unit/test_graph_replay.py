@@ -7,7 +7,7 @@ import pytest
 from kp.config import StudyConfig, load_study
 from kp.graph import Graph, Identities, build_graph, inspection_step, report_step
 from kp.inspection import portable
-from kp.steps import Step
+from kp.store.steps import Step
 
 REPOSITORY = Path(__file__).parents[2]
 SMOKE = REPOSITORY / "ray_jobs" / "studies" / "smoke.toml"

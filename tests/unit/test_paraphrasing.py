@@ -17,7 +17,7 @@ from kp.graph import Graph, Identities, build_graph, inspection_step, paraphrase
 from kp.paraphrases import paraphrase_table
 from kp.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.plan import make_plan
-from kp.steps import Step, Store
+from kp.store.steps import Step, Store
 from tests.made_up_study import facts as made_up_facts
 
 ENGINE = EngineSpec(ModelConfig(), 64, stop_at_newline=False, batch_size=8, threads=1, use_gpu=False)

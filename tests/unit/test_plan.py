@@ -12,10 +12,10 @@ from rich.table import Table
 from kp import schema
 from kp.config import ModelConfig, StudyConfig, load_study
 from kp.graph import Graph, Identities, build_graph
-from kp.layout import FACTS_FILE
 from kp.models import resolve_model
 from kp.plan import TOKENS_A_ROW, make_plan, plan_table, price_table, row_tokens
-from kp.steps import Store
+from kp.store.filenames import FACTS_FILE
+from kp.store.steps import Store
 
 STUDIES = Path(__file__).parents[2] / "ray_jobs" / "studies"
 IDENTITIES = Identities("model", "facts", "shots", replay="replay")

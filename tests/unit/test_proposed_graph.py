@@ -5,10 +5,10 @@ import polars as pl
 from kp import schema
 from kp.config import StudyConfig
 from kp.graph import Identities, Trial
-from kp.layout import TRIAL_FILE
 from kp.proposed_graph import proposed_graph
 from kp.results import trial_columns
-from kp.steps import Store
+from kp.store.filenames import TRIAL_FILE
+from kp.store.steps import Store
 
 IDENTITIES = Identities("model", "facts", "shots")
 

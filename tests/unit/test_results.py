@@ -7,7 +7,7 @@ import pytest
 from kp.config import StudyConfig
 from kp.graph import Graph, Identities, build_graph
 from kp.results import evaluated, with_adapter
-from kp.steps import Store
+from kp.store.steps import Store
 
 
 def study(stopped: bool) -> StudyConfig:

@@ -16,7 +16,7 @@ from kp.graph import Graph, Identities, build_graph, inspection_step, report_ste
 from kp.plan import make_plan
 from kp.prompts import PROMPTS_PER_SET, QUESTION_PREFIX, builtin_prompts
 from kp.sampling import Sampling
-from kp.steps import Store
+from kp.store.steps import Store
 from kp.vocabulary import ShotSet
 from tests.made_up_study import facts as made_up_facts
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.steps import RECORD, Step, Store, busy_seconds
+from kp.store.steps import RECORD, Step, Store, busy_seconds
 
 
 def step(**literals: object) -> Step:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from kp import storage
 from kp.errors import UserError
+from kp.store import files
 
 
 def test_digest_json_same_value_in_another_key_order_is_the_same() -> None:
-    assert storage.digest_json({"a": 1, "b": [1, 2]}) == storage.digest_json({"b": [1, 2], "a": 1})
+    assert files.digest_json({"a": 1, "b": [1, 2]}) == files.digest_json({"b": [1, 2], "a": 1})
 
 
 def test_digest_json_a_value_that_json_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        storage.digest_json(float("nan"))
+        files.digest_json(float("nan"))
 
 
 def test_digest_folder_changes_with_a_byte_and_with_a_name(tmp_path: Path) -> None:
@@ -26,18 +26,18 @@ def test_digest_folder_changes_with_a_byte_and_with_a_name(tmp_path: Path) -> No
     for folder, file, text in ((first, "x", "1"), (second, "x", "2"), (third, "y", "1")):
         folder.mkdir()
         (folder / file).write_text(text)
-    assert len({storage.digest_folder(folder) for folder in (first, second, third)}) == 3
+    assert len({files.digest_folder(folder) for folder in (first, second, third)}) == 3
 
 
 def test_read_json_half_a_file_is_none(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text('{"fingerprint": "ab')
-    assert storage.read_json(path) is None
+    assert files.read_json(path) is None
 
 
 def test_staging_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with storage.staging(tmp_path / "final") as staged:
+        with files.staging(tmp_path / "final") as staged:
             (staged / "half").write_text("1")
             raise RuntimeError("stop")
 
@@ -49,30 +49,30 @@ def test_staging_an_error_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 def test_link_replaces_an_older_link(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
-        storage.link(tmp_path / "latest", tmp_path / name)
+        files.link(tmp_path / "latest", tmp_path / name)
     assert (tmp_path / "latest").resolve() == tmp_path / "new"
 
 
 def test_results_root_an_object_store_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="--results s3:/"):
-        storage.results_root(Path("s3://bucket/kp"))
+        files.results_root(Path("s3://bucket/kp"))
 
 
 def test_results_root_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
-        storage.results_root(tmp_path / "file" / "runs")
+        files.results_root(tmp_path / "file" / "runs")
 
 
 def test_lease_held_by_this_process_keeps_a_second_holder_out(tmp_path: Path) -> None:
     refused = pytest.raises(UserError, match="step x is being worked on by process")
-    with storage.lease(tmp_path, "step x"), refused, storage.lease(tmp_path, "step x"):
+    with files.lease(tmp_path, "step x"), refused, files.lease(tmp_path, "step x"):
         pass
 
 
 def test_lease_released_can_be_taken_again(tmp_path: Path) -> None:
     for _ in range(2):
-        with storage.lease(tmp_path, "step x"):
+        with files.lease(tmp_path, "step x"):
             assert (tmp_path / "lease.json").exists()
     assert not (tmp_path / "lease.json").exists()
 
@@ -80,17 +80,17 @@ def test_lease_released_can_be_taken_again(tmp_path: Path) -> None:
 def test_lease_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys; from kp import storage\n"
-        "held = storage.lease(pathlib.Path(sys.argv[1]), 'x'); held.__enter__(); os.kill(os.getpid(), 9)"
+        "held = files.lease(pathlib.Path(sys.argv[1]), 'x'); held.__enter__(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert (tmp_path / "lease.json").exists()
-    with storage.lease(tmp_path, "step x"):
+    with files.lease(tmp_path, "step x"):
         assert json.loads((tmp_path / "lease.json").read_text())["host"] == socket.gethostname()
 
 
 def test_lease_of_another_host_with_a_fresh_heartbeat_is_respected(tmp_path: Path) -> None:
     (tmp_path / "lease.json").write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, "token": "t"}))
-    with pytest.raises(UserError, match="process 1 on elsewhere"), storage.lease(tmp_path, "step x"):
+    with pytest.raises(UserError, match="process 1 on elsewhere"), files.lease(tmp_path, "step x"):
         pass
 
 
@@ -100,7 +100,7 @@ def test_lease_of_another_host_without_a_heartbeat_is_taken_over(tmp_path: Path)
 
     path = tmp_path / "lease.json"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, "token": "t"}))
-    long_ago = time.time() - 10 * storage.STALE_SECONDS
+    long_ago = time.time() - 10 * files.STALE_SECONDS
     os.utime(path, (long_ago, long_ago))
-    with storage.lease(tmp_path, "step x"):
+    with files.lease(tmp_path, "step x"):
         assert json.loads(path.read_text())["host"] == socket.gethostname()

@@ -17,15 +17,16 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from kp import schema, storage, trials_view
+from kp import schema, trials_view
 from kp.cli import main
 from kp.config import StudyConfig
 from kp.errors import UserError
 from kp.graph import Trial
-from kp.layout import EPOCHS_FILE, TRIAL_FILE
 from kp.proposed_graph import proposed_graph
 from kp.results import trial_columns
-from kp.steps import Store
+from kp.store import files
+from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
+from kp.store.steps import Store
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.trials_view import TrialRow, export_rows, failed_trials, show_trials, study_identities, trial_row, trials_table
@@ -83,7 +84,7 @@ def record(store: Store, trial: Trial, status: TrialStatus, measured: list[dict[
 
 def taken(store: Store, trial: Trial, started: float) -> None:
     """Workers took the trial then."""
-    storage.write_json(store.work(trial.step) / checkpoints.RUNNING, {"started": started})
+    files.write_json(store.work(trial.step) / checkpoints.RUNNING, {"started": started})
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def driver(store: Store, *trials: Trial) -> Iterator[None]:
 
     with ExitStack() as stack:
         for trial in trials:
-            stack.enter_context(storage.lease(store.work(trial.step), "trial"))
+            stack.enter_context(files.lease(store.work(trial.step), "trial"))
         yield
 
 
@@ -171,7 +172,7 @@ def test_trial_of_an_earlier_run_waits_in_a_new_one_until_workers_take_it_again(
         assert trial_row(trials[0], store).status == "running"
 
 
-@pytest.mark.parametrize(("age", "status"), [(0.0, "running"), (2 * storage.STALE_SECONDS, "interrupted")])
+@pytest.mark.parametrize(("age", "status"), [(0.0, "running"), (2 * files.STALE_SECONDS, "interrupted")])
 def test_trial_in_hand_on_another_host_runs_while_its_heart_beats(store: Store, trials: tuple[Trial, ...], age: float, status: str) -> None:
     folder = store.work(trials[0].step)
     checkpoints.note_running(folder)

@@ -16,7 +16,7 @@ from kp.facts.dump.merging import FileReading, merge
 from kp.facts.dump.parsing import OTHER_VALUE, Parser
 from kp.facts.dump.spill import Partitions, Spill
 from kp.facts.dump.statements import NO_STATEMENT, UNREADABLE
-from kp.storage import write_json
+from kp.store.files import write_json
 
 COUNTS_FILE = "counts.json"
 PARTITION_ROWS = 1 << 20  # statements wanted in a partition: some 150 MB where it is worked on

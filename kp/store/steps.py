@@ -18,8 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from kp import schema, storage
-from kp.hardware import hardware
+from kp import schema
+from kp.store import files
+from kp.store.hardware import hardware
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval", "kp")
 RECORD = "record.json"
@@ -37,7 +38,7 @@ class Step:
     def fingerprint(self) -> str:
         """The step's identity, 16 hex digits."""
         inputs = [step.fingerprint for step in self.inputs]
-        return storage.digest_json({"kind": self.kind, "literals": self.literals, "inputs": inputs})[:16]
+        return files.digest_json({"kind": self.kind, "literals": self.literals, "inputs": inputs})[:16]
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.fingerprint}"
@@ -84,7 +85,7 @@ class Store:
     def working(self, step: Step) -> Iterator[Path]:
         """The step's work folder, leased to this process; removed once the step is done."""
         folder = self.work(step)
-        with storage.lease(folder, str(step)):
+        with files.lease(folder, str(step)):
             yield folder
             done = self.is_done(step)
         if done:
@@ -93,9 +94,9 @@ class Store:
     def commit(self, step: Step, fill: Callable[[Path], object], *, seconds: float, details: dict[str, Any] | None = None) -> None:
         """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place."""
         final = self.folder(step)
-        with storage.staging(final) as staged:
+        with files.staging(final) as staged:
             fill(staged)
-            storage.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}))
+            files.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}))
             if final.exists():
                 if self.is_done(step):
                     return  # another driver was first; its files are the same by identity
@@ -134,8 +135,8 @@ def _utc(seconds: float) -> str:
 
 def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any]) -> dict[str, Any]:
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": storage.digest_file(path)}
-        for path in storage.files_below(folder)
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.digest_file(path)}
+        for path in files.files_below(folder)
     }
     return {
         "kind": step.kind,
@@ -153,11 +154,11 @@ def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, An
 
 
 def _valid_record(folder: Path, step: Step) -> dict[str, Any] | None:
-    record = storage.read_json(folder / RECORD)
+    record = files.read_json(folder / RECORD)
     if not isinstance(record, dict) or record.get("fingerprint") != step.fingerprint:
         return None
     for name, listed in record["files"].items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != listed["bytes"] or storage.digest_file(path) != listed["sha256"]:
+        if not path.is_file() or path.stat().st_size != listed["bytes"] or files.digest_file(path) != listed["sha256"]:
             return None
     return record

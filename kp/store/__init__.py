@@ -1,0 +1,1 @@
+"""How steps are known, where their files are kept, and what a random draw goes by."""
