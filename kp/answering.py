@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.config import ModelConfig
+from kp.config.study import ModelConfig
 from kp.generation import Generator
 from kp.matching import Matches, match_all
 from kp.models import ResolvedModel, load_model, load_tokenizer, resolve_model

@@ -15,7 +15,7 @@ from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
 from kp.errors import UserError
 
 if TYPE_CHECKING:
-    from kp.config import StudyConfig
+    from kp.config.study import StudyConfig
 
 File = Annotated[Path, tyro.conf.arg(name="file", metavar="STUDY.toml")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="overrides", metavar="[section.key=value ...]")]
@@ -39,7 +39,7 @@ def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
 
 
 def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
-    from kp.config import load_study
+    from kp.config.study import load_study
     from kp.study import describe_study
 
     config = load_study(file, list(overrides))
@@ -123,7 +123,7 @@ def _trials(
         watch: Draw again every so many seconds, until all trials have ended or you press Ctrl-C.
         export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
     """
-    from kp.config import load_study
+    from kp.config.study import load_study
     from kp.trials_view import show_trials
 
     return show_trials(load_study(file, list(overrides)), results, watch, export)

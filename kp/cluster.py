@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.config import ResourcesConfig
+from kp.config.study import ResourcesConfig
 from kp.errors import UserError
 from kp.progress import Bar
 from kp.store.hardware import MOST_CPU_GENERATORS

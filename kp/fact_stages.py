@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.config import FactsConfig
+from kp.config.study import FactsConfig
 from kp.dump_reading import read_graph_on_cluster
 from kp.errors import UserError
 from kp.facts import synthetic

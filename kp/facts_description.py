@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import fact_stages, schema
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
 from kp.inspection import portable, print_opening

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kp.benchmarks import BenchmarkPlan, plan_digest
-from kp.config import EvaluateConfig, FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
-from kp.config_section import Section
+from kp.config.search import SearchConfig, TrainingConfig
+from kp.config.section import Section
+from kp.config.study import EvaluateConfig, FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts import synthetic
-from kp.search_config import SearchConfig, TrainingConfig
 from kp.shots import asked_shot_sets
 from kp.store.steps import Step
 from kp.trials import TrialSpec, grid

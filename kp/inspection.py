@@ -18,7 +18,7 @@ from kp import fact_stages, schema, stages
 from kp.aliases import doubtful_aliases
 from kp.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.categories import category_counts
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.graph import inspection_step
 from kp.majority import constant_facts, majority_table
 from kp.noise import noise_shifts, noise_spread, noise_transitions

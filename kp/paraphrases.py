@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from kp.config import ParaphraseConfig
+from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
 from kp.facts.entity_names import without_qualifier
 from kp.facts.validation import LONGEST_TEXT, has_control_characters, stands_in

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.answering import EngineSpec, cut_by_length
-from kp.config import ParaphraseConfig
+from kp.config.study import ParaphraseConfig
 from kp.generation import Generation, Generator, Messages, unheard
 from kp.paraphrases import lacking, paraphrase_prompt, reply_seed
 

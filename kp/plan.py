@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kp import schema
 from kp.benchmarks import benchmark_questions
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.encoding import encode_row
 from kp.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
 from kp.model_shapes import model_folder, model_shape

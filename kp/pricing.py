@@ -7,7 +7,7 @@ dearest that it may choose; that may be another trial for rows than for bytes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.model_shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
 from kp.trials import TrialSpec, grid

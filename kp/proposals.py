@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kp.config import StudyConfig
+from kp.config.search import SearchConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.search_config import SearchConfig
 from kp.trials import Choice, TrialSpec, grid, trial_spec
 from kp.vocabulary import Sampler, TrialStatus
 

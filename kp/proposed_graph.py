@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from kp import schema
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.graph import Graph, Identities, build_graph
 from kp.proposals import objective_of, proposed
 from kp.store.filenames import TRIAL_FILE

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import polars as pl
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.facts.dump.files import is_dump
 from kp.facts.sources import source_identity

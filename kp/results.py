@@ -14,7 +14,7 @@ import pyarrow as pa
 from kp import __version__, schema
 from kp.audit import disagreement_table
 from kp.categories import of_matcher
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.graph import ADAPTER_SHOT_SET, Graph, Trial
 from kp.majority import majority_table
 from kp.report import ReportContext, ReportTables

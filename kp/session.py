@@ -14,7 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.answering import EngineSpec
 from kp.cluster import Cluster, connected
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser

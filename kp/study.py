@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from kp import fact_stages, stages
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import Identities, base_shot_sets, paraphraser, report_step

@@ -4,9 +4,9 @@ import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kp.config import StudyConfig
+from kp.config.search import Arm, init_moves_base
+from kp.config.study import StudyConfig
 from kp.mixtures import Mixture
-from kp.search_config import Arm, init_moves_base
 from kp.vocabulary import LossTokens, Packing, RateSchedule
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kp import schema
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.graph import Identities, Trial
 from kp.models import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.answering import EngineSpec
-from kp.config import ModelConfig, StudyConfig
+from kp.config.study import ModelConfig, StudyConfig
 from kp.prompts import Shot
 from kp.training.job import TrialJob
 from kp.trials import TrialSpec, grid

@@ -115,7 +115,7 @@ def loop_reads(dump: Path) -> tuple[float, GraphSummary]:
 
 def kp_goes_all_the_way(dump: Path, folder: Path, workers: int) -> Way:
     """From dump to facts, at most PER_BUCKET of each relation and bucket, which is far more than any study measures."""
-    from kp.config import GraphConfig
+    from kp.config.study import GraphConfig
     from kp.facts.dump.facts import facts_of_graph
     from kp.facts.dump.reading import read_graph
 

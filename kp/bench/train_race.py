@@ -11,13 +11,13 @@ import polars as pl
 
 from kp.answering import EngineSpec
 from kp.bench.options import TrainOptions
-from kp.config import ModelConfig, StudyConfig
+from kp.config.search import Arm
+from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.mixtures import draw_rows
 from kp.prompts import builtin_prompts
 from kp.schema import FACTS
-from kp.search_config import Arm
 from kp.training.job import TrialJob
 from kp.trials import Choice, trial_spec
 from kp.vocabulary import Category, Role, ShotSet

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import polars as pl
 
-from kp.config import GraphConfig
+from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.alias_table import FIELD as ALIASES_FIELD
 from kp.facts.alias_table import read_aliases

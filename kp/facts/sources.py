@@ -6,7 +6,7 @@ what it holds is found out once, whatever is then drawn from it by which templat
 
 from pathlib import Path
 
-from kp.config import FactsConfig, GraphConfig
+from kp.config.study import FactsConfig, GraphConfig
 from kp.errors import UserError
 from kp.facts.companion_dumps import companion_digest
 from kp.facts.dump.files import FIELD, is_dump

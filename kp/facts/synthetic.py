@@ -18,7 +18,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from kp.config import SyntheticConfig
+from kp.config.study import SyntheticConfig
 from kp.errors import UserError
 from kp.facts.fact import fact_id
 from kp.facts.templates import RelationTemplate

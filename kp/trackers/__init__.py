@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from kp.config import TrackersConfig
+from kp.config.study import TrackersConfig
 from kp.errors import UserError
 from kp.schema import EPOCHS
 from kp.vocabulary import Tracker as TrackerName

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from kp.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
 from kp.categorise import Categorisation
-from kp.config import load_study
+from kp.config.study import load_study
 from kp.graph import base_shot_sets
 from kp.models import load_tokenizer, resolve_model
 from kp.session import Session

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp.config import GraphConfig
+from kp.config.study import GraphConfig
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.reading import GraphCounts, read_graph
 from kp.facts.dump.schema import SET_ASIDE

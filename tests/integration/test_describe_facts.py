@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from kp import fact_stages
-from kp.config import load_study
+from kp.config.study import load_study
 from kp.facts_description import FOLDER, PAGE_FILE, SCHEMAS, describe_facts
 from kp.schema import read_table
 from kp.session import Session

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kp.config import ModelConfig
+from kp.config.study import ModelConfig
 from kp.facts.builtin import load_builtin
 from kp.generation import FinishReason, Messages
 from kp.generation.hf import HFGenerator

@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from kp.agreement import agreement
-from kp.config import ModelConfig
+from kp.config.study import ModelConfig
 from kp.facts.tables import read_source
 from kp.generation import FinishReason
 from kp.generation.hf import HFGenerator

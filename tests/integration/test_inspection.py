@@ -9,7 +9,7 @@ import pytest
 
 from kp import fact_stages, schema
 from kp.categories import categorise
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.inspection import Inspection, inspect_study, portable
 from kp.matching import match_all
 from kp.prompts import PROMPTS_PER_SET

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from kp import fact_stages, schema, stages
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.facts.validation import stands_in
 from kp.paraphrases import with_paraphrases

@@ -9,7 +9,7 @@ import pytest
 
 from kp import fact_stages, schema, stages
 from kp.categories import categorise
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.prompts import PROMPTS_PER_SET
 from kp.session import Session, frame

@@ -77,7 +77,7 @@ def test_adapter_loads_with_plain_peft_and_answers_a_trained_question(finished_s
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from kp.config import ModelConfig
+    from kp.config.study import ModelConfig
     from kp.models import resolve_model
 
     tables = report_tables(finished_smoke)

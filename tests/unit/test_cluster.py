@@ -3,7 +3,7 @@
 import pytest
 
 from kp.cluster import plan_cluster
-from kp.config import ResourcesConfig
+from kp.config.study import ResourcesConfig
 from kp.errors import UserError
 
 

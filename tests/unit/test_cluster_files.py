@@ -15,7 +15,7 @@ import ray.autoscaler
 import yaml
 from ray.runtime_env import RuntimeEnv
 
-from kp.config import load_study
+from kp.config.study import load_study
 
 REPOSITORY = Path(__file__).parents[2]
 RAY_SCHEMA = Path(ray.autoscaler.__file__).with_name("ray-schema.json")

@@ -8,7 +8,7 @@ import pytest
 
 from kp import schema
 from kp.categories import categorise
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.generality import answers_by_fact, held_out_questions
 from kp.graph import Graph, Identities, build_graph
 from kp.report import ReportTables

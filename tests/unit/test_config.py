@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.vocabulary import Draw, Matcher, Scheduler
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kp.config import GraphConfig
+from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.dump.choosing import asked_alike, batches
 from kp.facts.dump.cleaning import Rule, answers_stand_in

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kp.config import ModelConfig
+from kp.config.study import ModelConfig
 from kp.encoding import IGNORED, EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.errors import UserError
 from kp.models import load_tokenizer, resolve_model

@@ -9,7 +9,7 @@ import pytest
 from ray.runtime_env import RuntimeEnv
 
 from kp.answering import EngineSpec
-from kp.config import VLLM_MOST_RANK, ModelConfig, StudyConfig, load_study
+from kp.config.study import VLLM_MOST_RANK, ModelConfig, StudyConfig, load_study
 from kp.errors import UserError
 from kp.generation.vllm import LORA_RANKS
 from kp.graph import Graph, Identities, build_graph, report_step

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp.config import GraphConfig
+from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.entity_names import EntityNames, label_of, load_names, names_digest, without_qualifier
 from kp.matching import matches, normalise

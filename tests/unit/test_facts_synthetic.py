@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kp.config import SyntheticConfig
+from kp.config.study import SyntheticConfig
 from kp.errors import UserError
 from kp.facts.fact import fact_id
 from kp.facts.synthetic import HOLDERS, WORDINGS, relation_templates, synthetic_facts

@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import polars as pl
 import pytest
 
-from kp.config import load_study
+from kp.config.study import load_study
 from kp.errors import UserError
 from kp.facts.builtin import builtin_digest
 from kp.facts.fact import fact_id

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import polars as pl
 import pytest
 
-from kp.config import GraphConfig
+from kp.config.study import GraphConfig
 from kp.facts.entity_names import load_names
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fetch_wikidata_aliases.py"

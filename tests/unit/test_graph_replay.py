@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.graph import Graph, Identities, build_graph, inspection_step, report_step
 from kp.inspection import portable
 from kp.store.steps import Step

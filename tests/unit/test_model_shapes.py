@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from kp.config import ModelConfig
+from kp.config.study import ModelConfig
 from kp.model_shapes import FAMILIES, PUBLISHED, ModelShape, model_folder, model_shape, shape_of_config
 from kp.models import EMBEDDED, load_model, resolve_model
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from kp.config import ModelConfig
+from kp.config.study import ModelConfig
 from kp.errors import UserError
 from kp.models import EMBEDDED, NOT_FETCHED, describe_model, load_model, load_tokenizer, resolve_model
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kp import schema
-from kp.config import ParaphraseConfig
+from kp.config.search import Arm
+from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.facts.validation import has_control_characters, stands_in
@@ -28,7 +29,6 @@ from kp.paraphrases import (
     wanting,
     with_paraphrases,
 )
-from kp.search_config import Arm
 from kp.vocabulary import Category, Draw, ParaphraseVerdict, ReplayTarget
 from tests.made_up_study import frame_of
 

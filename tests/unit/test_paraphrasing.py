@@ -11,7 +11,7 @@ import pytest
 
 from kp import schema
 from kp.answering import EngineSpec, FactIndex
-from kp.config import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
+from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.generation import FinishReason, Generation, Messages, OnAnswered, unheard
 from kp.graph import Graph, Identities, build_graph, inspection_step, paraphraser, report_step
 from kp.paraphrases import paraphrase_table

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.model_shapes import ModelShape
 from kp.pricing import RowTokens, disk_price, hours, planned_trials, study_prompts
 from kp.trials import grid

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.proposals import Objective, Proposal, objective_of, proposed
 from kp.trials import TrialSpec, grid

@@ -3,7 +3,7 @@
 import polars as pl
 
 from kp import schema
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.graph import Identities, Trial
 from kp.proposed_graph import proposed_graph
 from kp.results import trial_columns

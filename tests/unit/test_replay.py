@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from kp import fact_stages, schema
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 from kp.errors import MissingSourceError, UserError
 from kp.prompts import builtin_prompts
 from kp.replay import refuse_replay_source, replay_at_fault, replay_identity, without_studied

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.graph import Graph, Identities, build_graph
 from kp.results import evaluated, with_adapter
 from kp.store.steps import Store

@@ -10,7 +10,7 @@ import pytest
 
 from kp import schema
 from kp.answering import CHUNK_FACTS, EngineSpec, FactIndex, make_chunks
-from kp.config import CategoriseConfig, ModelConfig, StudyConfig
+from kp.config.study import CategoriseConfig, ModelConfig, StudyConfig
 from kp.generation import FinishReason, Generation, Messages
 from kp.graph import Graph, Identities, build_graph, inspection_step, report_step
 from kp.plan import make_plan

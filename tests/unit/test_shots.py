@@ -11,7 +11,7 @@ import huggingface_hub.constants
 import polars as pl
 import pytest
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.builtin import load_builtin
 from kp.graph import Identities, base_shot_sets, build_graph

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.config import StudyConfig, load_study
+from kp.config.study import StudyConfig, load_study
 
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = REPOSITORY / "ray_jobs" / "studies"

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wandb.proto.wandb_internal_pb2 import Record
 
 from kp import trackers
-from kp.config import TrackersConfig
+from kp.config.study import TrackersConfig
 from kp.errors import UserError
 from kp.trackers import Trackers, open_trackers, refuse_missing
 from kp.vocabulary import ReplayTarget, TrialStatus

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.trials import TrialSpec, grid
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from kp import schema, trials_view
 from kp.cli import main
-from kp.config import StudyConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.graph import Trial
 from kp.proposed_graph import proposed_graph

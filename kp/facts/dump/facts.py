@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kp.config import GraphConfig
+from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, phrases_of, questions_of, rendered, texts_of, victims
 from kp.facts.dump.cleaning import RULES

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from kp.config_section import Section
+from kp.config.section import Section
 from kp.vocabulary import Draw, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")

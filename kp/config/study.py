@@ -11,9 +11,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
-from kp.config_section import Section
+from kp.config.search import SearchConfig, TrainingConfig
+from kp.config.section import Section
 from kp.errors import UserError
-from kp.search_config import SearchConfig, TrainingConfig
 from kp.vocabulary import Engine, Matcher, Tracker
 
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
