@@ -14,8 +14,8 @@ from kp.benchmarks import benchmark_questions
 from kp.config.study import StudyConfig
 from kp.encoding import encode_row
 from kp.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
-from kp.model_shapes import model_folder, model_shape
-from kp.models import ResolvedModel, load_tokenizer
+from kp.models.loading import ResolvedModel, load_tokenizer
+from kp.models.shapes import model_folder, model_shape
 from kp.pricing import (
     PlannedTrials,
     Prompts,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kp.config.study import StudyConfig
-from kp.model_shapes import ModelShape
+from kp.models.shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
 from kp.trials import TrialSpec, grid
 

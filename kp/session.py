@@ -18,7 +18,7 @@ from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
-from kp.models import resolve_model
+from kp.models.loading import resolve_model
 from kp.paraphrases import FIELD as PARAPHRASE_FIELD
 from kp.paraphrases import with_paraphrases
 from kp.progress import Display

@@ -17,7 +17,7 @@ from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import Identities, base_shot_sets, paraphraser, report_step
-from kp.models import NamedModel, describe_model
+from kp.models.loading import NamedModel, describe_model
 from kp.plan import make_plan, plan_table, price_table, trial_table
 from kp.progress import Display
 from kp.proposed_graph import proposed_graph

@@ -13,7 +13,7 @@ from kp.categories import of_matcher
 from kp.encoding import encode_row
 from kp.graph import Trial
 from kp.mixtures import Replay, draw_rows
-from kp.models import load_tokenizer
+from kp.models.loading import load_tokenizer
 from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
 from kp.store.steps import Step

@@ -24,7 +24,7 @@ from kp import schema
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.graph import Identities, Trial
-from kp.models import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
+from kp.models.loading import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
 from kp.proposed_graph import ProposedGraph, proposed_graph
 from kp.store import files
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Pre
 
 from kp.bench.options import CategoriseOptions, NumberFormat, Shape
 from kp.errors import UserError
-from kp.models import load_model, load_tokenizer, resolve_model
+from kp.models.loading import load_model, load_tokenizer, resolve_model
 
 SHAPES: dict[Shape, dict[str, Any]] = {
     Shape.LLAMA_3_1_8B: {  # config.json of meta-llama/Llama-3.1-8B

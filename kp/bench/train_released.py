@@ -20,7 +20,7 @@ from kp.bench.train_contestants import adapter_digest, count_parameters, device_
 from kp.bench.train_line import Line
 from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
 from kp.encoding import EncodedRow, encode_row, epoch_order
-from kp.models import load_model, load_tokenizer, resolve_model
+from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.training.engine import lora_config
 from kp.training.job import TrialJob
 from kp.trials import TrialSpec

@@ -4,7 +4,7 @@ from typing import Any
 
 from kp.answering import EngineSpec
 from kp.errors import UserError
-from kp.models import load_model, load_tokenizer, resolve_model
+from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.vocabulary import Packing
 
 

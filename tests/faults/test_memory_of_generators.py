@@ -19,7 +19,7 @@ from kp.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
 from kp.categorise import Categorisation
 from kp.config.study import load_study
 from kp.graph import base_shot_sets
-from kp.models import load_tokenizer, resolve_model
+from kp.models.loading import load_tokenizer, resolve_model
 from kp.session import Session
 from tests.conftest import SMOKE
 from tests.killing import running_kp

@@ -21,7 +21,7 @@ from kp.facts.tables import read_source
 from kp.generation import FinishReason
 from kp.generation.hf import HFGenerator
 from kp.generation.rendering import chat_format, render
-from kp.models import ResolvedModel, load_model, load_tokenizer, resolve_model
+from kp.models.loading import ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import builtin_prompts, messages
 from kp.vocabulary import ShotSet
 from tests.conftest import REPOSITORY

@@ -78,7 +78,7 @@ def test_adapter_loads_with_plain_peft_and_answers_a_trained_question(finished_s
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from kp.config.study import ModelConfig
-    from kp.models import resolve_model
+    from kp.models.loading import resolve_model
 
     tables = report_tables(finished_smoke)
     scores = tables["scores.parquet"].filter(pl.col("measure") == "reliability").sort("value")

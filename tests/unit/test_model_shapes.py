@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kp.config.study import ModelConfig
-from kp.model_shapes import FAMILIES, PUBLISHED, ModelShape, model_folder, model_shape, shape_of_config
-from kp.models import EMBEDDED, load_model, resolve_model
+from kp.models.loading import EMBEDDED, load_model, resolve_model
+from kp.models.shapes import FAMILIES, PUBLISHED, ModelShape, model_folder, model_shape, shape_of_config
 
 MLP = ("down_proj", "gate_proj", "up_proj")
 ALL = (*MLP, "q_proj", "k_proj", "v_proj", "o_proj")

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kp.config.study import ModelConfig
 from kp.errors import UserError
-from kp.models import EMBEDDED, NOT_FETCHED, describe_model, load_model, load_tokenizer, resolve_model
+from kp.models.loading import EMBEDDED, NOT_FETCHED, describe_model, load_model, load_tokenizer, resolve_model
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 from kp import schema
 from kp.config.study import ModelConfig, StudyConfig, load_study
 from kp.graph import Graph, Identities, build_graph
-from kp.models import resolve_model
+from kp.models.loading import resolve_model
 from kp.plan import TOKENS_A_ROW, make_plan, plan_table, price_table, row_tokens
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Store

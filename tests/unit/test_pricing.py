@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kp.config.study import StudyConfig
-from kp.model_shapes import ModelShape
+from kp.models.shapes import ModelShape
 from kp.pricing import RowTokens, disk_price, hours, planned_trials, study_prompts
 from kp.trials import grid
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.models import EMBEDDED, NamedModel, cache_root, describe_model
+from kp.models.loading import EMBEDDED, NamedModel, cache_root, describe_model
 
 CONFIG_FILE = "config.json"
 

@@ -1,0 +1,1 @@
+"""Base models: which one is meant, where it is, its shape."""
