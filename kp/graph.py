@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kp.benchmarks import BenchmarkPlan, plan_digest
+from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, plan_digest
 from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import Section
 from kp.config.study import EvaluateConfig, FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig

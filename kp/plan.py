@@ -10,7 +10,7 @@ from statistics import fmean
 from rich.table import Table
 
 from kp import schema
-from kp.benchmarks import benchmark_questions
+from kp.benchmarks.lm_eval_tasks import benchmark_questions
 from kp.config.study import StudyConfig
 from kp.encoding import encode_row
 from kp.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan

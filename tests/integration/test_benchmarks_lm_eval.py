@@ -15,10 +15,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import kp.data.tasks
-from kp.benchmarks import BenchmarkPlan, run_benchmarks
+from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, run_benchmarks
+from kp.benchmarks.shared_context import SERVED
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.schema import BENCHMARKS
-from kp.shared_context import SERVED
 
 PLAN = BenchmarkPlan(mmlu_dev=5, mmlu_fewshot=2, misconceptions=6, seed=0)
 TASKS = str(Path(kp.data.tasks.__file__).parent)

@@ -112,7 +112,7 @@ def _evaluate(model: Any, tokenizer: Any, task: str, asked: list[int], plan: Ben
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from kp.shared_context import SharedContextLM
+    from kp.benchmarks.shared_context import SharedContextLM
 
     results = simple_evaluate(
         model=SharedContextLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),

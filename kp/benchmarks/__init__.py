@@ -1,0 +1,1 @@
+"""Benchmarks by lm-eval, and the scorer that reads a shared context once."""
