@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp.agreement import Agreement, agreement
 from kp.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
-from kp.categories import categorise, of_matcher
 from kp.categorise import Categorisation
 from kp.cluster import Cluster
+from kp.metrics.agreement import Agreement, agreement
+from kp.metrics.categories import categorise, of_matcher
 from kp.prompts import ShotSets
 from kp.session import frame
 from kp.vocabulary import Engine, Matcher, ShotSet

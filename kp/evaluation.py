@@ -16,7 +16,7 @@ from kp import schema
 from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, run_benchmarks
 from kp.cluster import Cluster, Tally
-from kp.generality import answers_by_fact
+from kp.metrics.generality import answers_by_fact
 from kp.prompts import ShotSets
 from kp.vocabulary import ShotSet
 
@@ -25,7 +25,7 @@ RESTARTS = 3
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Paraphrases that were not trained on (QUESTIONS of kp.generality), and the shot set that they are asked on."""
+    """Paraphrases that were not trained on (QUESTIONS of kp.metrics.generality), and the shot set that they are asked on."""
 
     questions: pa.Table
     shot_set: ShotSet

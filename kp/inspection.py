@@ -15,13 +15,13 @@ import polars as pl
 import pyarrow as pa
 
 from kp import fact_stages, schema, stages
-from kp.aliases import doubtful_aliases
-from kp.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
-from kp.categories import category_counts
 from kp.config.study import StudyConfig
 from kp.graph import inspection_step
-from kp.majority import constant_facts, majority_table
-from kp.noise import noise_shifts, noise_spread, noise_transitions
+from kp.metrics.aliases import doubtful_aliases
+from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
+from kp.metrics.categories import category_counts
+from kp.metrics.majority import constant_facts, majority_table
+from kp.metrics.noise import noise_shifts, noise_spread, noise_transitions
 from kp.report.audit_page import Subject, audit_page
 from kp.report.document import Document, Table
 from kp.report.markdown import render_markdown

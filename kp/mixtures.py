@@ -18,9 +18,9 @@ from typing import Any
 
 import polars as pl
 
-from kp.categories import refuse_repeated_facts
 from kp.errors import UserError
-from kp.matching import first_line
+from kp.metrics.categories import refuse_repeated_facts
+from kp.metrics.matching import first_line
 from kp.schema import TRAINING_ROWS
 from kp.vocabulary import Category, Draw, ReplayTarget, Role, ShotSet
 

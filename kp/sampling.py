@@ -14,9 +14,9 @@ import pyarrow as pa
 from kp import schema
 from kp.answering import ANSWER_KEY, EngineSpec, make_chunks
 from kp.generation import Generator
-from kp.matching import match_all
+from kp.metrics.matching import match_all
+from kp.metrics.slick import sample_seed
 from kp.prompts import PROMPTS_PER_SET, ShotSets, messages
-from kp.slick import sample_seed
 from kp.vocabulary import ShotSet
 
 ASKED = ShotSet.S0  # the set that assigns categories

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from kp import schema
 from kp.answering import FactIndex
-from kp.categories import of_matcher
 from kp.encoding import encode_row
 from kp.graph import Trial
+from kp.metrics.categories import of_matcher
 from kp.mixtures import Replay, draw_rows
 from kp.models.loading import load_tokenizer
 from kp.session import Session, frame

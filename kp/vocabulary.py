@@ -29,7 +29,7 @@ GREEDY_CATEGORIES = (Category.HIGHLY_KNOWN, Category.MAYBE_KNOWN, Category.UNKNO
 
 
 class Matcher(StrEnum):
-    """When an answer counts as right; see kp.matching."""
+    """When an answer counts as right; see kp.metrics.matching."""
 
     STRICT = "strict"
     EXACT = "exact"

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
+from kp.metrics.shifts import noise_table, shift_table
 from kp.report import ReportContext, ReportTables
-from kp.shifts import noise_table, shift_table
 
 FACTS = 200
 RELATIONS = ("capital_of", "director_of_film", "official_language", "element_symbol", "airport_city")

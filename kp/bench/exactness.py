@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kp.agreement import agreement
 from kp.bench.contestants import plain_answer
 from kp.bench.options import CategoriseOptions, NumberFormat
 from kp.bench.outcome import circumstances, compare
@@ -19,6 +18,7 @@ from kp.bench.questions import Question, categories, chats, have_answers, load_q
 from kp.bench.subject import load_subject
 from kp.errors import UserError
 from kp.generation.hf import HFGenerator
+from kp.metrics.agreement import agreement
 
 _DIFFERENCES_KEPT = 20
 _SAID_EVERY = 50

@@ -18,7 +18,6 @@ import torch
 import transformers
 
 from kp import __version__
-from kp.agreement import agreement
 from kp.bench.contestants import Peer, Turn, first_line, total
 from kp.bench.flops import model_size, operations
 from kp.bench.options import CategoriseOptions
@@ -26,6 +25,7 @@ from kp.bench.questions import Question, categories, have_answers, of_first
 from kp.bench.rates import MatmulRate
 from kp.bench.subject import Subject
 from kp.generation.decoding import Work
+from kp.metrics.agreement import agreement
 from kp.prompts import PROMPTS_PER_SET
 from kp.store.hardware import hardware
 

@@ -11,8 +11,8 @@ import polars as pl
 from kp.facts.popularity import BUCKETS
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
 from kp.facts.validation import reason_kind
-from kp.majority import facts_having, most_common_object
-from kp.matching import normalise
+from kp.metrics.majority import facts_having, most_common_object
+from kp.metrics.matching import normalise
 
 MOST_BINS = 12
 OPEN_ABOVE = 0.99  # quantile above which values share a bin: one fact with 400 aliases would leave all others in a single one

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from kp.facts.selection import lot
 from kp.facts.validation import set_aside_rows
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.schema import QUARANTINED
 
 

@@ -25,7 +25,7 @@ from kp.facts.companion_dumps import companion_digest
 from kp.facts.countries import country_names, country_names_digest
 from kp.facts.entity_links import REDIRECTS_FIELD, SAME_AS_FIELD, redirecting_titles, wikidata_id, wikidata_links
 from kp.facts.validation import has_control_characters
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.store.files import digest_file
 
 LONGEST_ALIAS = 100  # characters; longer ones are descriptions, and no model gives them back

@@ -19,7 +19,7 @@ from itertools import islice
 import pyarrow as pa
 
 from kp.errors import UserError
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.schema import FACTS, QUARANTINED
 
 MOST_PROBLEMS = 5

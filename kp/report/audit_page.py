@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from kp.audit import PAIRS
+from kp.metrics.audit import PAIRS
 from kp.report.document import Block, Document, Row, Section, Table, columns
 from kp.report.notation import percent
 from kp.vocabulary import Category, Matcher, ShotSet

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
+from kp.metrics.shifts import Shift
 from kp.report.audit_page import RISING, Subject
 from kp.report.document import Document, Row, Section, Table, columns
 from kp.report.notation import counted, percent
-from kp.shifts import Shift
 from kp.vocabulary import ShiftView
 
 _TOTALS = (Shift.POSITIVE.value, Shift.NEGATIVE.value)

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.categories import refuse_sampled_classes
 from kp.errors import UserError
+from kp.metrics.categories import refuse_sampled_classes
 from kp.vocabulary import Matcher, Split
 
 SPLIT = pa.field("split", pa.string(), nullable=False)  # dev, test

@@ -15,12 +15,12 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from kp.agreement import agreement
 from kp.config.study import ModelConfig
 from kp.facts.tables import read_source
 from kp.generation import FinishReason
 from kp.generation.hf import HFGenerator
 from kp.generation.rendering import chat_format, render
+from kp.metrics.agreement import agreement
 from kp.models.loading import ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import builtin_prompts, messages
 from kp.vocabulary import ShotSet

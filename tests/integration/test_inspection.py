@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 from kp import fact_stages, schema
-from kp.categories import categorise
 from kp.config.study import StudyConfig, load_study
 from kp.inspection import Inspection, inspect_study, portable
-from kp.matching import match_all
+from kp.metrics.categories import categorise
+from kp.metrics.matching import match_all
 from kp.prompts import PROMPTS_PER_SET
 from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE

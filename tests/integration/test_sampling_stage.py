@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 
 from kp import fact_stages, schema, stages
-from kp.categories import categorise
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
+from kp.metrics.categories import categorise
+from kp.metrics.slick import slick_table
 from kp.prompts import PROMPTS_PER_SET
 from kp.session import Session, frame
-from kp.slick import slick_table
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SAMPLES_FILE, SLICK_FILE
 from kp.trial_runs import search
 from tests.conftest import SMOKE, run_kp

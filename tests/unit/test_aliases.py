@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from kp import schema
-from kp.aliases import AliasProblem, doubtful_aliases
+from kp.metrics.aliases import AliasProblem, doubtful_aliases
 
 
 def facts_of(*rows: tuple[str, str, Sequence[str]], relation: str = "r") -> pl.DataFrame:

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp import schema
-from kp.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.errors import UserError
+from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 
 FEW = settings(max_examples=25, deadline=None)
 

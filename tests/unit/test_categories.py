@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp.categories import categorise, category, category_counts, of_matcher
 from kp.errors import UserError
+from kp.metrics.categories import categorise, category, category_counts, of_matcher
 from kp.schema import ANSWERS, CATEGORIES
 from kp.vocabulary import GREEDY_CATEGORIES, Category, Matcher
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
-from kp.categories import categorise
 from kp.config.study import StudyConfig, load_study
-from kp.generality import answers_by_fact, held_out_questions
 from kp.graph import Graph, Identities, build_graph
+from kp.metrics.categories import categorise
+from kp.metrics.generality import answers_by_fact, held_out_questions
 from kp.report import ReportTables
 from kp.results import collect_tables, trial_columns
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE

@@ -2,7 +2,7 @@ import tomllib
 
 from kp.facts.countries import COUNTRY_NAMES_FILE, country_names
 from kp.facts.entity_names import without_qualifier
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 
 
 def test_country_names_namesake_of_a_state_has_none() -> None:

@@ -109,7 +109,7 @@ def test_refuse_unusable_interpreter_with_another_ray_is_refused(tmp_path: Path)
 
 def test_vllm_module_imports_where_nothing_of_the_studys_packages_is() -> None:
     blocked = ("ray", "peft", "polars", "pyarrow", "pydantic", "rich", "tyro", "vllm", "torch", "transformers")
-    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import kp.generation.vllm, kp.agreement"
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import kp.generation.vllm, kp.metrics.agreement"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
 

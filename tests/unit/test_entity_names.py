@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.entity_names import EntityNames, label_of, load_names, names_digest, without_qualifier
-from kp.matching import matches, normalise
+from kp.metrics.matching import matches, normalise
 from kp.vocabulary import Matcher
 
 FEW = settings(max_examples=100, deadline=None)

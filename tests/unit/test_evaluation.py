@@ -10,10 +10,10 @@ import pytest
 
 from kp import schema
 from kp.evaluation import HeldOut, Measured, Measurement, _Evaluator
-from kp.generality import QUESTIONS, held_out_questions
 from kp.generation import FinishReason, Generation, Messages
+from kp.metrics.generality import QUESTIONS, held_out_questions
+from kp.metrics.scores import score_generality
 from kp.prompts import builtin_prompts
-from kp.scores import score_generality
 from kp.vocabulary import Matcher, ShotSet
 from tests.made_up_study import facts
 

@@ -15,7 +15,7 @@ from kp.facts.synthetic import HOLDERS, WORDINGS, relation_templates, synthetic_
 from kp.facts.tables import source_digest
 from kp.facts.templates import PARAPHRASES
 from kp.facts.validation import check_facts
-from kp.matching import match_all
+from kp.metrics.matching import match_all
 from kp.schema import FACTS
 
 

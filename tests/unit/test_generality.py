@@ -3,9 +3,9 @@ import pytest
 
 from kp import schema
 from kp.errors import UserError
-from kp.generality import QUESTIONS, answers_by_fact, held_out_questions
+from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
+from kp.metrics.scores import score_generality, score_reliability
 from kp.schema import SCORES
-from kp.scores import score_generality, score_reliability
 from kp.vocabulary import Matcher
 from tests.made_up_study import facts, frame_of
 

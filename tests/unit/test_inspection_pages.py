@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from kp.aliases import doubtful_aliases
-from kp.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
-from kp.categories import categorise, category_counts
-from kp.majority import majority_table
-from kp.matching import match_all
-from kp.noise import noise_shifts, noise_spread, noise_transitions
+from kp.metrics.aliases import doubtful_aliases
+from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
+from kp.metrics.categories import categorise, category_counts
+from kp.metrics.majority import majority_table
+from kp.metrics.matching import match_all
+from kp.metrics.noise import noise_shifts, noise_spread, noise_transitions
 from kp.report.audit_page import Subject, audit_page
 from kp.report.document import Document, Table
 from kp.report.markdown import render_markdown
@@ -112,7 +112,5 @@ def test_terminal_tables_fit_eighty_columns_and_keep_every_cell(page: str, audit
 
 
 def test_inspection_modules_import_neither_ray_nor_torch() -> None:
-    code = (
-        "import sys, kp.audit, kp.aliases, kp.majority, kp.noise, kp.report.audit_page; sys.exit(bool({'ray', 'torch'} & set(sys.modules)))"
-    )
+    code = "import sys, kp.metrics.audit, kp.metrics.aliases, kp.metrics.majority, kp.metrics.noise, kp.report.audit_page; sys.exit(bool({'ray', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

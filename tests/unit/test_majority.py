@@ -5,7 +5,7 @@ import pytest
 
 from kp import schema
 from kp.errors import UserError
-from kp.majority import constant_facts, majority_table
+from kp.metrics.majority import constant_facts, majority_table
 from kp.vocabulary import Matcher
 
 LANGUAGES = {

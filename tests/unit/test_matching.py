@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp.matching import Matches, first_line, match_all, matches, normalise
+from kp.metrics.matching import Matches, first_line, match_all, matches, normalise
 from kp.vocabulary import Matcher
 
 FEW = settings(max_examples=25, deadline=None)

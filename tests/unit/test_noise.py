@@ -3,7 +3,7 @@ import pytest
 
 from kp import schema
 from kp.errors import UserError
-from kp.noise import noise_shifts, noise_spread, noise_transitions
+from kp.metrics.noise import noise_shifts, noise_spread, noise_transitions
 from kp.vocabulary import Matcher
 
 NAMES = {"U": "Unknown", "M": "MaybeKnown", "H": "HighlyKnown"}

@@ -15,7 +15,7 @@ from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.facts.validation import has_control_characters, stands_in
 from kp.generation import FinishReason
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.mixtures import Mixture, draw_rows
 from kp.paraphrases import (
     judge,

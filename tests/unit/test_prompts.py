@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.prompts import Shot, builtin_prompts, builtin_shots, cut_prompts, messages, training_messages
 from kp.vocabulary import ShotSet
 
@@ -58,7 +58,7 @@ def test_cut_prompts_wrong_number_of_shots_is_an_error() -> None:
 
 def test_prompts_need_nothing_but_the_standard_library() -> None:
     program = (
-        "import sys; from kp.prompts import builtin_prompts; import kp.errors, kp.matching; from kp.vocabulary import ShotSet; "
+        "import sys; from kp.prompts import builtin_prompts; import kp.errors, kp.metrics.matching; from kp.vocabulary import ShotSet; "
         "assert len(builtin_prompts(ShotSet.S0)) == 10; "
         "print(*sorted({'polars', 'pyarrow', 'pydantic', 'numpy', 'ray', 'torch', 'transformers'} & set(sys.modules)))"
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from kp.refusals import is_refusal
+from kp.metrics.refusals import is_refusal
 
 
 @pytest.mark.parametrize(

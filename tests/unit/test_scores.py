@@ -1,10 +1,10 @@
 import polars as pl
 import pytest
 
-from kp.categories import categorise
 from kp.errors import UserError
+from kp.metrics.categories import categorise
+from kp.metrics.scores import score_answers
 from kp.schema import SCORES
-from kp.scores import score_answers
 from kp.vocabulary import Matcher
 
 # fact: (answer, right by strict) to each of two prompts

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.errors import UserError
+from kp.metrics.shifts import noise_table, shift_table, transitions
 from kp.schema import SHIFTS
-from kp.shifts import noise_table, shift_table, transitions
 
 FEW = settings(max_examples=25, deadline=None)
 

@@ -15,7 +15,7 @@ from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.builtin import load_builtin
 from kp.graph import Identities, base_shot_sets, build_graph
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.prompts import Shot, ShotSets
 from kp.schema import REPLACED_SHOTS
 from kp.shots import MOST_SHOTS, asked_shot_sets, load_shots, replaced_table, shot_sets, shots_digest, shots_identity

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kp import schema
-from kp.categories import categorise
 from kp.errors import UserError
-from kp.slick import never_right, sample_seed, slick_table
+from kp.metrics.categories import categorise
+from kp.metrics.slick import never_right, sample_seed, slick_table
 from kp.vocabulary import Matcher, ShotSet
 from tests.made_up_study import frame_of
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp.statistics import (
+from kp.metrics.statistics import (
     binomial_standard_error,
     clustered_share_error,
     clustered_standard_error,

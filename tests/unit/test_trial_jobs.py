@@ -5,8 +5,8 @@ import pytest
 
 from kp import fact_stages, schema
 from kp.answering import EngineSpec
-from kp.categories import categorise
 from kp.config.study import load_study
+from kp.metrics.categories import categorise
 from kp.mixtures import Mixture, draw_rows
 from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE

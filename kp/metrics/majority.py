@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from kp.categories import of_matcher, refuse_repeated_facts
 from kp.errors import UserError
-from kp.matching import matches, normalise
+from kp.metrics.categories import of_matcher, refuse_repeated_facts
+from kp.metrics.matching import matches, normalise
+from kp.metrics.statistics import clustered_share_error
 from kp.prompts import ANSWER_PREFIX
 from kp.schema import CONSTANT_FACTS, MAJORITY
-from kp.statistics import clustered_share_error
 from kp.vocabulary import Category, Matcher, ShotSet
 
 _Row = dict[str, str | float | int | None]

@@ -11,10 +11,10 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 
-from kp.categories import refuse_repeated_facts, refuse_sampled_classes
 from kp.errors import UserError
+from kp.metrics.categories import refuse_repeated_facts, refuse_sampled_classes
+from kp.metrics.statistics import binomial_standard_error, paired_standard_error
 from kp.schema import SHIFTS
-from kp.statistics import binomial_standard_error, paired_standard_error
 from kp.vocabulary import NOISE, Category, ShiftView
 
 UK, MK, HK = Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN

@@ -6,10 +6,10 @@ standard error of the facts; only several show how far the floor itself moves wi
 
 import polars as pl
 
-from kp.categories import of_matcher
 from kp.errors import UserError
+from kp.metrics.categories import of_matcher
+from kp.metrics.shifts import noise_table, transitions
 from kp.schema import NOISE_SHIFTS, NOISE_SPREAD, NOISE_TRANSITIONS
-from kp.shifts import noise_table, transitions
 from kp.vocabulary import Matcher, ShotSet
 
 _NOT_AGAIN = (ShotSet.S0.value, ShotSet.S1.value)  # what assigns the categories, and the first measurement

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import polars as pl
 
-from kp.matching import normalise
+from kp.metrics.matching import normalise
 from kp.prompts import ANSWER_PREFIX, QUESTION_PREFIX, SYSTEM
 from kp.schema import DOUBTFUL_ALIASES
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from kp.categories import of_matcher, refuse_repeated_facts
 from kp.errors import UserError
+from kp.metrics.categories import of_matcher, refuse_repeated_facts
 from kp.schema import SLICK
 from kp.vocabulary import Category, Matcher, ShotSet
 

@@ -12,10 +12,10 @@ from itertools import combinations
 
 import polars as pl
 
-from kp.matching import match_all, normalise
+from kp.metrics.matching import match_all, normalise
+from kp.metrics.shifts import transitions
+from kp.metrics.statistics import clustered_share_error
 from kp.schema import DISAGREEMENT, FALSE_POSITIVES, MATCHER_TRANSITIONS, REFUSALS
-from kp.shifts import transitions
-from kp.statistics import clustered_share_error
 from kp.vocabulary import Matcher
 
 OTHER_FACTS = 20  # of the same relation that an answer is held against; in a large relation a sample

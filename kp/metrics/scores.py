@@ -8,11 +8,11 @@ from enum import StrEnum
 
 import polars as pl
 
-from kp.categories import of_matcher, refuse_repeated_facts
 from kp.errors import UserError
-from kp.matching import first_line, normalise
+from kp.metrics.categories import of_matcher, refuse_repeated_facts
+from kp.metrics.matching import first_line, normalise
+from kp.metrics.statistics import binomial_standard_error, clustered_standard_error
 from kp.schema import SCORES
-from kp.statistics import binomial_standard_error, clustered_standard_error
 from kp.vocabulary import Category, Matcher
 
 _LEARNED_FROM = 0.5  # a fact counts as learned from this share of right answers on
