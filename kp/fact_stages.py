@@ -24,14 +24,14 @@ from kp.facts.dump.files import FIELD, find_files, is_dump
 from kp.facts.dump.reading import GraphCounts, read_graph
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_REPORT
 from kp.facts.popularity import BUCKETS
+from kp.facts.replay import replay_at_fault, without_studied
 from kp.facts.selection import select_facts
+from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts, reason_kind, set_aside_rows
 from kp.graph import REPLAY_SHOT_SET, base_shot_sets, replay_settings
-from kp.replay import replay_at_fault, without_studied
 from kp.session import Session, frame
-from kp.shots import Replacement, replaced_table, shot_sets
 from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.store.steps import Step
 from kp.vocabulary import ShotSet

@@ -21,7 +21,7 @@ from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import Section
 from kp.config.study import EvaluateConfig, FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts import synthetic
-from kp.shots import asked_shot_sets
+from kp.facts.shots import asked_shot_sets
 from kp.store.steps import Step
 from kp.trials import TrialSpec, grid
 from kp.vocabulary import BASE, Engine, Scheduler, ShotSet

@@ -14,8 +14,8 @@ import pyarrow as pa
 from kp import schema
 from kp.answering import EngineSpec, cut_by_length
 from kp.config.study import ParaphraseConfig
+from kp.facts.paraphrases import lacking, paraphrase_prompt, reply_seed
 from kp.generation import Generation, Generator, Messages, unheard
-from kp.paraphrases import lacking, paraphrase_prompt, reply_seed
 
 FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply holds too few
 TEMPERATURE = 0.8  # of those: varied enough to say something new, and still about the question

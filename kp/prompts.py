@@ -1,7 +1,7 @@
 """What a model is shown: the chat of one question, and the prompts of four worked examples that questions are asked under.
 
 Only the standard library is needed here, so that whatever holds a model can ask it: a training worker, or a benchmark on a machine that
-has torch and transformers and nothing else. Where shots come from, and which of them a study may use, is kp.shots' business.
+has torch and transformers and nothing else. Where shots come from, and which of them a study may use, is kp.facts.shots' business.
 """
 
 import json

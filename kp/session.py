@@ -16,16 +16,16 @@ from kp.answering import EngineSpec
 from kp.cluster import Cluster, connected
 from kp.config.study import StudyConfig
 from kp.errors import UserError
+from kp.facts.paraphrases import FIELD as PARAPHRASE_FIELD
+from kp.facts.paraphrases import with_paraphrases
+from kp.facts.replay import refuse_replay_source, replay_identity
+from kp.facts.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
 from kp.models.loading import resolve_model
-from kp.paraphrases import FIELD as PARAPHRASE_FIELD
-from kp.paraphrases import with_paraphrases
 from kp.progress import Display
 from kp.prompts import ShotSets
 from kp.proposed_graph import proposed_graph
-from kp.replay import refuse_replay_source, replay_identity
-from kp.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
 from kp.vllm_environment import refuse_unusable

@@ -15,16 +15,16 @@ from rich.table import Table
 from kp import fact_stages, stages
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
+from kp.facts.replay import refuse_replay_source, replay_identity
+from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.graph import Identities, base_shot_sets, paraphraser, report_step
 from kp.models.loading import NamedModel, describe_model
 from kp.plan import make_plan, plan_table, price_table, trial_table
 from kp.progress import Display
 from kp.proposed_graph import proposed_graph
-from kp.replay import refuse_replay_source, replay_identity
 from kp.results import collect_tables, evaluated, report_context
 from kp.session import Session, paraphraser_at_fault, shown
-from kp.shots import shots_identity
 from kp.store import files
 from kp.store.steps import Store
 from kp.trackers import refuse_missing

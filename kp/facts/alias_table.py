@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from kp.errors import UserError
 from kp.facts.cells import as_list, as_text
-from kp.jsonl import read_jsonl
+from kp.facts.jsonl import read_jsonl
 
 FIELD = "facts.graph.aliases"
 BATCH = 65_536  # rows

@@ -18,8 +18,8 @@ from kp.errors import UserError
 from kp.facts import builtin, hub, popqa, synthetic
 from kp.facts.cells import as_answers, as_count, as_list, as_text
 from kp.facts.fact import fact_id
+from kp.facts.jsonl import read_jsonl
 from kp.facts.popularity import BUCKETS, popularity_buckets
-from kp.jsonl import read_jsonl
 from kp.schema import FACTS
 
 FIELD = "facts.source"  # named in messages

@@ -10,8 +10,8 @@ import pytest
 from kp import fact_stages, schema, stages
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
+from kp.facts.paraphrases import with_paraphrases
 from kp.facts.validation import stands_in
-from kp.paraphrases import with_paraphrases
 from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
 from kp.study import describe_study

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kp.errors import MissingSourceError, UserError
-from kp.jsonl import read_jsonl
+from kp.facts.jsonl import read_jsonl
 
 TEXT = '\ufeff{"a": 1}\r\n\n  \n{"a": "one\u2028line"}\n{"a": 3}'
 ROWS = [{"a": 1}, {"a": "one\u2028line"}, {"a": 3}]

@@ -13,11 +13,7 @@ from kp.config.search import Arm
 from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
-from kp.facts.validation import has_control_characters, stands_in
-from kp.generation import FinishReason
-from kp.metrics.matching import normalise
-from kp.mixtures import Mixture, draw_rows
-from kp.paraphrases import (
+from kp.facts.paraphrases import (
     judge,
     lacking,
     lines_of,
@@ -29,6 +25,10 @@ from kp.paraphrases import (
     wanting,
     with_paraphrases,
 )
+from kp.facts.validation import has_control_characters, stands_in
+from kp.generation import FinishReason
+from kp.metrics.matching import normalise
+from kp.mixtures import Mixture, draw_rows
 from kp.vocabulary import Category, Draw, ParaphraseVerdict, ReplayTarget
 from tests.made_up_study import frame_of
 

@@ -12,9 +12,9 @@ import pytest
 from kp import schema
 from kp.answering import EngineSpec, FactIndex
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
+from kp.facts.paraphrases import paraphrase_table
 from kp.generation import FinishReason, Generation, Messages, OnAnswered, unheard
 from kp.graph import Graph, Identities, build_graph, inspection_step, paraphraser, report_step
-from kp.paraphrases import paraphrase_table
 from kp.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.plan import make_plan
 from kp.store.steps import Step, Store

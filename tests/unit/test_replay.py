@@ -8,8 +8,8 @@ import pytest
 from kp import fact_stages, schema
 from kp.config.study import StudyConfig, load_study
 from kp.errors import MissingSourceError, UserError
+from kp.facts.replay import refuse_replay_source, replay_at_fault, replay_identity, without_studied
 from kp.prompts import builtin_prompts
-from kp.replay import refuse_replay_source, replay_at_fault, replay_identity, without_studied
 from kp.session import Session, frame
 from kp.store.filenames import REPLACED_SHOTS_FILE
 from kp.study import describe_study

@@ -26,8 +26,8 @@ import pyarrow as pa
 from kp.errors import UserError
 from kp.facts import hub
 from kp.facts.cells import as_answers, as_text
+from kp.facts.jsonl import SUFFIXES, read_jsonl
 from kp.facts.validation import has_control_characters
-from kp.jsonl import SUFFIXES, read_jsonl
 from kp.metrics.matching import normalise
 from kp.prompts import SHOTS_PER_PROMPT, SHOTS_PER_SET, Shot, ShotSets, builtin_shots, cut_prompts
 from kp.schema import REPLACED_SHOTS
