@@ -15,11 +15,11 @@ import pyarrow as pa
 from kp import schema
 from kp.config.study import ModelConfig
 from kp.generation import Generator
+from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import Matches, match_all
 from kp.metrics.refusals import is_refusal
 from kp.models.loading import ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import Shot, ShotSets, messages
-from kp.vllm_environment import remote_options
 from kp.vocabulary import Engine, ShotSet
 
 if TYPE_CHECKING:
