@@ -12,7 +12,6 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import EngineSpec
 from kp.cluster import Cluster, connected
 from kp.config.study import StudyConfig
 from kp.errors import UserError
@@ -23,6 +22,7 @@ from kp.facts.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.generation.vllm_environment import refuse_unusable
 from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
+from kp.inference.answering import EngineSpec
 from kp.models.loading import resolve_model
 from kp.progress import Display
 from kp.prompts import ShotSets

@@ -11,20 +11,20 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import EngineSpec, FactIndex
-from kp.categorise import Categorisation, base_answers
 from kp.cluster import Tally
-from kp.cross_check import agreement_with_hf
-from kp.evaluation import Evaluation, HeldOut, Measured, Measurement, evaluate_all
 from kp.facts.paraphrases import paraphrase_table, verdict_counts, wanting
 from kp.graph import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, Trial, base_shot_sets, benchmark_plan
+from kp.inference.answering import EngineSpec, FactIndex
+from kp.inference.cross_check import agreement_with_hf
+from kp.inference.evaluation import Evaluation, HeldOut, Measured, Measurement, evaluate_all
+from kp.inference.paraphrasing import Paraphrasing
+from kp.inference.pipeline import Categorisation, base_answers
+from kp.inference.sampling import Sampling
 from kp.metrics.categories import categorise as categories_of
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.slick import never_right, slick_table
-from kp.paraphrasing import Paraphrasing
 from kp.prompts import PROMPTS_PER_SET
 from kp.results import evaluated, with_adapter
-from kp.sampling import Sampling
 from kp.session import Session, frame
 from kp.store import files
 from kp.store.filenames import (

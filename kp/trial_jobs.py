@@ -8,9 +8,9 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import FactIndex
 from kp.encoding import encode_row
 from kp.graph import Trial
+from kp.inference.answering import FactIndex
 from kp.metrics.categories import of_matcher
 from kp.mixtures import Replay, draw_rows
 from kp.models.loading import load_tokenizer

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import EngineSpec
 from kp.config.study import ModelConfig, StudyConfig
+from kp.inference.answering import EngineSpec
 from kp.prompts import Shot
 from kp.training.job import TrialJob
 from kp.trials import TrialSpec, grid

@@ -9,12 +9,12 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 
-from kp.answering import EngineSpec
 from kp.bench.options import TrainOptions
 from kp.config.search import Arm
 from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
+from kp.inference.answering import EngineSpec
 from kp.mixtures import draw_rows
 from kp.prompts import builtin_prompts
 from kp.schema import FACTS

@@ -12,7 +12,7 @@ from kp.trials import TrialSpec
 from kp.vocabulary import Matcher, TrialStatus
 
 if TYPE_CHECKING:
-    from kp.answering import EngineSpec
+    from kp.inference.answering import EngineSpec
 
 PROGRESS = "progress.json"
 ADAPTER = "adapter"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from kp.answering import EngineSpec
 from kp.errors import UserError
+from kp.inference.answering import EngineSpec
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.vocabulary import Packing
 

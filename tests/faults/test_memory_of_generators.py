@@ -15,10 +15,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from kp.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
-from kp.categorise import Categorisation
 from kp.config.study import load_study
 from kp.graph import base_shot_sets
+from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
+from kp.inference.pipeline import Categorisation
 from kp.models.loading import load_tokenizer, resolve_model
 from kp.session import Session
 from tests.conftest import SMOKE

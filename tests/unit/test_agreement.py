@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
-from kp.cross_check import CHECKED_FACTS, checked_facts, compare_answers
+from kp.inference.cross_check import CHECKED_FACTS, checked_facts, compare_answers
 from kp.metrics.agreement import Agreement, agreement
 from kp.vocabulary import Matcher
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kp.chunk_files import settle_chunks
+from kp.inference.chunk_files import settle_chunks
 
 CHUNKS = ("S0-00000000", "S0-00000003", "S1-00000000")
 

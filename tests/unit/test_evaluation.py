@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
-from kp.evaluation import HeldOut, Measured, Measurement, _Evaluator
 from kp.generation import FinishReason, Generation, Messages
+from kp.inference.evaluation import HeldOut, Measured, Measurement, _Evaluator
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.scores import score_generality
 from kp.prompts import builtin_prompts

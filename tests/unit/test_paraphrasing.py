@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
-from kp.answering import EngineSpec, FactIndex
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts.paraphrases import paraphrase_table
 from kp.generation import FinishReason, Generation, Messages, OnAnswered, unheard
 from kp.graph import Graph, Identities, build_graph, inspection_step, paraphraser, report_step
-from kp.paraphrasing import FURTHER_REPLIES, Paraphrasing
+from kp.inference.answering import EngineSpec, FactIndex
+from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.plan import make_plan
 from kp.store.steps import Step, Store
 from tests.made_up_study import facts as made_up_facts

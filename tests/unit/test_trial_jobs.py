@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from kp import fact_stages, schema
-from kp.answering import EngineSpec
 from kp.config.study import load_study
+from kp.inference.answering import EngineSpec
 from kp.metrics.categories import categorise
 from kp.mixtures import Mixture, draw_rows
 from kp.session import Session, frame

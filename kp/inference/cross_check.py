@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
-from kp.categorise import Categorisation
 from kp.cluster import Cluster
+from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
+from kp.inference.pipeline import Categorisation
 from kp.metrics.agreement import Agreement, agreement
 from kp.metrics.categories import categorise, of_matcher
 from kp.prompts import ShotSets

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import ANSWER_KEY, EngineSpec, make_chunks
 from kp.generation import Generator
+from kp.inference.answering import ANSWER_KEY, EngineSpec, make_chunks
 from kp.metrics.matching import match_all
 from kp.metrics.slick import sample_seed
 from kp.prompts import PROMPTS_PER_SET, ShotSets, messages

@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, run_benchmarks
 from kp.cluster import Cluster, Tally
+from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.metrics.generality import answers_by_fact
 from kp.prompts import ShotSets
 from kp.vocabulary import ShotSet

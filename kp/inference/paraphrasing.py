@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.answering import EngineSpec, cut_by_length
 from kp.config.study import ParaphraseConfig
 from kp.facts.paraphrases import lacking, paraphrase_prompt, reply_seed
 from kp.generation import Generation, Generator, Messages, unheard
+from kp.inference.answering import EngineSpec, cut_by_length
 
 FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply holds too few
 TEMPERATURE = 0.8  # of those: varied enough to say something new, and still about the question

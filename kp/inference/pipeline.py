@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kp import schema
-from kp.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
-from kp.chunk_files import settle_chunks
 from kp.cluster import Cluster, Tally
 from kp.generation import Generator
+from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
+from kp.inference.chunk_files import settle_chunks
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET, ShotSets
 from kp.vocabulary import ShotSet

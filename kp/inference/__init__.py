@@ -1,0 +1,1 @@
+"""Questions in, judged answers out: the Ray Data pipeline and the actors that evaluate."""
