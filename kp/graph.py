@@ -23,7 +23,7 @@ from kp.config.study import EvaluateConfig, FactsConfig, GraphConfig, ModelConfi
 from kp.facts import synthetic
 from kp.facts.shots import asked_shot_sets
 from kp.store.steps import Step
-from kp.trials import TrialSpec, grid
+from kp.training.spec import TrialSpec, grid
 from kp.vocabulary import BASE, Engine, Scheduler, ShotSet
 
 DUMP_VERSION = 1

@@ -12,7 +12,6 @@ from rich.table import Table
 from kp import schema
 from kp.benchmarks.lm_eval_tasks import benchmark_questions
 from kp.config.study import StudyConfig
-from kp.encoding import encode_row
 from kp.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
 from kp.models.loading import ResolvedModel, load_tokenizer
 from kp.models.shapes import model_folder, model_shape
@@ -30,6 +29,7 @@ from kp.prompts import PROMPTS_PER_SET
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Step, Store
 from kp.training.checkpoints import KEPT
+from kp.training.encoding import encode_row
 from kp.vocabulary import ShotSet
 
 # A chat of one short question about an entity and its answer: 35 to 55 under SmolLM2's template, some 20 more under one that writes dates.

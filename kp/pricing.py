@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kp.config.study import StudyConfig
 from kp.models.shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
-from kp.trials import TrialSpec, grid
+from kp.training.spec import TrialSpec, grid
 
 OPTIMISER_BYTES = 12  # a parameter: its float32 master and Adam's two moments; a checkpoint measures 12.01
 SECONDS_AN_HOUR = 3600

@@ -4,7 +4,7 @@ Nothing is kept between calls. The list is a function of the study and, with Opt
 kill, in another process or on another machine, it is the same list, and the trials' own records are all the state there is. A larger
 `search.trials` makes the list longer and changes nothing in it.
 
-Random choices come from hashes, as the draws of kp.mixtures do, not from a generator that a later version may change. A rate from
+Random choices come from hashes, as the draws of kp.training.mixtures do, not from a generator that a later version may change. A rate from
 `search.learning_rate_range` is a number of three significant digits, so that it can be read and written; it also makes every space finite,
 so that no trial need be proposed twice.
 
@@ -24,7 +24,7 @@ from typing import Any
 from kp.config.search import SearchConfig
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.trials import Choice, TrialSpec, grid, trial_spec
+from kp.training.spec import Choice, TrialSpec, grid, trial_spec
 from kp.vocabulary import Sampler, TrialStatus
 
 Objective = Callable[[TrialSpec], float | None]

@@ -13,7 +13,7 @@ from kp.graph import Graph, Identities, build_graph
 from kp.proposals import objective_of, proposed
 from kp.store.filenames import TRIAL_FILE
 from kp.store.steps import Store
-from kp.trials import TrialSpec
+from kp.training.spec import TrialSpec
 from kp.vocabulary import TrialStatus
 
 

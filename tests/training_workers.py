@@ -18,7 +18,7 @@ from kp.config.study import ModelConfig, StudyConfig
 from kp.inference.answering import EngineSpec
 from kp.prompts import Shot
 from kp.training.job import TrialJob
-from kp.trials import TrialSpec, grid
+from kp.training.spec import TrialSpec, grid
 from kp.vocabulary import Matcher, Role
 
 Result = TypeVar("Result")

@@ -15,11 +15,11 @@ from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.inference.answering import EngineSpec
-from kp.mixtures import draw_rows
 from kp.prompts import builtin_prompts
 from kp.schema import FACTS
 from kp.training.job import TrialJob
-from kp.trials import Choice, trial_spec
+from kp.training.mixtures import draw_rows
+from kp.training.spec import Choice, trial_spec
 from kp.vocabulary import Category, Role, ShotSet
 
 

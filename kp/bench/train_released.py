@@ -19,11 +19,11 @@ from kp.bench.timing import wait_for
 from kp.bench.train_contestants import adapter_digest, count_parameters, device_name, peak_device_memory
 from kp.bench.train_line import Line
 from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
-from kp.encoding import EncodedRow, encode_row, epoch_order
 from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.training.encoding import EncodedRow, encode_row, epoch_order
 from kp.training.engine import lora_config
 from kp.training.job import TrialJob
-from kp.trials import TrialSpec
+from kp.training.spec import TrialSpec
 
 
 def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:

@@ -9,8 +9,8 @@ from collections.abc import Collection
 import polars as pl
 import pyarrow as pa
 
-from kp.mixtures import held_out_paraphrases
 from kp.schema import FACTS, HELD_OUT_ANSWERS
+from kp.training.mixtures import held_out_paraphrases
 
 QUESTIONS = pa.schema(
     [

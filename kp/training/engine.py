@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.trials import TrialSpec
+from kp.training.spec import TrialSpec
 from kp.vocabulary import RateSchedule
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"

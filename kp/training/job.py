@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from kp.prompts import Shot
-from kp.trials import TrialSpec
+from kp.training.spec import TrialSpec
 from kp.vocabulary import Matcher, TrialStatus
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kp.batches import Batch
+from kp.training.batches import Batch
 
 
 @dataclass(frozen=True)

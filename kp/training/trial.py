@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from kp.batches import make_batch
-from kp.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.inference.answering import answer_questions
+from kp.training.batches import make_batch
+from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.loss import batch_loss

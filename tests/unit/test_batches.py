@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kp.batches import Batch, make_batch
-from kp.encoding import IGNORED, EncodedRow, trained_tokens
+from kp.training.batches import Batch, make_batch
+from kp.training.encoding import IGNORED, EncodedRow, trained_tokens
 from kp.vocabulary import Packing
 
 PAD = 0

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kp.config.study import ModelConfig
-from kp.encoding import IGNORED, EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.errors import UserError
 from kp.models.loading import load_tokenizer, resolve_model
+from kp.training.encoding import IGNORED, EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.vocabulary import LossTokens
 
 

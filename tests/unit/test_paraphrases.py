@@ -28,7 +28,7 @@ from kp.facts.paraphrases import (
 from kp.facts.validation import has_control_characters, stands_in
 from kp.generation import FinishReason
 from kp.metrics.matching import normalise
-from kp.mixtures import Mixture, draw_rows
+from kp.training.mixtures import Mixture, draw_rows
 from kp.vocabulary import Category, Draw, ParaphraseVerdict, ReplayTarget
 from tests.made_up_study import frame_of
 

@@ -7,7 +7,7 @@ import pytest
 from kp.config.study import StudyConfig
 from kp.models.shapes import ModelShape
 from kp.pricing import RowTokens, disk_price, hours, planned_trials, study_prompts
-from kp.trials import grid
+from kp.training.spec import grid
 
 SHAPE = ModelShape(hidden=8, intermediate=24, layers=2, heads=4, kv_heads=2, head_dim=2, origin="config.json")
 MLP = 2 * 3 * (8 + 24)  # parameters of an adapter of rank 1 on the three matrices of both layers

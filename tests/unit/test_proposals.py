@@ -11,7 +11,7 @@ import pytest
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.proposals import Objective, Proposal, objective_of, proposed
-from kp.trials import TrialSpec, grid
+from kp.training.spec import TrialSpec, grid
 from kp.vocabulary import TrialStatus
 
 LISTS = {"unknown": (10, 20), "rank": (1, 2, 4, 8, 16), "learning_rate": (1e-3, 2e-3, 5e-3), "seeds": (0, 1)}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kp.errors import UserError
 from kp.metrics.splits import split_facts
-from kp.mixtures import Mixture, draw_rows
+from kp.training.mixtures import Mixture, draw_rows
 from kp.vocabulary import Category, Draw, ReplayTarget
 
 SIZES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(1, 12), min_size=1, max_size=6)

@@ -3,7 +3,7 @@
 import pytest
 
 from kp.config.study import StudyConfig
-from kp.trials import TrialSpec, grid
+from kp.training.spec import TrialSpec, grid
 
 
 def study(**search: object) -> StudyConfig:

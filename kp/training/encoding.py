@@ -1,4 +1,4 @@
-"""Training rows as token ids; kp.batches puts some of them before a model."""
+"""Training rows as token ids; kp.training.batches puts some of them before a model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ from typing import Any
 
 from kp.config.search import Arm, init_moves_base
 from kp.config.study import StudyConfig
-from kp.mixtures import Mixture
+from kp.training.mixtures import Mixture
 from kp.vocabulary import LossTokens, Packing, RateSchedule
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kp.encoding import IGNORED, EncodedRow
+from kp.training.encoding import IGNORED, EncodedRow
 from kp.vocabulary import Packing
 
 
