@@ -12,7 +12,7 @@ from kp import schema
 from kp.graph import Trial
 from kp.progress import Bar
 from kp.results import trial_columns
-from kp.search import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
+from kp.search.tune import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.session import Session
 from kp.store import files
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
@@ -64,7 +64,7 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
     """Tune's scheduler, which knows what the study's other trials reached."""
     from ray.tune.schedulers import FIFOScheduler  # here, since a finished study needs no Ray
 
-    from kp.asha import AshaSchedule, asha
+    from kp.search.asha import AshaSchedule, asha
 
     settings = session.config.search
     if settings.scheduler is Scheduler.NONE:

@@ -119,7 +119,7 @@ def _saved_digest(training: "TrialTraining", folder: Path) -> str:
 
 
 def _checkpoint(training: "TrialTraining", folder: Path) -> None:
-    """As `kp.training.worker` commits one."""
+    """As `kp.search.worker` commits one."""
     from kp.training import checkpoints
 
     epoch = len(training.progress.epochs)

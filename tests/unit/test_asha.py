@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from kp.asha import AshaSchedule, asha
+from kp.search.asha import AshaSchedule, asha
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 SCHEDULE = AshaSchedule(grace_epochs=2, reduction_factor=2, max_epochs=9)  # rungs at 2, 4 and 8

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from kp.broker import MOST_ATTEMPTS, Broker, Order, Word
+from kp.search.broker import MOST_ATTEMPTS, Broker, Order, Word
 from kp.vocabulary import TrialStatus
 
 Result = TypeVar("Result")

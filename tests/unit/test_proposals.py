@@ -10,7 +10,7 @@ import pytest
 
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.proposals import Objective, Proposal, objective_of, proposed
+from kp.search.proposals import Objective, Proposal, objective_of, proposed
 from kp.training.spec import TrialSpec, grid
 from kp.vocabulary import TrialStatus
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.broker import Order, Word, out_of_memory
+from kp.search.broker import Order, Word, out_of_memory
 from kp.training import checkpoints
 from kp.training.engine import Place
 from kp.training.job import TrialJob
@@ -24,7 +24,7 @@ class CrewJob:
     """What a crew is handed when it starts."""
 
     crew: str
-    broker: Any  # a handle of the actor that holds a kp.broker.Broker
+    broker: Any  # a handle of the actor that holds a kp.search.broker.Broker
     jobs: dict[str, Any]  # trial_id -> object reference of its TrialJob
     runs: Path  # each trial's working folder is below it
     micro_batch: int | None

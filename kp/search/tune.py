@@ -4,7 +4,7 @@ Every trial is a step of its own, committed by the driver the moment Tune says i
 trials without a record, and each of these goes on from its last committed epoch, whichever crew it comes to. Tune's own experiment state is
 not needed and not kept: the record is the one place that says a trial is done.
 
-A trial of Tune trains nothing itself. It offers a trial to the broker (kp.broker) and passes its epochs on to Tune's scheduler.
+A trial of Tune trains nothing itself. It offers a trial to the broker (kp.search.broker) and passes its epochs on to Tune's scheduler.
 """
 
 import re
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.broker import MOST_ATTEMPTS, Account, Broker
 from kp.cluster import Cluster
+from kp.search.broker import MOST_ATTEMPTS, Account, Broker
+from kp.search.worker import CrewJob, train_trials
 from kp.training import checkpoints
 from kp.training.job import ADAPTER, Progress, TrialJob
-from kp.training.worker import CrewJob, train_trials
 from kp.vocabulary import TrialStatus
 
 DRIVER_CPUS = 0.01  # the driver of a trial or crew only waits; reserving more would leave none for workers
