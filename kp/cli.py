@@ -27,27 +27,27 @@ Task = Callable[["StudyConfig", Path, str], int]
 
 
 def _run_until(config: "StudyConfig", results: Path, stage: str) -> int:
-    from kp.study import Stage, run_study
+    from kp.study.run import Stage, run_study
 
     return run_study(config, results, Stage(stage))
 
 
 def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
-    from kp.inspection import Inspection, inspect_study
+    from kp.study.inspection import Inspection, inspect_study
 
     return inspect_study(config, results, Inspection(what))
 
 
 def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
     from kp.config.study import load_study
-    from kp.study import describe_study
+    from kp.study.run import describe_study
 
     config = load_study(file, list(overrides))
     return describe_study(config, results) if dry_run else task(config, results, what)
 
 
 def _describe(config: "StudyConfig", results: Path, _: str) -> int:
-    from kp.facts_description import describe_study_facts
+    from kp.study.facts_description import describe_study_facts
 
     return describe_study_facts(config, results)
 
@@ -124,7 +124,7 @@ def _trials(
         export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
     """
     from kp.config.study import load_study
-    from kp.trials_view import show_trials
+    from kp.study.trials_view import show_trials
 
     return show_trials(load_study(file, list(overrides)), results, watch, export)
 

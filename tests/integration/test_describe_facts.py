@@ -5,12 +5,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages
 from kp.config.study import load_study
-from kp.facts_description import FOLDER, PAGE_FILE, SCHEMAS, describe_facts
 from kp.schema import read_table
-from kp.session import Session
 from kp.store import files
+from kp.study import fact_stages
+from kp.study.facts_description import FOLDER, PAGE_FILE, SCHEMAS, describe_facts
+from kp.study.session import Session
 from tests.conftest import SMOKE
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from kp.dump_reading import read_graph_on_cluster
 from kp.errors import UserError
 from kp.facts.dump.reading import read_graph
+from kp.study.dump_reading import read_graph_on_cluster
 from tests.dump_lines import statement, write_dump
 
 pytestmark = pytest.mark.usefixtures("local_ray")

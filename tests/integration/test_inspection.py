@@ -7,14 +7,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages, schema
+from kp import schema
 from kp.config.study import StudyConfig, load_study
-from kp.inspection import Inspection, inspect_study, portable
 from kp.metrics.categories import categorise
 from kp.metrics.matching import match_all
 from kp.prompts import PROMPTS_PER_SET
-from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
+from kp.study import fact_stages
+from kp.study.inspection import Inspection, inspect_study, portable
+from kp.study.session import Session, frame
 from tests.conftest import SMOKE
 
 SHOT_SETS = ("S0", "S1", "S2")

@@ -7,15 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages, schema, stages
+from kp import schema
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.validation import stands_in
-from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
-from kp.study import describe_study
-from kp.trial_runs import search
+from kp.study import fact_stages, stages_between
+from kp.study.run import describe_study
+from kp.study.session import Session, frame
+from kp.study.trial_runs import search
 from tests.conftest import SMOKE, run_kp
 from tests.made_up_study import frame_of
 
@@ -85,7 +86,7 @@ def test_facts_paraphrased_by_a_model_are_asked_for_once_and_kept_with_every_rep
 def test_paraphrase_of_a_study_that_names_no_model_makes_nothing(tmp_path: Path) -> None:
     with Session(load_study(SMOKE), tmp_path) as session:
         fact_stages.facts(session)
-        stages.paraphrase(session)
+        stages_between.paraphrase(session)
         assert session.training_facts.equals(session.facts)
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["facts"]
 
@@ -93,7 +94,7 @@ def test_paraphrase_of_a_study_that_names_no_model_makes_nothing(tmp_path: Path)
 def test_paraphrase_of_facts_that_have_enough_asks_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Session(load_study(SMOKE, ["facts.paraphrase.model=smollm2-135m-instruct"]), tmp_path) as session:
         fact_stages.facts(session)
-        stages.paraphrase(session)
+        stages_between.paraphrase(session)
         assert session.training_facts.equals(session.facts)
     said = capfd.readouterr().out
     assert "paraphrases: 0 kept for 0 facts, dropped: none" in said
@@ -106,7 +107,7 @@ def test_paraphrase_of_facts_without_subjects_is_an_error_before_anything_is_sta
     with Session(study(source, "facts.count=2"), tmp_path) as session:
         fact_stages.facts(session)
         with pytest.raises(UserError, match=r"facts\.paraphrase\.model: no question names its fact's subject"):
-            stages.paraphrase(session)
+            stages_between.paraphrase(session)
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["facts"]
 
 

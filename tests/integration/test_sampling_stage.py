@@ -7,15 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages, schema, stages
+from kp import schema
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.metrics.categories import categorise
 from kp.metrics.slick import slick_table
 from kp.prompts import PROMPTS_PER_SET
-from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SAMPLES_FILE, SLICK_FILE
-from kp.trial_runs import search
+from kp.study import fact_stages, stages_between
+from kp.study.session import Session, frame
+from kp.study.trial_runs import search
 from tests.conftest import SMOKE, run_kp
 from tests.made_up_study import frame_of
 
@@ -79,7 +80,7 @@ def sampling() -> StudyConfig:
 def test_sample_of_a_study_that_asks_for_none_makes_nothing(tmp_path: Path) -> None:
     with Session(load_study(SMOKE, ["categorise.samples=0"]), tmp_path) as session:
         answered(session, right=0)
-        stages.sample(session)
+        stages_between.sample(session)
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["categorise", "facts"]
     assert not [path for path in tmp_path.rglob("*") if path.name in (SAMPLES_FILE, SLICK_FILE)]
 
@@ -89,7 +90,7 @@ def test_sample_of_a_model_that_knows_every_fact_asks_nothing(
 ) -> None:
     with Session(sampling, tmp_path) as session:
         answered(session, right=1)
-        stages.sample(session)
+        stages_between.sample(session)
     said = capfd.readouterr().out
     assert "samples: 0 WeaklyKnown, 0 Unknown of 0 facts" in said
     assert "starting Ray" not in said

@@ -8,13 +8,13 @@ import pytest
 
 from kp import schema
 from kp.config.study import StudyConfig, load_study
-from kp.graph import Graph, Identities, build_graph
 from kp.metrics.categories import categorise
 from kp.metrics.generality import answers_by_fact, held_out_questions
 from kp.report import ReportTables
-from kp.results import collect_tables, trial_columns
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step, Store
+from kp.study.graph import Graph, Identities, build_graph
+from kp.study.results import collect_tables, trial_columns
 from tests.made_up_study import facts, frame_of
 
 SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"

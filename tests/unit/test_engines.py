@@ -12,8 +12,8 @@ from kp.config.study import VLLM_MOST_RANK, ModelConfig, StudyConfig, load_study
 from kp.errors import UserError
 from kp.generation.vllm import LORA_RANKS
 from kp.generation.vllm_environment import refuse_unusable
-from kp.graph import Graph, Identities, build_graph, report_step
 from kp.inference.answering import EngineSpec
+from kp.study.graph import Graph, Identities, build_graph, report_step
 from kp.vocabulary import Engine
 
 REPOSITORY = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from kp.config.study import StudyConfig, load_study
-from kp.graph import Graph, Identities, build_graph, inspection_step, report_step
-from kp.inspection import portable
 from kp.store.steps import Step
+from kp.study.graph import Graph, Identities, build_graph, inspection_step, report_step
+from kp.study.inspection import portable
 
 REPOSITORY = Path(__file__).parents[2]
 SMOKE = REPOSITORY / "ray_jobs" / "studies" / "smoke.toml"

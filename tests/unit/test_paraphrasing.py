@@ -13,11 +13,11 @@ from kp import schema
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts.paraphrases import paraphrase_table
 from kp.generation import FinishReason, Generation, Messages, OnAnswered, unheard
-from kp.graph import Graph, Identities, build_graph, inspection_step, paraphraser, report_step
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
-from kp.plan import make_plan
 from kp.store.steps import Step, Store
+from kp.study.graph import Graph, Identities, build_graph, inspection_step, paraphraser, report_step
+from kp.study.plan import make_plan
 from tests.made_up_study import facts as made_up_facts
 
 ENGINE = EngineSpec(ModelConfig(), 64, stop_at_newline=False, batch_size=8, threads=1, use_gpu=False)

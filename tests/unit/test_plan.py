@@ -11,11 +11,11 @@ from rich.table import Table
 
 from kp import schema
 from kp.config.study import ModelConfig, StudyConfig, load_study
-from kp.graph import Graph, Identities, build_graph
 from kp.models.loading import resolve_model
-from kp.plan import TOKENS_A_ROW, make_plan, plan_table, price_table, row_tokens
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Store
+from kp.study.graph import Graph, Identities, build_graph
+from kp.study.plan import TOKENS_A_ROW, make_plan, plan_table, price_table, row_tokens
 
 STUDIES = Path(__file__).parents[2] / "ray_jobs" / "studies"
 IDENTITIES = Identities("model", "facts", "shots", replay="replay")

@@ -6,7 +6,7 @@ import pytest
 
 from kp.config.study import StudyConfig
 from kp.models.shapes import ModelShape
-from kp.pricing import RowTokens, disk_price, hours, planned_trials, study_prompts
+from kp.study.pricing import RowTokens, disk_price, hours, planned_trials, study_prompts
 from kp.training.spec import grid
 
 SHAPE = ModelShape(hidden=8, intermediate=24, layers=2, heads=4, kv_heads=2, head_dim=2, origin="config.json")

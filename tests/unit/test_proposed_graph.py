@@ -4,11 +4,11 @@ import polars as pl
 
 from kp import schema
 from kp.config.study import StudyConfig
-from kp.graph import Identities, Trial
-from kp.proposed_graph import proposed_graph
-from kp.results import trial_columns
 from kp.store.filenames import TRIAL_FILE
 from kp.store.steps import Store
+from kp.study.graph import Identities, Trial
+from kp.study.proposed_graph import proposed_graph
+from kp.study.results import trial_columns
 
 IDENTITIES = Identities("model", "facts", "shots")
 

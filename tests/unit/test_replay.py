@@ -5,14 +5,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages, schema
+from kp import schema
 from kp.config.study import StudyConfig, load_study
 from kp.errors import MissingSourceError, UserError
 from kp.facts.replay import refuse_replay_source, replay_at_fault, replay_identity, without_studied
 from kp.prompts import builtin_prompts
-from kp.session import Session, frame
 from kp.store.filenames import REPLACED_SHOTS_FILE
-from kp.study import describe_study
+from kp.study import fact_stages
+from kp.study.run import describe_study
+from kp.study.session import Session, frame
 from kp.vocabulary import ShotSet
 from tests.made_up_study import frame_of
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from kp.config.study import StudyConfig
-from kp.graph import Graph, Identities, build_graph
-from kp.results import evaluated, with_adapter
 from kp.store.steps import Store
+from kp.study.graph import Graph, Identities, build_graph
+from kp.study.results import evaluated, with_adapter
 
 
 def study(stopped: bool) -> StudyConfig:

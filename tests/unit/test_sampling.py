@@ -11,12 +11,12 @@ import pytest
 from kp import schema
 from kp.config.study import CategoriseConfig, ModelConfig, StudyConfig
 from kp.generation import FinishReason, Generation, Messages
-from kp.graph import Graph, Identities, build_graph, inspection_step, report_step
 from kp.inference.answering import CHUNK_FACTS, EngineSpec, FactIndex, make_chunks
 from kp.inference.sampling import Sampling
-from kp.plan import make_plan
 from kp.prompts import PROMPTS_PER_SET, QUESTION_PREFIX, builtin_prompts
 from kp.store.steps import Store
+from kp.study.graph import Graph, Identities, build_graph, inspection_step, report_step
+from kp.study.plan import make_plan
 from kp.vocabulary import ShotSet
 from tests.made_up_study import facts as made_up_facts
 

@@ -3,15 +3,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import fact_stages, schema
+from kp import schema
 from kp.config.study import load_study
 from kp.inference.answering import EngineSpec
 from kp.metrics.categories import categorise
-from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import Step
+from kp.study import fact_stages
+from kp.study.session import Session, frame
+from kp.study.trial_jobs import make_jobs, probe_facts
 from kp.training.mixtures import Mixture, draw_rows
-from kp.trial_jobs import make_jobs, probe_facts
 from kp.vocabulary import Draw, Matcher, ReplayTarget
 from tests.made_up_study import categories, facts, frame_of
 

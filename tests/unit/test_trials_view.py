@@ -17,19 +17,20 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from kp import schema, trials_view
+from kp import schema
 from kp.cli import main
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.graph import Trial
-from kp.proposed_graph import proposed_graph
-from kp.results import trial_columns
 from kp.store import files
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
+from kp.study import trials_view
+from kp.study.graph import Trial
+from kp.study.proposed_graph import proposed_graph
+from kp.study.results import trial_columns
+from kp.study.trials_view import TrialRow, export_rows, failed_trials, show_trials, study_identities, trial_row, trials_table
 from kp.training import checkpoints
 from kp.training.job import Progress
-from kp.trials_view import TrialRow, export_rows, failed_trials, show_trials, study_identities, trial_row, trials_table
 from kp.vocabulary import TrialStatus
 
 COLUMNS = 80
@@ -376,7 +377,7 @@ def test_show_trials_of_a_study_whose_inputs_are_not_here_names_the_field_and_wh
 
 
 def test_view_needs_neither_ray_nor_torch() -> None:
-    program = "import sys, kp.study, kp.trials_view; sys.exit(bool({'ray', 'torch', 'transformers'} & sys.modules.keys()))"
+    program = "import sys, kp.study.run, kp.study.trials_view; sys.exit(bool({'ray', 'torch', 'transformers'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -2,7 +2,7 @@
 
 The text is gone through once. What each line states leaves as a few numbers and, where its pair may yet turn out to be single-valued, as
 two IRIs (see kp.facts.dump.parsing and spill); the rest is counting (see merging). Reading a file knows nothing of other files, so files
-can be read anywhere: one after the other here, or as tasks of a Ray cluster (kp.dump_reading).
+can be read anywhere: one after the other here, or as tasks of a Ray cluster (kp.study.dump_reading).
 """
 
 import os

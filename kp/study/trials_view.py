@@ -23,12 +23,12 @@ from rich.text import Text
 from kp import schema
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.graph import Identities, Trial
 from kp.models.loading import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
-from kp.proposed_graph import ProposedGraph, proposed_graph
 from kp.store import files
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
+from kp.study.graph import Identities, Trial
+from kp.study.proposed_graph import ProposedGraph, proposed_graph
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.vocabulary import TrialStatus
@@ -267,7 +267,7 @@ def failed_trials(store: Store) -> set[str]:
 
 def study_identities(config: StudyConfig) -> Identities:
     """What goes into the study; UserError where it is not here, since its trials are known by that."""
-    from kp.study import Missing, described_identities  # whose modules are those of a whole run
+    from kp.study.run import Missing, described_identities  # whose modules are those of a whole run
 
     def refuse(missing: Missing) -> None:
         raise UserError(

@@ -8,13 +8,13 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.graph import Trial
 from kp.inference.answering import FactIndex
 from kp.metrics.categories import of_matcher
 from kp.models.loading import load_tokenizer
-from kp.session import Session, frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
 from kp.store.steps import Step
+from kp.study.graph import Trial
+from kp.study.session import Session, frame
 from kp.training.encoding import encode_row
 from kp.training.job import TrialJob
 from kp.training.mixtures import Replay, draw_rows

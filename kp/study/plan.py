@@ -12,10 +12,13 @@ from rich.table import Table
 from kp import schema
 from kp.benchmarks.lm_eval_tasks import benchmark_questions
 from kp.config.study import StudyConfig
-from kp.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
 from kp.models.loading import ResolvedModel, load_tokenizer
 from kp.models.shapes import model_folder, model_shape
-from kp.pricing import (
+from kp.prompts import PROMPTS_PER_SET
+from kp.store.filenames import FACTS_FILE
+from kp.store.steps import Step, Store
+from kp.study.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
+from kp.study.pricing import (
     PlannedTrials,
     Prompts,
     RowTokens,
@@ -25,9 +28,6 @@ from kp.pricing import (
     planned_trials,
     study_prompts,
 )
-from kp.prompts import PROMPTS_PER_SET
-from kp.store.filenames import FACTS_FILE
-from kp.store.steps import Step, Store
 from kp.training.checkpoints import KEPT
 from kp.training.encoding import encode_row
 from kp.vocabulary import ShotSet

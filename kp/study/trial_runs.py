@@ -1,4 +1,4 @@
-"""The search stage: hands every trial that is missing to Tune and commits each as it ends; kp.trial_jobs draws what it trains on."""
+"""The search stage: hands every trial that is missing to Tune and commits each as it ends; kp.study.trial_jobs draws what it trains on."""
 
 import shutil
 import time
@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 
 from kp import schema
-from kp.graph import Trial
 from kp.progress import Bar
-from kp.results import trial_columns
 from kp.search.tune import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
-from kp.session import Session
 from kp.store import files
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.study.graph import Trial
+from kp.study.results import trial_columns
+from kp.study.session import Session
+from kp.study.trial_jobs import make_jobs
 from kp.trackers import Trackers, open_trackers, refuse_missing
 from kp.training import checkpoints
 from kp.training.job import Progress
-from kp.trial_jobs import make_jobs
 from kp.vocabulary import Scheduler, TrialStatus
 
 

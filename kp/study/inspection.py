@@ -14,9 +14,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp import fact_stages, schema, stages
+from kp import schema
 from kp.config.study import StudyConfig
-from kp.graph import inspection_step
 from kp.metrics.aliases import doubtful_aliases
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.metrics.categories import category_counts
@@ -28,10 +27,12 @@ from kp.report.markdown import render_markdown
 from kp.report.noise_page import noise_page
 from kp.report.provenance import toml_text
 from kp.report.terminal import WIDTH, terminal_table
-from kp.session import Session, frame, shown
 from kp.store import files
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import RECORD, Step
+from kp.study import fact_stages, stages_between
+from kp.study.graph import inspection_step
+from kp.study.session import Session, frame, shown
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"
@@ -73,7 +74,7 @@ def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     began = time.monotonic()
     with Session(config, files.results_root(root)) as session:
         fact_stages.facts(session)
-        stages.categorise(session)
+        stages_between.categorise(session)
         study = portable(config)
         step = inspection_step(what.value, study, session.graph)
         subject = Subject(config.name, session.model.name, len(session.facts), config.categorise.matcher)

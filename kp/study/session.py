@@ -21,14 +21,14 @@ from kp.facts.replay import refuse_replay_source, replay_identity
 from kp.facts.shots import ShotPool, load_shots, shot_sets, shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.generation.vllm_environment import refuse_unusable
-from kp.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
 from kp.inference.answering import EngineSpec
 from kp.models.loading import resolve_model
 from kp.progress import Display
 from kp.prompts import ShotSets
-from kp.proposed_graph import proposed_graph
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
+from kp.study.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
+from kp.study.proposed_graph import proposed_graph
 from kp.vocabulary import Engine
 
 LOG_FILE = "kp.log"

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.study import FactsConfig
-from kp.dump_reading import read_graph_on_cluster
 from kp.errors import UserError
 from kp.facts import synthetic
 from kp.facts.dominance import without_dominance
@@ -30,10 +29,11 @@ from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts, reason_kind, set_aside_rows
-from kp.graph import REPLAY_SHOT_SET, base_shot_sets, replay_settings
-from kp.session import Session, frame
 from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.store.steps import Step
+from kp.study.dump_reading import read_graph_on_cluster
+from kp.study.graph import REPLAY_SHOT_SET, base_shot_sets, replay_settings
+from kp.study.session import Session, frame
 from kp.vocabulary import ShotSet
 
 MOST_LISTED = 5  # reasons, relations and the like in one message

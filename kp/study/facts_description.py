@@ -12,18 +12,19 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from kp import fact_stages, schema
+from kp import schema
 from kp.config.study import StudyConfig
 from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
-from kp.inspection import portable, print_opening
 from kp.report.facts_page import Chosen, facts_page, facts_pictures
 from kp.report.figures_png import save_png
 from kp.report.markdown import render_markdown
-from kp.session import Session, frame, shown
 from kp.store import files
 from kp.store.filenames import QUARANTINED_FILE
 from kp.store.steps import RECORD, Step
+from kp.study import fact_stages
+from kp.study.inspection import portable, print_opening
+from kp.study.session import Session, frame, shown
 
 DESCRIPTION_VERSION = 1
 FOLDER = "facts"  # in the study's

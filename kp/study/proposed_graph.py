@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from kp import schema
 from kp.config.study import StudyConfig
-from kp.graph import Graph, Identities, build_graph
 from kp.search.proposals import objective_of, proposed
 from kp.store.filenames import TRIAL_FILE
 from kp.store.steps import Store
+from kp.study.graph import Graph, Identities, build_graph
 from kp.training.spec import TrialSpec
 from kp.vocabulary import TrialStatus
 

@@ -12,23 +12,23 @@ from typing import Any
 
 from rich.table import Table
 
-from kp import fact_stages, stages
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.replay import refuse_replay_source, replay_identity
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
-from kp.graph import Identities, base_shot_sets, paraphraser, report_step
 from kp.models.loading import NamedModel, describe_model
-from kp.plan import make_plan, plan_table, price_table, trial_table
 from kp.progress import Display
-from kp.proposed_graph import proposed_graph
-from kp.results import collect_tables, evaluated, report_context
-from kp.session import Session, paraphraser_at_fault, shown
 from kp.store import files
 from kp.store.steps import Store
+from kp.study import fact_stages, stages_between
+from kp.study.graph import Identities, base_shot_sets, paraphraser, report_step
+from kp.study.plan import make_plan, plan_table, price_table, trial_table
+from kp.study.proposed_graph import proposed_graph
+from kp.study.results import collect_tables, evaluated, report_context
+from kp.study.session import Session, paraphraser_at_fault, shown
+from kp.study.trial_runs import search
 from kp.trackers import refuse_missing
-from kp.trial_runs import search
 
 
 class Stage(StrEnum):
@@ -107,19 +107,19 @@ def run_study(config: StudyConfig, root: Path, until: Stage) -> int:
         fact_stages.replay_facts(session)
         plan = make_plan(config, session.graph, session.store)
         session.display.console.print(plan_table(config, plan, session.model.revision))
-        stages.paraphrase(session)
+        stages_between.paraphrase(session)
         failures: list[dict[str, Any]] = []
         for stage in STAGES[1 : STAGES.index(until) + 1]:
             match stage:
                 case Stage.CATEGORISE:
-                    stages.categorise(session)
-                    stages.sample(session)
-                    stages.categorise_replay(session)
+                    stages_between.categorise(session)
+                    stages_between.sample(session)
+                    stages_between.categorise_replay(session)
                 case Stage.SEARCH:
                     failures = search(session)
-                    stages.link_adapters(session)
+                    stages_between.link_adapters(session)
                 case Stage.EVALUATE:
-                    stages.evaluate(session)
+                    stages_between.evaluate(session)
                 case Stage.REPORT:
                     _report(session, failures)
     session.display.line(f"finished in {time.monotonic() - began:.0f} s")
@@ -136,7 +136,7 @@ def _report(session: Session, failures: list[dict[str, Any]]) -> None:
         began = time.monotonic()
         context = report_context(session)
         session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
-    page = stages.link_report(session, step)
+    page = stages_between.link_report(session, step)
     session.display.console.print(_summary(summary_table(tables).to_dicts()))
     session.display.line(answer_paragraph(tables))
     session.display.line(f"report: {shown(page)}")
