@@ -67,7 +67,7 @@ def _variables() -> dict[str, str]:
 
     A kp that is installed among this environment's packages cannot be shared without them: there, that environment must have its own.
     """
-    parent = Path(__file__).resolve().parents[1]
+    parent = Path(__file__).resolve().parents[2]
     return {"PYTHONPATH": ""} if parent.name in ("site-packages", "dist-packages") else {"PYTHONPATH": str(parent)}
 
 

@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, RunTag
 from kp.trackers.knobs import failed, plain
 
 TRIAL_TAG = "kp.trial_id"
-STUDY_TAG = "kp.study.run"
+STUDY_TAG = "kp.study"
 IMPATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """MLflow's own 120 s and 7 times would hold up a study for minutes where a server is gone; who set them otherwise is obeyed."""
 
