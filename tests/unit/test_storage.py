@@ -79,7 +79,7 @@ def test_lease_released_can_be_taken_again(tmp_path: Path) -> None:
 
 def test_lease_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     program = (
-        "import os, pathlib, sys; from kp.store import files as storage\n"
+        "import os, pathlib, sys; from kp.store import files\n"
         "held = files.lease(pathlib.Path(sys.argv[1]), 'x'); held.__enter__(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
