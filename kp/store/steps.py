@@ -134,7 +134,7 @@ def _utc(seconds: float) -> str:
 
 
 def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any]) -> dict[str, Any]:
-    files = {
+    listed = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.digest_file(path)}
         for path in files.files_below(folder)
     }
@@ -143,7 +143,7 @@ def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, An
         "fingerprint": step.fingerprint,
         "literals": step.literals,
         "inputs": {str(source): source.fingerprint for source in step.inputs},
-        "files": files,
+        "files": listed,
         "packages": package_versions(),
         "hardware": hardware(),
         "wall_seconds": round(seconds, 2),
