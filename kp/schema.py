@@ -6,6 +6,7 @@ form where they hold measurements: one measured number a row.
 
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -385,3 +386,8 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
         if found != field.type:
             raise UserError(f"{path}: column '{field.name}' is {found}, expected {field.type}")
     return table.select(schema.names)
+
+
+def frame(table: pa.Table) -> pl.DataFrame:
+    """An arrow table as a polars frame."""
+    return pl.DataFrame(pl.from_arrow(table))

@@ -75,7 +75,7 @@ class Role(StrEnum):
 
 
 class ParaphraseVerdict(StrEnum):
-    """What became of a line in which a model was to ask a fact in another way; kp.facts.paraphrases has the rules, which go by this order."""
+    """What became of a line in which a model was to ask a fact in another way; the rules of kp.facts.paraphrases go by this order."""
 
     KEPT = "kept"
     EMPTY = "empty"  # nothing is left once its number, bullet and quotes are off

@@ -16,12 +16,13 @@ import logging
 import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from kp.config.derived import BenchmarkPlan
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.errors import UserError
 from kp.schema import BENCHMARKS
@@ -33,16 +34,6 @@ METRICS = {MMLU_DEV: ("acc",), MISCONCEPTIONS: ("mc1", "mc2")}
 _DATA = Path(mmlu_dev.__file__).parent.parent
 _TASKS = _DATA / "tasks"
 _SHARES = frozenset({"acc", "mc1"})  # metrics that are 0 or 1 a question
-
-
-@dataclass(frozen=True)
-class BenchmarkPlan:
-    """What is asked: `mmlu_dev` questions drawn by `seed`, with `mmlu_fewshot` shots; the first `misconceptions`. 0 leaves a task out."""
-
-    mmlu_dev: int
-    mmlu_fewshot: int
-    misconceptions: int
-    seed: int
 
 
 def task_names(plan: BenchmarkPlan) -> list[str]:

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 import polars as pl
 
+from kp.config.derived import replay_settings
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.facts.dump.files import is_dump
 from kp.facts.sources import source_identity
 from kp.facts.validation import question_key
-from kp.study.graph import replay_settings
 
 SOURCE_FIELD = "search.replay_source"  # named in messages
 COUNT_FIELD = "search.replay_count"

@@ -23,6 +23,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from kp.config.derived import FEWEST_SETS
 from kp.errors import UserError
 from kp.facts import hub
 from kp.facts.cells import as_answers, as_text
@@ -35,7 +36,6 @@ from kp.vocabulary import Leak, ShotSet
 
 BUILTIN = "builtin"
 FIELD = "categorise.shots"  # named in messages
-FEWEST_SETS = 3  # S0, S1, S2
 LONGEST_TEXT = 300  # characters of a question or an answer; four longer ones would be most of a prompt
 MOST_SHOTS = 1000  # read from TriviaQA or the Hub: ten sets take 400, and 600 spares are left for leaks
 
@@ -62,11 +62,6 @@ class Replacement:
     leak: Leak
     fact_id: str
     new_shot: Shot
-
-
-def asked_shot_sets(noise_draws: int) -> tuple[ShotSet, ...]:
-    """S0, S1, S2, and one further set for each draw of the noise."""
-    return tuple(ShotSet)[: FEWEST_SETS + noise_draws]
 
 
 def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:

@@ -17,7 +17,7 @@ from kp.inference.pipeline import Categorisation
 from kp.metrics.agreement import Agreement, agreement
 from kp.metrics.categories import categorise, of_matcher
 from kp.prompts import ShotSets
-from kp.study.session import frame
+from kp.schema import frame
 from kp.vocabulary import Engine, Matcher, ShotSet
 
 CHECKED_FACTS = 16

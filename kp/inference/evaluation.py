@@ -13,8 +13,9 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, run_benchmarks
+from kp.benchmarks.lm_eval_tasks import run_benchmarks
 from kp.cluster import Cluster, Tally
+from kp.config.derived import BenchmarkPlan
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.metrics.generality import answers_by_fact
 from kp.prompts import ShotSets

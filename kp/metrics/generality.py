@@ -4,13 +4,12 @@ Each held-out paraphrase of a trained fact is asked as if it were a fact of its 
 apart on that way is an id that nobody reads: which fact and which paraphrase it is stands in columns.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import polars as pl
 import pyarrow as pa
 
 from kp.schema import FACTS, HELD_OUT_ANSWERS
-from kp.training.mixtures import held_out_paraphrases
 
 QUESTIONS = pa.schema(
     [
@@ -37,6 +36,11 @@ def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int
         for index, text in held_out_paraphrases(fact["paraphrases"], count)
     ]
     return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(rows, schema=QUESTIONS)))
+
+
+def held_out_paraphrases(paraphrases: Sequence[str], count: int) -> list[tuple[int, str]]:
+    """The last `count` of a fact's paraphrases, which no trial trains on, each with its place in the list."""
+    return list(enumerate(paraphrases))[-count:] if count else []
 
 
 def answers_by_fact(answers: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:

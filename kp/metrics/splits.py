@@ -10,7 +10,7 @@ from fractions import Fraction
 import polars as pl
 
 from kp.errors import UserError
-from kp.training.mixtures import draw_key
+from kp.store.draws import draw_key
 from kp.vocabulary import Split
 
 FIELD = "evaluate.dev_share"  # named in messages

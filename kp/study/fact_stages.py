@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
+from kp.config.derived import REPLAY_SHOT_SET, base_shot_sets, replay_settings
 from kp.config.study import FactsConfig
 from kp.errors import UserError
 from kp.facts import synthetic
@@ -29,11 +30,11 @@ from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts, reason_kind, set_aside_rows
+from kp.schema import frame
 from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.store.steps import Step
 from kp.study.dump_reading import read_graph_on_cluster
-from kp.study.graph import REPLAY_SHOT_SET, base_shot_sets, replay_settings
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.vocabulary import ShotSet
 
 MOST_LISTED = 5  # reasons, relations and the like in one message

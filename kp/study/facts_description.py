@@ -19,12 +19,13 @@ from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEA
 from kp.report.facts_page import Chosen, facts_page, facts_pictures
 from kp.report.figures_png import save_png
 from kp.report.markdown import render_markdown
+from kp.schema import frame
 from kp.store import files
 from kp.store.filenames import QUARANTINED_FILE
 from kp.store.steps import RECORD, Step
 from kp.study import fact_stages
 from kp.study.inspection import portable, print_opening
-from kp.study.session import Session, frame, shown
+from kp.study.session import Session, shown
 
 DESCRIPTION_VERSION = 1
 FOLDER = "facts"  # in the study's

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, plan_digest
+from kp.benchmarks.lm_eval_tasks import plan_digest
+from kp.config.derived import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, base_shot_sets, benchmark_plan, replay_settings
 from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import Section
-from kp.config.study import EvaluateConfig, FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
+from kp.config.study import EvaluateConfig, FactsConfig, StudyConfig
 from kp.facts import synthetic
-from kp.facts.shots import asked_shot_sets
 from kp.store.steps import Step
 from kp.training.spec import TrialSpec, grid
 from kp.vocabulary import BASE, Engine, Scheduler, ShotSet
@@ -38,8 +38,6 @@ BENCHMARKS_VERSION = 1
 REPORT_VERSION = 3
 INSPECTION_VERSION = 1
 
-ADAPTER_SHOT_SET = ShotSet.S1
-REPLAY_SHOT_SET = ShotSet.S0  # assigns the categories of facts that are replayed and never measured
 
 _YOUNGER = {  # than many results: fields of a study that are unsaid where it leaves them alone
     "facts": ("most_set_aside", "most_of_one_object", "graph", "synthetic", "paraphrase"),
@@ -115,34 +113,6 @@ class Graph:
         """Everything that the evaluate stage commits."""
         per_trial = [step for trial in self.trials for step in trial.measurements()]
         return ([self.base_benchmarks] if self.base_benchmarks else []) + per_trial
-
-
-def benchmark_plan(config: StudyConfig) -> BenchmarkPlan | None:
-    """What lm-eval is to run, or None where the study asks for no questions."""
-    evaluate = config.evaluate
-    if not evaluate.mmlu_dev and not evaluate.misconceptions:
-        return None
-    return BenchmarkPlan(evaluate.mmlu_dev, evaluate.mmlu_fewshot, evaluate.misconceptions, config.seed)
-
-
-def paraphraser(config: StudyConfig) -> ModelConfig | None:
-    """The model that writes paraphrases, or None where the study names none; in the number format of the study's own model."""
-    settings = config.facts.paraphrase
-    return ModelConfig(name=settings.model, revision=settings.revision, dtype=config.model.dtype) if settings.model else None
-
-
-def replay_settings(config: StudyConfig) -> FactsConfig | None:
-    """How replayed facts are chosen, or None where they are studied ones: as the studied ones, but for what names those."""
-    search = config.search
-    if search.replay_source is None:
-        return None
-    unlike = {"source": search.replay_source, "count": search.replay_count, "relations": (), "graph": GraphConfig()}
-    return config.facts.model_copy(update={**unlike, "paraphrase": ParaphraseConfig()})
-
-
-def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
-    """The shot sets that the base model is asked on."""
-    return asked_shot_sets(config.categorise.noise_draws)
 
 
 def build_graph(config: StudyConfig, identities: Identities, specs: Iterable[TrialSpec] | None = None) -> Graph:

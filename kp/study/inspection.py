@@ -27,12 +27,13 @@ from kp.report.markdown import render_markdown
 from kp.report.noise_page import noise_page
 from kp.report.provenance import toml_text
 from kp.report.terminal import WIDTH, terminal_table
+from kp.schema import frame
 from kp.store import files
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import RECORD, Step
 from kp.study import fact_stages, stages_between
 from kp.study.graph import inspection_step
-from kp.study.session import Session, frame, shown
+from kp.study.session import Session, shown
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"

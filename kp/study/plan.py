@@ -11,13 +11,14 @@ from rich.table import Table
 
 from kp import schema
 from kp.benchmarks.lm_eval_tasks import benchmark_questions
+from kp.config.derived import REPLAY_SHOT_SET, base_shot_sets, benchmark_plan
 from kp.config.study import StudyConfig
 from kp.models.loading import ResolvedModel, load_tokenizer
 from kp.models.shapes import model_folder, model_shape
 from kp.prompts import PROMPTS_PER_SET
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Step, Store
-from kp.study.graph import REPLAY_SHOT_SET, Graph, base_shot_sets, benchmark_plan
+from kp.study.graph import Graph
 from kp.study.pricing import (
     PlannedTrials,
     Prompts,

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import __version__, schema
+from kp.config.derived import ADAPTER_SHOT_SET
 from kp.config.study import StudyConfig
 from kp.metrics.audit import disagreement_table
 from kp.metrics.categories import of_matcher
@@ -20,10 +21,11 @@ from kp.metrics.scores import score_answers, score_generality, score_reliability
 from kp.metrics.shifts import noise_table, shift_table
 from kp.metrics.splits import split_facts
 from kp.report import ReportContext, ReportTables
+from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
 from kp.store.steps import Step, Store, busy_seconds, hardware, package_versions
-from kp.study.graph import ADAPTER_SHOT_SET, Graph, Trial
-from kp.study.session import Session, frame, training_facts
+from kp.study.graph import Graph, Trial
+from kp.study.session import Session, training_facts
 from kp.vocabulary import BASE, Matcher, Role, ShotSet, Split, TrialStatus
 
 

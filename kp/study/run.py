@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from kp.config.derived import base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.replay import refuse_replay_source, replay_identity
@@ -22,7 +23,7 @@ from kp.progress import Display
 from kp.store import files
 from kp.store.steps import Store
 from kp.study import fact_stages, stages_between
-from kp.study.graph import Identities, base_shot_sets, paraphraser, report_step
+from kp.study.graph import Identities, report_step
 from kp.study.plan import make_plan, plan_table, price_table, trial_table
 from kp.study.proposed_graph import proposed_graph
 from kp.study.results import collect_tables, evaluated, report_context

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.cluster import Cluster, connected
+from kp.config.derived import REPLAY_SHOT_SET, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.facts.paraphrases import FIELD as PARAPHRASE_FIELD
@@ -25,20 +26,16 @@ from kp.inference.answering import EngineSpec
 from kp.models.loading import resolve_model
 from kp.progress import Display
 from kp.prompts import ShotSets
+from kp.schema import frame
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
-from kp.study.graph import REPLAY_SHOT_SET, Graph, Identities, base_shot_sets, paraphraser
+from kp.study.graph import Graph, Identities
 from kp.study.proposed_graph import proposed_graph
 from kp.vocabulary import Engine
 
 LOG_FILE = "kp.log"
 
 Tables = Mapping[str, tuple[pa.Table, pa.Schema]]  # file name -> table and its schema
-
-
-def frame(table: pa.Table) -> pl.DataFrame:
-    """An arrow table as a polars frame."""
-    return pl.DataFrame(pl.from_arrow(table))
 
 
 class Session(ExitStack):

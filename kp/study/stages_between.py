@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.cluster import Tally
+from kp.config.derived import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, base_shot_sets, benchmark_plan
 from kp.facts.paraphrases import paraphrase_table, verdict_counts, wanting
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.cross_check import agreement_with_hf
@@ -23,6 +24,7 @@ from kp.metrics.categories import categorise as categories_of
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.slick import never_right, slick_table
 from kp.prompts import PROMPTS_PER_SET
+from kp.schema import frame
 from kp.store import files
 from kp.store.filenames import (
     ADAPTER_FOLDER,
@@ -36,9 +38,9 @@ from kp.store.filenames import (
     SLICK_FILE,
 )
 from kp.store.steps import Step
-from kp.study.graph import ADAPTER_SHOT_SET, REPLAY_SHOT_SET, Trial, base_shot_sets, benchmark_plan
+from kp.study.graph import Trial
 from kp.study.results import evaluated, with_adapter
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.vocabulary import BASE, Category, Engine, ParaphraseVerdict, Role, ShotSet
 
 

@@ -11,10 +11,11 @@ from kp import schema
 from kp.inference.answering import FactIndex
 from kp.metrics.categories import of_matcher
 from kp.models.loading import load_tokenizer
+from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
 from kp.store.steps import Step
 from kp.study.graph import Trial
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.training.encoding import encode_row
 from kp.training.job import TrialJob
 from kp.training.mixtures import Replay, draw_rows

@@ -11,8 +11,7 @@ A fact's paraphrases are a list that arms eat into from its head and that held-o
 is the same for every arm and every trial of a study.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from kp.errors import UserError
 from kp.metrics.categories import refuse_repeated_facts
 from kp.metrics.matching import first_line
 from kp.schema import TRAINING_ROWS
+from kp.store.draws import draw_key
 from kp.vocabulary import Category, Draw, ReplayTarget, Role, ShotSet
 
 _Fact = dict[str, Any]  # a FACTS row
@@ -100,16 +100,6 @@ def draw_rows(
         _refuse_studied(replay.facts, facts)
         rows.extend(_replay_rows(mixture, replay, " in search.replay_source"))
     return pl.DataFrame(rows).with_row_index("row").select(TRAINING_ROWS.names).cast({"row": pl.Int32})
-
-
-def held_out_paraphrases(paraphrases: Sequence[str], count: int) -> list[tuple[int, str]]:
-    """The last `count` of a fact's paraphrases, which no trial trains on, each with its place in the list."""
-    return list(enumerate(paraphrases))[-count:] if count else []
-
-
-def draw_key(seed: int, name: str) -> str:
-    """What stands for `name` in a draw with this seed: sorting by it shuffles, the same way in every process and for any row order."""
-    return hashlib.blake2b(f"{seed}\n{name}".encode(), digest_size=16).hexdigest()
 
 
 def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str]]:

@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from kp.config.derived import base_shot_sets
 from kp.config.study import load_study
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
 from kp.inference.pipeline import Categorisation
 from kp.models.loading import load_tokenizer, resolve_model
-from kp.study.graph import base_shot_sets
 from kp.study.session import Session
 from tests.conftest import SMOKE
 from tests.killing import running_kp

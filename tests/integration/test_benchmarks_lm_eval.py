@@ -15,8 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import kp.data.tasks
-from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, run_benchmarks
+from kp.benchmarks.lm_eval_tasks import run_benchmarks
 from kp.benchmarks.shared_context import SERVED
+from kp.config.derived import BenchmarkPlan
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.schema import BENCHMARKS
 

@@ -12,10 +12,11 @@ from kp.config.study import StudyConfig, load_study
 from kp.metrics.categories import categorise
 from kp.metrics.matching import match_all
 from kp.prompts import PROMPTS_PER_SET
+from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.study import fact_stages
 from kp.study.inspection import Inspection, inspect_study, portable
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from tests.conftest import SMOKE
 
 SHOT_SETS = ("S0", "S1", "S2")

@@ -12,10 +12,11 @@ from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.validation import stands_in
+from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
 from kp.study import fact_stages, stages_between
 from kp.study.run import describe_study
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.study.trial_runs import search
 from tests.conftest import SMOKE, run_kp
 from tests.made_up_study import frame_of

@@ -13,9 +13,10 @@ from kp.errors import UserError
 from kp.metrics.categories import categorise
 from kp.metrics.slick import slick_table
 from kp.prompts import PROMPTS_PER_SET
+from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SAMPLES_FILE, SLICK_FILE
 from kp.study import fact_stages, stages_between
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.study.trial_runs import search
 from tests.conftest import SMOKE, run_kp
 from tests.made_up_study import frame_of

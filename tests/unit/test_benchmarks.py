@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from kp.benchmarks.lm_eval_tasks import BenchmarkPlan, benchmark_questions, plan_digest, task_names
+from kp.benchmarks.lm_eval_tasks import benchmark_questions, plan_digest, task_names
+from kp.config.derived import BenchmarkPlan
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.errors import UserError
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.errors import UserError
+from kp.metrics.generality import held_out_paraphrases
 from kp.schema import TRAINING_ROWS
-from kp.training.mixtures import Mixture, Replay, draw_rows, held_out_paraphrases
+from kp.training.mixtures import Mixture, Replay, draw_rows
 from kp.vocabulary import Draw, ReplayTarget
 
 FEW = settings(max_examples=25, deadline=None)

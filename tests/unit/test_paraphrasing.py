@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
+from kp.config.derived import paraphraser
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts.paraphrases import paraphrase_table
 from kp.generation import FinishReason, Generation, Messages, OnAnswered, unheard
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.store.steps import Step, Store
-from kp.study.graph import Graph, Identities, build_graph, inspection_step, paraphraser, report_step
+from kp.study.graph import Graph, Identities, build_graph, inspection_step, report_step
 from kp.study.plan import make_plan
 from tests.made_up_study import facts as made_up_facts
 

@@ -10,10 +10,11 @@ from kp.config.study import StudyConfig, load_study
 from kp.errors import MissingSourceError, UserError
 from kp.facts.replay import refuse_replay_source, replay_at_fault, replay_identity, without_studied
 from kp.prompts import builtin_prompts
+from kp.schema import frame
 from kp.store.filenames import REPLACED_SHOTS_FILE
 from kp.study import fact_stages
 from kp.study.run import describe_study
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.vocabulary import ShotSet
 from tests.made_up_study import frame_of
 

@@ -11,14 +11,15 @@ import huggingface_hub.constants
 import polars as pl
 import pytest
 
+from kp.config.derived import asked_shot_sets, base_shot_sets
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.builtin import load_builtin
-from kp.facts.shots import MOST_SHOTS, asked_shot_sets, load_shots, replaced_table, shot_sets, shots_digest, shots_identity
+from kp.facts.shots import MOST_SHOTS, load_shots, replaced_table, shot_sets, shots_digest, shots_identity
 from kp.metrics.matching import normalise
 from kp.prompts import Shot, ShotSets
 from kp.schema import REPLACED_SHOTS
-from kp.study.graph import Identities, base_shot_sets, build_graph
+from kp.study.graph import Identities, build_graph
 from kp.vocabulary import Leak, ShotSet
 
 TRIVIAQA = Path(__file__).parents[3] / "shared" / "data" / "triviaqa_sample.jsonl.gz"

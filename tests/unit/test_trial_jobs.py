@@ -7,10 +7,11 @@ from kp import schema
 from kp.config.study import load_study
 from kp.inference.answering import EngineSpec
 from kp.metrics.categories import categorise
+from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import Step
 from kp.study import fact_stages
-from kp.study.session import Session, frame
+from kp.study.session import Session
 from kp.study.trial_jobs import make_jobs, probe_facts
 from kp.training.mixtures import Mixture, draw_rows
 from kp.vocabulary import Draw, Matcher, ReplayTarget
