@@ -163,7 +163,7 @@ TRIALS = pa.schema(
         pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; waiting for workers counts
         pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
         pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
-        pa.field("probe_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
+        pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
         pa.field("adapter_digest", pa.string()),
         pa.field("trainable_parameters", pa.int64()),
         pa.field("cause", pa.string()),  # why it ended
@@ -182,7 +182,7 @@ EPOCHS = pa.schema(
         pa.field("rows", pa.int64()),  # trained on in this epoch
         pa.field("tokens", pa.int64()),  # of these rows, padding not counted and what rows share counted each time
         pa.field("seconds", pa.float64()),  # of the optimiser steps
-        pa.field("probe_seconds", pa.float64()),
+        pa.field("eval_seconds", pa.float64()),
     ]
 )
 

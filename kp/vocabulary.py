@@ -42,7 +42,7 @@ class ShotSet(StrEnum):
     S0 = "S0"
     S1 = "S1"
     S2 = "S2"
-    S3 = "S3"  # from here on only where `categorise.noise_draws` asks for them
+    S3 = "S3"  # from here on only where `categorise.repeat_measurements` asks for them
     S4 = "S4"
     S5 = "S5"
     S6 = "S6"

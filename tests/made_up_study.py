@@ -112,7 +112,7 @@ def trial(trial_id: str, size: int, arm: Arm, status: str = "completed", **colum
         "wall_seconds": 40.0,
         "setup_seconds": 2.0,
         "training_seconds": 30.0,
-        "probe_seconds": 6.0,
+        "eval_seconds": 6.0,
         "adapter_digest": "ab" * 16 if completed else None,
         "trainable_parameters": 1_244_160,
         "cause": "unknown_accuracy at 0.95 for 1 epoch" if completed else CAUSE,
@@ -170,7 +170,7 @@ def epochs_of(trial_id: str, count: int, final: float) -> list[dict[str, object]
             "rows": 40,
             "tokens": 900,
             "seconds": 4.0,
-            "probe_seconds": 0.8,
+            "eval_seconds": 0.8,
         }
         for epoch in range(1, count + 1)
     ]
@@ -300,7 +300,7 @@ def search() -> ReportTables:
                 "cause": "out of memory",
                 "setup_seconds": None,
                 "training_seconds": None,
-                "probe_seconds": None,
+                "eval_seconds": None,
             }
             outcome.add(trial(trial_id, SEARCH_SIZE, arm, "oom", **(knobs | nothing)), 0.0)
         elif learned < STOPPED_BELOW:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-TIMES = {"wall_seconds", "setup_seconds", "training_seconds", "probe_seconds", "tokens_per_second", "seconds"}
-"""What may differ between two runs of one study; `probe_seconds` is a column of the trials and of the epochs."""
+TIMES = {"wall_seconds", "setup_seconds", "training_seconds", "eval_seconds", "tokens_per_second", "seconds"}
+"""What may differ between two runs of one study; `eval_seconds` is a column of the trials and of the epochs."""
 
 
 def report_tables(root: Path, study: str = "smoke") -> dict[str, pl.DataFrame]:

@@ -96,7 +96,7 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
         trial = KpTrial(
             wall=trial.wall + running + saving,
             training=trial.training + epoch["seconds"],
-            probes=trial.probes + epoch["probe_seconds"],
+            evals=trial.evals + epoch["eval_seconds"],
             checkpoints=trial.checkpoints + saving,
         )
         line.tell(TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses)))

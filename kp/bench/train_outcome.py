@@ -150,7 +150,7 @@ def _padding(released: dict[str, Any], end: ReleasedTrial, tokens: int, ratio: f
 
 
 def _trial(trial: KpTrial) -> dict[str, Any]:
-    parts = {name: getattr(trial, name) for name in ("setup", "training", "probes", "checkpoints")}
+    parts = {name: getattr(trial, name) for name in ("setup", "training", "evals", "checkpoints")}
     return {
         "load_seconds": trial.load,
         "wall_seconds": trial.wall,

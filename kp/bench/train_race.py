@@ -64,7 +64,7 @@ class KpTrial:
     wall: float = 0.0
     setup: float = 0.0
     training: float = 0.0
-    probes: float = 0.0
+    evals: float = 0.0
     checkpoints: float = 0.0
     peak_device_memory: int | None = None  # bytes, of a GPU
 
@@ -89,14 +89,14 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     rows = draw_rows(spec.mixture, facts, unknown, answers=pl.DataFrame())
     taught = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
     settings, batch = config.categorise, config.resources.generation_batch
-    shots = builtin_prompts(ShotSet.S0)[: spec.probe_prompts]
+    shots = builtin_prompts(ShotSet.S0)[: spec.eval_prompts]
     return TrialJob(
         trial_id="bench",
         spec=spec,
         engine=EngineSpec(config.model, settings.max_new_tokens, settings.stop_at_newline, batch, options.cpu_threads, use_gpu),
         rows=rows.to_arrow(),
-        probe_facts=facts.filter(pl.col("fact_id").is_in(taught.implode())).to_arrow().cast(FACTS),
-        probe_shots=tuple(tuple(prompt) for prompt in shots),
+        eval_facts=facts.filter(pl.col("fact_id").is_in(taught.implode())).to_arrow().cast(FACTS),
+        eval_shots=tuple(tuple(prompt) for prompt in shots),
         matcher=settings.matcher,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from kp.bench.table import Page, Table
 
 _GIB = 2**30
-_PARTS = {"setup": "set-up", "training": "training", "probes": "unknown_accuracy", "checkpoints": "checkpoints", "rest": "the rest"}
+_PARTS = {"setup": "set-up", "training": "training", "evals": "unknown_accuracy", "checkpoints": "checkpoints", "rest": "the rest"}
 
 
 def text(result: dict[str, Any]) -> str:

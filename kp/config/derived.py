@@ -45,11 +45,11 @@ def replay_settings(config: StudyConfig) -> FactsConfig | None:
     return config.facts.model_copy(update={**unlike, "paraphrase": ParaphraseConfig()})
 
 
-def asked_shot_sets(noise_draws: int) -> tuple[ShotSet, ...]:
+def asked_shot_sets(repeat_measurements: int) -> tuple[ShotSet, ...]:
     """S0, S1, S2, and one further set for each draw of the noise."""
-    return tuple(ShotSet)[: FEWEST_SETS + noise_draws]
+    return tuple(ShotSet)[: FEWEST_SETS + repeat_measurements]
 
 
 def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     """The shot sets that the base model is asked on: S0, S1, S2, and one further set for each draw of the noise."""
-    return asked_shot_sets(config.categorise.noise_draws)
+    return asked_shot_sets(config.categorise.repeat_measurements)

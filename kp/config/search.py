@@ -69,9 +69,9 @@ class SearchConfig(Section):
     """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
     stop_patience: PositiveInt = 2
     """See `stop_at_accuracy`."""
-    probe_prompts: int = Field(1, ge=1, le=10)
+    eval_prompts: int = Field(1, ge=1, le=10)
     """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
-    probe_facts: PositiveInt | None = None
+    eval_facts: PositiveInt | None = None
     """Most trained Unknown facts that are asked after an epoch, the same ones every time; all of them when absent."""
 
     @model_validator(mode="after")

@@ -85,7 +85,7 @@ class FactsConfig(Section):
     """How many facts are measured, drawn with the same number from each relation where it lasts; all of them when absent."""
     seed: int = 0
     """Seed of that draw."""
-    most_set_aside: float = Field(0.05, ge=0, le=1)
+    max_rejected_fraction: float = Field(0.05, ge=0, le=1)
     """Share of the source's rows that may be unfit to measure; above it the step fails and names the main reason."""
     most_of_one_object: float | None = Field(None, gt=0, le=1)
     """Largest share of a relation's facts that one object may answer; facts beyond it are set aside. Absent: no limit."""
@@ -107,7 +107,7 @@ class CategoriseConfig(Section):
     engine: Engine = Engine.HF
     """What answers the questions put to the base model and to finished adapters: `hf`, or `vllm` (see `resources.vllm_python`), which
     rounds differently; `hf` then answers a sample as well and the agreement is recorded. Training and lm-eval tasks always use `hf`."""
-    noise_draws: int = Field(0, ge=0, le=7)
+    repeat_measurements: int = Field(0, ge=0, le=7)
     """Shot sets beyond S2 on which the base model is measured once more, each a further draw of the noise; 40 more shots for each."""
     samples: int = Field(0, ge=0)
     """Answers sampled under each prompt of S0 to the facts that no greedy answer got right: those with a right one are WeaklyKnown, and no

@@ -77,7 +77,7 @@ def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:
         lost = "".join(f"; {rows:,} rows passed over: {fault}" for fault, rows in pool.passed_over.items())
         raise UserError(
             f"{FIELD}: '{source}': {len(pool.shots)} shots, at least {needed} are needed for {asked[0]} to {asked[-1]} "
-            f"({SHOTS_PER_SET} a set: {FEWEST_SETS} sets, and one for each of categorise.noise_draws){lost}"
+            f"({SHOTS_PER_SET} a set: {FEWEST_SETS} sets, and one for each of categorise.repeat_measurements){lost}"
         )
     return pool
 

@@ -46,12 +46,12 @@ class Problem:
         return f"row {self.row}, column '{self.column}': {self.fault}: {begin!r}"
 
 
-def check_facts(table: pa.Table, origin: str, most_set_aside: float = 1.0) -> tuple[pa.Table, pa.Table]:
+def check_facts(table: pa.Table, origin: str, max_rejected_fraction: float = 1.0) -> tuple[pa.Table, pa.Table]:
     """The rows of a FACTS table that can be measured, in their order, and the faults of what is left out (QUARANTINED, by row).
 
     Of rows that say the same the first fit one stays. Unfit paraphrases are left out of their facts; their faults stand in the column
     `paraphrases`. Raises UserError naming `origin` and up to five faults of form, each with its row (1 is the first), column and value;
-    where no row is left; and where the share of unfit rows is above `most_set_aside`, with the main reason.
+    where no row is left; and where the share of unfit rows is above `max_rejected_fraction`, with the main reason.
     """
     missing = [name for name in FACTS.names if name not in table.column_names]
     if missing:
@@ -66,8 +66,8 @@ def check_facts(table: pa.Table, origin: str, most_set_aside: float = 1.0) -> tu
     rows = {problem.row for problem in unfit}
     if len(rows) == table.num_rows:
         raise UserError(f"{origin}: no fact can be measured\n{_listing(sorted(unfit, key=lambda problem: problem.row), origin)}")
-    if len(rows) > most_set_aside * table.num_rows + 1e-9:  # 0.29 x 100 is a little below 29
-        raise UserError(_too_many(unfit, table.num_rows, origin, most_set_aside))
+    if len(rows) > max_rejected_fraction * table.num_rows + 1e-9:  # 0.29 x 100 is a little below 29
+        raise UserError(_too_many(unfit, table.num_rows, origin, max_rejected_fraction))
     fit = [row for row in range(1, table.num_rows + 1) if row not in rows]
     kept, dropped = _without_unfit_paraphrases(table.take([row - 1 for row in fit]), fit)
     problems = sorted([*unfit, *dropped], key=lambda problem: problem.row)
@@ -90,7 +90,7 @@ def question_key(question: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", question).casefold().translate(_UNSAID).split()) or question
 
 
-def _too_many(unfit: list[Problem], rows: int, origin: str, most_set_aside: float) -> str:
+def _too_many(unfit: list[Problem], rows: int, origin: str, max_rejected_fraction: float) -> str:
     bad = len({problem.row for problem in unfit})
     rows_of: dict[str, set[int]] = defaultdict(set)
     for problem in unfit:
@@ -98,9 +98,9 @@ def _too_many(unfit: list[Problem], rows: int, origin: str, most_set_aside: floa
     reason, having = max(rows_of.items(), key=lambda item: len(item[1]))
     example = next(problem for problem in unfit if reason_kind(problem.fault) == reason)
     return (
-        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than facts.most_set_aside = {most_set_aside:g} "
+        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than facts.max_rejected_fraction = {max_rejected_fraction:g} "
         f"allows\n{origin}: the main reason, of {len(having):,} rows: {reason}; for example {example}\n"
-        "Mend the source, or set facts.most_set_aside higher to go on without these rows."
+        "Mend the source, or set facts.max_rejected_fraction higher to go on without these rows."
     )
 
 

@@ -19,10 +19,10 @@ from kp.report.winners import (
     LEARNED,
     RELIABLE,
     Evidence,
-    Gentleness,
+    MixHarm,
     best_trial,
     evidence,
-    gentleness,
+    mix_harm,
     noise_count,
     told,
 )
@@ -46,7 +46,7 @@ def answer_sentences(tables: ReportTables, found: Evidence) -> list[str]:
     sentences = [_packed(found, best)]
     if best is not None:
         sentences += [_cost(best, found.facts), _gain(best), _untrained(best, found)]
-    sentences += [largest_reach(found), _gentlest(gentleness(found), found), _refusals(finished, tables.scores), _benchmarks(finished)]
+    sentences += [largest_reach(found), _gentlest(mix_harm(found), found), _refusals(finished, tables.scores), _benchmarks(finished)]
     sentences += [stopped_sentence(found.summary), _unfinished(rows)]
     return [sentence for sentence in sentences if sentence]
 
@@ -98,7 +98,7 @@ def _most_packed(found: Evidence, best: Row) -> str:
 def _over_seeds(found: Evidence, best: Row) -> str:
     """The range of reliability over the seeds of the same setting; empty where there is one."""
     knobs = ("arm", "unknown", "rank", "learning_rate", *free_knobs(found.summary))
-    rows = found.told_on.filter(FINISHED & pl.col("reliability").is_not_null()).iter_rows(named=True)
+    rows = found.report_split.filter(FINISHED & pl.col("reliability").is_not_null()).iter_rows(named=True)
     same = [row["reliability"] for row in rows if all(row[knob] == best[knob] for knob in knobs)]
     on = f" on the {found.facts}" if found.split else ""
     return (
@@ -144,7 +144,7 @@ def _untrained(best: Row, found: Evidence) -> str:
     )
 
 
-def _gentlest(mixes: list[Gentleness], found: Evidence) -> str:
+def _gentlest(mixes: list[MixHarm], found: Evidence) -> str:
     arms = found.summary["arm"].n_unique()
     if not mixes and arms > 1 and found.summary.filter(FINISHED & pl.col("negative_excess").is_not_null())["arm"].n_unique() > 1:
         return "No setting was finished with every mix, so the mixes are not compared."

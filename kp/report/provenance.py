@@ -42,7 +42,7 @@ DEFINITIONS = (
 TRIAL_TIMES = {
     "setup_seconds": "setting up",
     "training_seconds": "training: optimiser steps",
-    "probe_seconds": "measuring unknown_accuracy",
+    "eval_seconds": "measuring unknown_accuracy",
 }
 """Column of TRIALS -> what that part of a trial's wall time went to."""
 SMALL = 1000  # facts below which the report warns that small effects are out of its sight

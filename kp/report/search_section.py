@@ -115,7 +115,7 @@ def _configurations(found: Evidence, unknown: int) -> list[Configuration]:
     free = free_knobs(found.summary)
     keys = ["unknown", "arm", "rank", "learning_rate", *free]
     chosen = found.chosen_by.select("trial_id", pl.col("reliability").alias("chosen_by"))
-    finished = found.told_on.filter(FINISHED & (pl.col("unknown") == unknown)).join(chosen, on="trial_id", maintain_order="left")
+    finished = found.report_split.filter(FINISHED & (pl.col("unknown") == unknown)).join(chosen, on="trial_id", maintain_order="left")
     grouped = (
         finished.filter(pl.col("chosen_by").is_not_null())
         .group_by(keys, maintain_order=True)

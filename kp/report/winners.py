@@ -33,7 +33,7 @@ class Evidence:
 
     summary: pl.DataFrame
     chosen_by: pl.DataFrame
-    told_on: pl.DataFrame
+    report_split: pl.DataFrame
     noise: pl.DataFrame
     dev_facts: int | None = None
     test_facts: int | None = None
@@ -68,11 +68,11 @@ def best_trial(found: Evidence) -> dict[str, Any] | None:
 
 def told(found: Evidence, trial_id: str) -> dict[str, Any]:
     """A trial's row of the summary that is told."""
-    return found.told_on.row(by_predicate=pl.col("trial_id") == trial_id, named=True)
+    return found.report_split.row(by_predicate=pl.col("trial_id") == trial_id, named=True)
 
 
 @dataclass(frozen=True)
-class Gentleness:
+class MixHarm:
     """One mix over the trials that all mixes have in common: mean negative excess shift, its standard error, mean reliability."""
 
     arm: str
@@ -82,17 +82,17 @@ class Gentleness:
     trials: int
 
 
-def gentleness(found: Evidence) -> list[Gentleness]:
+def mix_harm(found: Evidence) -> list[MixHarm]:
     """The mixes from the least to the most negative excess shift, each over the knob settings that every mix finished and was measured at.
 
     Mixes without a finished, measured trial are left out. The order is that of the facts chosen by, the figures are of the facts told of.
     """
     chosen = {mix.arm: mix.harm for mix in _by_mix(found.chosen_by)}
-    mixes = [mix for mix in _by_mix(found.told_on) if mix.arm in chosen]
+    mixes = [mix for mix in _by_mix(found.report_split) if mix.arm in chosen]
     return sorted(mixes, key=lambda mix: (chosen[mix.arm], mix.arm))
 
 
-def _by_mix(summary: pl.DataFrame) -> list[Gentleness]:
+def _by_mix(summary: pl.DataFrame) -> list[MixHarm]:
     """All trials are measured on the same facts against the same noise, so their errors do not average out: a mix's is their mean."""
     measured = summary.filter(FINISHED & pl.col("negative_excess").is_not_null())
     knobs = ["unknown", "rank", "learning_rate", "seed", *free_knobs(summary)]
@@ -108,7 +108,7 @@ def _by_mix(summary: pl.DataFrame) -> list[Gentleness]:
             trials=pl.len(),
         )
     )
-    return [Gentleness(**row) for row in means.iter_rows(named=True)]
+    return [MixHarm(**row) for row in means.iter_rows(named=True)]
 
 
 def noise_count(found: Evidence) -> tuple[float, int] | None:

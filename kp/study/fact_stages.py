@@ -105,7 +105,7 @@ def _choose(session: Session, choice: _Choice) -> None:
     began = time.monotonic()
     settings, seed = choice.settings, session.config.seed + choice.settings.seed
     table, beside = _gathered(session, settings, seed)
-    fit, unfit = check_facts(table, settings.source, settings.most_set_aside)
+    fit, unfit = check_facts(table, settings.source, settings.max_rejected_fraction)
     if settings.most_of_one_object is not None:
         fit, unfit = without_dominance(fit, unfit, settings.most_of_one_object, seed)
     pool = frame(fit) if choice.studied is None else without_studied(frame(fit), choice.studied)

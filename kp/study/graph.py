@@ -40,7 +40,7 @@ INSPECTION_VERSION = 1
 
 
 _YOUNGER = {  # than many results: fields of a study that are unsaid where it leaves them alone
-    "facts": ("most_set_aside", "most_of_one_object", "graph", "synthetic", "paraphrase"),
+    "facts": ("max_rejected_fraction", "most_of_one_object", "graph", "synthetic", "paraphrase"),
     "search": (
         "learning_rate_range",
         "sampler",
@@ -50,7 +50,7 @@ _YOUNGER = {  # than many results: fields of a study that are unsaid where it le
         "replay_count",
         "held_out_paraphrases",
         "reduction_factor",
-        "probe_facts",
+        "eval_facts",
     ),
     "training": ("steps", "init", "schedule", "kl_coefficient", "packing"),
     "evaluate": ("stopped", "dev_share"),

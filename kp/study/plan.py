@@ -206,7 +206,7 @@ def _prompts(config: StudyConfig, graph: Graph, store: Store, trials: PlannedTri
 def _prompts_text(prompts: Prompts | None) -> str:
     if prompts is None:
         return "not known until the facts are read"
-    return f"{prompts.count:,}: {prompts.base:,} to the base, {prompts.adapters:,} to adapters, {prompts.probes:,} after epochs"
+    return f"{prompts.count:,}: {prompts.base:,} to the base, {prompts.adapters:,} to adapters, {prompts.evals:,} after epochs"
 
 
 def _disk(config: StudyConfig, trials: PlannedTrials) -> list[tuple[str, str]]:

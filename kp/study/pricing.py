@@ -1,7 +1,7 @@
 """What a study costs before it has run: rows, steps, tokens, prompts, bytes and hours, as plain sums over its trials.
 
 Every figure is the most there can be, since trials may stop early. Where a search is yet to propose trials, each of these counts as the
-dearest that it may choose; that may be another trial for rows than for bytes.
+most expensive that it may choose; that may be another trial for rows than for bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class PlannedTrials:
         return max(map(of, self.space if self.to_come else self.known))
 
     def total(self, of: Callable[[TrialSpec], int]) -> int:
-        """The sum over all trials, with the dearest in place of each that is yet to come."""
+        """The sum over all trials, with the most expensive in place of each that is yet to come."""
         return sum(map(of, self.known)) + (self.to_come * self.most(of) if self.to_come else 0)
 
 
@@ -64,19 +64,19 @@ class Prompts:
 
     base: int
     adapters: int
-    probes: int
+    evals: int
 
     @property
     def count(self) -> int:
         """All of them."""
-        return self.base + self.adapters + self.probes
+        return self.base + self.adapters + self.evals
 
 
 def study_prompts(config: StudyConfig, trials: PlannedTrials, facts: int, replay_facts: int, shot_sets: int) -> Prompts:
     """Prompts put to the base, to finished adapters, and after epochs to those in training; `replay_facts` are of a source of their own."""
     base = facts * PROMPTS_PER_SET * (shot_sets + config.categorise.samples) + replay_facts * PROMPTS_PER_SET
     measured = facts * PROMPTS_PER_SET
-    return Prompts(base, trials.total(lambda spec: measured + held_out_prompts(spec)), trials.total(probe_prompts))
+    return Prompts(base, trials.total(lambda spec: measured + held_out_prompts(spec)), trials.total(eval_prompts))
 
 
 def held_out_prompts(spec: TrialSpec) -> int:
@@ -84,9 +84,9 @@ def held_out_prompts(spec: TrialSpec) -> int:
     return spec.mixture.unknown * spec.mixture.held_out_paraphrases * PROMPTS_PER_SET
 
 
-def probe_prompts(spec: TrialSpec) -> int:
+def eval_prompts(spec: TrialSpec) -> int:
     """Prompts on which unknown_accuracy is measured, over all epochs of a trial."""
-    return min(spec.mixture.unknown, spec.probe_facts or spec.mixture.unknown) * spec.probe_prompts * spec.max_epochs
+    return min(spec.mixture.unknown, spec.eval_facts or spec.mixture.unknown) * spec.eval_prompts * spec.max_epochs
 
 
 @dataclass(frozen=True)

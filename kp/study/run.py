@@ -64,10 +64,10 @@ class Missing:
     """An input of a study that is not here, and the field by which it is priced all the same."""
 
     error: UserError
-    priced_by: str | None = None
+    estimated_from: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.error} (priced by {self.priced_by})" if self.priced_by else str(self.error)
+        return f"{self.error} (priced by {self.estimated_from})" if self.estimated_from else str(self.error)
 
 
 def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel], str], note: Callable[[Missing], None]) -> Identities:

@@ -1,4 +1,4 @@
-"""From a trial of the graph to what a worker is handed of it: the rows drawn and checked, and the facts and prompts it is probed on.
+"""From a trial of the graph to what a worker is handed of it: the rows drawn and checked, and the facts and prompts it is evaluated on.
 
 All of it is made in the driver, before anything is trained: a pool too small or a row too long is bad input, not a trial that fails in
 some worker.
@@ -37,15 +37,15 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
             spec=trial.spec,
             engine=session.trial_engine,
             rows=rows.to_arrow(),
-            probe_facts=probe_facts(session.training_facts, rows, trial.spec.probe_facts),
-            probe_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.probe_prompts]),
+            eval_facts=eval_facts(session.training_facts, rows, trial.spec.eval_facts),
+            eval_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.eval_prompts]),
             matcher=config.categorise.matcher,
         )
         for trial, rows in zip(trials, drawn, strict=True)
     ]
 
 
-def probe_facts(facts: pa.Table, rows: pl.DataFrame, most: int | None) -> pa.Table:
+def eval_facts(facts: pa.Table, rows: pl.DataFrame, most: int | None) -> pa.Table:
     """The trained Unknown facts (FACTS) in the order drawn, at most the first so many: the same after every epoch, and for every arm."""
     drawn = rows.filter(role=Role.UNKNOWN.value).sort("row")["fact_id"].to_list()
     return FactIndex(facts).take(drawn[:most])

@@ -150,7 +150,7 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
         "wall_seconds": outcome.seconds,
         "setup_seconds": progress.setup_seconds if progress else None,
         "training_seconds": seconds if epochs else None,
-        "probe_seconds": sum(epoch["probe_seconds"] for epoch in epochs) if epochs else None,
+        "eval_seconds": sum(epoch["eval_seconds"] for epoch in epochs) if epochs else None,
         "adapter_digest": files.digest_folder(adapter)[:16] if adapter else None,
         "trainable_parameters": progress.trainable_parameters if progress else None,
         "cause": outcome.cause,

@@ -191,7 +191,7 @@ def _seconds_left(trial: Trial, progress: Progress) -> float | None:
     """By what a step has taken so far, its share of measuring included; none while no epoch tells."""
     if not progress.steps:
         return None
-    spent = sum(epoch["seconds"] + epoch["probe_seconds"] for epoch in progress.epochs)
+    spent = sum(epoch["seconds"] + epoch["eval_seconds"] for epoch in progress.epochs)
     return spent / progress.steps * max(0, trial.spec.steps - progress.steps)
 
 

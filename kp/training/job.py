@@ -28,8 +28,8 @@ class TrialJob:
     spec: TrialSpec
     engine: "EngineSpec"
     rows: pa.Table  # TRAINING_ROWS
-    probe_facts: pa.Table  # FACTS, trained Unknown ones
-    probe_shots: tuple[tuple[Shot, ...], ...]  # one tuple of shots a prompt
+    eval_facts: pa.Table  # FACTS, trained Unknown ones
+    eval_shots: tuple[tuple[Shot, ...], ...]  # one tuple of shots a prompt
     matcher: Matcher
 
 

@@ -36,8 +36,8 @@ class TrialSpec:
     zero_stage: int
     stop_at_accuracy: float | None
     stop_patience: int
-    probe_prompts: int
-    probe_facts: int | None
+    eval_prompts: int
+    eval_facts: int | None
 
     @property
     def rows(self) -> int:
@@ -132,6 +132,6 @@ def trial_spec(config: StudyConfig, choice: Choice) -> TrialSpec:
         zero_stage=training.zero_stage,
         stop_at_accuracy=search.stop_at_accuracy,
         stop_patience=search.stop_patience,
-        probe_prompts=search.probe_prompts,
-        probe_facts=search.probe_facts,
+        eval_prompts=search.eval_prompts,
+        eval_facts=search.eval_facts,
     )

@@ -99,7 +99,7 @@ class TrialTraining:
                 "rows": sum(map(len, batches)),
                 "tokens": sum(len(row.ids) for rows in batches for row in rows),
                 "seconds": seconds,
-                "probe_seconds": time.monotonic() - began - seconds,
+                "eval_seconds": time.monotonic() - began - seconds,
             }
         )
         if self.progress.status is None:
@@ -144,7 +144,7 @@ class TrialTraining:
             return self._model(**inputs)
 
     def _unknown_accuracy(self) -> float:
-        """Share of right answers of the probed Unknown facts over the probe prompts.
+        """Share of right answers of the asked Unknown facts over the eval prompts.
 
         Below ZeRO-3 each worker asks its part of the facts; at stage 3 every forward pass is a joint one, so all ask all of them.
         """
@@ -152,11 +152,11 @@ class TrialTraining:
         import torch.distributed
 
         split = self._place.world > 1 and self.spec.zero_stage < 3
-        facts = self.job.probe_facts
+        facts = self.job.eval_facts
         mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
         # Made anew each time: the weights have moved, and with them the shared prefix's keys and values.
         generator = self.job.engine.generator(self._engine.module, self._workbench.tokenizer)
-        found = answer_questions(generator, mine, self.job.probe_shots) if len(mine) else []
+        found = answer_questions(generator, mine, self.job.eval_shots) if len(mine) else []
         right = [getattr(answer.matches, self.job.matcher.value) for under_prompt in found for answer in under_prompt]
         counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._workbench.device)
         if split:

@@ -19,7 +19,7 @@ BAD_STUDIES = {
     "no such relation": (['facts.relations=["capital_of_planet"]'], ["facts.relations", "capital_of_planet"]),
     "no such facts file": (["facts.source=nowhere.csv"], ["nowhere.csv"]),
     "no such model": (["model.name=nowhere/no-such-model"], ["model.name", "nowhere/no-such-model"]),
-    "more shot sets than shots": (["categorise.noise_draws=1"], ["categorise.shots", "132 shots, at least 160"]),
+    "more shot sets than shots": (["categorise.repeat_measurements=1"], ["categorise.shots", "132 shots, at least 160"]),
     "no such shots file": (["categorise.shots=nowhere.jsonl"], ["categorise.shots", "nowhere.jsonl"]),
     "more workers than cores": (["resources.workers_per_trial=5000", "training.batch_size=5000"], ["resources.workers_per_trial", "5000"]),
 }

@@ -75,7 +75,7 @@ def test_facts_above_the_share_that_may_be_unfit_stop_and_name_the_reason(tmp_pa
     done = run_kp("facts", SMOKE, *BARE, f"facts.source={table}", "facts.count=2", "--results", tmp_path / "runs")
 
     assert done.returncode == 2
-    assert "1 of 2 rows (50.0%) cannot be measured, more than facts.most_set_aside = 0.05" in done.stderr
+    assert "1 of 2 rows (50.0%) cannot be measured, more than facts.max_rejected_fraction = 0.05" in done.stderr
     assert not list((tmp_path / "runs").glob("store/facts/*"))
 
 

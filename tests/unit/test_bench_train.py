@@ -25,7 +25,7 @@ def test_trial_job_is_the_released_scripts_training_on_drawn_facts() -> None:
     job = trial_job(TrainOptions(facts=5, paraphrases=2, rank=4), use_gpu=False)
 
     assert job.rows["role"].to_pylist() == ["unknown"] * 5 + ["paraphrase"] * 10
-    assert set(job.probe_facts["fact_id"].to_pylist()) == set(job.rows["fact_id"].to_pylist())
+    assert set(job.eval_facts["fact_id"].to_pylist()) == set(job.rows["fact_id"].to_pylist())
     spec = job.spec
     assert (spec.batch_size, spec.lora_alpha, spec.use_rslora, spec.weight_decay, spec.warmup_ratio) == (8, 8, True, 0, 0)
     assert (spec.max_grad_norm, spec.max_length, spec.loss) == (1.0, 768, LossTokens.FULL_TEXT)
@@ -85,7 +85,7 @@ def _record(kp_losses: tuple[float, ...] = (2.0, 1.0), released_start: str = "di
     starts = {Trainer.KP: _START, Trainer.RELEASED: dataclasses.replace(_START, adapter_digest=released_start)}
     ours = [TrainEpoch(seconds, 8, 300, 200, (loss,)) for seconds, loss in zip((2.0, 3.0), kp_losses, strict=True)]
     theirs = [TrainEpoch(seconds, 8, 300, 400, (loss,)) for seconds, loss in ((6.0, 2.0), (4.0, 1.0))]
-    trial = KpTrial(load=1.0, wall=10.0, setup=2.0, training=5.0, probes=1.5, checkpoints=1.0)
+    trial = KpTrial(load=1.0, wall=10.0, setup=2.0, training=5.0, evals=1.5, checkpoints=1.0)
     return Record(
         starts,
         {Trainer.KP: ours, Trainer.RELEASED: theirs},
@@ -111,7 +111,7 @@ def test_outcome_holds_rates_and_ratios() -> None:
     assert (ratio["all"], ratio["read_tokens"], ratio["peak_memory"], ratio["peak_device_memory"]) == (2.0, 0.5, 0.5, None)
     assert ratio["epochs"] == pytest.approx([3.0, 4 / 3])
     assert result["padding"] == {"share": 0.25, "share_if_grouped": 1 - 600 / 640, "ratio_if_grouped": 2.0 * 640 / 800}
-    assert result["trial"]["parts"] == {"setup": 2.0, "training": 5.0, "probes": 1.5, "checkpoints": 1.0, "rest": 0.5}
+    assert result["trial"]["parts"] == {"setup": 2.0, "training": 5.0, "evals": 1.5, "checkpoints": 1.0, "rest": 0.5}
     assert result["trial"]["share_of_training"] == 0.5
 
 

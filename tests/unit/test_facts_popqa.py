@@ -56,7 +56,7 @@ def test_popqa_domain_is_that_of_the_relation(facts: pl.DataFrame) -> None:
 
 
 def test_popqa_questions_with_several_answers_are_all_set_aside_within_the_default_limit(table: pa.Table, facts: pl.DataFrame) -> None:
-    kept, set_aside = check_facts(table, "popqa.parquet", most_set_aside=0.05)
+    kept, set_aside = check_facts(table, "popqa.parquet", max_rejected_fraction=0.05)
     repeated = facts.filter(pl.col("question").is_duplicated())
     assert (repeated.height, repeated["question"].n_unique()) == (89, 41)  # 48 more rows than questions, each with other answers
     assert not set(repeated["fact_id"]) & set(kept["fact_id"].to_pylist())

@@ -155,7 +155,7 @@ def test_fact_that_comes_twice_is_kept_once() -> None:
 
 def test_unfit_paraphrases_are_left_out_and_their_fact_stays() -> None:
     paraphrases = ["Fine?", "Is it Norway?", "", "Fine?", "Question 0?", "Tab\there?", "z" * 1001, "Good?"]
-    kept, quarantined = check_facts(table({"paraphrases": paraphrases}), "facts.csv", most_set_aside=0.0)
+    kept, quarantined = check_facts(table({"paraphrases": paraphrases}), "facts.csv", max_rejected_fraction=0.0)
     assert kept["paraphrases"].to_pylist() == [["Fine?", "Good?"]]
     assert kept.schema.equals(FACTS)
     assert set(quarantined["column"].to_pylist()) == {"paraphrases"}
@@ -172,19 +172,19 @@ def test_unfit_paraphrases_are_left_out_and_their_fact_stays() -> None:
 
 def test_more_unfit_rows_than_allowed_stop_with_the_main_reason_and_an_example() -> None:
     rows = [{} for _ in range(17)] + [{"question": f"Is {name}'s land Norway?"} for name in "ab"] + [{"question": "What\tis it?"}]
-    assert check_facts(table(*rows), "facts.csv", most_set_aside=0.15)[0].num_rows == 17
+    assert check_facts(table(*rows), "facts.csv", max_rejected_fraction=0.15)[0].num_rows == 17
     with pytest.raises(UserError) as raised:
-        check_facts(table(*rows), "facts.csv", most_set_aside=0.1)
+        check_facts(table(*rows), "facts.csv", max_rejected_fraction=0.1)
     said = str(raised.value)
-    assert "facts.csv: 3 of 20 rows (15.0%) cannot be measured, more than facts.most_set_aside = 0.1 allows" in said
+    assert "facts.csv: 3 of 20 rows (15.0%) cannot be measured, more than facts.max_rejected_fraction = 0.1 allows" in said
     assert "the main reason, of 2 rows: stands in its question; for example row 18, column 'answers'" in said
     assert "'Norway'" in said
-    assert "set facts.most_set_aside higher" in said
+    assert "set facts.max_rejected_fraction higher" in said
 
 
 def test_row_with_two_faults_counts_once_towards_the_limit() -> None:
     rows: list[dict[str, Any]] = [{} for _ in range(9)] + [{"question": "Norway\t?"}]
-    kept, quarantined = check_facts(table(*rows), "facts.csv", most_set_aside=0.1)
+    kept, quarantined = check_facts(table(*rows), "facts.csv", max_rejected_fraction=0.1)
     assert (kept.num_rows, quarantined.num_rows) == (9, 2)
 
 

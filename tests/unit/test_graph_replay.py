@@ -94,7 +94,7 @@ def test_inspection_step_of_a_study_that_leaves_younger_knobs_alone_is_the_one_i
 
 
 @pytest.mark.parametrize(
-    "override", ["search.arms=[{maybe_known = 1}]", "search.probe_facts=3", "training.schedule=cosine", "evaluate.dev_share=0.5"]
+    "override", ["search.arms=[{maybe_known = 1}]", "search.eval_facts=3", "training.schedule=cosine", "evaluate.dev_share=0.5"]
 )
 def test_inspection_step_says_a_younger_knob_that_is_turned(override: str) -> None:
     plain, turned = (inspection_step("audit", portable(config), graph_of(config)) for config in (smoke(), smoke(override)))

@@ -55,13 +55,13 @@ def test_row_tokens_of_a_trial_of_so_many_steps_are_those_of_its_rows() -> None:
 
 
 def test_study_prompts_are_those_of_the_base_the_adapters_and_the_epochs() -> None:
-    search = {"unknown": (10, 40), "arms": ({"maybe_known": 1},), "probe_prompts": 2, "probe_facts": 25, "held_out_paraphrases": 3}
+    search = {"unknown": (10, 40), "arms": ({"maybe_known": 1},), "eval_prompts": 2, "eval_facts": 25, "held_out_paraphrases": 3}
     config = study(search | {"replay_source": "known.csv"}, {"epochs": 4}, categorise={"samples": 5})
     prompts = study_prompts(config, planned_trials(config, grid(config)), facts=100, replay_facts=20, shot_sets=3)
     assert prompts.base == 100 * 10 * 3 + 100 * 10 * 5 + 20 * 10
     assert prompts.adapters == 2 * 100 * 10 + (10 + 40) * 3 * 10
-    assert prompts.probes == 4 * 2 * (10 + 25)
-    assert prompts.count == prompts.base + prompts.adapters + prompts.probes
+    assert prompts.evals == 4 * 2 * (10 + 25)
+    assert prompts.count == prompts.base + prompts.adapters + prompts.evals
 
 
 @pytest.mark.parametrize(

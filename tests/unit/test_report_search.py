@@ -20,7 +20,7 @@ from kp.report.pictures import pictures
 from kp.report.provenance import made_section
 from kp.report.search_section import search_section
 from kp.report.trials_section import trials_section
-from kp.report.winners import Evidence, best_trial, evidence, gentleness
+from kp.report.winners import Evidence, best_trial, evidence, mix_harm
 from kp.vocabulary import Matcher
 from tests.made_up_study import context, frame_of, halved, score, search, study
 
@@ -152,11 +152,11 @@ def test_stopped_trial_that_packed_most_is_not_the_best(tables: ReportTables) ->
 
 
 def test_mixes_are_compared_only_where_every_one_of_them_finished(tables: ReportTables) -> None:
-    mixes = gentleness(found_in(tables))
+    mixes = mix_harm(found_in(tables))
     assert [(mix.trials, mix.arm) for mix in mixes] == [(1, mix.arm) for mix in mixes]  # rank 16, learning rate 0.003 alone
     assert len(mixes) == 3
     stopped = changed(tables, ["s05"], status=pl.lit("stopped"))
-    assert gentleness(found_in(stopped)) == []
+    assert mix_harm(found_in(stopped)) == []
     assert "No setting was finished with every mix" in answer_paragraph(stopped)
 
 
@@ -319,7 +319,7 @@ def test_gentlest_mix_is_ordered_by_dev_facts_and_told_on_test_facts() -> None:
     swapped = pl.col("split").is_in(["dev"]) & pl.col("trial_id").is_in(["t02-10"]) & (pl.col("view") == "excess")
     harm = whole.split_shifts.with_columns(rate=pl.when(swapped).then(0.9).otherwise("rate"))
     split = dataclasses.replace(whole, split_shifts=harm)
-    before, after = gentleness(found_in(whole)), gentleness(found_in(split))
+    before, after = mix_harm(found_in(whole)), mix_harm(found_in(split))
     assert before[0].arm == "+1 HighlyKnown"
     assert after[-1].arm == "+1 HighlyKnown"
     assert after[-1].harm == before[0].harm

@@ -75,13 +75,13 @@ def test_shot_sets_of_builtin_shots_are_disjoint_ten_prompts_of_four() -> None:
     assert len(set(shots_of(sets))) == 120
 
 
-def test_asked_shot_sets_follow_the_noise_draws() -> None:
+def test_asked_shot_sets_follow_the_repeat_measurements() -> None:
     assert [shot_set.value for shot_set in asked_shot_sets(0)] == ["S0", "S1", "S2"]
     assert [shot_set.value for shot_set in asked_shot_sets(2)] == ["S0", "S1", "S2", "S3", "S4"]
     assert asked_shot_sets(7) == tuple(ShotSet)
 
 
-def test_shot_sets_with_noise_draws_leave_the_first_three_as_they_are(tmp_path: Path) -> None:
+def test_shot_sets_with_repeat_measurements_leave_the_first_three_as_they_are(tmp_path: Path) -> None:
     shots = load_shots(write(tmp_path / "shots.jsonl", records(420)), tuple(ShotSet)).shots
     leaking = facts([{"question": shots[number].question} for number in (3, 45, 121, 123, 419)])
     few, gone = shot_sets(shots, leaking, THREE)
@@ -214,7 +214,7 @@ def test_load_shots_too_few_rows_is_an_error_with_the_counts(tmp_path: Path) -> 
     assert len(load_shots(source, asked_shot_sets(1)).shots) == 199
     with pytest.raises(UserError, match=r"categorise\.shots: .*: 199 shots, at least 200 are needed for S0 to S4"):
         load_shots(source, FIVE)
-    with pytest.raises(UserError, match=r"'builtin': 132 shots, at least 160 .*categorise\.noise_draws"):
+    with pytest.raises(UserError, match=r"'builtin': 132 shots, at least 160 .*categorise\.repeat_measurements"):
         load_shots("builtin", asked_shot_sets(1))
 
 
@@ -355,14 +355,14 @@ def study(**categorise: object) -> StudyConfig:
     return StudyConfig.model_validate({"name": "small", "training": {"lora_alpha": 16}, "categorise": categorise})
 
 
-def test_study_without_noise_draws_is_the_same_as_one_that_does_not_name_them() -> None:
+def test_study_without_repeat_measurements_is_the_same_as_one_that_does_not_name_them() -> None:
     identities = Identities("model", "facts", "shots")
-    plain, none, two = (build_graph(study(**knobs), identities) for knobs in ({}, {"noise_draws": 0}, {"noise_draws": 2}))
+    plain, none, two = (build_graph(study(**knobs), identities) for knobs in ({}, {"repeat_measurements": 0}, {"repeat_measurements": 2}))
     assert none == plain
     assert plain.categorise.literals["shot_sets"] == ["S0", "S1", "S2"]
     assert two.categorise.literals["shot_sets"] == ["S0", "S1", "S2", "S3", "S4"]
     assert two.categorise.fingerprint != plain.categorise.fingerprint
-    assert base_shot_sets(study(noise_draws=7)) == tuple(ShotSet)
+    assert base_shot_sets(study(repeat_measurements=7)) == tuple(ShotSet)
 
 
 def test_study_with_other_shots_looks_for_leaks_again() -> None:

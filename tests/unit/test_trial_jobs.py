@@ -12,7 +12,7 @@ from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import Step
 from kp.study import fact_stages
 from kp.study.session import Session
-from kp.study.trial_jobs import make_jobs, probe_facts
+from kp.study.trial_jobs import eval_facts, make_jobs
 from kp.training.mixtures import Mixture, draw_rows
 from kp.vocabulary import Draw, Matcher, ReplayTarget
 from tests.made_up_study import categories, facts, frame_of
@@ -23,24 +23,24 @@ SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
 def rows_of(unknown: int, maybe_known: int = 0) -> tuple[list[str], object]:
     mixture = Mixture(unknown, 0, maybe_known, 1, 0, Draw.STRATIFIED, ReplayTarget.GOLD, seed=3)
     rows = draw_rows(mixture, facts(), categories(0, "base", "S0", "strict"), frame_of([], schema.ANSWERS))
-    probed = probe_facts(facts().to_arrow().cast(schema.FACTS), rows, 5)
-    return rows.filter(role="unknown")["fact_id"].to_list(), probed["fact_id"].to_pylist()
+    asked = eval_facts(facts().to_arrow().cast(schema.FACTS), rows, 5)
+    return rows.filter(role="unknown")["fact_id"].to_list(), asked["fact_id"].to_pylist()
 
 
-def test_probe_facts_are_the_first_drawn_and_the_same_for_every_mix_and_size() -> None:
-    drawn, probed = rows_of(20)
-    assert probed == drawn[:5]
-    assert rows_of(20, maybe_known=1)[1] == probed
-    assert rows_of(40)[1] == probed
+def test_eval_facts_are_the_first_drawn_and_the_same_for_every_mix_and_size() -> None:
+    drawn, asked = rows_of(20)
+    assert asked == drawn[:5]
+    assert rows_of(20, maybe_known=1)[1] == asked
+    assert rows_of(40)[1] == asked
 
 
 @pytest.mark.parametrize("most", [None, 20, 21])
-def test_probe_facts_without_a_limit_below_are_all_that_were_trained(most: int | None) -> None:
+def test_eval_facts_without_a_limit_below_are_all_that_were_trained(most: int | None) -> None:
     mixture = Mixture(20, 0, 0, 0, 0, Draw.STRATIFIED, ReplayTarget.GOLD, seed=3)
     rows = draw_rows(mixture, facts(), categories(0, "base", "S0", "strict"), frame_of([], schema.ANSWERS))
-    probed = probe_facts(facts().to_arrow().cast(schema.FACTS), rows, most)
-    assert probed["fact_id"].to_pylist() == rows["fact_id"].to_list()
-    assert probed.schema == schema.FACTS
+    asked = eval_facts(facts().to_arrow().cast(schema.FACTS), rows, most)
+    assert asked["fact_id"].to_pylist() == rows["fact_id"].to_list()
+    assert asked.schema == schema.FACTS
 
 
 def commit(session: Session, step: Step, asked: pl.DataFrame, shot_sets: list[str], right: set[str]) -> None:
@@ -66,7 +66,7 @@ def commit(session: Session, step: Step, asked: pl.DataFrame, shot_sets: list[st
 
 
 def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(tmp_path: Path) -> None:
-    overrides = ["search.unknown=[3]", "search.probe_facts=2", "search.held_out_paraphrases=1"]
+    overrides = ["search.unknown=[3]", "search.eval_facts=2", "search.held_out_paraphrases=1"]
     overrides += ["search.arms=[{}, {highly_known = 2, paraphrases = 1}]", "search.replay_source=builtin", "search.replay_count=60"]
     config = load_study(SMOKE, [*overrides, "facts.count=9"])
     with Session(config, tmp_path) as session:
@@ -85,5 +85,5 @@ def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(
     replayed = rows.filter(role="highly_known")
     assert studied.isdisjoint(replayed["fact_id"])
     assert replayed["target"].to_list() == [f"said {question}" for question in replayed["question"]]
-    assert mixed.probe_facts["fact_id"].to_pylist() == rows["fact_id"].to_list()[:2]
-    assert mixed.probe_facts.equals(plain.probe_facts)
+    assert mixed.eval_facts["fact_id"].to_pylist() == rows["fact_id"].to_list()[:2]
+    assert mixed.eval_facts.equals(plain.eval_facts)

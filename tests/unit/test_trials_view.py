@@ -59,7 +59,7 @@ def trials(store: Store) -> tuple[Trial, ...]:
 
 def epochs(count: int, steps: int = 3) -> list[dict[str, Any]]:
     """So many epochs, each with ten times its number of correct answers in a hundred."""
-    common = {"replay_kl": None, "learning_rate": 1e-3, "steps": steps, "rows": 10, "tokens": 400, "seconds": 2.0, "probe_seconds": 1.0}
+    common = {"replay_kl": None, "learning_rate": 1e-3, "steps": steps, "rows": 10, "tokens": 400, "seconds": 2.0, "eval_seconds": 1.0}
     return [{"epoch": n, "train_loss": 1 / n, "unknown_accuracy": n / 10, **common} for n in range(1, count + 1)]
 
 
