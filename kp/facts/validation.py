@@ -98,7 +98,8 @@ def _too_many(unfit: list[Problem], rows: int, origin: str, max_rejected_fractio
     reason, having = max(rows_of.items(), key=lambda item: len(item[1]))
     example = next(problem for problem in unfit if reason_kind(problem.fault) == reason)
     return (
-        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than facts.max_rejected_fraction = {max_rejected_fraction:g} "
+        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than "
+        f"facts.max_rejected_fraction = {max_rejected_fraction:g} "
         f"allows\n{origin}: the main reason, of {len(having):,} rows: {reason}; for example {example}\n"
         "Mend the source, or set facts.max_rejected_fraction higher to go on without these rows."
     )
