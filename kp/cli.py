@@ -26,10 +26,11 @@ app = tyro.extras.SubcommandApp()
 Task = Callable[["StudyConfig", Path, str], int]
 
 
-def _run_until(config: "StudyConfig", results: Path, stage: str) -> int:
-    from kp.study.run import Stage, run_study
+def _run_until(config: "StudyConfig", results: Path, command: str) -> int:
+    from kp.study.run import run_study
+    from kp.study.stage import Command
 
-    return run_study(config, results, Stage(stage))
+    return run_study(config, results, Command(command))
 
 
 def _inspect(config: "StudyConfig", results: Path, what: str) -> int:

@@ -126,50 +126,6 @@ SLICK = pa.schema(
     ]
 )
 
-TRIALS = pa.schema(
-    [
-        pa.field("trial_id", pa.string(), nullable=False),
-        pa.field("unknown", pa.int32(), nullable=False),  # N, the Unknown facts trained on
-        pa.field("highly_known", pa.int32(), nullable=False),  # HighlyKnown facts per Unknown fact
-        pa.field("maybe_known", pa.int32(), nullable=False),  # MaybeKnown facts per Unknown fact
-        pa.field("paraphrases", pa.int32(), nullable=False),  # paraphrases per Unknown fact
-        pa.field("rank", pa.int32(), nullable=False),
-        pa.field("lora_alpha", pa.float64(), nullable=False),
-        pa.field("use_rslora", pa.bool_(), nullable=False),
-        pa.field("lora_dropout", pa.float64(), nullable=False),
-        pa.field("target_modules", pa.list_(pa.string()), nullable=False),
-        pa.field("init", pa.string(), nullable=False),
-        pa.field("learning_rate", pa.float64(), nullable=False),
-        pa.field("schedule", pa.string(), nullable=False),  # linear, cosine, constant
-        pa.field("weight_decay", pa.float64(), nullable=False),
-        pa.field("warmup_ratio", pa.float64(), nullable=False),
-        pa.field("max_grad_norm", pa.float64(), nullable=False),
-        pa.field("batch_size", pa.int32(), nullable=False),
-        pa.field("max_epochs", pa.int32(), nullable=False),
-        pa.field("max_steps", pa.int32(), nullable=False),  # optimiser steps of a trial that runs its course
-        pa.field("kl_coefficient", pa.float64(), nullable=False),
-        pa.field("packing", pa.string(), nullable=False),  # prefix_tree, padded
-        pa.field("zero_stage", pa.int32(), nullable=False),
-        pa.field("loss", pa.string(), nullable=False),  # which tokens are trained on: answer, full_text
-        pa.field("replay_target", pa.string(), nullable=False),  # self, gold, first_alias
-        pa.field("seed", pa.int32(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # completed, stopped, diverged, failed, oom
-        pa.field("epochs", pa.int32(), nullable=False),  # epochs really run
-        pa.field("steps", pa.int32(), nullable=False),  # optimiser steps really taken
-        pa.field("unknown_accuracy", pa.float64()),  # after the last epoch
-        pa.field("train_loss", pa.float64()),  # mean over the last epoch
-        pa.field("rows", pa.int32(), nullable=False),  # training rows an epoch
-        pa.field("tokens_per_second", pa.float64()),
-        pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; waiting for workers counts
-        pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
-        pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
-        pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
-        pa.field("adapter_digest", pa.string()),
-        pa.field("trainable_parameters", pa.int64()),
-        pa.field("cause", pa.string()),  # why it ended
-    ]
-)
-
 EPOCHS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),

@@ -12,8 +12,11 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
+from kp.config import search as config_search
 from kp.metrics.shifts import noise_table, shift_table
 from kp.report import ReportContext, ReportTables
+from kp.training.spec import TRIALS, TrialSpec
+from kp.vocabulary import Draw, ReplayTarget
 
 FACTS = 200
 RELATIONS = ("capital_of", "director_of_film", "official_language", "element_symbol", "airport_city")
@@ -26,6 +29,27 @@ HALVES = (("dev", 133), ("test", 67))  # of `halved`, with their facts
 STOPPED_BELOW = 0.76  # what a trial of `search` would learn, below which it is stopped
 SEARCH_SIZE = 100  # Unknown facts of each trial of `search`
 CAUSE = "loss is not finite at step 12 <nan>: lower learning_rate"
+
+
+def drawing_spec(
+    unknown: int,
+    highly_known: int = 0,
+    maybe_known: int = 0,
+    paraphrases: int = 0,
+    held_out_paraphrases: int = 0,
+    draw: Draw = Draw.STRATIFIED,
+    replay_target: ReplayTarget = ReplayTarget.GOLD,
+    seed: int = 0,
+) -> TrialSpec:
+    """A trial as far as it decides which facts it trains on."""
+    arm = config_search.Arm(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases)
+    settings = config_search.TrialSettings(draw=draw, replay_target=replay_target, held_out_paraphrases=held_out_paraphrases)
+    return TrialSpec(unknown, arm, 8, 1e-3, seed, settings, config_search.TrainingConfig(lora_alpha=16))
+
+
+def apart(tables: Mapping[str, tuple[pa.Table, pa.Schema]]) -> tuple[dict[str, pa.Table], dict[str, pa.Schema]]:
+    """Tables by their files, and schemas by their files, as Session.commit is given them."""
+    return {name: table for name, (table, _) in tables.items()}, {name: table_schema for name, (_, table_schema) in tables.items()}
 
 
 def frame_of(rows: Sequence[Mapping[str, object]], wanted: pa.Schema) -> pl.DataFrame:
@@ -76,38 +100,15 @@ def categories(seed: int, model_id: str, shot_set: str, matcher: str, lift: np.n
 def trial(trial_id: str, size: int, arm: Arm, status: str = "completed", **columns: object) -> dict[str, object]:
     """A row of TRIALS; `columns` replace its own."""
     completed = status == "completed"
-    steps_per_epoch = -(-size * (1 + sum(arm)) // 8)
+    training = config_search.TrainingConfig(lora_alpha=16, target_modules=("down_proj", "up_proj"))
+    spec = replace(drawing_spec(size, *arm, replay_target=ReplayTarget.SELF), learning_rate=5e-3, training=training)
     row = {
         "trial_id": trial_id,
-        "unknown": size,
-        "highly_known": arm[0],
-        "maybe_known": arm[1],
-        "paraphrases": arm[2],
-        "rank": 8,
-        "lora_alpha": 16.0,
-        "use_rslora": False,
-        "lora_dropout": 0.1,
-        "target_modules": ["down_proj", "up_proj"],
-        "init": "default",
-        "learning_rate": 5e-3,
-        "schedule": "linear",
-        "weight_decay": 0.0,
-        "warmup_ratio": 0.0,
-        "max_grad_norm": 1.0,
-        "batch_size": 8,
-        "max_epochs": 10,
-        "max_steps": 10 * steps_per_epoch,
-        "kl_coefficient": 0.0,
-        "packing": "prefix_tree",
-        "zero_stage": 2,
-        "loss": "answer",
-        "replay_target": "self",
-        "seed": 0,
+        **spec.columns(),
         "status": status,
         "epochs": 7 if completed else 2,
         "unknown_accuracy": 1.0 if completed else None,
         "train_loss": 0.12 if completed else float("nan"),
-        "rows": size * (1 + sum(arm)),
         "tokens_per_second": 812.0,
         "wall_seconds": 40.0,
         "setup_seconds": 2.0,
@@ -118,7 +119,7 @@ def trial(trial_id: str, size: int, arm: Arm, status: str = "completed", **colum
         "cause": "unknown_accuracy at 0.95 for 1 epoch" if completed else CAUSE,
         **columns,
     }
-    return {**row, "steps": int(str(row["epochs"])) * steps_per_epoch}
+    return {**row, "steps": int(str(row["epochs"])) * spec.steps_per_epoch}
 
 
 def score(trial_id: str, measure: str, value: float, n: int, error: float | None = None) -> dict[str, object]:
@@ -261,7 +262,7 @@ class Outcome:
         return ReportTables(
             facts=facts(),
             base_categories=pl.concat(self.base),
-            trials=frame_of(self.trials, schema.TRIALS),
+            trials=frame_of(self.trials, TRIALS),
             epochs=frame_of(self.epochs, schema.EPOCHS),
             shifts=pl.concat(self.shifts),
             scores=frame_of(self.scores, schema.SCORES),

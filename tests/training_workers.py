@@ -42,7 +42,7 @@ def tiny_job(model: Path, spec: TrialSpec, dtype: str = "float32", trial_id: str
         {
             "row": number,
             "fact_id": f"f{number:03d}",
-            "role": (Role.UNKNOWN if number < spec.mixture.unknown else Role.HIGHLY_KNOWN).value,
+            "role": (Role.UNKNOWN if number < spec.unknown else Role.HIGHLY_KNOWN).value,
             "question": question,
             "target": f"writer {7 * number % 10}",
         }
@@ -59,7 +59,7 @@ def tiny_job(model: Path, spec: TrialSpec, dtype: str = "float32", trial_id: str
             "paraphrases": [],
             "source": "test",
         }
-        for row in rows[: spec.mixture.unknown]
+        for row in rows[: spec.unknown]
     ]
     engine = EngineSpec(ModelConfig(name=str(model), dtype=dtype), 12, True, 64, 1, False)
     shots = (Shot("Who wrote book x?", "writer x"),) * 4

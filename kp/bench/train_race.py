@@ -86,10 +86,10 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     arm = Arm(paraphrases=options.paraphrases)
     spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, seed=options.seed))
     unknown = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
-    rows = draw_rows(spec.mixture, facts, unknown, answers=pl.DataFrame())
+    rows = draw_rows(spec, facts, unknown, answers=pl.DataFrame())
     taught = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
     settings, batch = config.categorise, config.resources.generation_batch
-    shots = builtin_prompts(ShotSet.S0)[: spec.eval_prompts]
+    shots = builtin_prompts(ShotSet.S0)[: spec.settings.eval_prompts]
     return TrialJob(
         trial_id="bench",
         spec=spec,

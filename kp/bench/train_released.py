@@ -34,7 +34,9 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
     base = load_model(resolved, job.engine.model.dtype, device.value)
     parameters = count_parameters(base)
     model = _with_lora(base, spec)
-    rows = [encode_row(tokenizer, row["question"], row["target"], spec.loss, spec.max_length) for row in job.rows.to_pylist()]
+    rows = [
+        encode_row(tokenizer, row["question"], row["target"], spec.training.loss, spec.training.max_length) for row in job.rows.to_pylist()
+    ]
     tokenizer.padding_side = "right"  # where a row's positions are those it has alone; both sides cost the same
     with TemporaryDirectory(prefix="kp-bench-") as scratch:
         trainer = _SameOrderTrainer(
@@ -43,12 +45,12 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
             train_dataset=[_features(row) for row in rows],
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
         )
-        trainer.orders = [epoch_order(len(rows), spec.mixture.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
+        trainer.orders = [epoch_order(len(rows), spec.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
         trainer.remove_callback(PrinterCallback)  # results alone go to standard output
         start = TrainStart(_digest(model), parameters, resolved.revision, device_name(device.value))
         trainer.add_callback(_Turns(line, start, trainer, rows))
         trainer.train()
-    grouped = grouped_read_tokens([len(row.ids) for row in rows], spec.batch_size, spec.max_epochs)
+    grouped = grouped_read_tokens([len(row.ids) for row in rows], spec.training.batch_size, spec.max_epochs)
     return ReleasedTrial(grouped, peak_device_memory())
 
 
@@ -56,26 +58,26 @@ def _with_lora(base: Any, spec: TrialSpec) -> Any:
     from peft import get_peft_model
 
     base.set_attn_implementation("eager")
-    torch.manual_seed(spec.mixture.seed)
+    torch.manual_seed(spec.seed)
     return get_peft_model(base, lora_config(spec))
 
 
 def _arguments(spec: TrialSpec, dtype: str, device: Device, folder: str) -> TrainingArguments:
     return TrainingArguments(
         output_dir=folder,
-        per_device_train_batch_size=spec.batch_size,
+        per_device_train_batch_size=spec.training.batch_size,
         num_train_epochs=spec.max_epochs,
         learning_rate=spec.learning_rate,
         lr_scheduler_type="linear",
-        weight_decay=spec.weight_decay,
-        max_grad_norm=spec.max_grad_norm,
+        weight_decay=spec.training.weight_decay,
+        max_grad_norm=spec.training.max_grad_norm,
         bf16=dtype == NumberFormat.BFLOAT16,
         use_cpu=device is Device.CPU,
         dataloader_pin_memory=device is Device.CUDA,
         save_strategy="no",
         report_to=[],
         disable_tqdm=True,
-        seed=spec.mixture.seed,
+        seed=spec.seed,
     )
 
 

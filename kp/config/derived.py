@@ -2,32 +2,13 @@
 shot sets.
 """
 
-from dataclasses import dataclass
-
 from kp.config.study import FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.vocabulary import ShotSet
 
-FEWEST_SETS = 3  # S0, S1, S2
+BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
+"""Those that every study asks the base model on: S0 assigns the category, S1 and S2 measure."""
 ADAPTER_SHOT_SET = ShotSet.S1
 REPLAY_SHOT_SET = ShotSet.S0  # assigns the categories of facts that are replayed and never measured
-
-
-@dataclass(frozen=True)
-class BenchmarkPlan:
-    """What is asked: `mmlu_dev` questions drawn by `seed`, with `mmlu_fewshot` shots; the first `misconceptions`. 0 leaves a task out."""
-
-    mmlu_dev: int
-    mmlu_fewshot: int
-    misconceptions: int
-    seed: int
-
-
-def benchmark_plan(config: StudyConfig) -> BenchmarkPlan | None:
-    """What lm-eval is to run, or None where the study asks for no questions."""
-    evaluate = config.evaluate
-    if not evaluate.mmlu_dev and not evaluate.misconceptions:
-        return None
-    return BenchmarkPlan(evaluate.mmlu_dev, evaluate.mmlu_fewshot, evaluate.misconceptions, config.seed)
 
 
 def paraphraser(config: StudyConfig) -> ModelConfig | None:
@@ -47,9 +28,14 @@ def replay_settings(config: StudyConfig) -> FactsConfig | None:
 
 def asked_shot_sets(repeat_measurements: int) -> tuple[ShotSet, ...]:
     """S0, S1, S2, and one further set for each draw of the noise."""
-    return tuple(ShotSet)[: FEWEST_SETS + repeat_measurements]
+    return tuple(ShotSet)[: len(BASE_SHOT_SETS) + repeat_measurements]
 
 
 def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     """The shot sets that the base model is asked on: S0, S1, S2, and one further set for each draw of the noise."""
     return asked_shot_sets(config.categorise.repeat_measurements)
+
+
+def repeated_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
+    """Those of them beyond S2, on which the base is only measured once more."""
+    return base_shot_sets(config)[len(BASE_SHOT_SETS) :]

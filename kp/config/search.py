@@ -28,7 +28,42 @@ class Arm(Section):
     """Paraphrased questions per Unknown fact."""
 
 
-class SearchConfig(Section):
+class TrialSettings(Section):
+    """The part of `[search]` that every trial of a search shares, beyond `[training]`: each field is a knob of the trial."""
+
+    draw: Draw = Draw.STRATIFIED
+    """How facts are drawn from their pools."""
+    replay_target: ReplayTarget = ReplayTarget.SELF
+    """What HighlyKnown and MaybeKnown rows teach."""
+    held_out_paraphrases: int = Field(0, ge=0, le=10)
+    """Paraphrases of each Unknown fact that no trial trains on, the last of its list: generality is measured on them."""
+    scheduler: Scheduler = Scheduler.NONE
+    """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
+    grace_epochs: PositiveInt = 3
+    """Epochs that `asha` lets every trial run: its first rung."""
+    reduction_factor: int = Field(4, ge=2)
+    """At each rung `asha` lets one in this many trials continue; the next rung is at this many times the epochs."""
+    stop_at_accuracy: float | None = Field(None, gt=0, le=1)
+    """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
+    stop_patience: PositiveInt = 2
+    """See `stop_at_accuracy`."""
+    eval_prompts: int = Field(1, ge=1, le=10)
+    """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
+    eval_facts: PositiveInt | None = None
+    """Most trained Unknown facts that are asked after an epoch, the same ones every time; all of them when absent."""
+
+    def in_effect(self) -> "TrialSettings":
+        """These settings with the ones that change nothing at their defaults: those of `asha` without it, and a patience for no target."""
+        idle: list[str] = []
+        if self.scheduler is Scheduler.NONE:
+            idle += ["grace_epochs", "reduction_factor"]
+        if self.stop_at_accuracy is None:
+            idle += ["stop_patience"]
+        fields = TrialSettings.model_fields
+        return TrialSettings(**{name: fields[name].default if name in idle else getattr(self, name) for name in fields})
+
+
+class SearchConfig(TrialSettings):
     """The trials: every combination of the lists below, or as many as `trials` says drawn from them."""
 
     unknown: tuple[PositiveInt, ...] = (10, 40)
@@ -49,30 +84,10 @@ class SearchConfig(Section):
     """How many trials `random` and `optuna` run; a larger number adds trials to those already there."""
     optuna_batch: PositiveInt = 4
     """Trials that `optuna` proposes at a time, from the results of all before them: a study gives the same ones after a kill."""
-    draw: Draw = Draw.STRATIFIED
-    """How facts are drawn from their pools."""
-    replay_target: ReplayTarget = ReplayTarget.SELF
-    """What HighlyKnown and MaybeKnown rows teach."""
     replay_source: str | None = None
     """Where HighlyKnown and MaybeKnown facts come from, written as `facts.source` (no dump); absent: from the studied facts."""
     replay_count: PositiveInt | None = None
     """How many facts of `replay_source` the base is asked, drawn as by `facts.count`; all of them when absent."""
-    held_out_paraphrases: int = Field(0, ge=0, le=10)
-    """Paraphrases of each Unknown fact that no trial trains on, the last of its list: generality is measured on them."""
-    scheduler: Scheduler = Scheduler.NONE
-    """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
-    grace_epochs: PositiveInt = 3
-    """Epochs that `asha` lets every trial run: its first rung."""
-    reduction_factor: int = Field(4, ge=2)
-    """At each rung `asha` lets one in so many go on; the next rung is at so many times the epochs."""
-    stop_at_accuracy: float | None = Field(None, gt=0, le=1)
-    """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
-    stop_patience: PositiveInt = 2
-    """See `stop_at_accuracy`."""
-    eval_prompts: int = Field(1, ge=1, le=10)
-    """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
-    eval_facts: PositiveInt | None = None
-    """Most trained Unknown facts that are asked after an epoch, the same ones every time; all of them when absent."""
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
@@ -119,34 +134,34 @@ class TrainingConfig(Section):
     """Most passes over the training rows."""
     steps: PositiveInt | None = None
     """Most optimiser steps, in place of `epochs`: arms with more rows then train as long as those with fewer."""
-    batch_size: PositiveInt = 8
+    batch_size: PositiveInt = Field(8, title="batch")
     """Rows in one optimiser step, over all workers."""
-    lora_alpha: float | None = Field(None, gt=0)
+    lora_alpha: float | None = Field(None, gt=0, title="alpha")
     """LoRA's alpha, the same at every rank; give this or `lora_alpha_per_rank`."""
     lora_alpha_per_rank: float | None = Field(None, gt=0)
     """LoRA's alpha as a multiple of the rank."""
-    use_rslora: bool = False
+    use_rslora: bool = Field(False, title="rsLoRA")
     """Scale by alpha/sqrt(rank) in place of alpha/rank."""
-    lora_dropout: float = Field(0.1, ge=0, lt=1)
-    target_modules: tuple[str, ...] = ("down_proj", "gate_proj", "up_proj")
+    lora_dropout: float = Field(0.1, ge=0, lt=1, title="dropout")
+    target_modules: tuple[str, ...] = Field(("down_proj", "gate_proj", "up_proj"), title="modules")
     init: str = "default"
     """How PEFT starts A and B: `default`, `gaussian`, `orthogonal`, `olora`, `pissa` or `pissa_niter_N`; what changes the base weights
     (olora, pissa) is saved as a plain adapter of twice the rank."""
     schedule: RateSchedule = RateSchedule.LINEAR
     """The learning rate after warm-up: `linear` and `cosine` fall to 0 at the last step, `constant` stays."""
     weight_decay: float = Field(0.0, ge=0)
-    warmup_ratio: float = Field(0.0, ge=0, lt=1)
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, title="warm-up")
     """Share of the steps over which the learning rate rises."""
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: PositiveInt = 768
     """A training row longer than this many tokens is an error, never cut."""
-    loss: LossTokens = LossTokens.ANSWER
-    kl_coefficient: float = Field(0.0, ge=0)
+    loss: LossTokens = Field(LossTokens.ANSWER, title="loss on")
+    kl_coefficient: float = Field(0.0, ge=0, title="KL coefficient")
     """Weight of KL(base || adapter) over the trained tokens of HighlyKnown and MaybeKnown rows, beside the loss on all trained tokens."""
     packing: Packing = Packing.PREFIX_TREE
     """`prefix_tree` reads what rows of a batch begin with once, the same loss and gradient; a shared token has one dropout mask for all.
     `padded` reads every row whole, as other trainers do."""
-    zero_stage: Literal[0, 1, 2, 3] = 2
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage")
     """DeepSpeed ZeRO stage."""
 
     @model_validator(mode="after")

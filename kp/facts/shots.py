@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp.config.derived import FEWEST_SETS
+from kp.config.derived import BASE_SHOT_SETS
 from kp.errors import UserError
 from kp.facts import hub
 from kp.facts.cells import as_answers, as_text
@@ -77,7 +77,7 @@ def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:
         lost = "".join(f"; {rows:,} rows passed over: {fault}" for fault, rows in pool.passed_over.items())
         raise UserError(
             f"{FIELD}: '{source}': {len(pool.shots)} shots, at least {needed} are needed for {asked[0]} to {asked[-1]} "
-            f"({SHOTS_PER_SET} a set: {FEWEST_SETS} sets, and one for each of categorise.repeat_measurements){lost}"
+            f"({SHOTS_PER_SET} a set: {len(BASE_SHOT_SETS)} sets, and one for each of categorise.repeat_measurements){lost}"
         )
     return pool
 
@@ -104,7 +104,7 @@ def shot_sets(shots: Sequence[Shot], facts: pl.DataFrame, asked: Sequence[ShotSe
     Raises UserError where no shot is left to replace one.
     """
     leaks = _Leaks(facts)
-    own = SHOTS_PER_SET * FEWEST_SETS
+    own = SHOTS_PER_SET * len(BASE_SHOT_SETS)
     spares = iter(shots[own:])
     used: list[Shot] = []
     replaced: list[Replacement] = []

@@ -9,10 +9,11 @@ from typing import Any
 
 import polars as pl
 
+from kp.benchmarks.registry import BENCHMARKS
 from kp.report.labels import free_knobs
 from kp.report.notation import MISSING, counted, exceeds_noise, learning_rate, measured, percent, points, with_error
 from kp.report.search_section import largest_reach, stopped_sentence
-from kp.report.summary import BENCHMARK_COLUMNS, summary_table
+from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
 from kp.report.winners import (
     FINISHED,
@@ -27,8 +28,6 @@ from kp.report.winners import (
     told,
 )
 from kp.vocabulary import BASE, TrialStatus
-
-BENCHMARK_NAMES = {"mmlu_dev": "MMLU-dev", "mc1": "misconceptions MC1", "mc2": "misconceptions MC2"}
 
 Row = Mapping[str, Any]
 
@@ -180,10 +179,11 @@ def _refusals(rows: list[dict[str, Any]], scores: pl.DataFrame) -> str:
 
 def _benchmarks(rows: list[dict[str, Any]]) -> str:
     parts, moved = [], []
-    for name in BENCHMARK_COLUMNS:
+    for score in (score for benchmark in BENCHMARKS for score in benchmark.scores):
+        name = score.column
         deltas = [row[f"{name}_delta"] for row in rows if row[f"{name}_delta"] is not None]
         if deltas:
-            parts.append(f"{BENCHMARK_NAMES[name]} {_span(points(min(deltas)), points(max(deltas)))}")
+            parts.append(f"{score.words} {_span(points(min(deltas)), points(max(deltas)))}")
             moved += [exceeds_noise(row[f"{name}_delta"], row[f"{name}_delta_se"]) for row in rows if row[f"{name}_delta"] is not None]
     return f"Benchmarks against the base, in points: {', '.join(parts)} ({_moved(sum(moved), len(moved))})." if parts else ""
 

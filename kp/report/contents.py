@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from kp.benchmarks.registry import BENCHMARKS
 from kp.report import provenance
 from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
@@ -13,13 +14,12 @@ from kp.report.document import Block, Document, Figure, Row, Section, Table, Tex
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent
 from kp.report.search_section import search_section
-from kp.report.summary import MMLU_DEV
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import STAR, difference_cell, score_value, trials_section
 from kp.report.winners import STOPPED, Evidence
 from kp.vocabulary import BASE, NOISE, ShiftView
 
-NOT_COMPARABLE = "not comparable with published MMLU"
+NOTED = "see the note above"
 VIEWS = {
     ShiftView.ALL: "Over all measured facts, trained ones counted in: % ± one s.e., and how many facts that is.",
     ShiftView.AT_RISK: "Over the facts at risk: only those whose category before could have moved that way are in the denominator.",
@@ -156,9 +156,8 @@ def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str])
     if tables.benchmarks.is_empty():
         return Section("benchmarks", "Benchmarks", ())
     blocks: list[Block] = []
-    if MMLU_DEV in set(tables.benchmarks["task"]):
-        text = f"{MMLU_DEV} asks MMLU's development questions, with others of the same subject as shots: {NOT_COMPARABLE}."
-        blocks.append(Text(text))
+    asked = set(tables.benchmarks["task"])
+    blocks += [Text(f"{benchmark.task} {benchmark.note}.") for benchmark in BENCHMARKS if benchmark.note and benchmark.task in asked]
     if "benchmarks" in pictures:
         seen = "Difference to the base model; bars are two standard errors. A bar that crosses the line is compatible with no change."
         blocks.append(Figure("benchmarks", seen + dagger_note(summary)))
@@ -180,6 +179,7 @@ def _benchmark_row(name: str, row: Mapping[str, Any], base: Mapping[str, Any] | 
         known = row["standard_error"] is not None and base["standard_error"] is not None
         error = (row["standard_error"] ** 2 + base["standard_error"] ** 2) ** 0.5 if known else None
         difference = difference_cell(delta, error)
-    task = f"{row['task']}\n{NOT_COMPARABLE}" if row["task"] == MMLU_DEV else row["task"]
+    noted = {benchmark.task for benchmark in BENCHMARKS if benchmark.note}
+    task = f"{row['task']}\n{NOTED}" if row["task"] in noted else row["task"]
     cells = (name, task, row["metric"], percent(row["value"], row["standard_error"]), difference, f"{row['n']:,}", str(row["num_fewshot"]))
     return Row((*cells, row["task_version"], row["template_hash"][:12]), reference=row["trial_id"] == BASE)

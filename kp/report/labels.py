@@ -9,26 +9,11 @@ from typing import Any
 import polars as pl
 
 from kp.report.notation import learning_rate, setting
+from kp.training.spec import KNOB_LABELS
 from kp.vocabulary import TrialStatus
 
-KNOBS = {
-    "lora_alpha": "alpha",
-    "use_rslora": "rsLoRA",
-    "lora_dropout": "dropout",
-    "target_modules": "modules",
-    "init": "init",
-    "schedule": "schedule",
-    "weight_decay": "weight decay",
-    "warmup_ratio": "warm-up",
-    "max_grad_norm": "max grad norm",
-    "batch_size": "batch",
-    "kl_coefficient": "KL coefficient",
-    "packing": "packing",
-    "zero_stage": "ZeRO stage",
-    "loss": "loss on",
-    "replay_target": "replay target",
-}
-"""Column of TRIALS -> its name; the knobs beside N, mix, rank, learning rate and seed, which have places of their own."""
+KNOBS = KNOB_LABELS
+"""Column of TRIALS -> its name; the knobs in addition to N, mix, rank, learning rate and seed, which have places of their own."""
 
 SHORT = {"Unknown only": "UK only", "HighlyKnown": "HK", "MaybeKnown": "MK", "paraphrases": "P", "paraphrase": "P"}
 STOPPED_MARK = "†"

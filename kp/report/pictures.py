@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 
+from kp.benchmarks.registry import BENCHMARKS
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.figure_data import (
     Dot,
@@ -158,7 +159,7 @@ def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None
 
 def benchmark_dots(summary: pl.DataFrame) -> DotPanels | None:
     """Each benchmark's difference to the base, in percentage points."""
-    titles = {"mmlu_dev": "MMLU-dev", "mc1": "MC1", "mc2": "MC2"}
+    titles = {score.column: score.title for benchmark in BENCHMARKS for score in benchmark.scores}
     panels = [
         _dots(summary, f"{name}_delta", f"{name}_delta_se", f"{title}, difference (points)", 100, 0.0, "base")
         for name, title in titles.items()

@@ -6,14 +6,11 @@ disagree. Rates are shares (0 to 1) and differences are differences of shares; n
 
 import polars as pl
 
+from kp.benchmarks.registry import BENCHMARKS
 from kp.report.labels import KNOBS, arm_label, trial_labels
 from kp.report.tables import ReportTables
 from kp.vocabulary import BASE, ShiftView, Split
 
-MMLU_DEV = "kp_mmlu_dev"
-MISCONCEPTIONS = "kp_misconceptions"
-BENCHMARK_COLUMNS = {"mmlu_dev": (MMLU_DEV, "acc"), "mc1": (MISCONCEPTIONS, "mc1"), "mc2": (MISCONCEPTIONS, "mc2")}
-"""Prefix of the summary's columns -> task and metric of the benchmarks table."""
 PACKED_AND_LOST = [
     *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "positive_excess", "positive_excess_se", "negative_excess"),
     *("negative_excess_se", "negative_at_risk", "negative_at_risk_se", "measured_n", "untrained_lost", "untrained_n"),
@@ -26,15 +23,17 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability`,
     `facts_packed` (reliability x N), `positive_excess`, `negative_excess`, `negative_at_risk`, `untrained_lost` of `untrained_n` facts,
-    `generality`, `refusal_rate`, `unique_answers`, `mmlu_dev`, `mc1`, `mc2`; `*_delta` is the difference to the base, `*_se` a standard
-    error.
+    `generality`, `refusal_rate`, `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base, `*_se` a
+    standard error.
     """
     frame = _packed_and_lost(_labelled(tables.trials), tables.shifts, tables.scores)
     frame = _join(frame, _score(tables.scores, "generality"))
     frame = _join(frame, _against_base(_score(tables.scores, "refusal_rate"), "refusal_rate"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
-    for name, (task, metric) in BENCHMARK_COLUMNS.items():
-        frame = _join(frame, _against_base(_benchmark(tables.benchmarks, task, metric, name), name))
+    for benchmark in BENCHMARKS:
+        for score in benchmark.scores:
+            values = _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column)
+            frame = _join(frame, _against_base(values, score.column))
     order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
     return frame.sort(order)
 

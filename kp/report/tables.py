@@ -14,6 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.errors import UserError
 from kp.metrics.categories import refuse_sampled_classes
+from kp.training.spec import TRIALS
 from kp.vocabulary import Matcher, Split
 
 SPLIT = pa.field("split", pa.string(), nullable=False)  # dev, test
@@ -25,7 +26,7 @@ SPLIT_SCHEMAS: dict[str, pa.Schema] = {
 SCHEMAS: dict[str, pa.Schema] = {
     "facts": schema.FACTS,
     "base_categories": schema.CATEGORIES,
-    "trials": schema.TRIALS,
+    "trials": TRIALS,
     "epochs": schema.EPOCHS,
     "shifts": schema.SHIFTS,
     "scores": schema.SCORES,

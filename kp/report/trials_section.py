@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from kp.benchmarks.registry import BENCHMARKS
 from kp.report.document import Row, Section, Table, columns
 from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
 from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points, starred, with_error
@@ -80,10 +81,13 @@ def _trial_cells(row: Mapping[str, Any], knobs: list[str]) -> dict[str, str]:
         "negative excess (points)": difference_cell(row["negative_excess"], row["negative_excess_se"]),
         "refusals (%)": percent(row["refusal_rate"]),
         "unique answers": counted(row["unique_answers"]),
-        "MMLU-dev Δ (points)": difference_cell(row["mmlu_dev_delta"], row["mmlu_dev_delta_se"]),
-        "MC1 Δ (points)": difference_cell(row["mc1_delta"], row["mc1_delta_se"]),
-        "MC2 Δ (points)": difference_cell(row["mc2_delta"], row["mc2_delta_se"]),
+        **_benchmark_cells(row),
     }
+
+
+def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    scores = [score for benchmark in BENCHMARKS for score in benchmark.scores]
+    return {f"{score.title} Δ (points)": difference_cell(row[f"{score.column}_delta"], row[f"{score.column}_delta_se"]) for score in scores}
 
 
 def difference_cell(difference: float | None, error: float | None) -> str:

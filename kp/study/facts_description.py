@@ -23,8 +23,8 @@ from kp.schema import frame
 from kp.store import files
 from kp.store.filenames import QUARANTINED_FILE
 from kp.store.steps import RECORD, Step
-from kp.study import fact_stages
 from kp.study.inspection import portable, print_opening
+from kp.study.run import open_session, run_stage
 from kp.study.session import Session, shown
 
 DESCRIPTION_VERSION = 1
@@ -43,8 +43,9 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 def describe_study_facts(config: StudyConfig, root: Path) -> int:
     """Choose a study's facts where that is not done, and describe them; returns the exit code."""
-    with Session(config, files.results_root(root)) as session:
-        fact_stages.facts(session)
+    with open_session(config, files.results_root(root)) as session:
+        for stage in ("dump", "facts"):
+            run_stage(session, stage)
         describe_facts(session)
     return 0
 
@@ -52,7 +53,8 @@ def describe_study_facts(config: StudyConfig, root: Path) -> int:
 def describe_facts(session: Session) -> None:
     """Count and draw the facts of a finished facts step, link the folder as FOLDER of the study's, and print the page's opening."""
     chosen = Chosen(session.config.name, str(portable(session.config)["facts"]["source"]), len(session.facts))
-    step = Step("description", {"version": DESCRIPTION_VERSION, "study": chosen.study, "source": chosen.source}, (session.graph.facts,))
+    literals = {"version": DESCRIPTION_VERSION, "study": chosen.study, "source": chosen.source}
+    step = Step("description", literals, (session.graph.steps["facts"],))
     if not session.is_done(step, "describe"):
         began = time.monotonic()
         tables = _tables(session)
@@ -68,7 +70,7 @@ def _tables(session: Session) -> dict[str, pl.DataFrame]:
         "buckets": bucket_table(facts),
         "measures": measure_table(facts),
         "histograms": histogram_table(facts),
-        "set_aside": set_aside_table(frame(session.store.read(session.graph.facts, QUARANTINED_FILE, schema.QUARANTINED))),
+        "set_aside": set_aside_table(frame(session.store.read(session.graph.steps["facts"], QUARANTINED_FILE, schema.QUARANTINED))),
     }
 
 
@@ -80,7 +82,7 @@ def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen,
     for name, picture in facts_pictures(tables).items():
         save_png(picture, folder / "figures" / f"{name}.png")
     (folder / PAGE_FILE).write_text(render_markdown(facts_page(chosen, tables)), encoding="utf-8")
-    shutil.copyfile(session.store.folder(session.graph.facts) / RECORD, folder / FACTS_RECORD)
+    shutil.copyfile(session.store.folder(session.graph.steps["facts"]) / RECORD, folder / FACTS_RECORD)
 
 
 def _show(session: Session, step: Step, chosen: Chosen) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
+from kp.config.identity import Reads
 from kp.config.study import StudyConfig
 from kp.metrics.aliases import doubtful_aliases
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
@@ -31,9 +32,10 @@ from kp.schema import frame
 from kp.store import files
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import RECORD, Step
-from kp.study import fact_stages, stages_between
-from kp.study.graph import inspection_step
+from kp.study.graph import Graph
+from kp.study.run import open_session, run_stage
 from kp.study.session import Session, shown
+from kp.study.stages.repeat import repeat_steps
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"
@@ -47,6 +49,15 @@ class Inspection(StrEnum):
 
     AUDIT = "audit"
     NOISE = "noise"
+
+
+class Inspecting:
+    """What identifies the step of an inspection."""
+
+    name = "inspection"
+    version = 2
+    """Rises when the code changes what comes out, so that older results are not taken for newer ones."""
+    reads = Reads(("",), but=("resources", "trackers"))
 
 
 _COUNTS = {"category_counts": schema.CATEGORY_COUNTS, "relation_counts": schema.RELATION_COUNTS}
@@ -73,11 +84,10 @@ _SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
 def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     """Run a study as far as its categories, look into them, and print what was found; returns the exit code."""
     began = time.monotonic()
-    with Session(config, files.results_root(root)) as session:
-        fact_stages.facts(session)
-        stages_between.categorise(session)
-        study = portable(config)
-        step = inspection_step(what.value, study, session.graph)
+    with open_session(config, files.results_root(root)) as session:
+        for stage in ("dump", "facts", "categorise", "repeat"):
+            run_stage(session, stage)
+        step = inspection_step(what, config, session.graph)
         subject = Subject(config.name, session.model.name, len(session.facts), config.categorise.matcher)
         if not session.is_done(step, what.value):
             started = time.monotonic()
@@ -88,27 +98,49 @@ def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     return 0
 
 
+def inspection_step(what: Inspection, config: StudyConfig, graph: Graph) -> Step:
+    """What is found out about the base model's categories; known by the whole study, which is shown beside it."""
+    literals = {"version": Inspecting.version, **Inspecting.reads.stated(_moved(config))}
+    return Step(what.value, literals, (graph.steps["facts"], *_asked(graph)))
+
+
+def _asked(graph: Graph) -> tuple[Step, ...]:
+    """The steps that hold the base model's answers, in the order of their shot sets."""
+    return graph.steps["categorise"], *repeat_steps(graph)
+
+
 def portable(config: StudyConfig) -> dict[str, Any]:
     """The study as plain values, without what does not change a number: resources, trackers, and the folders that its files are in."""
-    plain: dict[str, Any] = config.model_dump(mode="json", exclude={"resources", "trackers"})
-    for section, field in (("model", "name"), ("facts", "source"), ("categorise", "shots"), ("search", "replay_source")):
-        value = plain[section][field]
-        if value is not None and (path := Path(value)).exists():
-            plain[section][field] = path.name
+    plain: dict[str, Any] = _moved(config).model_dump(mode="json", exclude={"resources", "trackers"})
     return plain
 
 
+def _moved(config: StudyConfig) -> StudyConfig:
+    """The study as if its files lay in the working folder."""
+    sections = {}
+    for section, field in (("model", "name"), ("facts", "source"), ("categorise", "shots"), ("search", "replay_source")):
+        settings = getattr(config, section)
+        value = getattr(settings, field)
+        if value is not None and (path := Path(value)).exists():
+            sections[section] = settings.model_copy(update={field: path.name})
+    return config.model_copy(update=sections)
+
+
 def _tables(session: Session, what: Inspection) -> Frames:
-    step, matcher = session.graph.categorise, session.config.categorise.matcher
-    facts = frame(session.facts)
-    categories = frame(session.store.read(step, CATEGORIES_FILE, schema.CATEGORIES))
+    matcher, facts = session.config.categorise.matcher, frame(session.facts)
+    categories = _read(session, CATEGORIES_FILE, schema.CATEGORIES)
     counts = _counts(facts, categories)
     match what:
         case Inspection.AUDIT:
-            answers = frame(session.store.read(step, ANSWERS_FILE, schema.ANSWERS))
+            answers = _read(session, ANSWERS_FILE, schema.ANSWERS)
             return _audit(facts, answers, categories, matcher, session.config.seed) | counts
         case Inspection.NOISE:
             return _noise(categories, matcher) | counts
+
+
+def _read(session: Session, file: str, table_schema: pa.Schema) -> pl.DataFrame:
+    """A table of the base model's answers on all shot sets."""
+    return frame(pa.concat_tables([session.store.read(step, file, table_schema) for step in _asked(session.graph)]))
 
 
 def _audit(facts: pl.DataFrame, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher, seed: int) -> Frames:
@@ -146,7 +178,7 @@ def _write(session: Session, what: Inspection, tables: Frames, subject: Subject,
         _flat(tables[name]).write_csv(folder / f"{name}.csv")
     (folder / f"{what}.md").write_text(render_markdown(_page(what, subject, tables)), encoding="utf-8")
     (folder / STUDY_FILE).write_text(toml_text(portable(session.config)), encoding="utf-8")
-    shutil.copyfile(session.store.folder(session.graph.categorise) / RECORD, folder / CATEGORISE_RECORD)
+    shutil.copyfile(session.store.folder(session.graph.steps["categorise"]) / RECORD, folder / CATEGORISE_RECORD)
 
 
 def _flat(table: pl.DataFrame) -> pl.DataFrame:

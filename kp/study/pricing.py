@@ -54,39 +54,35 @@ class RowTokens:
 
     def of(self, spec: TrialSpec) -> int:
         """Tokens that a trial trains on when it runs its course."""
-        share = spec.mixture.unknown * spec.mixture.paraphrases / spec.rows
+        share = spec.unknown * spec.arm.paraphrases / spec.rows
         return round(spec.rows_in_all * (share * self.paraphrase + (1 - share) * self.question))
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts that a study has answered."""
+    """Prompts that a study has answered: by the base, by finished adapters, and after epochs by those in training."""
 
-    base: int
-    adapters: int
-    evals: int
+    base: int = 0
+    adapters: int = 0
+    evals: int = 0
 
     @property
     def count(self) -> int:
         """All of them."""
         return self.base + self.adapters + self.evals
 
-
-def study_prompts(config: StudyConfig, trials: PlannedTrials, facts: int, replay_facts: int, shot_sets: int) -> Prompts:
-    """Prompts put to the base, to finished adapters, and after epochs to those in training; `replay_facts` are of a source of their own."""
-    base = facts * PROMPTS_PER_SET * (shot_sets + config.categorise.samples) + replay_facts * PROMPTS_PER_SET
-    measured = facts * PROMPTS_PER_SET
-    return Prompts(base, trials.total(lambda spec: measured + held_out_prompts(spec)), trials.total(eval_prompts))
+    def __add__(self, other: "Prompts") -> "Prompts":
+        return Prompts(self.base + other.base, self.adapters + other.adapters, self.evals + other.evals)
 
 
 def held_out_prompts(spec: TrialSpec) -> int:
     """Prompts on which a trial's generality is measured."""
-    return spec.mixture.unknown * spec.mixture.held_out_paraphrases * PROMPTS_PER_SET
+    return spec.unknown * spec.settings.held_out_paraphrases * PROMPTS_PER_SET
 
 
 def eval_prompts(spec: TrialSpec) -> int:
     """Prompts on which unknown_accuracy is measured, over all epochs of a trial."""
-    return min(spec.mixture.unknown, spec.eval_facts or spec.mixture.unknown) * spec.eval_prompts * spec.max_epochs
+    return min(spec.unknown, spec.settings.eval_facts or spec.unknown) * spec.settings.eval_prompts * spec.max_epochs
 
 
 @dataclass(frozen=True)
@@ -110,11 +106,11 @@ def disk_price(config: StudyConfig, trials: PlannedTrials, shape: ModelShape | N
     def adapter(spec: TrialSpec) -> int:
         # What takes a part out of the base leaves as a plain adapter of twice the rank.
         saved_rank = 2 * spec.rank if training.moves_base else spec.rank
-        return (shape.adapter_parameters(spec.target_modules, saved_rank) or 0) * NUMBER_BYTES[config.model.dtype]
+        return (shape.adapter_parameters(spec.training.target_modules, saved_rank) or 0) * NUMBER_BYTES[config.model.dtype]
 
     def checkpoint(spec: TrialSpec) -> int:
         # The adapter twice: as PEFT keeps it, and as the engine has it.
-        trained = shape.adapter_parameters(spec.target_modules, spec.rank) or 0
+        trained = shape.adapter_parameters(spec.training.target_modules, spec.rank) or 0
         return trained * (OPTIMISER_BYTES + NUMBER_BYTES[config.model.dtype]) + adapter(spec)
 
     return DiskPrice(trials.total(adapter), trials.most(adapter), trials.most(checkpoint))

@@ -3,7 +3,6 @@
 The same study gives the same tables however often it was interrupted, since every input is a committed file in a fixed order.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp import __version__, schema
+from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET
 from kp.config.study import StudyConfig
 from kp.metrics.audit import disagreement_table
@@ -20,12 +19,14 @@ from kp.metrics.majority import majority_table
 from kp.metrics.scores import score_answers, score_generality, score_reliability
 from kp.metrics.shifts import noise_table, shift_table
 from kp.metrics.splits import split_facts
-from kp.report import ReportContext, ReportTables
+from kp.report.tables import ReportTables
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
-from kp.store.steps import Step, Store, busy_seconds, hardware, package_versions
+from kp.store.steps import Store
 from kp.study.graph import Graph, Trial
-from kp.study.session import Session, training_facts
+from kp.study.session import training_facts
+from kp.study.stages.repeat import repeat_steps
+from kp.training.spec import TRIALS
 from kp.vocabulary import BASE, Matcher, Role, ShotSet, Split, TrialStatus
 
 
@@ -64,8 +65,9 @@ class _Measured:
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
     """Read everything the report shows; `failed` are rows of TRIALS for trials that have no record."""
     facts = frame(training_facts(graph, store))
-    categories = frame(store.read(graph.categorise, CATEGORIES_FILE, schema.CATEGORIES))
-    answers = frame(store.read(graph.categorise, ANSWERS_FILE, schema.ANSWERS))
+    asked = [graph.steps["categorise"], *repeat_steps(graph)]
+    categories = frame(pa.concat_tables([store.read(step, CATEGORIES_FILE, schema.CATEGORIES) for step in asked]))
+    answers = frame(pa.concat_tables([store.read(step, ANSWERS_FILE, schema.ANSWERS) for step in asked]))
     matcher = config.categorise.matcher
     base, again = (of_matcher(categories.filter(shot_set=shot_set.value), matcher) for shot_set in (ADAPTER_SHOT_SET, ShotSet.S2))
     committed = [trial for trial in graph.trials if store.is_done(trial.step)]
@@ -81,7 +83,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     return ReportTables(
         facts=facts,
         base_categories=categories,
-        trials=_concat([store.read(trial.step, TRIAL_FILE, schema.TRIALS) for trial in committed], schema.TRIALS, failed),
+        trials=_concat([store.read(trial.step, TRIAL_FILE, TRIALS) for trial in committed], TRIALS, failed),
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         shifts=_shifts(measured, base, again, facts),
         scores=pl.concat(scores),
@@ -89,7 +91,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
-        slick=frame(store.read(graph.samples, SLICK_FILE, schema.SLICK)) if graph.samples else None,
+        slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
         splits=splits,
         split_shifts=_of_each_half(splits, lambda half: _shifts(measured, base, again, half)),
         split_scores=_of_each_half(splits, lambda half: _reliability(measured, half, matcher)),
@@ -97,13 +99,14 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
 
 
 def _measured(store: Store, trial: Trial, rows: pl.DataFrame, matcher: Matcher) -> _Measured:
+    held_out = trial.measurements.get("generality")
     return _Measured(
         trial=trial,
-        answers=frame(store.read(trial.answers, ANSWERS_FILE, schema.ANSWERS)),
-        categories=of_matcher(frame(store.read(trial.answers, CATEGORIES_FILE, schema.CATEGORIES)), matcher),
+        answers=frame(store.read(trial.measurements["answers"], ANSWERS_FILE, schema.ANSWERS)),
+        categories=of_matcher(frame(store.read(trial.measurements["answers"], CATEGORIES_FILE, schema.CATEGORIES)), matcher),
         trained=rows["fact_id"].unique().to_list(),
         packed=rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(),
-        held_out=frame(store.read(trial.generality, ANSWERS_FILE, schema.HELD_OUT_ANSWERS)) if trial.generality else None,
+        held_out=frame(store.read(held_out, ANSWERS_FILE, schema.HELD_OUT_ANSWERS)) if held_out else None,
     )
 
 
@@ -132,68 +135,14 @@ def _of_each_half(splits: pl.DataFrame | None, made_of: Callable[[pl.DataFrame],
     return pl.concat([made_of(splits.filter(split=half.value)).with_columns(pl.lit(half.value).alias("split")) for half in Split])
 
 
-def report_context(session: Session) -> ReportContext:
-    """The circumstances of a study, out of its steps' records: the same for a study that was interrupted and one that was not,
-    but for times and places."""
-    store, graph = session.store, session.graph
-    trials = [trial.step for trial in graph.trials]
-    stages: dict[str, list[Step]] = {
-        "facts": [graph.facts, *([graph.replay_facts] if graph.replay_facts else [])],
-        **({"paraphrases": [graph.paraphrases]} if graph.paraphrases else {}),
-        "categorise": [graph.categorise, *([graph.replay_categorise] if graph.replay_categorise else [])],
-        **({"samples": [graph.samples]} if graph.samples else {}),
-        "search": trials,
-        "evaluate": graph.evaluation_steps(),
-    }
-    machine = hardware()
-    return ReportContext(
-        study=session.config.name,
-        config=session.config.model_dump(mode="json"),
-        model_name=session.model.name,
-        model_revision=session.model.revision,
-        versions=package_versions(),
-        hardware=f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}",
-        wall_seconds={stage: busy_seconds(filter(None, map(store.record, steps))) for stage, steps in stages.items()},
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        kp_version=__version__,
-    )
-
-
 def trial_columns(trial: Trial) -> dict[str, Any]:
     """The columns of TRIALS that the spec decides."""
-    spec, mixture = trial.spec, trial.spec.mixture
-    return {
-        "trial_id": trial.trial_id,
-        "unknown": mixture.unknown,
-        "highly_known": mixture.highly_known,
-        "maybe_known": mixture.maybe_known,
-        "paraphrases": mixture.paraphrases,
-        "rank": spec.rank,
-        "lora_alpha": spec.lora_alpha,
-        "use_rslora": spec.use_rslora,
-        "lora_dropout": spec.lora_dropout,
-        "target_modules": list(spec.target_modules),
-        "init": spec.init,
-        "learning_rate": spec.learning_rate,
-        "schedule": spec.schedule.value,
-        "weight_decay": spec.weight_decay,
-        "warmup_ratio": spec.warmup_ratio,
-        "max_grad_norm": spec.max_grad_norm,
-        "batch_size": spec.batch_size,
-        "max_epochs": spec.max_epochs,
-        "max_steps": spec.steps,
-        "kl_coefficient": spec.kl_coefficient,
-        "packing": spec.packing.value,
-        "zero_stage": spec.zero_stage,
-        "loss": spec.loss.value,
-        "replay_target": mixture.replay_target.value,
-        "seed": mixture.seed,
-        "rows": spec.rows,
-    }
+    return {"trial_id": trial.trial_id, **trial.spec.columns()}
 
 
 def _benchmarks(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame:
-    steps = [graph.base_benchmarks, *(trial.benchmarks for trial in evaluated(config, graph, store))]
+    measured = [graph.base, *(trial.measurements for trial in evaluated(config, graph, store))]
+    steps = [of_model.get("benchmarks") for of_model in measured]
     tables = [store.read(step, BENCHMARKS_FILE, schema.BENCHMARKS) for step in steps if step]
     return _concat(tables, schema.BENCHMARKS, [])
 

@@ -1,7 +1,7 @@
 """What the stages of one run share: the study, its steps, where results are, the console, and the cluster once it is needed."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -18,51 +18,44 @@ from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.facts.paraphrases import FIELD as PARAPHRASE_FIELD
 from kp.facts.paraphrases import with_paraphrases
-from kp.facts.replay import refuse_replay_source, replay_identity
-from kp.facts.shots import ShotPool, load_shots, shot_sets, shots_identity
-from kp.facts.sources import drawing_identity, source_identity
+from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.vllm_environment import refuse_unusable
 from kp.inference.answering import EngineSpec
-from kp.models.loading import resolve_model
+from kp.models.loading import ResolvedModel
 from kp.progress import Display
 from kp.prompts import ShotSets
 from kp.schema import frame
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
-from kp.study.graph import Graph, Identities
-from kp.study.proposed_graph import proposed_graph
+from kp.study.graph import Graph
 from kp.vocabulary import Engine
 
 LOG_FILE = "kp.log"
 
-Tables = Mapping[str, tuple[pa.Table, pa.Schema]]  # file name -> table and its schema
+Proposer = Callable[[Collection[str]], Graph]  # the graph as the results so far have it, given the ids of trials that failed in this run
 
 
 class Session(ExitStack):
     """One run of one study; as a context manager it leaves the cluster at the end."""
 
-    def __init__(self, config: StudyConfig, root: Path) -> None:
+    def __init__(
+        self, config: StudyConfig, root: Path, model: ResolvedModel, paraphraser: ResolvedModel | None, proposer: Proposer
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.model, self.paraphraser = config, model, paraphraser
         self.store = Store(root)
         self.display = Display()
-        self.model = resolve_model(config.model)
-        rephrasing = paraphraser(config)
-        with paraphraser_at_fault():
-            self.paraphraser = resolve_model(rephrasing) if rephrasing else None
-        writer = self.paraphraser.revision if self.paraphraser else None
-        refuse_replay_source(config)
-        shots = shots_identity(config.categorise.shots, base_shot_sets(config))
-        facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
-        self._identities = Identities(self.model.revision, facts, shots, writer, drawing, replay_identity(config))
-        self.graph: Graph = proposed_graph(config, self._identities, self.store).graph
+        self.failures: dict[str, dict[str, Any]] = {}
+        """A row of the trials table for each trial that failed in this run and so has no record, by trial id."""
+        self._proposer = proposer
+        self.graph: Graph = proposer(())
         self.home = root / config.name  # made last: what is wrong with the input has shown by now
         self.home.mkdir(exist_ok=True)
 
-    def propose(self, failed: Collection[str]) -> bool:
-        """Take in the trials that follow from what earlier ones reached; whether there are any. `failed` failed in this run."""
+    def propose(self) -> bool:
+        """Take in the trials that follow from what earlier ones reached; whether there are any."""
         known = len(self.graph.trials)
-        self.graph = proposed_graph(self.config, self._identities, self.store, failed).graph
+        self.graph = self._proposer(self.failures)
         return len(self.graph.trials) > known
 
     @cached_property
@@ -116,7 +109,7 @@ class Session(ExitStack):
     @cached_property
     def facts(self) -> pa.Table:
         """The measured facts (FACTS); only once the facts step is done."""
-        return self.store.read(self.graph.facts, FACTS_FILE, schema.FACTS)
+        return self.store.read(self.graph.steps["facts"], FACTS_FILE, schema.FACTS)
 
     @cached_property
     def training_facts(self) -> pa.Table:
@@ -139,8 +132,7 @@ class Session(ExitStack):
     @cached_property
     def replay_facts(self) -> pa.Table:
         """The facts (FACTS) of a source of their own, some of which are replayed; only where the study names one and its step is done."""
-        assert self.graph.replay_facts is not None, "only a study that names a source has the step"
-        return self.store.read(self.graph.replay_facts, FACTS_FILE, schema.FACTS)
+        return self.store.read(self.graph.steps["replay_facts"], FACTS_FILE, schema.FACTS)
 
     @cached_property
     def replay_shot_sets(self) -> ShotSets:
@@ -148,12 +140,19 @@ class Session(ExitStack):
         guarded = pl.concat([frame(self.facts), frame(self.replay_facts)])
         return shot_sets(self.shots.shots, guarded, (REPLAY_SHOT_SET,))[0]
 
-    def commit(self, step: Step, tables: Tables, began: float, details: dict[str, Any] | None = None) -> None:
-        """Publish a step that consists of tables alone; `began` is time.monotonic() at its start."""
+    def commit(
+        self,
+        step: Step,
+        tables: Mapping[str, pa.Table],
+        schemas: Mapping[str, pa.Schema],
+        began: float,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        """Publish a step that consists of these tables alone, by their files; `began` is time.monotonic() at its start."""
 
         def fill(folder: Path) -> None:
-            for name, (table, table_schema) in tables.items():
-                schema.write_table(table, table_schema, folder / name)
+            for name, table in tables.items():
+                schema.write_table(table, schemas[name], folder / name)
 
         self.store.commit(step, fill, seconds=time.monotonic() - began, details=details)
 
@@ -170,10 +169,10 @@ class Session(ExitStack):
 
 def training_facts(graph: Graph, store: Store) -> pa.Table:
     """The facts (FACTS) with all paraphrases that a trial may train on."""
-    facts = store.read(graph.facts, FACTS_FILE, schema.FACTS)
-    if graph.paraphrases is None:
+    facts = store.read(graph.steps["facts"], FACTS_FILE, schema.FACTS)
+    if "paraphrases" not in graph.steps:
         return facts
-    added = store.read(graph.paraphrases, PARAPHRASES_FILE, schema.PARAPHRASES)
+    added = store.read(graph.steps["paraphrases"], PARAPHRASES_FILE, schema.PARAPHRASES)
     return with_paraphrases(frame(facts), frame(added)).to_arrow().cast(schema.FACTS)
 
 

@@ -27,9 +27,9 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     config, graph = session.config, session.graph
     facts = frame(session.training_facts)
     classes = _base_classes(session)
-    answers = _first_answers(session, graph.categorise)
+    answers = _first_answers(session, graph.steps["categorise"])
     replay = _replay(session)
-    drawn = [draw_rows(trial.spec.mixture, facts, classes, answers, replay) for trial in trials]
+    drawn = [draw_rows(trial.spec, facts, classes, answers, replay) for trial in trials]
     _check_lengths(session, trials, drawn)
     return [
         TrialJob(
@@ -37,8 +37,8 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
             spec=trial.spec,
             engine=session.trial_engine,
             rows=rows.to_arrow(),
-            eval_facts=eval_facts(session.training_facts, rows, trial.spec.eval_facts),
-            eval_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.eval_prompts]),
+            eval_facts=eval_facts(session.training_facts, rows, trial.spec.settings.eval_facts),
+            eval_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.settings.eval_prompts]),
             matcher=config.categorise.matcher,
         )
         for trial, rows in zip(trials, drawn, strict=True)
@@ -54,14 +54,14 @@ def eval_facts(facts: pa.Table, rows: pl.DataFrame, most: int | None) -> pa.Tabl
 def _base_classes(session: Session) -> pl.DataFrame:
     """What the base knows of every fact on S0, by the study's matcher: SLICK where the study samples, else CATEGORIES."""
     graph, store = session.graph, session.store
-    if graph.samples:
-        return frame(store.read(graph.samples, SLICK_FILE, schema.SLICK))
-    return _greedy_classes(session, graph.categorise)
+    if "samples" in graph.steps:
+        return frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK))
+    return _greedy_classes(session, graph.steps["categorise"])
 
 
 def _replay(session: Session) -> Replay | None:
     """The facts of a source of their own that are replayed, where the study names one."""
-    step = session.graph.replay_categorise
+    step = session.graph.steps.get("replay_categorise")
     if step is None:
         return None
     return Replay(frame(session.replay_facts), _greedy_classes(session, step), _first_answers(session, step))
@@ -81,4 +81,4 @@ def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFra
     tokenizer = load_tokenizer(session.model)
     for trial, rows in zip(trials, drawn, strict=True):
         for question, target in rows.select("question", "target").iter_rows():
-            encode_row(tokenizer, question, target, trial.spec.loss, trial.spec.max_length)
+            encode_row(tokenizer, question, target, trial.spec.training.loss, trial.spec.training.max_length)

@@ -23,14 +23,15 @@ from rich.text import Text
 from kp import schema
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.models.loading import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
 from kp.store import files
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
-from kp.study.graph import Identities, Trial
-from kp.study.proposed_graph import ProposedGraph, proposed_graph
+from kp.study.building import ProposedGraph, proposed_graph
+from kp.study.graph import Trial
+from kp.study.identities import identities_here
 from kp.training import checkpoints
 from kp.training.job import Progress
+from kp.training.spec import TRIALS
 from kp.vocabulary import TrialStatus
 
 LINES_A_TRIAL = 2  # of a terminal, where what a trial is does not fit one
@@ -131,18 +132,18 @@ def _row(trial: Trial, status: str, progress: Progress, *, seconds_left: float |
     return TrialRow(
         trial_id=trial.trial_id,
         label=spec.label(),
-        unknown=spec.mixture.unknown,
-        highly_known=spec.mixture.highly_known,
-        maybe_known=spec.mixture.maybe_known,
-        paraphrases=spec.mixture.paraphrases,
+        unknown=spec.unknown,
+        highly_known=spec.arm.highly_known,
+        maybe_known=spec.arm.maybe_known,
+        paraphrases=spec.arm.paraphrases,
         rank=spec.rank,
         learning_rate=spec.learning_rate,
-        seed=spec.mixture.seed,
+        seed=spec.seed,
         status=status,
         epochs=len(epochs),
         max_epochs=spec.max_epochs,
         steps=progress.steps,
-        max_steps=spec.steps,
+        max_steps=spec.max_steps,
         unknown_accuracy=epochs[-1]["unknown_accuracy"] if epochs else None,
         best_unknown_accuracy=max(accuracies, default=None),
         train_loss=epochs[-1]["train_loss"] if epochs else None,
@@ -153,7 +154,7 @@ def _row(trial: Trial, status: str, progress: Progress, *, seconds_left: float |
 
 
 def _ended(trial: Trial, store: Store) -> TrialRow:
-    row = store.read(trial.step, TRIAL_FILE, schema.TRIALS).to_pylist()[0]
+    row = store.read(trial.step, TRIAL_FILE, TRIALS).to_pylist()[0]
     epochs = store.read(trial.step, EPOCHS_FILE, schema.EPOCHS).to_pylist()
     return _row(trial, row["status"], Progress(epochs=epochs), seconds_left=0.0, cause=row["cause"] or None)
 
@@ -192,7 +193,7 @@ def _seconds_left(trial: Trial, progress: Progress) -> float | None:
     if not progress.steps:
         return None
     spent = sum(epoch["seconds"] + epoch["eval_seconds"] for epoch in progress.epochs)
-    return spent / progress.steps * max(0, trial.spec.steps - progress.steps)
+    return spent / progress.steps * max(0, trial.spec.max_steps - progress.steps)
 
 
 def trial_rows(proposal: ProposedGraph, store: Store) -> list[TrialRow]:
@@ -228,7 +229,7 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
     if export is not None:
         _writer(export)  # refuses what it cannot write before anything is shown
     store = Store(root)
-    identities = study_identities(config)
+    identities = identities_here(config)
 
     def look() -> tuple[list[TrialRow], bool]:
         proposal = proposed_graph(config, identities, store, failed_trials(store))
@@ -263,30 +264,6 @@ def _watch(config: StudyConfig, console: Console, seconds: float, look: Callable
 def failed_trials(store: Store) -> set[str]:
     """Ids of trials whose last attempt failed: a search that proposes more goes on without them."""
     return {path.parent.name for path in store.work_root("trial").glob(f"*/{checkpoints.FAILURE}")}
-
-
-def study_identities(config: StudyConfig) -> Identities:
-    """What goes into the study; UserError where it is not here, since its trials are known by that."""
-    from kp.study.run import Missing, described_identities  # whose modules are those of a whole run
-
-    def refuse(missing: Missing) -> None:
-        raise UserError(
-            f"{missing.error}; trials are known by what goes into them: look where the study runs, or run `kp facts` here first"
-        )
-
-    return described_identities(config, _revision, refuse)
-
-
-def _revision(model: NamedModel) -> str:
-    """What a run calls the model's content, found out without fetching anything."""
-    if model.name != EMBEDDED and Path(model.name).expanduser().is_dir():
-        return resolve_model(model).revision
-    revision = describe_model(model)
-    if revision == NOT_FETCHED:
-        raise UserError(
-            f"model.name: {model.name} is {revision}; trials are known by it: look where the study runs, or run `kp facts` here first"
-        )
-    return revision
 
 
 def trials_table(config: StudyConfig, rows: Sequence[TrialRow], lines: int | None = None) -> RenderableType:

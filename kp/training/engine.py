@@ -35,10 +35,10 @@ def lora_config(spec: TrialSpec) -> Any:
         task_type="CAUSAL_LM",
         r=spec.rank,
         lora_alpha=spec.lora_alpha,  # type: ignore[arg-type]
-        use_rslora=spec.use_rslora,
-        lora_dropout=spec.lora_dropout,
-        target_modules=list(spec.target_modules),
-        init_lora_weights=True if spec.init == "default" else spec.init,  # type: ignore[arg-type]
+        use_rslora=spec.training.use_rslora,
+        lora_dropout=spec.training.lora_dropout,
+        target_modules=list(spec.training.target_modules),
+        init_lora_weights=True if spec.training.init == "default" else spec.training.init,  # type: ignore[arg-type]
     )
 
 
@@ -58,13 +58,13 @@ def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micr
     # This op serves inference_all_reduce alone, and building it at first use takes most of a minute.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    optimizer = torch.optim.AdamW(trainable, lr=spec.learning_rate, weight_decay=spec.training.weight_decay)
     config = {
-        "train_micro_batch_size_per_gpu": math.ceil(spec.batch_size / (place.world * micro_batches)),
+        "train_micro_batch_size_per_gpu": math.ceil(spec.training.batch_size / (place.world * micro_batches)),
         "gradient_accumulation_steps": micro_batches,
-        "gradient_clipping": spec.max_grad_norm,
+        "gradient_clipping": spec.training.max_grad_norm,
         "bf16": {"enabled": dtype == "bfloat16"},
-        "zero_optimization": {"stage": spec.zero_stage},
+        "zero_optimization": {"stage": spec.training.zero_stage},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
@@ -74,14 +74,14 @@ def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micr
 
 def rate_factor(spec: TrialSpec) -> Callable[[int], float]:
     """Step (0 is the first) -> share of the peak learning rate: a linear rise, then as the schedule says, 0 after the last step."""
-    total = spec.steps
-    warmup = math.ceil(total * spec.warmup_ratio)
+    total = spec.max_steps
+    warmup = math.ceil(total * spec.training.warmup_ratio)
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         left = max(0.0, (total - step) / max(1, total - warmup))
-        match spec.schedule:
+        match spec.training.schedule:
             case RateSchedule.LINEAR:
                 return left
             case RateSchedule.COSINE:

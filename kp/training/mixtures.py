@@ -4,7 +4,7 @@ A fact's place in the order of its pool comes from a hash of the seed and the fa
 every version of every library and whatever the order of the table. A trial takes the head of that order, so the 10 facts of one trial are
 among the 40 of the next, and a curve over N compares like with like.
 
-What goes in beside the Unknown facts is told in one place, `_COMPANIONS`: another pool is a count on Mixture, a Role, and an entry there.
+What goes in beside the Unknown facts is told in one place, `_COMPANIONS`: another pool is a count on Arm, a Role, and an entry there.
 Facts that the base knows may come from another source than the studied one; then a fact that is measured is never replayed.
 
 A fact's paraphrases are a list that arms eat into from its head and that held-out ones are taken from at its end, so that what is held out
@@ -22,33 +22,10 @@ from kp.metrics.categories import refuse_repeated_facts
 from kp.metrics.matching import first_line
 from kp.schema import TRAINING_ROWS
 from kp.store.draws import draw_key
+from kp.training.spec import TrialSpec
 from kp.vocabulary import Category, Draw, ReplayTarget, Role, ShotSet
 
 _Fact = dict[str, Any]  # a FACTS row
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """The data mix of one trial."""
-
-    unknown: int  # N, Unknown facts
-    highly_known: int  # HighlyKnown facts per Unknown fact
-    maybe_known: int  # MaybeKnown facts per Unknown fact
-    paraphrases: int  # paraphrased questions per Unknown fact, beside the original one
-    held_out_paraphrases: int  # the last of each Unknown fact's paraphrases, which are never trained on
-    draw: Draw
-    replay_target: ReplayTarget
-    seed: int
-
-    @property
-    def replayed(self) -> int:
-        """Facts per Unknown fact that the base knows to some degree."""
-        return self.highly_known + self.maybe_known
-
-    @property
-    def rows(self) -> int:
-        """Training rows an epoch."""
-        return self.unknown * (1 + self.replayed + self.paraphrases)
 
 
 @dataclass(frozen=True)
@@ -66,18 +43,18 @@ class _Companion:
 
     role: Role
     category: Category
-    per_unknown: Callable[[Mixture], int]
+    per_unknown: Callable[[TrialSpec], int]
     field: str  # the config field that asks for them
 
 
 _COMPANIONS = (
-    _Companion(Role.HIGHLY_KNOWN, Category.HIGHLY_KNOWN, lambda mixture: mixture.highly_known, "search.arms.highly_known"),
-    _Companion(Role.MAYBE_KNOWN, Category.MAYBE_KNOWN, lambda mixture: mixture.maybe_known, "search.arms.maybe_known"),
+    _Companion(Role.HIGHLY_KNOWN, Category.HIGHLY_KNOWN, lambda spec: spec.arm.highly_known, "search.arms.highly_known"),
+    _Companion(Role.MAYBE_KNOWN, Category.MAYBE_KNOWN, lambda spec: spec.arm.maybe_known, "search.arms.maybe_known"),
 )
 
 
 def draw_rows(
-    mixture: Mixture, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame, replay: Replay | None = None
+    spec: TrialSpec, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame, replay: Replay | None = None
 ) -> pl.DataFrame:
     """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the facts replayed beside them, each in the order drawn.
 
@@ -87,18 +64,18 @@ def draw_rows(
     """
     _refuse_strangers(facts, categories)
     pool = _pool(facts, categories, Category.UNKNOWN)
-    if pool.height < mixture.unknown:
-        raise UserError(_shortfall(mixture, mixture.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories)))
-    unknown = _ordered(pool, mixture).head(mixture.unknown).to_dicts()
-    _refuse_few_paraphrases(mixture, unknown)
+    if pool.height < spec.unknown:
+        raise UserError(_shortfall(spec, spec.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories)))
+    unknown = _ordered(pool, spec).head(spec.unknown).to_dicts()
+    _refuse_few_paraphrases(spec, unknown)
     rows = [_row(fact, Role.UNKNOWN, fact["question"], fact["answers"][0]) for fact in unknown]
-    rows.extend(_paraphrase_rows(unknown, mixture.paraphrases))
+    rows.extend(_paraphrase_rows(unknown, spec.arm.paraphrases))
     if replay is None:
-        rows.extend(_replay_rows(mixture, Replay(facts, categories, answers), ""))
+        rows.extend(_replay_rows(spec, Replay(facts, categories, answers), ""))
     else:
         _refuse_strangers(replay.facts, replay.categories)
         _refuse_studied(replay.facts, facts)
-        rows.extend(_replay_rows(mixture, replay, " in search.replay_source"))
+        rows.extend(_replay_rows(spec, replay, " in search.replay_source"))
     return pl.DataFrame(rows).with_row_index("row").select(TRAINING_ROWS.names).cast({"row": pl.Int32})
 
 
@@ -108,17 +85,17 @@ def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str
             yield _row(fact, Role.PARAPHRASE, question, fact["answers"][0])
 
 
-def _replay_rows(mixture: Mixture, replay: Replay, where: str) -> Iterator[dict[str, str]]:
+def _replay_rows(spec: TrialSpec, replay: Replay, where: str) -> Iterator[dict[str, str]]:
     """The rows of facts that the base knows; `where` says in a message whose facts they are."""
     for companion in _COMPANIONS:
-        count = companion.per_unknown(mixture) * mixture.unknown
+        count = companion.per_unknown(spec) * spec.unknown
         if not count:
             continue
         pool = _pool(replay.facts, replay.categories, companion.category)
         if pool.height < count:
-            raise UserError(_shortfall(mixture, count, companion.category, companion.field, pool, where))
-        drawn = _ordered(pool, mixture).head(count).to_dicts()
-        targets = _replay_targets(mixture.replay_target, drawn, replay.answers)
+            raise UserError(_shortfall(spec, count, companion.category, companion.field, pool, where))
+        drawn = _ordered(pool, spec).head(count).to_dicts()
+        targets = _replay_targets(spec.settings.replay_target, drawn, replay.answers)
         for fact, target in zip(drawn, targets, strict=True):
             yield _row(fact, companion.role, fact["question"], target)
 
@@ -128,8 +105,8 @@ def _pool(facts: pl.DataFrame, categories: pl.DataFrame, wanted: Category) -> pl
     return facts.filter(pl.col("fact_id").is_in(ids.implode()))
 
 
-def _shortfall(mixture: Mixture, count: int, wanted: Category, field: str, pool: pl.DataFrame, remark: str) -> str:
-    asked = str(count) if count == mixture.unknown else f"{count // mixture.unknown} x {mixture.unknown} = {count}"
+def _shortfall(spec: TrialSpec, count: int, wanted: Category, field: str, pool: pl.DataFrame, remark: str) -> str:
+    asked = str(count) if count == spec.unknown else f"{count // spec.unknown} x {spec.unknown} = {count}"
     return f"{field}: {asked} {wanted} facts asked for, but the base has {pool.height}{remark}"
 
 
@@ -138,20 +115,20 @@ def _weakly_known(categories: pl.DataFrame) -> str:
     return f" ({weakly} more are {Category.WEAKLY_KNOWN})" if weakly else ""
 
 
-def _ordered(pool: pl.DataFrame, mixture: Mixture) -> pl.DataFrame:
-    if mixture.draw is Draw.FILE_ORDER:
+def _ordered(pool: pl.DataFrame, spec: TrialSpec) -> pl.DataFrame:
+    if spec.settings.draw is Draw.FILE_ORDER:
         return pool
     keyed = pool.with_columns(
-        pl.Series("key", [draw_key(mixture.seed, fact_id) for fact_id in pool["fact_id"]], dtype=pl.String),
-        pl.Series("relation_key", [draw_key(mixture.seed, relation) for relation in pool["relation"]], dtype=pl.String),
+        pl.Series("key", [draw_key(spec.seed, fact_id) for fact_id in pool["fact_id"]], dtype=pl.String),
+        pl.Series("relation_key", [draw_key(spec.seed, relation) for relation in pool["relation"]], dtype=pl.String),
     ).sort("key")
     # Round robin: the first fact of every relation, then the second of every relation that has one, ...
     return keyed.with_columns(pl.int_range(pl.len()).over("relation").alias("turn")).sort("turn", "relation_key").select(pool.columns)
 
 
-def _refuse_few_paraphrases(mixture: Mixture, unknown: list[_Fact]) -> None:
+def _refuse_few_paraphrases(spec: TrialSpec, unknown: list[_Fact]) -> None:
     """Trained and held-out ones of a fact are different ones, so it needs as many as both together."""
-    asked = {"search.arms.paraphrases": mixture.paraphrases, "search.held_out_paraphrases": mixture.held_out_paraphrases}
+    asked = {"search.arms.paraphrases": spec.arm.paraphrases, "search.held_out_paraphrases": spec.settings.held_out_paraphrases}
     asked = {field: count for field, count in asked.items() if count}
     wanted = sum(asked.values())
     for fact in unknown:

@@ -1,91 +1,116 @@
-"""One trial as a value: what is trained, on which mix, and how."""
+"""One trial as a value: what is trained, on which mix, and how.
+
+A trial's knobs are the fields of the config's own sections, so that a knob is written down once: its place in the spec, its column in the
+trials table, its label and its part in the trial's identity follow from that field. What stands here by name is only what one value of
+the config does not say: the choice that a search makes, and numbers that several knobs decide together.
+"""
 
 import itertools
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-from kp.config.search import Arm, init_moves_base
+import pyarrow as pa
+
+from kp.config.identity import stated
+from kp.config.search import Arm, TrainingConfig, TrialSettings
+from kp.config.section import Section
 from kp.config.study import StudyConfig
-from kp.training.mixtures import Mixture
-from kp.vocabulary import LossTokens, Packing, RateSchedule
 
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """Every knob of one trial; all of it, and nothing else, is the trial's identity beside its data and its model."""
-
-    mixture: Mixture
-    rank: int
-    lora_alpha: float
-    use_rslora: bool
-    lora_dropout: float
-    target_modules: tuple[str, ...]
-    init: str
-    learning_rate: float
-    schedule: RateSchedule
-    weight_decay: float
-    warmup_ratio: float
-    max_grad_norm: float
-    batch_size: int
-    max_epochs: int
-    max_steps: int | None  # in place of max_epochs, which is then as many as they take
-    max_length: int
-    loss: LossTokens
-    kl_coefficient: float
-    packing: Packing
-    zero_stage: int
-    stop_at_accuracy: float | None
-    stop_patience: int
-    eval_prompts: int
-    eval_facts: int | None
-
-    @property
-    def rows(self) -> int:
-        """Training rows an epoch."""
-        return self.mixture.rows
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps of a whole epoch."""
-        return -(-self.rows // self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of a trial that runs its course."""
-        return self.max_steps or self.steps_per_epoch * self.max_epochs
-
-    @property
-    def rows_in_all(self) -> int:
-        """Training rows of a trial that runs its course, counted as often as they are trained on."""
-        whole, rest = divmod(self.steps, self.steps_per_epoch)
-        return whole * self.rows + min(rest * self.batch_size, self.rows)
-
-    @property
-    def moves_base(self) -> bool:
-        """Whether the init puts a part of the base weights into the adapter."""
-        return init_moves_base(self.init)
-
-    def literals(self) -> dict[str, Any]:
-        """The spec as plain JSON."""
-        return {**asdict(self), "target_modules": list(self.target_modules)}
-
-    def label(self) -> str:
-        """The trial as a person reads it, in one line."""
-        mix = self.mixture
-        companions = ((mix.highly_known, "HK"), (mix.maybe_known, "MK"), (mix.paraphrases, "P"))
-        extra = "".join(f" + {count} {name}" for count, name in companions if count)
-        return f"{mix.unknown} UK{extra}, rank {self.rank}, lr {self.learning_rate:.3g}, seed {mix.seed}"
+COMBINED = ("epochs", "steps", "lora_alpha", "lora_alpha_per_rank", "kl_coefficient")
+"""Fields that count together with others; the spec's own properties say what comes of them."""
+COMBINED_COLUMNS = {
+    "lora_alpha": pa.float64(),
+    "kl_coefficient": pa.float64(),
+    "max_epochs": pa.int32(),
+    "max_steps": pa.int32(),
+    "rows": pa.int32(),  # training rows an epoch
+}
 
 
 @dataclass(frozen=True)
 class Choice:
     """What a search chooses for a trial; all its other knobs are the study's."""
 
-    unknown: int
+    unknown: int  # N, Unknown facts
     arm: Arm
     rank: int
     learning_rate: float
-    seed: int
+    seed: int  # less that of the study, until it is a spec's
+
+
+@dataclass(frozen=True)
+class TrialSpec(Choice):
+    """Every knob of one trial."""
+
+    settings: TrialSettings
+    training: TrainingConfig
+
+    @property
+    def replayed(self) -> int:
+        """Facts per Unknown fact that the base knows to some degree."""
+        return self.arm.highly_known + self.arm.maybe_known
+
+    @property
+    def rows(self) -> int:
+        """Training rows an epoch."""
+        return self.unknown * (1 + self.replayed + self.arm.paraphrases)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of a whole epoch."""
+        return -(-self.rows // self.training.batch_size)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a trial that runs its course; where the study sets steps, as many as these take."""
+        return -(-self.training.steps // self.steps_per_epoch) if self.training.steps else self.training.epochs
+
+    @property
+    def max_steps(self) -> int:
+        """Optimiser steps of a trial that runs its course."""
+        return self.training.steps or self.steps_per_epoch * self.training.epochs
+
+    @property
+    def rows_in_all(self) -> int:
+        """Training rows of a trial that runs its course, counted as often as they are trained on."""
+        whole, rest = divmod(self.max_steps, self.steps_per_epoch)
+        return whole * self.rows + min(rest * self.training.batch_size, self.rows)
+
+    @property
+    def lora_alpha(self) -> float:
+        """LoRA's alpha at this rank."""
+        return self.training.alpha(self.rank)
+
+    @property
+    def kl_coefficient(self) -> float:
+        """Weight of the KL; 0 where the mix has no row that it is taken on."""
+        return self.training.kl_coefficient if self.replayed else 0.0
+
+    def literals(self) -> dict[str, Any]:
+        """What the trial is known by in addition to its data and its model, as plain JSON: dotted knob -> value, usual values left out."""
+        choice = {"unknown": self.unknown, "rank": self.rank, "learning_rate": self.learning_rate, "seed": self.seed}
+        training = {name: value for name, value in stated(self.training).items() if not name.startswith("lora_alpha")}
+        if "kl_coefficient" in training and not self.kl_coefficient:
+            del training["kl_coefficient"]
+        parts = {"arm": stated(self.arm), "search": stated(self.settings.in_effect()), "training": training}
+        dotted = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
+        return {**choice, **dotted, "lora_alpha": self.lora_alpha}
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of the trials table that the knobs decide, by name."""
+        values = {name: _plain(getattr(section, name)) for section in (self.arm, self.settings, self.training) for name in _fields(section)}
+        choice = {"unknown": self.unknown, "rank": self.rank, "learning_rate": self.learning_rate, "seed": self.seed}
+        combined = {name: getattr(self, name) for name in COMBINED_COLUMNS}
+        return choice | values | combined
+
+    def label(self) -> str:
+        """The trial as a person reads it, in one line."""
+        companions = ((self.arm.highly_known, "HK"), (self.arm.maybe_known, "MK"), (self.arm.paraphrases, "P"))
+        extra = "".join(f" + {count} {name}" for count, name in companions if count)
+        return f"{self.unknown} UK{extra}, rank {self.rank}, lr {self.learning_rate:.3g}, seed {self.seed}"
 
 
 def grid(config: StudyConfig) -> list[TrialSpec]:
@@ -97,41 +122,79 @@ def grid(config: StudyConfig) -> list[TrialSpec]:
 
 def trial_spec(config: StudyConfig, choice: Choice) -> TrialSpec:
     """The trial of this choice in this study."""
-    search, training = config.search, config.training
-    mixture = Mixture(
-        unknown=choice.unknown,
-        highly_known=choice.arm.highly_known,
-        maybe_known=choice.arm.maybe_known,
-        paraphrases=choice.arm.paraphrases,
-        held_out_paraphrases=search.held_out_paraphrases,
-        draw=search.draw,
-        replay_target=search.replay_target,
-        seed=config.seed + choice.seed,
-    )
-    steps_per_epoch = -(-mixture.rows // training.batch_size)
-    return TrialSpec(
-        mixture=mixture,
-        rank=choice.rank,
-        lora_alpha=training.alpha(choice.rank),
-        use_rslora=training.use_rslora,
-        lora_dropout=training.lora_dropout,
-        target_modules=training.target_modules,
-        init=training.init,
-        learning_rate=choice.learning_rate,
-        schedule=training.schedule,
-        weight_decay=training.weight_decay,
-        warmup_ratio=training.warmup_ratio,
-        max_grad_norm=training.max_grad_norm,
-        batch_size=training.batch_size,
-        max_epochs=-(-training.steps // steps_per_epoch) if training.steps else training.epochs,
-        max_steps=training.steps,
-        max_length=training.max_length,
-        loss=training.loss,
-        kl_coefficient=training.kl_coefficient if mixture.replayed else 0.0,
-        packing=training.packing,
-        zero_stage=training.zero_stage,
-        stop_at_accuracy=search.stop_at_accuracy,
-        stop_patience=search.stop_patience,
-        eval_prompts=search.eval_prompts,
-        eval_facts=search.eval_facts,
-    )
+    settings = TrialSettings(**{name: getattr(config.search, name) for name in TrialSettings.model_fields})
+    seed = config.seed + choice.seed
+    return TrialSpec(choice.unknown, choice.arm, choice.rank, choice.learning_rate, seed, settings, config.training)
+
+
+def _fields(section: Section | type[Section]) -> Iterator[str]:
+    kind = section if isinstance(section, type) else type(section)
+    return (name for name in kind.model_fields if name not in COMBINED)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _column(name: str, annotation: Any) -> pa.Field:
+    """The column of a knob of this type; raises TypeError for a type that no column is made for yet."""
+    if get_origin(annotation) in (Union, UnionType):
+        (kind,) = (part for part in get_args(annotation) if part is not NoneType)
+        return _column(name, kind).with_nullable(True)
+    if hasattr(annotation, "__metadata__"):  # Annotated, as PositiveInt is
+        return _column(name, get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return _column(name, type(get_args(annotation)[0]))
+    if get_origin(annotation) is tuple:
+        return pa.field(name, pa.list_(_column("item", get_args(annotation)[0]).type), nullable=False)
+    if isinstance(annotation, type):
+        for python, arrow in ((bool, pa.bool_()), (int, pa.int32()), (float, pa.float64()), (str, pa.string())):
+            if issubclass(annotation, python):
+                return pa.field(name, arrow, nullable=False)
+    raise TypeError(f"{name}: no column is made for a knob of type {annotation}")
+
+
+def _knob_columns() -> Iterator[pa.Field]:
+    yield pa.field("unknown", pa.int32(), nullable=False)  # N, the Unknown facts trained on
+    yield from (_column(name, Arm.model_fields[name].annotation) for name in _fields(Arm))
+    yield pa.field("rank", pa.int32(), nullable=False)
+    yield pa.field("learning_rate", pa.float64(), nullable=False)
+    yield pa.field("seed", pa.int32(), nullable=False)
+    for section in (TrialSettings, TrainingConfig):
+        yield from (_column(name, section.model_fields[name].annotation) for name in _fields(section))
+    yield from (pa.field(name, kind, nullable=False) for name, kind in COMBINED_COLUMNS.items())
+
+
+KNOB_COLUMNS = tuple(_knob_columns())
+CHOSEN = ("unknown", *_fields(Arm), "rank", "learning_rate", "seed")
+"""The columns of what a search chooses, which have places of their own in a report."""
+
+KNOB_LABELS = {
+    name: field.title or name.replace("_", " ")
+    for section in (TrainingConfig, TrialSettings)
+    for name, field in section.model_fields.items()
+    if name not in ("epochs", "steps", "lora_alpha_per_rank")
+}
+"""Column of a knob that every trial shares -> its name; `title` of the config field, where that has one."""
+
+TRIALS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        *KNOB_COLUMNS,
+        pa.field("status", pa.string(), nullable=False),  # completed, stopped, diverged, failed, oom
+        pa.field("epochs", pa.int32(), nullable=False),  # epochs really run
+        pa.field("steps", pa.int32(), nullable=False),  # optimiser steps really taken
+        pa.field("unknown_accuracy", pa.float64()),  # after the last epoch
+        pa.field("train_loss", pa.float64()),  # mean over the last epoch
+        pa.field("tokens_per_second", pa.float64()),
+        pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; waiting for workers counts
+        pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
+        pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
+        pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
+        pa.field("adapter_digest", pa.string()),
+        pa.field("trainable_parameters", pa.int64()),
+        pa.field("cause", pa.string()),  # why it ended
+    ]
+)

@@ -36,12 +36,12 @@ class TrialTraining:
         began = time.monotonic()
         self.job, self.spec, self._place, self._workbench = job, job.spec, place, workbench
         self._rows = [self._encode(row) for row in job.rows.to_pylist()]
-        share = math.ceil(self.spec.batch_size / place.world)
+        share = math.ceil(self.spec.training.batch_size / place.world)
         self._micro_rows = min(micro_batch or share, share)
         self._micro_batches = math.ceil(share / self._micro_rows)
         base = workbench.take_base()
-        refuse_unpackable(base.config, self.spec.packing, max(len(row.ids) for row in self._rows))
-        torch.manual_seed(self.spec.mixture.seed)
+        refuse_unpackable(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
+        torch.manual_seed(self.spec.seed)
         self._model = with_lora(base, self.spec)
         # PEFT notes in adapter_config.json where the base came from; a cache path of this machine would mean nothing elsewhere.
         described = self._model.peft_config["default"]
@@ -49,7 +49,7 @@ class TrialTraining:
         self._number_format = base.dtype
         keep_out_frozen(self._model)
         self._engine = deepspeed_engine(self._model, self.spec, workbench.engine.model.dtype, place, self._micro_batches)
-        self._started_as = gathered_adapter(self._engine, self.spec.zero_stage) if self.spec.moves_base else None
+        self._started_as = gathered_adapter(self._engine, self.spec.training.zero_stage) if self.spec.training.moves_base else None
         trainable = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
         self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began)
         self.step_losses: list[float] = []
@@ -59,7 +59,9 @@ class TrialTraining:
 
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
-        return encode_row(self._workbench.tokenizer, row["question"], row["target"], self.spec.loss, self.spec.max_length, replayed)
+        return encode_row(
+            self._workbench.tokenizer, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
+        )
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint."""
@@ -74,7 +76,7 @@ class TrialTraining:
 
         epoch = len(self.progress.epochs) + 1
         began = time.monotonic()
-        torch.manual_seed(_dropout_seed(self.spec.mixture.seed, epoch, self._place.rank))
+        torch.manual_seed(_dropout_seed(self.spec.seed, epoch, self._place.rank))
         self._engine.train()
         rate = self._engine.get_lr()[0]
         batches = list(self._batches(epoch))
@@ -106,8 +108,8 @@ class TrialTraining:
             self._end_where_due()
 
     def _batches(self, epoch: int) -> Iterator[list[EncodedRow]]:
-        order = epoch_order(len(self._rows), self.spec.mixture.seed, epoch)
-        size, left = self.spec.batch_size, self.spec.steps - self.progress.steps
+        order = epoch_order(len(self._rows), self.spec.seed, epoch)
+        size, left = self.spec.training.batch_size, self.spec.max_steps - self.progress.steps
         for start in range(0, min(len(order), left * size), size):
             yield [self._rows[index] for index in order[start : start + size]]
 
@@ -124,7 +126,7 @@ class TrialTraining:
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
             # All workers take the same passes: one without a row left takes the batch's first at weight 0.
-            batch = make_batch(own or rows[:1], self.spec.packing, self._workbench.tokenizer.pad_token_id)
+            batch = make_batch(own or rows[:1], self.spec.training.packing, self._workbench.tokenizer.pad_token_id)
             self.read_tokens += batch.read_tokens
             base = self._without_adapter if coefficient else None
             loss = batch_loss(self._engine, base, batch, self._workbench.device, self._number_format)
@@ -151,7 +153,7 @@ class TrialTraining:
         import torch
         import torch.distributed
 
-        split = self._place.world > 1 and self.spec.zero_stage < 3
+        split = self._place.world > 1 and self.spec.training.zero_stage < 3
         facts = self.job.eval_facts
         mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
         # Made anew each time: the weights have moved, and with them the shared prefix's keys and values.
@@ -165,17 +167,17 @@ class TrialTraining:
 
     def _end_where_due(self) -> None:
         epochs, spec, progress = self.progress.epochs, self.spec, self.progress
-        last, target = epochs[-spec.stop_patience :], spec.stop_at_accuracy
-        if target is not None and len(last) == spec.stop_patience and all(epoch["unknown_accuracy"] >= target for epoch in last):
-            spell = "1 epoch" if spec.stop_patience == 1 else f"{spec.stop_patience} epochs in a row"
+        last, target = epochs[-spec.settings.stop_patience :], spec.settings.stop_at_accuracy
+        if target is not None and len(last) == spec.settings.stop_patience and all(epoch["unknown_accuracy"] >= target for epoch in last):
+            spell = "1 epoch" if spec.settings.stop_patience == 1 else f"{spec.settings.stop_patience} epochs in a row"
             progress.status, progress.cause = TrialStatus.COMPLETED, f"unknown_accuracy was at {target:g} or above for {spell}"
-        elif progress.steps >= spec.steps:
+        elif progress.steps >= spec.max_steps:
             progress.status, progress.cause = TrialStatus.COMPLETED, f"ran its {len(epochs)} epochs, {progress.steps} steps"
 
     def save(self, folder: Path) -> None:
         """Write adapter, optimiser state and progress into a folder that all workers share."""
         self._engine.save_checkpoint(str(folder), tag=STATE_TAG, exclude_frozen_parameters=True)
-        state = gathered_adapter(self._engine, self.spec.zero_stage)
+        state = gathered_adapter(self._engine, self.spec.training.zero_stage)
         if self._place.rank == 0:
             save_adapter(self._model, state, self._started_as, folder / ADAPTER)
             self.progress.save(folder)
@@ -183,7 +185,7 @@ class TrialTraining:
     def close(self) -> None:
         """Take the adapter off and give the base model back, unless the trial changed it."""
         self._engine.destroy()
-        if self.spec.zero_stage < 3 and not self.spec.moves_base:  # stage 3 has spread the base over the workers
+        if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has spread the base over the workers
             self._workbench.give_back(self._model.unload())
         del self._engine, self._model
 

@@ -20,7 +20,7 @@ from kp.config.study import load_study
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
 from kp.inference.pipeline import Categorisation
 from kp.models.loading import load_tokenizer, resolve_model
-from kp.study.session import Session
+from kp.study.run import open_session
 from tests.conftest import SMOKE
 from tests.killing import running_kp
 
@@ -66,7 +66,7 @@ def answers_without_limit(overrides: list[str], root: Path) -> pa.Table:
     config = load_study(SMOKE, overrides)
     settings, batch = config.categorise, config.resources.generation_batch
     engine = EngineSpec(config.model, settings.max_new_tokens, settings.stop_at_newline, batch, threads=1, use_gpu=False)
-    with Session(config, root) as session:
+    with open_session(config, root) as session:
         job = Categorisation(session.facts, session.shot_sets, base_shot_sets(config), engine)
     model, generator = job.engine.load()
     index = FactIndex(job.facts)

@@ -16,12 +16,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import kp.data.tasks
 from kp.benchmarks.lm_eval_tasks import run_benchmarks
+from kp.benchmarks.registry import BenchmarkPlan
 from kp.benchmarks.shared_context import SERVED
-from kp.config.derived import BenchmarkPlan
+from kp.config.study import EvaluateConfig
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.schema import BENCHMARKS
 
-PLAN = BenchmarkPlan(mmlu_dev=5, mmlu_fewshot=2, misconceptions=6, seed=0)
+
+def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int) -> BenchmarkPlan:
+    return BenchmarkPlan(EvaluateConfig(mmlu_dev=mmlu_dev, mmlu_fewshot=mmlu_fewshot, misconceptions=misconceptions), seed=0)
+
+
+PLAN = plan(5, 2, 6)
 TASKS = str(Path(kp.data.tasks.__file__).parent)
 
 
@@ -90,7 +96,7 @@ def test_run_benchmarks_one_row_a_batch_gives_the_same_scores(
 
 
 def test_run_benchmarks_prints_nothing(model: Any, tokenizer: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run_benchmarks(model, tokenizer, BenchmarkPlan(2, 1, 0, 0), "base", 8, tmp_path)
+    run_benchmarks(model, tokenizer, plan(2, 1, 0), "base", 8, tmp_path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -152,7 +158,7 @@ def test_shared_context_likelihoods_equal_those_of_plain_hflm(model_type: str, t
 def test_run_benchmarks_on_a_model_of_another_type_runs_as_hflm(tokenizer: Any, tmp_path: Path) -> None:
     config = AutoConfig.for_model("gpt2", vocab_size=257, n_embd=32, n_layer=1, n_head=2, n_positions=8192)
     other = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    table = run_benchmarks(other, tokenizer, BenchmarkPlan(2, 1, 2, 0), "base", 8, tmp_path)
+    table = run_benchmarks(other, tokenizer, plan(2, 1, 2), "base", 8, tmp_path)
     assert table["n"].to_pylist() == [2, 2, 2]
 
 

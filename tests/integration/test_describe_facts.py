@@ -8,15 +8,14 @@ import pytest
 from kp.config.study import load_study
 from kp.schema import read_table
 from kp.store import files
-from kp.study import fact_stages
 from kp.study.facts_description import FOLDER, PAGE_FILE, SCHEMAS, describe_facts
-from kp.study.session import Session
+from kp.study.run import open_session, run_stage
 from tests.conftest import SMOKE
 
 
 def described(root: Path, *overrides: str) -> None:
-    with Session(load_study(SMOKE, list(overrides)), files.results_root(root)) as session:
-        fact_stages.facts(session)
+    with open_session(load_study(SMOKE, list(overrides)), files.results_root(root)) as session:
+        run_stage(session, "facts")
         describe_facts(session)
 
 

@@ -14,10 +14,10 @@ from kp.metrics.matching import match_all
 from kp.prompts import PROMPTS_PER_SET
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
-from kp.study import fact_stages
 from kp.study.inspection import Inspection, inspect_study, portable
-from kp.study.session import Session
+from kp.study.run import open_session, run_stage
 from tests.conftest import SMOKE
+from tests.made_up_study import apart
 
 SHOT_SETS = ("S0", "S1", "S2")
 
@@ -56,14 +56,14 @@ def config() -> StudyConfig:
 @pytest.fixture
 def root(config: StudyConfig, tmp_path: Path) -> Path:
     """A results root where the study's facts are chosen and its answers given."""
-    with Session(config, tmp_path) as session:
-        fact_stages.facts(session)
+    with open_session(config, tmp_path) as session:
+        run_stage(session, "facts")
         answers = made_up_answers(frame(session.facts))
         tables = {
             ANSWERS_FILE: (answers.to_arrow(), schema.ANSWERS),
             CATEGORIES_FILE: (categorise(answers).to_arrow(), schema.CATEGORIES),
         }
-        session.commit(session.graph.categorise, tables, began=time.monotonic())
+        session.commit(session.graph.steps["categorise"], *apart(tables), began=time.monotonic())
     return tmp_path
 
 

@@ -14,12 +14,10 @@ from kp.facts.paraphrases import with_paraphrases
 from kp.facts.validation import stands_in
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
-from kp.study import fact_stages, stages_between
-from kp.study.run import describe_study
+from kp.study.run import describe_study, open_session, run_stage
 from kp.study.session import Session
-from kp.study.trial_runs import search
 from tests.conftest import SMOKE, run_kp
-from tests.made_up_study import frame_of
+from tests.made_up_study import apart, frame_of
 
 FACTS = """question,answer,subject,relation
 Who directed Metropolis?,Fritz Lang,Metropolis,director
@@ -86,16 +84,16 @@ def test_facts_paraphrased_by_a_model_are_asked_for_once_and_kept_with_every_rep
 
 def test_paraphrase_of_a_study_that_names_no_model_makes_nothing(tmp_path: Path) -> None:
     with Session(load_study(SMOKE), tmp_path) as session:
-        fact_stages.facts(session)
-        stages_between.paraphrase(session)
+        run_stage(session, "facts")
+        run_stage(session, "paraphrases")
         assert session.training_facts.equals(session.facts)
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["facts"]
 
 
 def test_paraphrase_of_facts_that_have_enough_asks_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Session(load_study(SMOKE, ["facts.paraphrase.model=smollm2-135m-instruct"]), tmp_path) as session:
-        fact_stages.facts(session)
-        stages_between.paraphrase(session)
+    with open_session(load_study(SMOKE, ["facts.paraphrase.model=smollm2-135m-instruct"]), tmp_path) as session:
+        run_stage(session, "facts")
+        run_stage(session, "paraphrases")
         assert session.training_facts.equals(session.facts)
     said = capfd.readouterr().out
     assert "paraphrases: 0 kept for 0 facts, dropped: none" in said
@@ -105,35 +103,35 @@ def test_paraphrase_of_facts_that_have_enough_asks_nothing(tmp_path: Path, capfd
 
 def test_paraphrase_of_facts_without_subjects_is_an_error_before_anything_is_started(source: Path, tmp_path: Path) -> None:
     source.write_text("question,answer\nWho directed Metropolis?,Fritz Lang\nWho wrote Moby-Dick?,Herman Melville\n", encoding="utf-8")
-    with Session(study(source, "facts.count=2"), tmp_path) as session:
-        fact_stages.facts(session)
+    with open_session(study(source, "facts.count=2"), tmp_path) as session:
+        run_stage(session, "facts")
         with pytest.raises(UserError, match=r"facts\.paraphrase\.model: no question names its fact's subject"):
-            stages_between.paraphrase(session)
+            run_stage(session, "paraphrases")
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["facts"]
 
 
 def test_paraphrasing_model_that_is_not_there_is_an_error_that_names_its_field(source: Path, tmp_path: Path) -> None:
     config = study(source, "facts.paraphrase.model=not/a/model")
-    for use in (Session, describe_study):
+    for use in (open_session, describe_study):
         with pytest.raises(UserError, match=r"^facts\.paraphrase\.model: 'not/a/model' is neither"):
             use(config, tmp_path)
 
 
 def test_search_counts_what_a_model_wrote_among_the_paraphrases_of_a_fact(source: Path, tmp_path: Path) -> None:
-    with Session(study(source, "search.arms=[{paraphrases = 2}]"), tmp_path) as session:
-        fact_stages.facts(session)
+    with open_session(study(source, "search.arms=[{paraphrases = 2}]"), tmp_path) as session:
+        run_stage(session, "facts")
         ids = session.facts["fact_id"].to_pylist()
         common = {"model_id": "made-up", "shot_set": "S0", "matcher": "strict", "correct": 0, "asked": 10, "category": "Unknown"}
         categories = frame_of([{"fact_id": fact_id, **common} for fact_id in ids], schema.CATEGORIES)
         known = {ANSWERS_FILE: (schema.ANSWERS.empty_table(), schema.ANSWERS), CATEGORIES_FILE: (categories.to_arrow(), schema.CATEGORIES)}
-        session.commit(session.graph.categorise, known, began=time.monotonic())
-        assert session.graph.paraphrases
+        session.commit(session.graph.steps["categorise"], *apart(known), began=time.monotonic())
+        assert session.graph.steps["paraphrases"]
         line = {"paraphrase_index": 0, "reply_index": 0, "text": "Who made it?", "verdict": "kept"}
         written = frame_of([{"fact_id": fact_id, **line} for fact_id in ids], schema.PARAPHRASES)
         tables = {
             REPLIES_FILE: (schema.PARAPHRASE_REPLIES.empty_table(), schema.PARAPHRASE_REPLIES),
             PARAPHRASES_FILE: (written.to_arrow(), schema.PARAPHRASES),
         }
-        session.commit(session.graph.paraphrases, tables, began=time.monotonic())
+        session.commit(session.graph.steps["paraphrases"], *apart(tables), began=time.monotonic())
         with pytest.raises(UserError, match=r"search\.arms\.paraphrases: 2 paraphrases asked for, but fact '\w+' has 1"):
-            search(session)
+            run_stage(session, "search")

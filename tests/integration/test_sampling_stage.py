@@ -15,11 +15,10 @@ from kp.metrics.slick import slick_table
 from kp.prompts import PROMPTS_PER_SET
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SAMPLES_FILE, SLICK_FILE
-from kp.study import fact_stages, stages_between
+from kp.study.run import open_session, run_stage
 from kp.study.session import Session
-from kp.study.trial_runs import search
 from tests.conftest import SMOKE, run_kp
-from tests.made_up_study import frame_of
+from tests.made_up_study import apart, frame_of
 
 COUNT = 4
 
@@ -59,7 +58,7 @@ def test_categorise_with_samples_twice_from_scratch_draws_the_same(tmp_path: Pat
 
 def answered(session: Session, right: int) -> None:
     """Choose the study's facts and commit answers of which the first `right` prompts of every shot set are right for every fact."""
-    fact_stages.facts(session)
+    run_stage(session, "facts")
     common = {"model_id": "made-up", "answer": "x", "finish_reason": "stop", "refused": False}
     rows = [
         {**common, "fact_id": fact_id, "shot_set": shot_set, "prompt_index": prompt}
@@ -70,7 +69,7 @@ def answered(session: Session, right: int) -> None:
     ]
     answers = frame_of(rows, schema.ANSWERS)
     tables = {ANSWERS_FILE: (answers.to_arrow(), schema.ANSWERS), CATEGORIES_FILE: (categorise(answers).to_arrow(), schema.CATEGORIES)}
-    session.commit(session.graph.categorise, tables, began=time.monotonic())
+    session.commit(session.graph.steps["categorise"], *apart(tables), began=time.monotonic())
 
 
 @pytest.fixture
@@ -79,9 +78,9 @@ def sampling() -> StudyConfig:
 
 
 def test_sample_of_a_study_that_asks_for_none_makes_nothing(tmp_path: Path) -> None:
-    with Session(load_study(SMOKE, ["categorise.samples=0"]), tmp_path) as session:
+    with open_session(load_study(SMOKE, ["categorise.samples=0"]), tmp_path) as session:
         answered(session, right=0)
-        stages_between.sample(session)
+        run_stage(session, "samples")
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["categorise", "facts"]
     assert not [path for path in tmp_path.rglob("*") if path.name in (SAMPLES_FILE, SLICK_FILE)]
 
@@ -89,9 +88,9 @@ def test_sample_of_a_study_that_asks_for_none_makes_nothing(tmp_path: Path) -> N
 def test_sample_of_a_model_that_knows_every_fact_asks_nothing(
     sampling: StudyConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Session(sampling, tmp_path) as session:
+    with open_session(sampling, tmp_path) as session:
         answered(session, right=1)
-        stages_between.sample(session)
+        run_stage(session, "samples")
     said = capfd.readouterr().out
     assert "samples: 0 WeaklyKnown, 0 Unknown of 0 facts" in said
     assert "starting Ray" not in said
@@ -103,18 +102,18 @@ def test_sample_of_a_model_that_knows_every_fact_asks_nothing(
 
 
 def test_search_trains_on_no_weakly_known_fact(sampling: StudyConfig, tmp_path: Path) -> None:
-    with Session(sampling, tmp_path) as session:
+    with open_session(sampling, tmp_path) as session:
         answered(session, right=0)
-        assert session.graph.samples
+        assert session.graph.steps["samples"]
         common = {"model_id": "made-up", "shot_set": "S0", "prompt_index": 0, "sample_index": 0, "answer": "x"}
         rows = [
             {**common, "fact_id": fact_id, **dict.fromkeys(("match_strict", "match_exact", "match_released"), place > 0)}
             for place, fact_id in enumerate(session.facts["fact_id"].to_pylist())
         ]
         samples = frame_of(rows, schema.SAMPLES)
-        categories = session.store.read(session.graph.categorise, CATEGORIES_FILE, schema.CATEGORIES)
+        categories = session.store.read(session.graph.steps["categorise"], CATEGORIES_FILE, schema.CATEGORIES)
         slick = slick_table(frame(categories), samples, sampling.categorise.matcher)
         tables = {SAMPLES_FILE: (samples.to_arrow(), schema.SAMPLES), SLICK_FILE: (slick.to_arrow(), schema.SLICK)}
-        session.commit(session.graph.samples, tables, began=time.monotonic())
+        session.commit(session.graph.steps["samples"], *apart(tables), began=time.monotonic())
         with pytest.raises(UserError, match=r"search\.unknown: 2 Unknown facts .*, but the base has 1 \(11 more are WeaklyKnown\)"):
-            search(session)
+            run_stage(session, "search")

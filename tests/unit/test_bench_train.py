@@ -27,9 +27,15 @@ def test_trial_job_is_the_released_scripts_training_on_drawn_facts() -> None:
     assert job.rows["role"].to_pylist() == ["unknown"] * 5 + ["paraphrase"] * 10
     assert set(job.eval_facts["fact_id"].to_pylist()) == set(job.rows["fact_id"].to_pylist())
     spec = job.spec
-    assert (spec.batch_size, spec.lora_alpha, spec.use_rslora, spec.weight_decay, spec.warmup_ratio) == (8, 8, True, 0, 0)
-    assert (spec.max_grad_norm, spec.max_length, spec.loss) == (1.0, 768, LossTokens.FULL_TEXT)
-    assert spec.target_modules == ("down_proj", "gate_proj", "up_proj")
+    assert (
+        spec.training.batch_size,
+        spec.lora_alpha,
+        spec.training.use_rslora,
+        spec.training.weight_decay,
+        spec.training.warmup_ratio,
+    ) == (8, 8, True, 0, 0)
+    assert (spec.training.max_grad_norm, spec.training.max_length, spec.training.loss) == (1.0, 768, LossTokens.FULL_TEXT)
+    assert spec.training.target_modules == ("down_proj", "gate_proj", "up_proj")
     assert job.rows.equals(trial_job(TrainOptions(facts=5, paraphrases=2, rank=4), use_gpu=False).rows)
     assert not job.rows.equals(trial_job(TrainOptions(facts=5, paraphrases=2, rank=4, seed=1), use_gpu=False).rows)
 

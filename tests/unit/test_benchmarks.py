@@ -5,12 +5,26 @@ from collections import Counter
 
 import pytest
 
-from kp.benchmarks.lm_eval_tasks import benchmark_questions, plan_digest, task_names
-from kp.config.derived import BenchmarkPlan
+from kp.benchmarks.lm_eval_tasks import harness_digest
+from kp.benchmarks.registry import BENCHMARKS, BenchmarkPlan
+from kp.config.study import EvaluateConfig, StudyConfig
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.errors import UserError
+from kp.study.building import build_graph
+from kp.study.identities import Identities
 
-PLAN = BenchmarkPlan(mmlu_dev=57, mmlu_fewshot=2, misconceptions=100, seed=0)
+
+def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int, seed: int = 0) -> BenchmarkPlan:
+    # Past the field's own limit where a test wants more questions than there are.
+    settings = EvaluateConfig.model_construct(mmlu_dev=mmlu_dev, mmlu_fewshot=mmlu_fewshot, misconceptions=misconceptions)
+    return BenchmarkPlan(settings, seed)
+
+
+def task_names(plan: BenchmarkPlan) -> list[str]:
+    return [benchmark.task for benchmark in plan.benchmarks()]
+
+
+PLAN = plan(57, 2, 100)
 
 
 def test_mmlu_questions_of_installed_lm_eval_are_complete_and_well_formed() -> None:
@@ -87,26 +101,43 @@ def test_misconception_scores_very_unlikely_statements_do_not_underflow() -> Non
 
 def test_plan_zero_leaves_the_task_out() -> None:
     assert task_names(PLAN) == ["kp_mmlu_dev", "kp_misconceptions"]
-    assert task_names(BenchmarkPlan(0, 2, 5, 0)) == ["kp_misconceptions"]
-    assert task_names(BenchmarkPlan(5, 2, 0, 0)) == ["kp_mmlu_dev"]
-    assert benchmark_questions(PLAN) == 157
-    assert benchmark_questions(BenchmarkPlan(0, 4, 0, 0)) == 0
+    assert task_names(plan(0, 2, 5, 0)) == ["kp_misconceptions"]
+    assert task_names(plan(5, 2, 0, 0)) == ["kp_mmlu_dev"]
+    assert PLAN.questions() == 157
+    assert plan(0, 4, 0, 0).questions() == 0
 
 
 @pytest.mark.parametrize(
-    ("plan", "field"),
+    ("asked", "field"),
     [
-        (BenchmarkPlan(281, 2, 0, 0), "evaluate.mmlu_dev: 281 asked, 280"),
-        (BenchmarkPlan(266, 4, 0, 0), "evaluate.mmlu_dev: 266 asked, 265"),
-        (BenchmarkPlan(0, 0, 5000, 0), "evaluate.misconceptions: 5000 asked"),
+        (plan(281, 2, 0, 0), "evaluate.mmlu_dev: 281 asked, 280"),
+        (plan(266, 4, 0, 0), "evaluate.mmlu_dev: 266 asked, 265"),
+        (plan(0, 0, 5000, 0), "evaluate.misconceptions: 5000 asked"),
     ],
 )
-def test_plan_more_questions_than_there_are_is_an_error_naming_the_field(plan: BenchmarkPlan, field: str) -> None:
+def test_plan_more_questions_than_there_are_is_an_error_naming_the_field(asked: BenchmarkPlan, field: str) -> None:
     with pytest.raises(UserError, match=field):
-        benchmark_questions(plan)
+        asked.questions()
 
 
-def test_plan_digest_changes_with_every_field() -> None:
-    others = [BenchmarkPlan(56, 2, 100, 0), BenchmarkPlan(57, 1, 100, 0), BenchmarkPlan(57, 2, 99, 0), BenchmarkPlan(57, 2, 100, 1)]
-    assert len({plan_digest(plan) for plan in [PLAN, *others]}) == 5
-    assert plan_digest(PLAN) == plan_digest(BenchmarkPlan(57, 2, 100, 0))
+def test_step_of_benchmarks_changes_with_every_field_that_decides_a_score() -> None:
+    def steps(**changes: object) -> tuple[str, ...]:
+        evaluate = {name: value for name, value in changes.items() if name != "seed"}
+        document = {"name": "s", "seed": changes.get("seed", 0), "training": {"lora_alpha": 16}, "evaluate": evaluate}
+        graph = build_graph(StudyConfig.model_validate(document), Identities("model", "facts", "shots"))
+        return graph.base["benchmarks"].fingerprint, graph.trials[0].measurements["benchmarks"].literals["harness"]
+
+    changes = ({"mmlu_dev": 56}, {"mmlu_fewshot": 1}, {"misconceptions": 99}, {"seed": 1})
+    assert len({steps(**one)[0] for one in ({}, *changes)}) == 5
+    assert steps(stopped=False, dev_share=0.5) == steps(mmlu_dev=57) == steps()
+
+
+def test_harness_digest_changes_with_the_tasks_that_are_asked() -> None:
+    assert harness_digest(PLAN) == harness_digest(plan(56, 1, 3))
+    assert len({harness_digest(one) for one in (PLAN, plan(57, 2, 0), plan(0, 2, 100))}) == 3
+
+
+def test_benchmark_scores_have_columns_of_their_own() -> None:
+    columns = [score.column for benchmark in BENCHMARKS for score in benchmark.scores]
+    assert len(set(columns)) == len(columns)
+    assert {benchmark.field for benchmark in BENCHMARKS} <= EvaluateConfig.model_fields.keys()

@@ -13,8 +13,11 @@ from kp.metrics.generality import answers_by_fact, held_out_questions
 from kp.report import ReportTables
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step, Store
-from kp.study.graph import Graph, Identities, build_graph
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
 from kp.study.results import collect_tables, trial_columns
+from kp.training.spec import TRIALS
 from tests.made_up_study import facts, frame_of
 
 SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
@@ -58,22 +61,22 @@ def measured(answers: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pa.Schema]]
 def filled(config: StudyConfig, root: Path) -> tuple[Graph, Store]:
     """The one trial of the study packed six facts, learned four and made the base forget fact 39; of paraphrases it knows the last."""
     graph, store = build_graph(config, Identities("model", "facts", "shots")), Store(root)
-    commit(store, graph.facts, {FACTS_FILE: (FACTS, schema.FACTS)})
+    commit(store, graph.steps["facts"], {FACTS_FILE: (FACTS, schema.FACTS)})
     known = set(FACTS["fact_id"].to_list()[30:])
-    commit(store, graph.categorise, measured(pl.concat([answers_of("base", name, FACTS, known) for name in ("S0", "S1", "S2")])))
+    commit(store, graph.steps["categorise"], measured(pl.concat([answers_of("base", name, FACTS, known) for name in ("S0", "S1", "S2")])))
     (trial,) = graph.trials
     rows = [
         {"row": row, "fact_id": fact_id, "role": "unknown", "question": "Q?", "target": "t"} for row, fact_id in enumerate([*PACKED])
     ] + [{"row": 6, "fact_id": "of another source", "role": "highly_known", "question": "Q?", "target": "t"}]
     row = trial_columns(trial) | {"status": "completed", "epochs": 0, "steps": 0}
-    tables = {TRIAL_FILE: (frame_of([row], schema.TRIALS), schema.TRIALS), EPOCHS_FILE: (frame_of([], schema.EPOCHS), schema.EPOCHS)}
+    tables = {TRIAL_FILE: (frame_of([row], TRIALS), TRIALS), EPOCHS_FILE: (frame_of([], schema.EPOCHS), schema.EPOCHS)}
     commit(store, trial.step, tables | {ROWS_FILE: (frame_of(rows, schema.TRAINING_ROWS), schema.TRAINING_ROWS)})
-    commit(store, trial.answers, measured(answers_of("digest", "S1", FACTS, known - {"f039"} | LEARNED)))
-    if trial.generality:
+    commit(store, trial.measurements["answers"], measured(answers_of("digest", "S1", FACTS, known - {"f039"} | LEARNED)))
+    if "generality" in trial.measurements:
         questions = held_out_questions(FACTS, PACKED, 2)
         right = set(questions.filter(pl.col("paraphrase_index") == 3, pl.col("paraphrased_fact").is_in(list(LEARNED)))["fact_id"])
         held_out = answers_by_fact(answers_of("digest", "S1", questions, right), questions)
-        commit(store, trial.generality, {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
+        commit(store, trial.measurements["generality"], {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
     return graph, store
 
 

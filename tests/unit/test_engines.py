@@ -13,7 +13,10 @@ from kp.errors import UserError
 from kp.generation.vllm import LORA_RANKS
 from kp.generation.vllm_environment import refuse_unusable
 from kp.inference.answering import EngineSpec
-from kp.study.graph import Graph, Identities, build_graph, report_step
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
+from kp.study.stages.report import report_step
 from kp.vocabulary import Engine
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,28 +47,28 @@ def test_load_study_engine_vllm_with_a_rank_that_it_cannot_wear_is_refused() -> 
 
 def test_build_graph_engine_vllm_makes_other_answers_but_not_other_facts() -> None:
     hf, vllm = graph(smoke()), graph(smoke(*WITH_VLLM))
-    assert vllm.facts.fingerprint == hf.facts.fingerprint
-    assert vllm.categorise.fingerprint != hf.categorise.fingerprint
-    assert vllm.trials[0].answers.literals["engine"] == "vllm"
+    assert vllm.steps["facts"].fingerprint == hf.steps["facts"].fingerprint
+    assert vllm.steps["categorise"].fingerprint != hf.steps["categorise"].fingerprint
+    assert vllm.trials[0].measurements["answers"].literals["categorise.engine"] == "vllm"
 
 
 def test_build_graph_engine_hf_is_known_as_before_there_was_a_choice() -> None:
     found = graph(smoke("categorise.engine=hf", "resources.vllm_python=/opt/vllm/bin/python"))
-    assert "engine" not in found.categorise.literals
-    assert found.categorise.fingerprint == graph(smoke()).categorise.fingerprint
+    assert "categorise.engine" not in found.steps["categorise"].literals
+    assert found.steps["categorise"].fingerprint == graph(smoke()).steps["categorise"].fingerprint
 
 
 def test_report_step_says_the_engine_only_where_it_is_not_hf() -> None:
     shown = {}
     for config in (smoke(), smoke(*WITH_VLLM)):
-        shown[config.categorise.engine] = report_step(config, graph(config), [], {}).literals["config"]["categorise"]
-    assert "engine" not in shown[Engine.HF]
-    assert shown[Engine.VLLM]["engine"] == "vllm"
+        shown[config.categorise.engine] = report_step(config, graph(config), [], {}).literals["config"]
+    assert "categorise.engine" not in shown[Engine.HF]
+    assert shown[Engine.VLLM]["categorise.engine"] == "vllm"
 
 
 def test_build_graph_place_of_the_interpreter_is_no_part_of_an_identity() -> None:
     elsewhere = graph(smoke("categorise.engine=vllm", "resources.vllm_python=/usr/bin/python3"))
-    assert elsewhere.categorise.fingerprint == graph(smoke(*WITH_VLLM)).categorise.fingerprint
+    assert elsewhere.steps["categorise"].fingerprint == graph(smoke(*WITH_VLLM)).steps["categorise"].fingerprint
 
 
 def _engine(**changed: Any) -> EngineSpec:

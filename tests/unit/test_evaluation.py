@@ -10,10 +10,13 @@ import pytest
 
 from kp import schema
 from kp.generation import FinishReason, Generation, Messages
-from kp.inference.evaluation import HeldOut, Measured, Measurement, _Evaluator
+from kp.inference.evaluation import Measured, MeasurementTask, ModelJob, _Evaluator
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.scores import score_generality
 from kp.prompts import builtin_prompts
+from kp.store.filenames import ANSWERS_FILE
+from kp.study.measurements.answers import AnswersTask
+from kp.study.measurements.generality import HeldOutTask
 from kp.vocabulary import Matcher, ShotSet
 from tests.made_up_study import facts
 
@@ -65,20 +68,23 @@ def evaluator(tmp_path: Path) -> Any:
     return _Evaluator(engine, FACTS.to_arrow().cast(schema.FACTS), shot_sets, tally, tmp_path)
 
 
-def held_out(count: int) -> HeldOut:
+def held_out(count: int) -> HeldOutTask:
     questions = held_out_questions(FACTS, ["f001", "f003"], count)
-    return HeldOut(questions.to_arrow().cast(QUESTIONS), ShotSet.S1)
+    return HeldOutTask(questions.to_arrow().cast(QUESTIONS), ShotSet.S1)
 
 
-def frame(table: pa.Table | None) -> pl.DataFrame:
-    assert table is not None
+def job(**tasks: MeasurementTask) -> ModelJob:
+    return ModelJob("t", "digest", Path("adapter"), tasks)
+
+
+def frame(table: pa.Table) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(table))
 
 
 def test_measure_held_out_paraphrases_alone_leaves_the_facts_unasked(evaluator: Any) -> None:
-    result: Measured = evaluator.measure(Measurement("t", "digest", Path("adapter"), None, None, held_out(2)))
-    assert (result.answers, result.benchmarks) == (None, None)
-    found = frame(result.held_out)
+    result: Measured = evaluator.measure(job(generality=held_out(2)))
+    assert set(result.tables) == set(result.seconds) == {"generality"}
+    found = frame(result.tables["generality"][ANSWERS_FILE])
     assert found.to_arrow().cast(schema.HELD_OUT_ANSWERS).schema == schema.HELD_OUT_ANSWERS
     asked = found.select("fact_id", "paraphrase_index", "prompt_index").unique()
     assert (asked.height, found.height) == (2 * 2 * 10, 2 * 2 * 10)
@@ -88,8 +94,9 @@ def test_measure_held_out_paraphrases_alone_leaves_the_facts_unasked(evaluator: 
 
 
 def test_measure_answers_are_the_same_with_paraphrases_held_out_as_without(evaluator: Any) -> None:
-    alone, both = (evaluator.measure(Measurement("t", "digest", Path("adapter"), ShotSet.S1, None, asked)) for asked in (None, held_out(1)))
-    assert alone.held_out is None
-    assert frame(both.answers).equals(frame(alone.answers))
-    assert frame(both.answers).height == 5 * 10
-    assert frame(both.held_out).height == 2 * 10
+    answers = AnswersTask(FACTS.height, ShotSet.S1)
+    alone, both = evaluator.measure(job(answers=answers)), evaluator.measure(job(answers=answers, generality=held_out(1)))
+    assert set(alone.tables) == {"answers"}
+    assert frame(both.tables["answers"][ANSWERS_FILE]).equals(frame(alone.tables["answers"][ANSWERS_FILE]))
+    assert frame(both.tables["answers"][ANSWERS_FILE]).height == answers.prompts == 5 * 10
+    assert frame(both.tables["generality"][ANSWERS_FILE]).height == 2 * 10

@@ -6,8 +6,11 @@ import pytest
 
 from kp.config.study import StudyConfig, load_study
 from kp.store.steps import Step
-from kp.study.graph import Graph, Identities, build_graph, inspection_step, report_step
-from kp.study.inspection import portable
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
+from kp.study.inspection import Inspection, inspection_step
+from kp.study.stages.report import report_step
 
 REPOSITORY = Path(__file__).parents[2]
 SMOKE = REPOSITORY / "ray_jobs" / "studies" / "smoke.toml"
@@ -29,29 +32,30 @@ def kinds(step: Step) -> set[str]:
 
 def test_build_graph_replay_source_is_an_input_of_the_trials_that_replay_alone() -> None:
     plain, other = graph_of(smoke(ARMS)), graph_of(smoke(ARMS, *REPLAYED), "other")
-    assert other.replay_facts is not None
-    assert other.replay_categorise is not None
-    assert other.replay_facts.inputs == (other.facts,)
-    assert other.replay_categorise.inputs == (other.replay_facts,)
-    assert (other.facts.fingerprint, other.categorise.fingerprint) == (plain.facts.fingerprint, plain.categorise.fingerprint)
+    assert "replay_facts" in other.steps
+    assert "replay_categorise" in other.steps
+    assert other.steps["replay_facts"].inputs == (other.steps["facts"],)
+    assert other.steps["replay_categorise"].inputs == (other.steps["replay_facts"],)
+    for name in ("facts", "categorise"):
+        assert other.steps[name].fingerprint == plain.steps[name].fingerprint
     assert other.trials[0].step.fingerprint == plain.trials[0].step.fingerprint  # replays nothing
     for trial in other.trials[1:]:
         assert kinds(trial.step) == {"categorise", "replay_categorise"}
-    assert (plain.replay_facts, plain.replay_categorise) == (None, None)
+    assert not {"replay_facts", "replay_categorise"} & plain.steps.keys()
 
 
 def test_build_graph_replayed_facts_are_asked_as_studied_ones_are_but_on_s0_alone() -> None:
     found = graph_of(smoke(ARMS, *REPLAYED), "other")
-    assert found.replay_categorise is not None
-    assert found.replay_categorise.literals == found.categorise.literals | {"shot_sets": ["S0"]}
+    assert "replay_categorise" in found.steps
+    assert found.steps["replay_categorise"].literals == found.steps["categorise"].literals | {"shot_sets": ["S0"]}
 
 
 @pytest.mark.parametrize("override", ["search.replay_count=41", "seed=1", "facts.seed=1", "facts.most_of_one_object=0.5"])
 def test_build_graph_replayed_facts_are_known_by_how_they_are_chosen(override: str) -> None:
     before, after = graph_of(smoke(ARMS, *REPLAYED), "other"), graph_of(smoke(ARMS, *REPLAYED, override), "other")
-    assert before.replay_facts is not None
-    assert after.replay_facts is not None
-    assert before.replay_facts.literals != after.replay_facts.literals
+    assert "replay_facts" in before.steps
+    assert "replay_facts" in after.steps
+    assert before.steps["replay_facts"].literals != after.steps["replay_facts"].literals
 
 
 def test_build_graph_replayed_facts_are_known_by_the_content_of_their_source_and_not_by_its_name() -> None:
@@ -65,13 +69,12 @@ def test_build_graph_replayed_facts_are_known_by_the_content_of_their_source_and
 def test_build_graph_held_out_paraphrases_are_measured_of_every_trial() -> None:
     plain, held_out = graph_of(smoke()), graph_of(smoke("search.held_out_paraphrases=2"))
     for trial in held_out.trials:
-        assert trial.generality is not None
-        assert trial.generality.inputs == (trial.step,)
-        assert trial.generality.literals["shot_set"] == "S1"
+        assert trial.measurements["generality"].inputs == (trial.step,)
+        assert trial.measurements["generality"].literals["shot_set"] == "S1"
     extra = [step for step in held_out.evaluation_steps() if step.kind == "generality"]
     assert len(extra) == len(held_out.trials) == 3
     assert [step.kind for step in plain.evaluation_steps()] == ["benchmarks", *["answers", "benchmarks"] * 3]
-    assert {trial.generality for trial in plain.trials} == {None}
+    assert not any("generality" in trial.measurements for trial in plain.trials)
 
 
 def test_build_graph_trial_that_holds_paraphrases_out_rests_on_those_that_a_model_writes() -> None:
@@ -84,21 +87,15 @@ def test_report_step_rests_on_what_was_measured_of_generality() -> None:
     config = smoke("search.held_out_paraphrases=2")
     graph = graph_of(config)
     inputs = report_step(config, graph, list(graph.trials), {}).inputs
-    assert {trial.generality for trial in graph.trials} <= set(inputs)
-
-
-@pytest.mark.parametrize(("study", "fingerprint"), [("base_builtin", "7d3d3a5ccf053220"), ("base_popqa", "c035239330162223")])
-def test_inspection_step_of_a_study_that_leaves_younger_knobs_alone_is_the_one_it_always_was(study: str, fingerprint: str) -> None:
-    config = load_study(SMOKE.with_name(f"{study}.toml"), [])
-    assert inspection_step("audit", portable(config), graph_of(config)).fingerprint == fingerprint
+    assert {trial.measurements["generality"] for trial in graph.trials} <= set(inputs)
 
 
 @pytest.mark.parametrize(
     "override", ["search.arms=[{maybe_known = 1}]", "search.eval_facts=3", "training.schedule=cosine", "evaluate.dev_share=0.5"]
 )
-def test_inspection_step_says_a_younger_knob_that_is_turned(override: str) -> None:
-    plain, turned = (inspection_step("audit", portable(config), graph_of(config)) for config in (smoke(), smoke(override)))
-    assert plain.literals["config"] != turned.literals["config"]
+def test_inspection_step_says_a_knob_that_is_turned(override: str) -> None:
+    plain, turned = (inspection_step(Inspection.AUDIT, config, graph_of(config)) for config in (smoke(), smoke(override)))
+    assert plain.literals != turned.literals
 
 
 def test_inspection_step_is_the_same_whoever_hears_of_trials_and_wherever_the_replayed_facts_lie(tmp_path: Path) -> None:
@@ -107,5 +104,5 @@ def test_inspection_step_is_the_same_whoever_hears_of_trials_and_wherever_the_re
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "known.csv").write_text("question,answer\nWho?,I\n", encoding="utf-8")
         config = smoke(ARMS, f"search.replay_source={tmp_path}/{folder}/known.csv", f"trackers.project={folder}")
-        fingerprints.add(inspection_step("audit", portable(config), graph_of(config, "other")).fingerprint)
+        fingerprints.add(inspection_step(Inspection.AUDIT, config, graph_of(config, "other")).fingerprint)
     assert len(fingerprints) == 1

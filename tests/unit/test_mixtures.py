@@ -1,6 +1,7 @@
 import itertools
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,21 +11,13 @@ from hypothesis import strategies as st
 from kp.errors import UserError
 from kp.metrics.generality import held_out_paraphrases
 from kp.schema import TRAINING_ROWS
-from kp.training.mixtures import Mixture, Replay, draw_rows
+from kp.training.mixtures import Replay, draw_rows
+from kp.training.spec import TrialSpec
 from kp.vocabulary import Draw, ReplayTarget
+from tests.made_up_study import drawing_spec
 
 FEW = settings(max_examples=25, deadline=None)
 
-BASE = Mixture(
-    unknown=4,
-    highly_known=0,
-    maybe_known=0,
-    paraphrases=0,
-    held_out_paraphrases=0,
-    draw=Draw.STRATIFIED,
-    replay_target=ReplayTarget.GOLD,
-    seed=0,
-)
 UNKNOWN_IDS = [f"u{index:02}" for index in range(24)]
 KNOWN_IDS = [f"h{index:02}" for index in range(48)]
 MAYBE_IDS = [f"m{index:02}" for index in range(24)]
@@ -62,7 +55,11 @@ def study() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     return facts, categories, answers
 
 
-def rows_of(mixture: Mixture) -> pl.DataFrame:
+def mix(unknown: int = 4, **changes: Any) -> TrialSpec:
+    return drawing_spec(unknown, **changes)
+
+
+def rows_of(mixture: TrialSpec) -> pl.DataFrame:
     return draw_rows(mixture, *study())
 
 
@@ -71,7 +68,7 @@ def ids(rows: pl.DataFrame, role: str) -> list[str]:
 
 
 def test_draw_rows_all_roles_hold_what_the_mixture_asks_for() -> None:
-    rows = rows_of(replace(BASE, highly_known=3, paraphrases=2))
+    rows = rows_of(mix(highly_known=3, paraphrases=2))
     assert rows["role"].to_list() == ["unknown"] * 4 + ["paraphrase"] * 8 + ["highly_known"] * 12
     assert rows["row"].to_list() == list(range(24))
     assert len(set(ids(rows, "unknown"))) == 4
@@ -82,7 +79,7 @@ def test_draw_rows_all_roles_hold_what_the_mixture_asks_for() -> None:
 
 
 def test_draw_rows_unknown_fact_and_its_paraphrases_teach_the_canonical_answer() -> None:
-    rows = rows_of(replace(BASE, unknown=1, paraphrases=2, replay_target=ReplayTarget.FIRST_ALIAS))
+    rows = rows_of(mix(unknown=1, paraphrases=2, replay_target=ReplayTarget.FIRST_ALIAS))
     fact_id = rows["fact_id"][0]
     assert rows["question"].to_list() == [f"Q {fact_id}?", f"P0 {fact_id}?", f"P1 {fact_id}?"]
     assert rows["target"].to_list() == [f"gold {fact_id}"] * 3
@@ -92,14 +89,14 @@ def test_draw_rows_unknown_fact_and_its_paraphrases_teach_the_canonical_answer()
     ("target", "prefix"), [(ReplayTarget.SELF, "own0 "), (ReplayTarget.GOLD, "gold "), (ReplayTarget.FIRST_ALIAS, "alias ")]
 )
 def test_draw_rows_replay_target_decides_what_highly_known_rows_teach(target: ReplayTarget, prefix: str) -> None:
-    replayed = rows_of(replace(BASE, highly_known=1, replay_target=target)).filter(pl.col("role") == "highly_known")
+    replayed = rows_of(mix(highly_known=1, replay_target=target)).filter(pl.col("role") == "highly_known")
     assert replayed["target"].to_list() == [prefix + fact_id for fact_id in replayed["fact_id"]]
 
 
 def test_draw_rows_first_alias_of_a_fact_without_one_is_its_answer() -> None:
     facts, categories, answers = study()
     facts = facts.with_columns(pl.col("answers").list.head(1))
-    rows = draw_rows(replace(BASE, highly_known=1, replay_target=ReplayTarget.FIRST_ALIAS), facts, categories, answers)
+    rows = draw_rows(mix(highly_known=1, replay_target=ReplayTarget.FIRST_ALIAS), facts, categories, answers)
     assert set(rows["target"]) == {f"gold {fact_id}" for fact_id in rows["fact_id"]}
 
 
@@ -112,7 +109,7 @@ def test_draw_rows_first_alias_of_a_fact_without_one_is_its_answer() -> None:
     draw=st.sampled_from(Draw),
 )
 def test_draw_rows_smaller_trial_is_nested_in_the_larger(small: int, large: int, highly_known: int, seed: int, draw: Draw) -> None:
-    mixture = replace(BASE, highly_known=highly_known, seed=seed, draw=draw)
+    mixture = mix(highly_known=highly_known, seed=seed, draw=draw)
     less, more = rows_of(replace(mixture, unknown=small)), rows_of(replace(mixture, unknown=large))
     for role in ("unknown", "highly_known"):
         assert ids(less, role) == ids(more, role)[: len(ids(less, role))]
@@ -121,14 +118,14 @@ def test_draw_rows_smaller_trial_is_nested_in_the_larger(small: int, large: int,
 @FEW
 @given(seed=st.integers(), highly_known=st.integers(0, 12), paraphrases=st.integers(0, 3))
 def test_draw_rows_every_arm_of_a_seed_has_the_same_unknown_facts(seed: int, highly_known: int, paraphrases: int) -> None:
-    arm = rows_of(replace(BASE, seed=seed, highly_known=highly_known, paraphrases=paraphrases))
-    assert ids(arm, "unknown") == ids(rows_of(replace(BASE, seed=seed)), "unknown")
+    arm = rows_of(mix(seed=seed, highly_known=highly_known, paraphrases=paraphrases))
+    assert ids(arm, "unknown") == ids(rows_of(mix(seed=seed)), "unknown")
 
 
 @FEW
 @given(seed=st.integers(), count=st.integers(1, 24))
 def test_draw_rows_stratified_takes_relations_in_turn_while_they_last(seed: int, count: int) -> None:
-    drawn = Counter(relation_of(fact_id) for fact_id in ids(rows_of(replace(BASE, seed=seed, unknown=count)), "unknown"))
+    drawn = Counter(relation_of(fact_id) for fact_id in ids(rows_of(mix(seed=seed, unknown=count)), "unknown"))
     sizes = Counter(relation_of(fact_id) for fact_id in UNKNOWN_IDS)
     lasting = [drawn[relation] for relation in sizes if drawn[relation] < sizes[relation]]
     assert not lasting or max(drawn.values()) - min(lasting) <= 1
@@ -136,21 +133,21 @@ def test_draw_rows_stratified_takes_relations_in_turn_while_they_last(seed: int,
 
 def test_draw_rows_stratified_does_not_depend_on_the_order_of_the_table() -> None:
     facts, categories, answers = study()
-    mixture = replace(BASE, highly_known=2)
+    mixture = mix(highly_known=2)
     assert draw_rows(mixture, facts.reverse(), categories.reverse(), answers.reverse()).equals(rows_of(mixture))
 
 
 def test_draw_rows_another_seed_draws_other_facts() -> None:
-    assert len({tuple(ids(rows_of(replace(BASE, seed=seed)), "unknown")) for seed in range(8)}) > 4
+    assert len({tuple(ids(rows_of(mix(seed=seed)), "unknown")) for seed in range(8)}) > 4
 
 
 def test_draw_rows_known_seed_draws_the_facts_it_always_drew() -> None:
-    assert ids(rows_of(BASE), "unknown") == ["u02", "u05", "u08", "u23"]
+    assert ids(rows_of(mix()), "unknown") == ["u02", "u05", "u08", "u23"]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_draw_rows_file_order_takes_the_first_whatever_the_seed(seed: int) -> None:
-    rows = rows_of(replace(BASE, draw=Draw.FILE_ORDER, seed=seed, highly_known=2))
+    rows = rows_of(mix(draw=Draw.FILE_ORDER, seed=seed, highly_known=2))
     assert ids(rows, "unknown") == UNKNOWN_IDS[:4]
     assert ids(rows, "highly_known") == KNOWN_IDS[:8]
 
@@ -158,15 +155,15 @@ def test_draw_rows_file_order_takes_the_first_whatever_the_seed(seed: int) -> No
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        (replace(BASE, unknown=25), "search.unknown: 25 Unknown facts asked for, but the base has 24"),
+        (mix(unknown=25), "search.unknown: 25 Unknown facts asked for, but the base has 24"),
         (
-            replace(BASE, unknown=24, highly_known=10),
+            mix(unknown=24, highly_known=10),
             "search.arms.highly_known: 10 x 24 = 240 HighlyKnown facts asked for, but the base has 48",
         ),
-        (replace(BASE, paraphrases=4), "search.arms.paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
+        (mix(paraphrases=4), "search.arms.paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
     ],
 )
-def test_draw_rows_more_than_there_is_raises_naming_the_field(mixture: Mixture, message: str) -> None:
+def test_draw_rows_more_than_there_is_raises_naming_the_field(mixture: TrialSpec, message: str) -> None:
     with pytest.raises(UserError, match=message):
         rows_of(mixture)
 
@@ -174,25 +171,25 @@ def test_draw_rows_more_than_there_is_raises_naming_the_field(mixture: Mixture, 
 def test_draw_rows_self_target_without_an_answer_raises() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match="has no text in answer to prompt 0 of S0"):
-        draw_rows(replace(BASE, highly_known=1, replay_target=ReplayTarget.SELF), facts, categories, answers.head(0))
+        draw_rows(mix(highly_known=1, replay_target=ReplayTarget.SELF), facts, categories, answers.head(0))
 
 
 def test_draw_rows_answers_of_two_models_raise() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match="expected those of one model"):
-        draw_rows(replace(BASE, highly_known=1, replay_target=ReplayTarget.SELF), facts, categories, pl.concat([answers, answers]))
+        draw_rows(mix(highly_known=1, replay_target=ReplayTarget.SELF), facts, categories, pl.concat([answers, answers]))
 
 
 def test_draw_rows_categories_of_two_matchers_raise() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match="fact 'h00' has more than one row"):
-        draw_rows(BASE, facts, pl.concat([categories, categories]), answers)
+        draw_rows(mix(), facts, pl.concat([categories, categories]), answers)
 
 
 def test_draw_rows_categories_of_a_foreign_fact_raise() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match="fact 'h47' is not in the facts table"):
-        draw_rows(BASE, facts.head(-1), categories, answers)
+        draw_rows(mix(), facts.head(-1), categories, answers)
 
 
 def weakly_known(count: int) -> pl.DataFrame:
@@ -203,7 +200,7 @@ def weakly_known(count: int) -> pl.DataFrame:
 
 def test_draw_rows_weakly_known_facts_are_in_no_pool() -> None:
     facts, _, answers = study()
-    rows = draw_rows(replace(BASE, unknown=20, highly_known=2), facts, weakly_known(4), answers)
+    rows = draw_rows(mix(unknown=20, highly_known=2), facts, weakly_known(4), answers)
     assert set(ids(rows, "unknown")) == set(UNKNOWN_IDS[4:])
     assert set(ids(rows, "highly_known")) <= set(KNOWN_IDS)
 
@@ -211,7 +208,7 @@ def test_draw_rows_weakly_known_facts_are_in_no_pool() -> None:
 def test_draw_rows_pool_too_small_without_weakly_known_facts_says_so() -> None:
     facts, _, answers = study()
     with pytest.raises(UserError, match=r"search\.unknown: 21 Unknown .*, but the base has 20 \(4 more are WeaklyKnown\)$"):
-        draw_rows(replace(BASE, unknown=21), facts, weakly_known(4), answers)
+        draw_rows(mix(unknown=21), facts, weakly_known(4), answers)
 
 
 @FEW
@@ -225,7 +222,7 @@ def test_draw_rows_pool_too_small_without_weakly_known_facts_says_so() -> None:
 def test_draw_rows_arm_of_every_kind_is_nested_and_holds_no_fact_twice_in_a_role(
     seed: int, highly_known: int, maybe_known: int, paraphrases: int, draw: Draw
 ) -> None:
-    mixture = replace(BASE, highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases, seed=seed, draw=draw)
+    mixture = mix(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases, seed=seed, draw=draw)
     drawn = [rows_of(replace(mixture, unknown=unknown)) for unknown in (2, 5, 12)]
     for rows, unknown in zip(drawn, (2, 5, 12), strict=True):
         assert rows.height == replace(mixture, unknown=unknown).rows
@@ -242,7 +239,7 @@ def test_draw_rows_arm_of_every_kind_is_nested_and_holds_no_fact_twice_in_a_role
 @FEW
 @given(seed=st.integers(), count=st.integers(1, 12), maybe_known=st.integers(1, 2))
 def test_draw_rows_replayed_facts_are_stratified_too(seed: int, count: int, maybe_known: int) -> None:
-    rows = rows_of(replace(BASE, seed=seed, unknown=count, maybe_known=maybe_known))
+    rows = rows_of(mix(seed=seed, unknown=count, maybe_known=maybe_known))
     drawn = Counter(relation_of(fact_id) for fact_id in ids(rows, "maybe_known"))
     sizes = Counter(relation_of(fact_id) for fact_id in MAYBE_IDS)
     lasting = [drawn[relation] for relation in sizes if drawn[relation] < sizes[relation]]
@@ -250,29 +247,29 @@ def test_draw_rows_replayed_facts_are_stratified_too(seed: int, count: int, mayb
 
 
 def test_draw_rows_maybe_known_facts_teach_the_first_answer_of_the_base() -> None:
-    replayed = rows_of(replace(BASE, maybe_known=2, replay_target=ReplayTarget.SELF)).filter(pl.col("role") == "maybe_known")
+    replayed = rows_of(mix(maybe_known=2, replay_target=ReplayTarget.SELF)).filter(pl.col("role") == "maybe_known")
     assert replayed["target"].to_list() == [f"own0 {fact_id}" for fact_id in replayed["fact_id"]]
 
 
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        (replace(BASE, maybe_known=7), "search.arms.maybe_known: 7 x 4 = 28 MaybeKnown facts asked for, but the base has 24$"),
-        (replace(BASE, held_out_paraphrases=4), r"^search\.held_out_paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
+        (mix(maybe_known=7), "search.arms.maybe_known: 7 x 4 = 28 MaybeKnown facts asked for, but the base has 24$"),
+        (mix(held_out_paraphrases=4), r"^search\.held_out_paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
         (
-            replace(BASE, paraphrases=2, held_out_paraphrases=2),
+            mix(paraphrases=2, held_out_paraphrases=2),
             r"search\.arms\.paraphrases and search\.held_out_paraphrases: 2 \+ 2 = 4 paraphrases asked for, but fact 'u.*' has 3",
         ),
     ],
 )
-def test_draw_rows_shortfall_counts_every_kind_and_what_is_held_out(mixture: Mixture, message: str) -> None:
+def test_draw_rows_shortfall_counts_every_kind_and_what_is_held_out(mixture: TrialSpec, message: str) -> None:
     with pytest.raises(UserError, match=message):
         rows_of(mixture)
 
 
 @pytest.mark.parametrize(("trained", "held_out"), [(0, 3), (1, 2), (2, 1), (3, 0), (1, 1)])
 def test_held_out_paraphrases_are_the_last_and_never_trained_on(trained: int, held_out: int) -> None:
-    rows = rows_of(replace(BASE, paraphrases=trained, held_out_paraphrases=held_out))
+    rows = rows_of(mix(paraphrases=trained, held_out_paraphrases=held_out))
     facts = study()[0].filter(pl.col("fact_id").is_in(ids(rows, "unknown")))
     kept = [pair for paraphrases in facts["paraphrases"] for pair in held_out_paraphrases(paraphrases, held_out)]
     assert [index for index, _ in kept] == list(range(3 - held_out, 3)) * 4
@@ -299,7 +296,7 @@ def elsewhere(known: int = 8) -> Replay:
 
 
 def test_draw_rows_replay_source_gives_the_known_facts_and_none_of_the_unknown_ones() -> None:
-    mixture = replace(BASE, unknown=2, highly_known=3, maybe_known=1, paraphrases=1, replay_target=ReplayTarget.SELF)
+    mixture = mix(unknown=2, highly_known=3, maybe_known=1, paraphrases=1, replay_target=ReplayTarget.SELF)
     rows = draw_rows(mixture, *study(), elsewhere())
     assert ids(rows, "unknown") == ids(rows_of(mixture), "unknown")
     assert {fact_id[0] for fact_id in ids(rows, "highly_known")} == {"x"}
@@ -312,10 +309,10 @@ def test_draw_rows_replay_source_too_small_raises_naming_it() -> None:
     with pytest.raises(
         UserError, match=r"search\.arms\.highly_known: 3 x 4 = 12 HighlyKnown .*, but the base has 8 in search\.replay_source"
     ):
-        draw_rows(replace(BASE, highly_known=3), *study(), elsewhere())
+        draw_rows(mix(highly_known=3), *study(), elsewhere())
 
 
 def test_draw_rows_replay_source_that_holds_a_studied_fact_raises() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match=r"search\.replay_source: fact 'h00' is among the studied facts \(96 such facts\)"):
-        draw_rows(replace(BASE, highly_known=1), facts, categories, answers, Replay(facts, categories, answers))
+        draw_rows(mix(highly_known=1), facts, categories, answers, Replay(facts, categories, answers))

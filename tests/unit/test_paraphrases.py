@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kp import schema
-from kp.config.search import Arm
 from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
@@ -28,9 +27,9 @@ from kp.facts.paraphrases import (
 from kp.facts.validation import has_control_characters, stands_in
 from kp.generation import FinishReason
 from kp.metrics.matching import normalise
-from kp.training.mixtures import Mixture, draw_rows
-from kp.vocabulary import Category, Draw, ParaphraseVerdict, ReplayTarget
-from tests.made_up_study import frame_of
+from kp.training.mixtures import draw_rows
+from kp.vocabulary import Category, ParaphraseVerdict, ReplayTarget
+from tests.made_up_study import drawing_spec, frame_of
 
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 
@@ -320,8 +319,7 @@ def test_facts_that_stay_short_are_an_error_that_names_the_shortfall() -> None:
     answers = frame_of([], schema.ANSWERS)
 
     def rows(paraphrases: int) -> pl.DataFrame:
-        arm = Arm(paraphrases=paraphrases)
-        return draw_rows(Mixture(1, 0, 0, arm.paraphrases, 0, Draw.STRATIFIED, ReplayTarget.SELF, 0), merged, categories, answers)
+        return draw_rows(drawing_spec(1, paraphrases=paraphrases, replay_target=ReplayTarget.SELF), merged, categories, answers)
 
     assert rows(2)["question"].to_list() == ["Who directed Metropolis?", *fact()["paraphrases"], "Who made Metropolis?"]
     with pytest.raises(UserError, match=r"search\.arms\.paraphrases: 3 paraphrases asked for, but fact 'f0' has 2"):

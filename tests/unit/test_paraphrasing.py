@@ -17,8 +17,12 @@ from kp.generation import FinishReason, Generation, Messages, OnAnswered, unhear
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.store.steps import Step, Store
-from kp.study.graph import Graph, Identities, build_graph, inspection_step, report_step
-from kp.study.plan import make_plan
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
+from kp.study.inspection import Inspection, inspection_step
+from kp.study.plan import make_plan, planning_of
+from kp.study.stages.report import report_step
 from tests.made_up_study import facts as made_up_facts
 
 ENGINE = EngineSpec(ModelConfig(), 64, stop_at_newline=False, batch_size=8, threads=1, use_gpu=False)
@@ -123,10 +127,9 @@ def graph_of(model: str | None, identity: str = "writer", **settings: Any) -> Gr
 
 
 def all_steps(graph: Graph, config: StudyConfig) -> list[Step]:
-    shown = config.model_dump(mode="json")
-    trials = [step for trial in graph.trials for step in (trial.step, trial.answers, trial.benchmarks)]
-    steps = [graph.facts, graph.categorise, graph.samples, graph.paraphrases, graph.base_benchmarks, *trials]
-    return [step for step in (*steps, report_step(config, graph, [], {}), inspection_step("audit", shown, graph)) if step]
+    trials = [step for trial in graph.trials for step in (trial.step, *trial.measurements.values())]
+    inspected = inspection_step(Inspection.AUDIT, config, graph)
+    return [*graph.steps.values(), *graph.base.values(), *trials, report_step(config, graph, [], {}), inspected]
 
 
 def test_study_without_a_paraphrasing_model_has_the_steps_it_always_had(tmp_path: Path) -> None:
@@ -134,48 +137,52 @@ def test_study_without_a_paraphrasing_model_has_the_steps_it_always_had(tmp_path
     document["search"] = {"arms": [{}, {"paraphrases": 2}]}
     unsaid = StudyConfig.model_validate(document)
     plain = build_graph(unsaid, Identities("model", "facts", "shots"))
-    assert plain.paraphrases is None
+    assert "paraphrases" not in plain.steps
     assert paraphraser(unsaid) is None
     said = graph_of(None, count=4, prompt="Other words: {question}", max_new_tokens=9)
-    before, after = all_steps(plain, unsaid), all_steps(said, study(None, count=4, prompt="Other words: {question}", max_new_tokens=9))
-    assert [step.fingerprint for step in before] == [step.fingerprint for step in after]
-    for step in before:
-        assert "paraphrase" not in step.literals.get("config", {}).get("facts", {})
+    assert said == plain
+    for step in all_steps(plain, unsaid):
+        said = step.literals | step.literals.get("config", {})
+        assert not [field for field in said if field.startswith("facts.paraphrase")]
         assert "paraphrases" not in {source.kind for source in step.inputs}
-    assert "paraphrases" not in [line.stage for line in make_plan(unsaid, plain, Store(tmp_path))]
+    assert "paraphrases" not in [line.stage for line in make_plan(planning_of(unsaid, plain, Store(tmp_path)))]
 
 
 def test_study_with_a_paraphrasing_model_changes_the_trials_that_train_on_paraphrases_alone() -> None:
     plain, written = graph_of(None), graph_of("m")
-    assert written.paraphrases is not None
-    assert written.paraphrases.inputs == (plain.facts,)
-    assert (written.facts, written.categorise, written.base_benchmarks) == (plain.facts, plain.categorise, plain.base_benchmarks)
-    assert [trial.spec.mixture.paraphrases for trial in written.trials] == [0, 2] * (len(written.trials) // 2)
+    assert "paraphrases" in written.steps
+    assert written.steps["paraphrases"].inputs == (plain.steps["facts"],)
+    assert (written.steps["facts"], written.steps["categorise"], written.base["benchmarks"]) == (
+        plain.steps["facts"],
+        plain.steps["categorise"],
+        plain.base["benchmarks"],
+    )
+    assert [trial.spec.arm.paraphrases for trial in written.trials] == [0, 2] * (len(written.trials) // 2)
     for without, other in zip(plain.trials, written.trials, strict=True):
-        if other.spec.mixture.paraphrases:
-            assert other.step.inputs == (*without.step.inputs, written.paraphrases)
+        if other.spec.arm.paraphrases:
+            assert other.step.inputs == (*without.step.inputs, written.steps["paraphrases"])
         else:
             assert other == without
     report = report_step(study("m"), written, [], {})
-    assert written.paraphrases in report.inputs
-    assert report.literals["config"]["facts"]["paraphrase"]["model"] == "m"
+    assert written.steps["paraphrases"] in report.inputs
+    assert report.literals["config"]["facts.paraphrase.model"] == "m"
 
 
 @pytest.mark.parametrize("knobs", [{"count": 4}, {"prompt": "Other words: {question}"}, {"max_new_tokens": 9}, {"identity": "other"}])
 def test_study_paraphrased_otherwise_is_another_step(knobs: dict[str, Any]) -> None:
     usual, other = graph_of("m"), graph_of("m", **knobs)
-    assert usual.paraphrases
-    assert other.paraphrases
-    assert usual.paraphrases.fingerprint != other.paraphrases.fingerprint
-    assert usual.categorise == other.categorise
+    assert "paraphrases" in usual.steps
+    assert "paraphrases" in other.steps
+    assert usual.steps["paraphrases"].fingerprint != other.steps["paraphrases"].fingerprint
+    assert usual.steps["categorise"] == other.steps["categorise"]
 
 
 def test_study_paraphrased_by_the_same_model_under_another_name_is_the_same_step() -> None:
-    assert graph_of("m", revision="main").paraphrases == graph_of("some/folder").paraphrases
+    assert graph_of("m", revision="main").steps["paraphrases"] == graph_of("some/folder").steps["paraphrases"]
 
 
 def test_plan_prices_paraphrases_as_if_no_fact_had_any(tmp_path: Path) -> None:
-    lines = make_plan(study("m"), graph_of("m"), Store(tmp_path))
+    lines = make_plan(planning_of(study("m"), graph_of("m"), Store(tmp_path)))
     assert [line.stage for line in lines] == ["facts", "paraphrases", "categorise", "search", "evaluate"]
     assert lines[1].work == "at most 50 facts put in up to 10 other ways by m"
     assert lines[1].state == "to do"

@@ -14,8 +14,10 @@ from kp.config.study import ModelConfig, StudyConfig, load_study
 from kp.models.loading import resolve_model
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Store
-from kp.study.graph import Graph, Identities, build_graph
-from kp.study.plan import TOKENS_A_ROW, make_plan, plan_table, price_table, row_tokens
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
+from kp.study.plan import TOKENS_A_ROW, make_plan, plan_table, planning_of, price_table, row_tokens
 
 STUDIES = Path(__file__).parents[2] / "ray_jobs" / "studies"
 IDENTITIES = Identities("model", "facts", "shots", replay="replay")
@@ -46,14 +48,14 @@ def cells(table: Table) -> dict[str, str]:
 
 
 def prices(config: StudyConfig, root: Path) -> dict[str, str]:
-    return cells(price_table(config, graph_of(config), Store(root)))
+    return cells(price_table(planning_of(config, graph_of(config), Store(root))))
 
 
 def with_facts(config: StudyConfig, root: Path, facts: list[dict[str, Any]]) -> tuple[Graph, Store]:
     """A store in which the facts are chosen."""
     graph, store = graph_of(config), Store(root)
     table = pa.Table.from_pylist(facts, schema=schema.FACTS)
-    store.commit(graph.facts, lambda folder: schema.write_table(table, schema.FACTS, folder / FACTS_FILE), seconds=1.0)
+    store.commit(graph.steps["facts"], lambda folder: schema.write_table(table, schema.FACTS, folder / FACTS_FILE), seconds=1.0)
     return graph, store
 
 
@@ -71,7 +73,7 @@ def fact(number: int, paraphrases: list[str] | None = None) -> dict[str, Any]:
 
 def test_plan_of_the_published_grid_has_its_trials_steps_and_rows(tmp_path: Path) -> None:
     config = load_study(STUDIES / "paper.toml")
-    lines = {line.stage: line.work for line in make_plan(config, graph_of(config), Store(tmp_path))}
+    lines = {line.stage: line.work for line in make_plan(planning_of(config, graph_of(config), Store(tmp_path)))}
     rows = 10 * 3 * (1 + 10 + 50 + 100 + 500 + 3000) * (1 + 2 + 11 + 2 + 11)
     assert f"90 trials, at most 185,790 steps on {rows:,} rows" in lines["search"]
     assert lines["categorise"].startswith(f"{21036 * 30:,} prompts")
@@ -166,7 +168,7 @@ def test_row_tokens_of_a_model_of_whom_the_config_alone_is_here_are_estimated(tm
 def test_plan_of_replayed_facts_of_another_source_has_a_line(tmp_path: Path) -> None:
     search = {"arms": ({"highly_known": 1},), "replay_source": "known.csv", "replay_count": 30}
     config = study(search)
-    lines = make_plan(config, graph_of(config), Store(tmp_path))
+    lines = make_plan(planning_of(config, graph_of(config), Store(tmp_path)))
     assert [line.stage for line in lines] == ["facts", "categorise", "replay", "search", "evaluate"]
     assert lines[2].work == "30 facts from known.csv to replay: 300 prompts on S0"
     assert lines[2].state == "to do"
@@ -175,14 +177,14 @@ def test_plan_of_replayed_facts_of_another_source_has_a_line(tmp_path: Path) -> 
 
 def test_plan_of_replayed_facts_that_are_not_counted_says_all(tmp_path: Path) -> None:
     config = study({"arms": ({"highly_known": 1},), "replay_source": "known.csv"})
-    assert make_plan(config, graph_of(config), Store(tmp_path))[2].work.startswith("all the facts from known.csv")
+    assert make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[2].work.startswith("all the facts from known.csv")
     assert prices(config, tmp_path)["prompts"] == "not known until the facts are read"
 
 
 def test_plan_of_held_out_paraphrases_counts_what_generality_asks(tmp_path: Path) -> None:
     config = study({"unknown": (10, 40), "held_out_paraphrases": 3})
-    evaluate = make_plan(config, graph_of(config), Store(tmp_path))[-1]
-    assert evaluate.work.startswith(f"{2 * 50 * 10:,} prompts and {(10 + 40) * 3 * 10:,} of held-out paraphrases on 2 adapters")
+    evaluate = make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[-1]
+    assert evaluate.work.startswith(f"{2 * 50 * 10:,} prompts on 2 adapters; {(10 + 40) * 3 * 10:,} of held-out paraphrases")
 
 
 def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(tmp_path: Path) -> None:
@@ -190,9 +192,9 @@ def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(t
     whole = graph_of(config)
     graph = build_graph(config, IDENTITIES, [whole.trials[0].spec])
     store = Store(tmp_path)
-    for step in (graph.trials[0].step, graph.trials[0].answers):
+    for step in (graph.trials[0].step, graph.trials[0].measurements["answers"]):
         store.commit(step, lambda folder: None, seconds=1.0)
-    search, evaluate = make_plan(config, graph, store)[-2:]
+    search, evaluate = make_plan(planning_of(config, graph, store))[-2:]
     assert search.work.startswith("3 trials (1 of them proposed so far), ")
     assert (search.state, evaluate.state) == ("1 of 3 done", "1 of 3 done")
 
@@ -200,7 +202,9 @@ def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(t
 def test_plan_and_price_fit_eighty_columns(tmp_path: Path) -> None:
     config = load_study(STUDIES / "paper.toml")
     graph, store = graph_of(config), Store(tmp_path)
-    text = printed(plan_table(config, make_plan(config, graph, store), "not fetched yet")) + printed(price_table(config, graph, store))
+    text = printed(plan_table(config, make_plan(planning_of(config, graph, store)), "not fetched yet")) + printed(
+        price_table(planning_of(config, graph, store))
+    )
     assert max(map(len, text.splitlines())) <= COLUMNS
     assert "(not fetched yet)" in text
     assert "…" not in text
@@ -209,4 +213,4 @@ def test_plan_and_price_fit_eighty_columns(tmp_path: Path) -> None:
 def test_plan_table_shortens_a_revision(tmp_path: Path) -> None:
     config = study()
     commit = "0123456789abcdef0123456789abcdef01234567"
-    assert f"({commit[:12]})" in printed(plan_table(config, make_plan(config, graph_of(config), Store(tmp_path)), commit))
+    assert f"({commit[:12]})" in printed(plan_table(config, make_plan(planning_of(config, graph_of(config), Store(tmp_path))), commit))

@@ -1,12 +1,18 @@
 """What a study costs, by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kp.config.study import StudyConfig
 from kp.models.shapes import ModelShape
-from kp.study.pricing import RowTokens, disk_price, hours, planned_trials, study_prompts
+from kp.store.steps import Store
+from kp.study.building import build_graph
+from kp.study.identities import Identities
+from kp.study.plan import study_prompts
+from kp.study.pricing import RowTokens, disk_price, hours, planned_trials
+from kp.study.stage import Planning
 from kp.training.spec import grid
 
 SHAPE = ModelShape(hidden=8, intermediate=24, layers=2, heads=4, kv_heads=2, head_dim=2, origin="config.json")
@@ -23,7 +29,7 @@ def test_planned_trials_of_a_grid_are_all_known_and_add_up() -> None:
     trials = planned_trials(config, grid(config))
     assert (trials.count, trials.to_come) == (2, 0)
     assert trials.total(lambda spec: spec.rows_in_all) == 3 * (10 + 40)
-    assert trials.total(lambda spec: spec.steps) == 3 * (2 + 5)
+    assert trials.total(lambda spec: spec.max_steps) == 3 * (2 + 5)
     assert trials.most(lambda spec: spec.rows) == 40
 
 
@@ -54,10 +60,12 @@ def test_row_tokens_of_a_trial_of_so_many_steps_are_those_of_its_rows() -> None:
     assert RowTokens(40, 99, "").of(longer) == 40 * 14
 
 
-def test_study_prompts_are_those_of_the_base_the_adapters_and_the_epochs() -> None:
+def test_study_prompts_are_those_of_the_base_the_adapters_and_the_epochs(tmp_path: Path) -> None:
     search = {"unknown": (10, 40), "arms": ({"maybe_known": 1},), "eval_prompts": 2, "eval_facts": 25, "held_out_paraphrases": 3}
     config = study(search | {"replay_source": "known.csv"}, {"epochs": 4}, categorise={"samples": 5})
-    prompts = study_prompts(config, planned_trials(config, grid(config)), facts=100, replay_facts=20, shot_sets=3)
+    graph, trials = build_graph(config, Identities("model", "facts", "shots", replay="replay")), planned_trials(config, grid(config))
+    prompts = study_prompts(Planning(config, graph, Store(tmp_path), facts=100, replayed=20, trials=trials))
+    assert prompts is not None
     assert prompts.base == 100 * 10 * 3 + 100 * 10 * 5 + 20 * 10
     assert prompts.adapters == 2 * 100 * 10 + (10 + 40) * 3 * 10
     assert prompts.evals == 4 * 2 * (10 + 25)

@@ -81,7 +81,7 @@ def test_random_another_study_seed_gives_other_trials() -> None:
 
 def test_random_choices_do_not_move_with_a_release() -> None:
     specs = proposed(study(sampler="random", trials=4, **RANGE), nothing_ended).specs
-    assert [(spec.mixture.unknown, spec.rank, spec.learning_rate) for spec in specs] == [
+    assert [(spec.unknown, spec.rank, spec.learning_rate) for spec in specs] == [
         (10, 4, 0.000107),
         (20, 16, 0.0733),
         (10, 2, 0.000967),

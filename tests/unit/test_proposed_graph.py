@@ -6,9 +6,11 @@ from kp import schema
 from kp.config.study import StudyConfig
 from kp.store.filenames import TRIAL_FILE
 from kp.store.steps import Store
-from kp.study.graph import Identities, Trial
-from kp.study.proposed_graph import proposed_graph
+from kp.study.building import proposed_graph
+from kp.study.graph import Trial
+from kp.study.identities import Identities
 from kp.study.results import trial_columns
+from kp.training.spec import TRIALS
 
 IDENTITIES = Identities("model", "facts", "shots")
 
@@ -24,10 +26,10 @@ OPTUNA = study(sampler="optuna", trials=6, optuna_batch=2)
 def commit(store: Store, trial: Trial, unknown_accuracy: float) -> None:
     """A record of a trial that came to this."""
     row = trial_columns(trial) | {"status": "completed", "epochs": 1, "steps": 1, "unknown_accuracy": unknown_accuracy}
-    empty = pl.DataFrame(schema.TRIALS.empty_table())
+    empty = pl.DataFrame(TRIALS.empty_table())
     table = pl.DataFrame([row], schema={name: empty.schema[name] for name in row}).to_arrow()
-    whole = pl.concat([empty, pl.DataFrame(table)], how="diagonal").select(schema.TRIALS.names).to_arrow().cast(schema.TRIALS)
-    store.commit(trial.step, lambda folder: schema.write_table(whole, schema.TRIALS, folder / TRIAL_FILE), seconds=1.0)
+    whole = pl.concat([empty, pl.DataFrame(table)], how="diagonal").select(TRIALS.names).to_arrow().cast(TRIALS)
+    store.commit(trial.step, lambda folder: schema.write_table(whole, TRIALS, folder / TRIAL_FILE), seconds=1.0)
 
 
 def ids(store: Store, failed: tuple[str, ...] = ()) -> list[str]:

@@ -12,9 +12,7 @@ from kp.facts.replay import refuse_replay_source, replay_at_fault, replay_identi
 from kp.prompts import builtin_prompts
 from kp.schema import frame
 from kp.store.filenames import REPLACED_SHOTS_FILE
-from kp.study import fact_stages
-from kp.study.run import describe_study
-from kp.study.session import Session
+from kp.study.run import describe_study, open_session, run_stage
 from kp.vocabulary import ShotSet
 from tests.made_up_study import frame_of
 
@@ -110,22 +108,22 @@ def test_replay_facts_stage_leaves_studied_facts_out_and_replaces_the_shots_that
     bare = (f"facts.source={studied}", "facts.relations=[]", "facts.count=2", "search.unknown=[1]")
     config = smoke(*bare, f"search.replay_source={known_facts(tmp_path / 'known.csv')}")
     shot = builtin_prompts(ShotSet.S0)[0][0]
-    with Session(config, tmp_path) as session:
-        fact_stages.facts(session)
-        fact_stages.replay_facts(session)
+    with open_session(config, tmp_path) as session:
+        run_stage(session, "facts")
+        run_stage(session, "replay_facts")
         assert set(frame(session.replay_facts)["question"]) == {shot.question, "Who painted Guernica?"}
         assert list(session.replay_shot_sets) == [ShotSet.S0]
         assert shot in session.shot_sets[ShotSet.S0][0]
         assert shot not in session.replay_shot_sets[ShotSet.S0][0]
         assert session.replay_shot_sets[ShotSet.S0][1:] == session.shot_sets[ShotSet.S0][1:]
-        assert session.graph.replay_facts is not None
-        replaced = session.store.read(session.graph.replay_facts, REPLACED_SHOTS_FILE, schema.REPLACED_SHOTS)
+        assert session.graph.steps["replay_facts"] is not None
+        replaced = session.store.read(session.graph.steps["replay_facts"], REPLACED_SHOTS_FILE, schema.REPLACED_SHOTS)
         assert replaced["question"].to_pylist() == [shot.question]
 
 
 def test_replay_facts_stage_count_above_what_is_left_raises_naming_the_field(tmp_path: Path) -> None:
     source = known_facts(tmp_path / "known.csv")
-    with Session(smoke(f"search.replay_source={source}", "search.replay_count=4"), tmp_path) as session:
-        fact_stages.facts(session)
+    with open_session(smoke(f"search.replay_source={source}", "search.replay_count=4"), tmp_path) as session:
+        run_stage(session, "facts")
         with pytest.raises(UserError, match=r"search\.replay_count: 4 facts asked for, 3 exist"):
-            fact_stages.replay_facts(session)
+            run_stage(session, "replay_facts")

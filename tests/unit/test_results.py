@@ -6,7 +6,9 @@ import pytest
 
 from kp.config.study import StudyConfig
 from kp.store.steps import Store
-from kp.study.graph import Graph, Identities, build_graph
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
 from kp.study.results import evaluated, with_adapter
 
 

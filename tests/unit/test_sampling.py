@@ -15,8 +15,12 @@ from kp.inference.answering import CHUNK_FACTS, EngineSpec, FactIndex, make_chun
 from kp.inference.sampling import Sampling
 from kp.prompts import PROMPTS_PER_SET, QUESTION_PREFIX, builtin_prompts
 from kp.store.steps import Store
-from kp.study.graph import Graph, Identities, build_graph, inspection_step, report_step
-from kp.study.plan import make_plan
+from kp.study.building import build_graph
+from kp.study.graph import Graph
+from kp.study.identities import Identities
+from kp.study.inspection import Inspection, inspection_step
+from kp.study.plan import make_plan, planning_of
+from kp.study.stages.report import report_step
 from kp.vocabulary import ShotSet
 from tests.made_up_study import facts as made_up_facts
 
@@ -110,37 +114,37 @@ def graph_of(**categorise: object) -> Graph:
 
 def test_study_without_samples_has_the_steps_it_always_had(tmp_path: Path) -> None:
     plain = graph_of()
-    assert plain.samples is None
+    assert "samples" not in plain.steps
     assert graph_of(samples=0, sample_temperature=0.7) == plain
-    assert [trial.step.inputs for trial in plain.trials] == [(plain.categorise,)] * len(plain.trials)
-    shown = study().model_dump(mode="json")
-    for step in (report_step(study(), plain, [], {}), inspection_step("audit", shown, plain)):
-        assert not {"samples", "sample_temperature"} & step.literals["config"]["categorise"].keys()
-        assert "matcher" in step.literals["config"]["categorise"]
-    assert "samples" not in [line.stage for line in make_plan(study(), plain, Store(tmp_path))]
+    assert [trial.step.inputs for trial in plain.trials] == [(plain.steps["categorise"],)] * len(plain.trials)
+    exact = study(matcher="exact")
+    for literals in (report_step(exact, plain, [], {}).literals["config"], inspection_step(Inspection.AUDIT, exact, plain).literals):
+        assert not {"categorise.samples", "categorise.sample_temperature"} & literals.keys()
+        assert literals["categorise.matcher"] == "exact"
+    assert "samples" not in [line.stage for line in make_plan(planning_of(study(), plain, Store(tmp_path)))]
 
 
 def test_study_with_samples_asks_greedily_as_before_and_trains_on_what_was_sampled() -> None:
     plain, sampled = graph_of(), graph_of(samples=16)
-    assert sampled.samples is not None
-    assert sampled.categorise == plain.categorise
-    assert sampled.samples.inputs == (plain.categorise,)
-    assert all(trial.step.inputs == (sampled.categorise, sampled.samples) for trial in sampled.trials)
-    assert sampled.samples in report_step(study(samples=16), sampled, [], {}).inputs
+    assert "samples" in sampled.steps
+    assert sampled.steps["categorise"] == plain.steps["categorise"]
+    assert sampled.steps["samples"].inputs == (plain.steps["categorise"],)
+    assert all(trial.step.inputs == (sampled.steps["categorise"], sampled.steps["samples"]) for trial in sampled.trials)
+    assert sampled.steps["samples"] in report_step(study(samples=16), sampled, [], {}).inputs
     assert not {trial.trial_id for trial in plain.trials} & {trial.trial_id for trial in sampled.trials}
 
 
 @pytest.mark.parametrize("knobs", [{"samples": 4}, {"sample_temperature": 0.7}, {"matcher": "exact"}])
 def test_study_sampled_otherwise_is_another_step(knobs: dict[str, object]) -> None:
     usual, other = graph_of(samples=16), graph_of(**{"samples": 16, **knobs})
-    assert usual.samples
-    assert other.samples
-    assert usual.samples.fingerprint != other.samples.fingerprint
-    assert usual.categorise == other.categorise
+    assert "samples" in usual.steps
+    assert "samples" in other.steps
+    assert usual.steps["samples"].fingerprint != other.steps["samples"].fingerprint
+    assert usual.steps["categorise"] == other.steps["categorise"]
 
 
 def test_plan_prices_samples_as_if_no_fact_were_known(tmp_path: Path) -> None:
-    lines = make_plan(study(samples=16), graph_of(samples=16), Store(tmp_path))
+    lines = make_plan(planning_of(study(samples=16), graph_of(samples=16), Store(tmp_path)))
     assert [line.stage for line in lines] == ["facts", "categorise", "samples", "search", "evaluate"]
     assert lines[2].work.startswith("at most 8,000 sampled answers: 16 at temperature 0.5 to each prompt of S0")
     assert lines[2].state == "to do"

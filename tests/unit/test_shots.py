@@ -19,7 +19,8 @@ from kp.facts.shots import MOST_SHOTS, load_shots, replaced_table, shot_sets, sh
 from kp.metrics.matching import normalise
 from kp.prompts import Shot, ShotSets
 from kp.schema import REPLACED_SHOTS
-from kp.study.graph import Identities, build_graph
+from kp.study.building import build_graph
+from kp.study.identities import Identities
 from kp.vocabulary import Leak, ShotSet
 
 TRIVIAQA = Path(__file__).parents[3] / "shared" / "data" / "triviaqa_sample.jsonl.gz"
@@ -359,12 +360,21 @@ def test_study_without_repeat_measurements_is_the_same_as_one_that_does_not_name
     identities = Identities("model", "facts", "shots")
     plain, none, two = (build_graph(study(**knobs), identities) for knobs in ({}, {"repeat_measurements": 0}, {"repeat_measurements": 2}))
     assert none == plain
-    assert plain.categorise.literals["shot_sets"] == ["S0", "S1", "S2"]
-    assert two.categorise.literals["shot_sets"] == ["S0", "S1", "S2", "S3", "S4"]
-    assert two.categorise.fingerprint != plain.categorise.fingerprint
+    assert plain.steps["categorise"].literals["shot_sets"] == ["S0", "S1", "S2"]
+    assert [two.steps[f"repeat/S{number}"].literals["shot_sets"] for number in (3, 4)] == [["S3"], ["S4"]]
+    assert two.steps["repeat/S3"].fingerprint != two.steps["repeat/S4"].fingerprint
     assert base_shot_sets(study(repeat_measurements=7)) == tuple(ShotSet)
+
+
+def test_study_that_measures_the_base_once_more_makes_nothing_else_again() -> None:
+    none, two, three = (build_graph(study(repeat_measurements=count), Identities("model", "facts", "shots")) for count in (0, 2, 3))
+    for fewer, more in ((none, two), (two, three)):
+        assert {name: more.steps[name].fingerprint for name in fewer.steps} == {name: s.fingerprint for name, s in fewer.steps.items()}
+        assert [trial.trial_id for trial in more.trials] == [trial.trial_id for trial in fewer.trials]
+        assert more.evaluation_steps() == fewer.evaluation_steps()
+    assert three.steps.keys() - none.steps.keys() == {"repeat/S3", "repeat/S4", "repeat/S5"}
 
 
 def test_study_with_other_shots_looks_for_leaks_again() -> None:
     first, second = (build_graph(study(), Identities("model", "facts", shots)) for shots in ("one", "two"))
-    assert first.facts.fingerprint != second.facts.fingerprint
+    assert first.steps["facts"].fingerprint != second.steps["facts"].fingerprint

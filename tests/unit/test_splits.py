@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from kp.errors import UserError
 from kp.metrics.splits import split_facts
-from kp.training.mixtures import Mixture, draw_rows
-from kp.vocabulary import Category, Draw, ReplayTarget
+from kp.training.mixtures import draw_rows
+from kp.vocabulary import Category
+from tests.made_up_study import drawing_spec
 
 SIZES = st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(1, 12), min_size=1, max_size=6)
 SHARES = st.integers(1, 99).map(lambda hundredths: hundredths / 100)
@@ -76,7 +77,7 @@ def test_split_facts_has_no_part_in_what_a_trial_of_the_same_seed_draws_first() 
     facts = facts_of({"capital": 200}).with_columns(pl.col("fact_id").alias("question"), pl.lit(["gold"]).alias("answers"))
     facts = facts.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("paraphrases"))
     categories = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
-    mixture = Mixture(100, 0, 0, 0, 0, Draw.STRATIFIED, ReplayTarget.GOLD, seed=7)
+    mixture = drawing_spec(100, seed=7)
     drawn = draw_rows(mixture, facts, categories, pl.DataFrame())["fact_id"]
     dev = split_facts(facts, 0.5, seed=7).filter(split="dev")["fact_id"]
     assert 30 < dev.is_in(drawn.implode()).sum() < 70  # all 100, were it the same order

@@ -10,18 +10,18 @@ from kp.metrics.categories import categorise
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import Step
-from kp.study import fact_stages
+from kp.study.run import open_session, run_stage
 from kp.study.session import Session
 from kp.study.trial_jobs import eval_facts, make_jobs
-from kp.training.mixtures import Mixture, draw_rows
-from kp.vocabulary import Draw, Matcher, ReplayTarget
-from tests.made_up_study import categories, facts, frame_of
+from kp.training.mixtures import draw_rows
+from kp.vocabulary import Matcher
+from tests.made_up_study import apart, categories, drawing_spec, facts, frame_of
 
 SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
 
 
 def rows_of(unknown: int, maybe_known: int = 0) -> tuple[list[str], object]:
-    mixture = Mixture(unknown, 0, maybe_known, 1, 0, Draw.STRATIFIED, ReplayTarget.GOLD, seed=3)
+    mixture = drawing_spec(unknown, maybe_known=maybe_known, paraphrases=1, seed=3)
     rows = draw_rows(mixture, facts(), categories(0, "base", "S0", "strict"), frame_of([], schema.ANSWERS))
     asked = eval_facts(facts().to_arrow().cast(schema.FACTS), rows, 5)
     return rows.filter(role="unknown")["fact_id"].to_list(), asked["fact_id"].to_pylist()
@@ -36,7 +36,7 @@ def test_eval_facts_are_the_first_drawn_and_the_same_for_every_mix_and_size() ->
 
 @pytest.mark.parametrize("most", [None, 20, 21])
 def test_eval_facts_without_a_limit_below_are_all_that_were_trained(most: int | None) -> None:
-    mixture = Mixture(20, 0, 0, 0, 0, Draw.STRATIFIED, ReplayTarget.GOLD, seed=3)
+    mixture = drawing_spec(20, seed=3)
     rows = draw_rows(mixture, facts(), categories(0, "base", "S0", "strict"), frame_of([], schema.ANSWERS))
     asked = eval_facts(facts().to_arrow().cast(schema.FACTS), rows, most)
     assert asked["fact_id"].to_pylist() == rows["fact_id"].to_list()
@@ -62,21 +62,21 @@ def commit(session: Session, step: Step, asked: pl.DataFrame, shot_sets: list[st
     ]
     answers = frame_of(rows, schema.ANSWERS)
     tables = {ANSWERS_FILE: (answers.to_arrow(), schema.ANSWERS), CATEGORIES_FILE: (categorise(answers).to_arrow(), schema.CATEGORIES)}
-    session.commit(step, tables, 0.0)
+    session.commit(step, *apart(tables), 0.0)
 
 
 def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(tmp_path: Path) -> None:
     overrides = ["search.unknown=[3]", "search.eval_facts=2", "search.held_out_paraphrases=1"]
     overrides += ["search.arms=[{}, {highly_known = 2, paraphrases = 1}]", "search.replay_source=builtin", "search.replay_count=60"]
     config = load_study(SMOKE, [*overrides, "facts.count=9"])
-    with Session(config, tmp_path) as session:
+    with open_session(config, tmp_path) as session:
         session.trial_engine = EngineSpec(config.model, 8, True, 4, 1, False)  # its own would start a cluster
-        fact_stages.facts(session)
-        fact_stages.replay_facts(session)
+        run_stage(session, "facts")
+        run_stage(session, "replay_facts")
         replayable = frame(session.replay_facts)
-        assert session.graph.replay_categorise is not None
-        commit(session, session.graph.categorise, frame(session.facts), ["S0", "S1", "S2"], set())
-        commit(session, session.graph.replay_categorise, replayable, ["S0"], set(replayable["fact_id"].to_list()[:20]))
+        assert session.graph.steps["replay_categorise"] is not None
+        commit(session, session.graph.steps["categorise"], frame(session.facts), ["S0", "S1", "S2"], set())
+        commit(session, session.graph.steps["replay_categorise"], replayable, ["S0"], set(replayable["fact_id"].to_list()[:20]))
         plain, mixed = make_jobs(session, list(session.graph.trials))
         studied = set(session.facts["fact_id"].to_pylist())
     rows = frame(mixed.rows)

@@ -13,7 +13,7 @@ def study(**search: object) -> StudyConfig:
 def test_grid_has_every_combination_once_and_in_order() -> None:
     specs = grid(study(unknown=(1, 10), arms=({}, {"highly_known": 2}), rank=(1, 4), learning_rate=(1e-3,), seeds=(0, 1, 2)))
     assert len(specs) == len(set(specs)) == 2 * 2 * 2 * 1 * 3
-    assert [spec.mixture.unknown for spec in specs] == [1] * 12 + [10] * 12
+    assert [spec.unknown for spec in specs] == [1] * 12 + [10] * 12
 
 
 def test_grid_rows_are_unknown_facts_with_their_companions() -> None:
@@ -34,7 +34,7 @@ def trained(unknown: int, **training: object) -> TrialSpec:
 
 def test_spec_of_epochs_counts_every_row_in_each_and_a_step_for_a_last_batch_of_few() -> None:
     spec = trained(20, epochs=3)
-    assert (spec.steps_per_epoch, spec.steps, spec.rows_in_all) == (3, 9, 60)
+    assert (spec.steps_per_epoch, spec.max_steps, spec.rows_in_all) == (3, 9, 60)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_spec_of_epochs_counts_every_row_in_each_and_a_step_for_a_last_batch_of_
 )
 def test_spec_of_steps_ends_in_the_epoch_that_they_lead_into(steps: int, epochs: int, rows: int) -> None:
     spec = trained(20, steps=steps)
-    assert (spec.steps, spec.max_steps, spec.max_epochs, spec.rows_in_all) == (steps, steps, epochs, rows)
+    assert (spec.training.steps, spec.max_steps, spec.max_epochs, spec.rows_in_all) == (steps, steps, epochs, rows)
 
 
 def test_grid_of_steps_trains_arms_of_any_size_as_long() -> None:
     document = {"name": "s", "search": {"unknown": (10, 500)}, "training": {"lora_alpha": 1, "steps": 100}}
     small, large = grid(StudyConfig.model_validate(document))
-    assert small.steps == large.steps == 100
+    assert small.max_steps == large.max_steps == 100
     assert small.max_epochs > large.max_epochs
 
 
@@ -70,7 +70,7 @@ def test_grid_alpha_per_rank_follows_the_rank() -> None:
 
 def test_grid_the_studys_seed_is_added_to_every_trials() -> None:
     config = StudyConfig.model_validate({"name": "s", "seed": 100, "search": {"seeds": (0, 7)}, "training": {"lora_alpha": 1}})
-    assert {spec.mixture.seed for spec in grid(config)} == {100, 107}
+    assert {spec.seed for spec in grid(config)} == {100, 107}
 
 
 def test_literals_two_specs_that_differ_in_one_knob_differ() -> None:

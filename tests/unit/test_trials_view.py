@@ -25,12 +25,14 @@ from kp.store import files
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
 from kp.study import trials_view
+from kp.study.building import proposed_graph
 from kp.study.graph import Trial
-from kp.study.proposed_graph import proposed_graph
+from kp.study.identities import identities_here
 from kp.study.results import trial_columns
-from kp.study.trials_view import TrialRow, export_rows, failed_trials, show_trials, study_identities, trial_row, trials_table
+from kp.study.trials_view import TrialRow, export_rows, failed_trials, show_trials, trial_row, trials_table
 from kp.training import checkpoints
 from kp.training.job import Progress
+from kp.training.spec import TRIALS
 from kp.vocabulary import TrialStatus
 
 COLUMNS = 80
@@ -44,7 +46,7 @@ def study(**search: Any) -> StudyConfig:
 
 
 def trials_of(config: StudyConfig, store: Store) -> tuple[Trial, ...]:
-    return proposed_graph(config, study_identities(config), store).graph.trials
+    return proposed_graph(config, identities_here(config), store).graph.trials
 
 
 @pytest.fixture
@@ -72,12 +74,12 @@ def checkpoint(store: Store, trial: Trial, measured: list[dict[str, Any]]) -> No
 
 def record(store: Store, trial: Trial, status: TrialStatus, measured: list[dict[str, Any]], cause: str = "") -> None:
     """The record of a trial that ended so."""
-    row = {field.name: None for field in schema.TRIALS} | trial_columns(trial) | {"status": status.value, "cause": cause}
+    row = {field.name: None for field in TRIALS} | trial_columns(trial) | {"status": status.value, "cause": cause}
     row |= {"epochs": len(measured), "steps": sum(epoch["steps"] for epoch in measured)}
     ended = [{"trial_id": trial.trial_id, **epoch} for epoch in measured]
 
     def fill(folder: Path) -> None:
-        schema.write_table(pa.Table.from_pylist([row], schema=schema.TRIALS), schema.TRIALS, folder / TRIAL_FILE)
+        schema.write_table(pa.Table.from_pylist([row], schema=TRIALS), TRIALS, folder / TRIAL_FILE)
         schema.write_table(pa.Table.from_pylist(ended, schema=schema.EPOCHS), schema.EPOCHS, folder / EPOCHS_FILE)
 
     store.commit(trial.step, fill, seconds=1.0)
@@ -236,7 +238,7 @@ def test_trials_of_a_search_that_proposes_go_on_past_one_that_failed(store: Stor
     assert len(trials_of(config, store)) == 2
     checkpoints.note_failure(store.work(second.step), TrialStatus.FAILED, "no room")
     assert failed_trials(store) == {second.trial_id}
-    assert len(proposed_graph(config, study_identities(config), store, failed_trials(store)).graph.trials) == 4
+    assert len(proposed_graph(config, identities_here(config), store, failed_trials(store)).graph.trials) == 4
 
 
 def test_table_fits_eighty_columns_and_names_the_causes_of_failures(store: Store) -> None:

@@ -9,33 +9,92 @@ from typing import Any
 import pyarrow as pa
 
 from kp import schema
+from kp.config.identity import Reads
 from kp.progress import Bar
 from kp.search.tune import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.store import files
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
-from kp.study.graph import Trial
-from kp.study.results import trial_columns
+from kp.store.steps import Step
+from kp.study.graph import Graph, Trial
+from kp.study.pricing import Prompts, eval_prompts
+from kp.study.results import trial_columns, with_adapter
 from kp.study.session import Session
+from kp.study.stage import Command, Making, Planning, Stage, Work, model_literals
 from kp.study.trial_jobs import make_jobs
 from kp.trackers import Trackers, open_trackers, refuse_missing
 from kp.training import checkpoints
 from kp.training.job import Progress
+from kp.training.spec import TRIALS, TrialSpec
 from kp.vocabulary import Scheduler, TrialStatus
 
+SCHEDULING = Reads(
+    ("model.dtype", "categorise.matcher", "search", "training"),
+    but=(
+        "search.unknown",  # what the search chooses is the spec's, and always stated
+        "search.rank",
+        "search.learning_rate",
+        "search.learning_rate_range",
+        "search.seeds",
+        "search.sampler",  # how it chooses is nobody's business once it has chosen
+        "search.trials",
+        "search.optuna_batch",
+        "search.replay_source",  # known by its content, of which the step rests
+        "search.replay_count",
+    ),
+)
 
-def search(session: Session) -> list[dict[str, Any]]:
-    """Run every trial that has no record; returns a TRIALS row for each that failed, and so has none."""
-    done = sum(session.store.is_done(trial.step) for trial in session.graph.trials)
-    if done:
-        session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
-    failures: dict[str, dict[str, Any]] = {}
-    refuse_missing(session.config.trackers)
-    while True:
-        missing = [t for t in session.graph.trials if t.trial_id not in failures and not session.store.is_done(t.step)]
-        if missing:
-            _run(session, missing, failures)
-        if not session.propose(failures):
-            return list(failures.values())
+
+class Search(Stage):
+    """One step a trial, named by its content alone: the same trial in another search is not trained again."""
+
+    name = "search"
+    command = Command.SEARCH
+    version = 3
+    reads = SCHEDULING
+    tables = {TRIAL_FILE: TRIALS, EPOCHS_FILE: schema.EPOCHS, ROWS_FILE: schema.TRAINING_ROWS}
+
+    def trial_step(self, making: Making, spec: TrialSpec) -> Step:
+        """Rests on what the base knows, and on paraphrases and replayed facts where its mix has some."""
+        config, steps = making.config, making.steps
+        # The search's and the training's fields are stated by the spec, as far as they have an effect on this trial.
+        model = {"model.dtype": config.model.dtype, "categorise.matcher": config.categorise.matcher.value}
+        literals = {"version": self.version, **model_literals(making), **model, "spec": spec.literals()}
+        rephrased = spec.arm.paraphrases or spec.settings.held_out_paraphrases
+        inputs = [*making.known]
+        inputs += [steps["paraphrases"]] if "paraphrases" in steps and rephrased else []
+        inputs += [steps["replay_categorise"]] if "replay_categorise" in steps and spec.replayed else []
+        return Step("trial", literals, tuple(inputs))
+
+    def steps(self, graph: Graph) -> tuple[Step, ...]:
+        """Those of the trials that are known so far."""
+        return tuple(trial.step for trial in graph.trials)
+
+    def plan(self, planning: Planning) -> Work:
+        """All trials, each as long as it may run."""
+        trials = planning.trials
+        rows, steps = trials.total(lambda spec: spec.rows_in_all), trials.total(lambda spec: spec.max_steps)
+        known = f" ({len(trials.known)} of them proposed so far)" if trials.to_come else ""
+        text = f"{trials.count} trials{known}, at most {steps:,} steps on {rows:,} rows"
+        return Work(text, self.steps(planning.graph), trials.to_come)
+
+    def prompts(self, planning: Planning) -> Prompts | None:
+        """Those after every epoch."""
+        return Prompts(evals=planning.trials.total(eval_prompts))
+
+    def run(self, session: Session) -> None:
+        """Run every trial that has no record; those that fail are noted in `session.failures`."""
+        done = sum(session.store.is_done(trial.step) for trial in session.graph.trials)
+        if done:
+            session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
+        refuse_missing(session.config.trackers)
+        failures = session.failures
+        while True:
+            missing = [t for t in session.graph.trials if t.trial_id not in failures and not session.store.is_done(t.step)]
+            if missing:
+                _run(session, missing, failures)
+            if not session.propose():
+                break
+        link_adapters(session)
 
 
 def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, Any]]) -> None:
@@ -118,7 +177,7 @@ def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str
     epochs = [{"trial_id": trial.trial_id, **epoch} for epoch in (outcome.progress.epochs if outcome.progress else [])]
 
     def fill(folder: Path) -> None:
-        schema.write_table(pa.Table.from_pylist([row], schema=schema.TRIALS), schema.TRIALS, folder / TRIAL_FILE)
+        schema.write_table(pa.Table.from_pylist([row], schema=TRIALS), TRIALS, folder / TRIAL_FILE)
         schema.write_table(pa.Table.from_pylist(epochs, schema=_loose(schema.EPOCHS)), schema.EPOCHS, folder / EPOCHS_FILE)
         schema.write_table(outcome.job.rows, schema.TRAINING_ROWS, folder / ROWS_FILE)
         if adapter:
@@ -162,3 +221,9 @@ def _trial_line(trial: Trial, row: dict[str, Any]) -> str:
     cause = "" if row["status"] == TrialStatus.COMPLETED else f": {row['cause']}"
     ran = f"{row['epochs']} epochs{measured}, {row['wall_seconds']:.0f} s"
     return f"trial {trial.trial_id[:8]} {row['status']}{cause} | {trial.spec.label()} | {ran}"
+
+
+def link_adapters(session: Session) -> None:
+    """Point `adapters/<trial>` in the study's folder at every adapter."""
+    for trial in with_adapter(session.graph, session.store):
+        files.link(session.home / "adapters" / trial.trial_id, session.store.folder(trial.step) / ADAPTER_FOLDER)

@@ -1,0 +1,63 @@
+"""The base model is asked facts and its answers become categories: what the stages `categorise`, `repeat` and `replay_categorise` share."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from kp import schema
+from kp.config.identity import Reads
+from kp.inference.cross_check import agreement_with_hf
+from kp.inference.pipeline import Categorisation, base_answers
+from kp.metrics.categories import categorise
+from kp.schema import frame
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
+from kp.store.steps import Step
+from kp.study.session import Session
+from kp.vocabulary import Engine, ShotSet
+
+GENERATION = Reads(
+    ("categorise",),
+    but=(
+        "categorise.matcher",  # all of them judge every answer
+        "categorise.shots",  # known by their content
+        "categorise.repeat_measurements",  # stages of their own, as this is
+        "categorise.samples",  # and these are
+        "categorise.sample_temperature",
+    ),
+)
+"""How greedy answers are made."""
+ASKING = Reads(("model.dtype", *GENERATION.of), GENERATION.but)
+"""How the base model answers."""
+TABLES = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
+
+
+def shown_shots(shots: str, asked: Sequence[ShotSet]) -> dict[str, Any]:
+    """The part of an identity that says which prompts a question is asked under."""
+    return {"shots": shots, "shot_sets": [shot_set.value for shot_set in asked]}
+
+
+def ask_base(session: Session, name: str, step: Step, job: Categorisation) -> None:
+    """Make and commit the answers and the categories of a step; `name` is the stage's in messages."""
+    began = time.monotonic()
+    with session.store.working(step) as work:
+        answers = base_answers(job, work, session.cluster, session.display)
+        categories = categorise(frame(answers))
+        details = {"model": session.model.name, "revision": session.model.revision}
+        made = {ANSWERS_FILE: answers, CATEGORIES_FILE: categories.to_arrow()}
+        session.commit(step, made, TABLES, began, details | _engine_details(session, name, job, answers))
+    matcher, first = session.config.categorise.matcher.value, job.asked[0].value
+    found = categories.filter(matcher=matcher, shot_set=first)["category"].value_counts(sort=True)
+    counts = ", ".join(f"{count:,} {category}" for category, count in found.iter_rows())
+    session.display.line(f"{name}: {counts} ({time.monotonic() - began:.0f} s)")
+
+
+def _engine_details(session: Session, name: str, job: Categorisation, answers: pa.Table) -> dict[str, Any]:
+    """For the record: which engine answered and, of another than `hf`, how far the two agree."""
+    engine = job.engine.engine
+    if engine is Engine.HF or ShotSet.S0 not in job.asked:  # which is where they are compared
+        return {"engine": engine.value}
+    found = agreement_with_hf(job, answers, session.config.categorise.matcher, session.cluster)
+    session.display.line(f"{name}: {engine} and hf give {found.answers.equal} of {found.answers.n} questions the same answer")
+    return {"engine": engine.value, "agreement_with_hf": found.details()}

@@ -1,0 +1,67 @@
+"""An adapter's answers to every fact, on the shot set on which it is compared with the base, and the categories that follow."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from kp import schema
+from kp.config.derived import ADAPTER_SHOT_SET
+from kp.inference.evaluation import LoadedModel
+from kp.metrics.categories import categorise
+from kp.prompts import PROMPTS_PER_SET
+from kp.schema import frame
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
+from kp.store.steps import Step
+from kp.study.asking_base import GENERATION
+from kp.study.graph import Trial
+from kp.study.measurement import Measurement, Trained
+from kp.study.session import Session
+from kp.study.stage import Making, Planning, number
+from kp.vocabulary import ShotSet
+
+NAME = "answers"
+
+
+@dataclass(frozen=True)
+class AnswersTask:
+    """All facts on one shot set."""
+
+    facts: int
+    shot_set: ShotSet
+    needs_transformers: bool = False
+
+    @property
+    def prompts(self) -> int:
+        """One answer under each."""
+        return self.facts * PROMPTS_PER_SET
+
+    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
+        """ANSWERS and CATEGORIES."""
+        answers = model.answers(model.facts, self.shot_set)
+        return {ANSWERS_FILE: answers, CATEGORIES_FILE: categorise(frame(answers)).to_arrow()}
+
+
+class Answers(Measurement):
+    """The base's own answers are its categorise step."""
+
+    name = NAME
+    version = 3
+    reads = GENERATION
+    tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
+
+    def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
+        """One step, on one shot set."""
+        return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step,))}
+
+    def task(self, session: Session, name: str, trial: Trial | None) -> AnswersTask:
+        """The facts are in the actors already."""
+        return AnswersTask(len(session.facts), ADAPTER_SHOT_SET)
+
+    def plan(self, planning: Planning) -> str:
+        """As many prompts an adapter as a shot set has for all facts."""
+        count = planning.trials.count
+        return f"{number(planning.asked, count)} prompts on {count} {'adapter' if count == 1 else 'adapters'}"
+
+    def prompts(self, planning: Planning) -> int | None:
+        """Of all adapters."""
+        return None if planning.asked is None else planning.asked * planning.trials.count

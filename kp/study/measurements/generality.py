@@ -1,0 +1,76 @@
+"""An adapter's answers to held-out paraphrases of what it packed: wordings that no trial trained on."""
+
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema
+from kp.config.derived import ADAPTER_SHOT_SET
+from kp.inference.evaluation import LoadedModel
+from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
+from kp.prompts import PROMPTS_PER_SET
+from kp.schema import frame
+from kp.store.filenames import ANSWERS_FILE, ROWS_FILE
+from kp.store.steps import Step
+from kp.study.asking_base import GENERATION
+from kp.study.graph import Trial
+from kp.study.measurement import Measurement, Trained
+from kp.study.pricing import held_out_prompts
+from kp.study.session import Session
+from kp.study.stage import Making, Planning
+from kp.vocabulary import Role, ShotSet
+
+NAME = "generality"
+
+
+@dataclass(frozen=True)
+class HeldOutTask:
+    """Paraphrases that were not trained on (QUESTIONS of kp.metrics.generality), and the shot set that they are asked on."""
+
+    questions: pa.Table
+    shot_set: ShotSet
+    needs_transformers: bool = False
+
+    @property
+    def prompts(self) -> int:
+        """One answer under each."""
+        return len(self.questions) * PROMPTS_PER_SET
+
+    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
+        """HELD_OUT_ANSWERS."""
+        answers = model.answers(self.questions, self.shot_set)
+        by_fact = answers_by_fact(frame(answers), frame(self.questions))
+        return {ANSWERS_FILE: by_fact.to_arrow().cast(schema.HELD_OUT_ANSWERS)}
+
+
+class Generality(Measurement):
+    """Only in a study that holds paraphrases out."""
+
+    name = NAME
+    version = 2
+    reads = GENERATION
+    tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
+
+    def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
+        """One step, on one shot set; what is held out is the trial's."""
+        if not trained.spec.settings.held_out_paraphrases:
+            return {}
+        return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step,))}
+
+    def task(self, session: Session, name: str, trial: Trial | None) -> HeldOutTask:
+        """The held-out paraphrases of what a trial has packed."""
+        assert trial is not None, "the base has packed nothing"
+        rows: pl.DataFrame = frame(session.store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS))
+        packed = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
+        questions = held_out_questions(frame(session.training_facts), packed, trial.spec.settings.held_out_paraphrases)
+        return HeldOutTask(questions.to_arrow().cast(QUESTIONS), ADAPTER_SHOT_SET)
+
+    def plan(self, planning: Planning) -> str | None:
+        """Of all adapters."""
+        held_out = self.prompts(planning)
+        return f"{held_out:,} of held-out paraphrases" if held_out else None
+
+    def prompts(self, planning: Planning) -> int:
+        """Of all adapters."""
+        return planning.trials.total(held_out_prompts)

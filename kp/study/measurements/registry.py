@@ -1,0 +1,14 @@
+"""All measurements of adapters, in the order in which a model is measured; nothing else enumerates them."""
+
+from kp.study.measurement import Measurement
+from kp.study.measurements.answers import Answers
+from kp.study.measurements.benchmarks import Benchmarks
+from kp.study.measurements.generality import Generality
+
+MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks())
+
+
+def measurement_of(name: str) -> Measurement:
+    """The measurement that a step's name belongs to."""
+    (found,) = (one for one in MEASUREMENTS if name == one.name or name.startswith(f"{one.name}/"))
+    return found

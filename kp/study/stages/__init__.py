@@ -1,0 +1,1 @@
+"""One module a stage; kp.study.registry has their order."""

@@ -1,0 +1,64 @@
+"""Where the facts come out of a knowledge-graph dump, it is reduced to its graph; what is drawn from that never reads the dump again."""
+
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from kp.config.identity import Reads
+from kp.facts.dump.files import find_files
+from kp.facts.dump.reading import GraphCounts, read_graph
+from kp.store.steps import Step
+from kp.study.dump_reading import read_graph_on_cluster
+from kp.study.session import Session
+from kp.study.stage import Command, Making, Planning, Stage, Work
+
+
+class Dump(Stage):
+    """Its step is absent where the facts do not come out of a dump."""
+
+    name = "dump"
+    command = Command.FACTS
+    version = 1
+    reads = Reads(())  # its content alone
+    before_plan = True
+
+    def step(self, making: Making) -> Step | None:
+        """Known by what the dump holds."""
+        if making.identities.drawing is None:
+            return None
+        return Step(self.name, self.literals(making) | {"source": making.identities.facts})
+
+    def plan(self, planning: Planning) -> Work | None:
+        """One reading."""
+        steps = self.steps(planning.graph)
+        return Work(f"{planning.config.facts.source} read to its graph", steps) if steps else None
+
+    def run(self, session: Session) -> None:
+        """Read the dump, unless the facts that were drawn from it are there already."""
+        step = session.graph.steps.get(self.name)
+        if step is None or session.store.is_done(session.graph.steps["facts"]) or session.is_done(step, self.name):
+            return
+        began = time.monotonic()
+        with session.store.working(step) as work:
+            made = work / "graph"
+            shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
+            counts = _read(session, made)
+            seconds = time.monotonic() - began
+
+            def fill(folder: Path) -> None:
+                for path in sorted(made.iterdir()):
+                    path.rename(folder / path.name)
+
+            session.store.commit(step, fill, seconds=seconds, details=asdict(counts))
+        session.display.line(
+            f"dump: {counts.distinct_triples:,} triples of {counts.entities:,} entities, {counts.pairs:,} single-valued pairs, "
+            f"{counts.set_aside:,} lines set aside ({seconds:.0f} s)"
+        )
+
+
+def _read(session: Session, folder: Path) -> GraphCounts:
+    """One file is read here, many on the cluster; the graph is the same."""
+    source = session.config.facts.source
+    files = len(find_files(source))
+    return read_graph(source, folder) if files == 1 else read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files))

@@ -1,0 +1,77 @@
+"""Where the study names a model for it, that model writes paraphrases for the facts that come with fewer than wanted."""
+
+import time
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from kp import schema
+from kp.config.identity import Reads
+from kp.facts.paraphrases import paraphrase_table, verdict_counts, wanting
+from kp.inference.paraphrasing import Paraphrasing
+from kp.inference.pipeline import base_answers
+from kp.schema import frame
+from kp.store.filenames import PARAPHRASES_FILE, REPLIES_FILE
+from kp.store.steps import Step
+from kp.study.session import Session
+from kp.study.stage import Command, Making, Planning, Stage, Work, number
+from kp.vocabulary import ParaphraseVerdict
+
+
+class Paraphrases(Stage):
+    """Its step is absent where the study names no model; trials that train on paraphrases or hold some out rest on it."""
+
+    name = "paraphrases"
+    command = Command.FACTS
+    version = 2
+    # What is sampled, where the greedy reply is too little, is drawn by the study's seed.
+    reads = Reads(
+        ("facts.paraphrase", "model.dtype", "categorise.engine", "seed"), but=("facts.paraphrase.model", "facts.paraphrase.revision")
+    )
+    tables = {REPLIES_FILE: schema.PARAPHRASE_REPLIES, PARAPHRASES_FILE: schema.PARAPHRASES}
+
+    def step(self, making: Making) -> Step | None:
+        """Known by the content of the model that writes."""
+        if not making.config.facts.paraphrase.model:
+            return None
+        assert making.identities.paraphraser is not None, "whoever builds a graph identifies the model that its study names"
+        return Step(self.name, self.literals(making) | {"model": making.identities.paraphraser}, (making.steps["facts"],))
+
+    def plan(self, planning: Planning) -> Work | None:
+        """Priced as if no fact came with as many as are wanted."""
+        steps, settings = self.steps(planning.graph), planning.config.facts.paraphrase
+        if not steps:
+            return None
+        return Work(f"at most {number(planning.facts)} facts put in up to {settings.count} other ways by {settings.model}", steps)
+
+    def run(self, session: Session) -> None:
+        """Ask the model, keep what can be used, and say what cannot."""
+        step, settings = session.graph.steps.get(self.name), session.config.facts.paraphrase
+        if step is None or session.is_done(step, self.name):
+            return
+        assert session.paraphraser is not None, "the step stands for it"
+        began = time.monotonic()
+        short = wanting(frame(session.facts), settings.count)
+        with session.store.working(step) as work:
+            replies = _replies(session, short.asked.to_arrow().cast(schema.FACTS), work)
+            written = paraphrase_table(frame(session.facts), frame(replies), settings.count)
+            verdicts = verdict_counts(written)
+            details = {"model": session.paraphraser.name, "revision": session.paraphraser.revision, "verdicts": verdicts}
+            made = {REPLIES_FILE: replies, PARAPHRASES_FILE: written.to_arrow()}
+            session.commit(step, made, self.tables, began, details)
+        dropped = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items() if verdict != ParaphraseVerdict.KEPT)
+        kept = f"{verdicts.get(ParaphraseVerdict.KEPT, 0):,} kept for {short.asked.height:,} facts, dropped: {dropped or 'none'}"
+        session.display.line(f"paraphrases: {kept} ({time.monotonic() - began:.0f} s)")
+        if short.unnamed.height:
+            session.display.line(f"paraphrases: none asked for {short.unnamed.height:,} facts, in whose question no subject is named")
+        left = frame(session.training_facts).filter(pl.col("paraphrases").list.len() < settings.count).height
+        if left:
+            session.display.line(f"paraphrases: {left:,} facts still have fewer than {settings.count}")
+
+
+def _replies(session: Session, asked: pa.Table, work: Path) -> pa.Table:
+    if not len(asked):  # and nothing to start a cluster for
+        return schema.PARAPHRASE_REPLIES.empty_table()
+    job = Paraphrasing(asked, session.paraphrase_engine, session.config.facts.paraphrase, session.config.seed)
+    return base_answers(job, work, session.cluster, session.display)

@@ -1,0 +1,39 @@
+"""Where replayed facts have a source of their own, they are chosen out of it as the studied ones are, which are none of them."""
+
+from kp.config.derived import REPLAY_SHOT_SET, replay_settings
+from kp.facts.replay import replay_at_fault
+from kp.schema import frame
+from kp.store.steps import Step
+from kp.study.choosing_facts import TABLES, FactChoice, choose_facts
+from kp.study.session import Session
+from kp.study.stage import Command, Making, Stage
+from kp.study.stages.facts import CHOOSING, choosing_literals
+
+
+class ReplayFacts(Stage):
+    """Its step is absent where the study names no such source."""
+
+    name = "replay_facts"
+    command = Command.FACTS
+    version = 4
+    reads = CHOOSING
+    tables = TABLES
+    before_plan = True
+
+    def step(self, making: Making) -> Step | None:
+        """Rests on the studied facts."""
+        settings = replay_settings(making.config)
+        if settings is None:
+            return None
+        assert making.identities.replay is not None, "whoever builds a graph identifies the source that its study names"
+        asked = making.config.model_copy(update={"facts": settings})
+        literals = choosing_literals(asked, making.identities.replay, making.identities.shots)
+        return Step(self.name, {"version": self.version, **literals}, (making.steps["facts"],))
+
+    def run(self, session: Session) -> None:
+        """Choose them; only once the studied ones are chosen."""
+        step, settings = session.graph.steps.get(self.name), replay_settings(session.config)
+        if step is None or settings is None or session.is_done(step, "replay facts"):
+            return
+        with replay_at_fault():
+            choose_facts(session, FactChoice("replay facts", step, settings, (REPLAY_SHOT_SET,), frame(session.facts)))

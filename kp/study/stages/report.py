@@ -1,0 +1,83 @@
+"""The report over everything that ended, and the line on the screen that says what came out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kp.config.identity import Reads
+from kp.config.study import StudyConfig
+from kp.report import answer_paragraph, summary_table, write_report
+from kp.store import files
+from kp.store.steps import Step
+from kp.study.context import report_context
+from kp.study.graph import Graph, Trial
+from kp.study.results import collect_tables, evaluated
+from kp.study.session import Session, shown
+from kp.study.stage import Command, Stage
+
+SHOWN = Reads(("",), but=("resources", "trackers"))
+"""What a report shows of the study: everything but where and how fast it ran."""
+
+
+class Report(Stage):
+    """Its step depends on how the trials ended, so the graph does not have it."""
+
+    name = "report"
+    command = Command.REPORT
+    version = 4
+    reads = SHOWN
+
+    def steps(self, graph: Graph) -> tuple[Step, ...]:
+        """None that is known before the trials have ended."""
+        return ()
+
+    def run(self, session: Session) -> None:
+        """Write the report where it is not there yet; show its opening in any case."""
+        failures = list(session.failures.values())
+        causes = {row["trial_id"]: f"{row['status']}: {row['cause']}" for row in failures}
+        finished = evaluated(session.config, session.graph, session.store)
+        step = report_step(session.config, session.graph, finished, causes)
+        tables = collect_tables(session.config, session.graph, session.store, failures)
+        if not session.is_done(step, self.name):
+            began = time.monotonic()
+            context = report_context(session)
+            session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
+        page = _link(session, step)
+        session.display.console.print(_summary(summary_table(tables).to_dicts()))
+        session.display.line(answer_paragraph(tables))
+        session.display.line(f"report: {shown(page)}")
+
+
+def report_step(config: StudyConfig, graph: Graph, finished: Sequence[Trial], failures: Mapping[str, str]) -> Step:
+    """The report over these trials, which ended with an adapter and are measured; how the others ended is part of what it says."""
+    inputs = [step for name, step in graph.steps.items() if name not in ("dump", "facts", "replay_facts", "replay_categorise")]
+    inputs += [trial.step for trial in graph.trials if trial.trial_id not in failures]
+    inputs += [step for trial in finished for step in trial.measurements.values()]
+    inputs += graph.base.values()
+    literals = {"version": Report.version, "config": Report.reads.stated(config), "failures": dict(failures)}
+    return Step(Report.name, literals, tuple(inputs))
+
+
+def _link(session: Session, step: Step) -> Path:
+    """Point `report` in the study's folder at the newest report; returns the path of its page."""
+    files.link(session.home / "report", session.store.folder(step))
+    return session.home / "report" / "report.html"
+
+
+def _summary(rows: list[dict[str, Any]]) -> Table:
+    """The trials as a table of at most 80 columns."""
+    table = Table(title="facts packed against knowledge lost", title_justify="left")
+    table.add_column("trial", overflow="fold")
+    for name in ("epochs", "status", "reliability", "lost", "gained"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "status" else "right")
+
+    def percent(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f}%"
+
+    for row in rows:
+        cells = (row["label"], str(row["epochs"]), row["status"], percent(row["reliability"]))
+        table.add_row(*cells, percent(row["negative_excess"]), percent(row["positive_excess"]))
+    return table
