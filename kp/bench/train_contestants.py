@@ -115,7 +115,7 @@ def _saved_digest(training: "TrialTraining", folder: Path) -> str:
     from safetensors.torch import load_file
 
     training.save(folder)
-    return adapter_digest(load_file(folder / ADAPTER / "adapter_model.safetensors"))
+    return start_digest(load_file(folder / ADAPTER / "adapter_model.safetensors"))
 
 
 def _checkpoint(training: "TrialTraining", folder: Path) -> None:
@@ -127,8 +127,8 @@ def _checkpoint(training: "TrialTraining", folder: Path) -> None:
     checkpoints.commit(folder, epoch)
 
 
-def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """A digest of LoRA's weights by PEFT's names, as float32 whatever they are kept as."""
+def start_digest(state: Mapping[str, torch.Tensor]) -> str:
+    """A digest of LoRA's weights by PEFT's names, as float32 whatever they are kept as: the start of two trainers that save differently."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(state):
         digest.update(name.encode())

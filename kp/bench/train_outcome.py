@@ -123,7 +123,7 @@ def agreement_of_losses(record: Record, judged: bool) -> dict[str, Any]:
         for one, other in zip(mine.step_losses, yours.step_losses, strict=True)
     ]
     final = _difference(ours[-1].loss, theirs[-1].loss)
-    starts = {start.adapter_digest for start in record.starts.values()}
+    starts = {start.digest for start in record.starts.values()}
     return {
         "same_start": len(starts) == 1,
         "final_loss": {Trainer.KP.value: ours[-1].loss, Trainer.RELEASED.value: theirs[-1].loss, "difference": final},

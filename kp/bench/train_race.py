@@ -34,7 +34,7 @@ class Trainer(StrEnum):
 class TrainStart:
     """How a contestant begins."""
 
-    adapter_digest: str  # of its LoRA weights before the first step
+    digest: str  # of its LoRA weights before the first step
     parameters: int  # of the base model
     revision: str  # of the base model
     device: str  # its name

@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from kp.bench.options import Device, NumberFormat
 from kp.bench.timing import wait_for
-from kp.bench.train_contestants import adapter_digest, count_parameters, device_name, peak_device_memory
+from kp.bench.train_contestants import count_parameters, device_name, peak_device_memory, start_digest
 from kp.bench.train_line import Line
 from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
 from kp.models.loading import load_model, load_tokenizer, resolve_model
@@ -88,7 +88,7 @@ def _features(row: EncodedRow) -> dict[str, list[int]]:
 def _digest(model: Any) -> str:
     from peft import get_peft_model_state_dict
 
-    return adapter_digest(get_peft_model_state_dict(model, save_embedding_layers=False))
+    return start_digest(get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
 class _SameOrderTrainer(Trainer):

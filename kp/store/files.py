@@ -37,11 +37,6 @@ def digest_json(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def digest_folder(folder: Path) -> str:
-    """SHA-256 over the relative names and contents of all files below a folder."""
-    return digest_json({path.relative_to(folder).as_posix(): digest_file(path) for path in files_below(folder)})
-
-
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_file())

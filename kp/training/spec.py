@@ -193,7 +193,7 @@ TRIALS = pa.schema(
         pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
         pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
         pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
-        pa.field("adapter_digest", pa.string()),
+        pa.field("adapter_digest", pa.string()),  # SHA-256 over its config and weights; also the model_id of its answers
         pa.field("trainable_parameters", pa.int64()),
         pa.field("cause", pa.string()),  # why it ended
     ]

@@ -88,7 +88,7 @@ def test_grouped_read_tokens_pads_like_rows_together() -> None:
 
 def _record(kp_losses: tuple[float, ...] = (2.0, 1.0), released_start: str = "digest") -> Record:
     """Two epochs of one step: kp takes 2 and 3 seconds, the released way 6 and 4."""
-    starts = {Trainer.KP: _START, Trainer.RELEASED: dataclasses.replace(_START, adapter_digest=released_start)}
+    starts = {Trainer.KP: _START, Trainer.RELEASED: dataclasses.replace(_START, digest=released_start)}
     ours = [TrainEpoch(seconds, 8, 300, 200, (loss,)) for seconds, loss in zip((2.0, 3.0), kp_losses, strict=True)]
     theirs = [TrainEpoch(seconds, 8, 300, 400, (loss,)) for seconds, loss in ((6.0, 2.0), (4.0, 1.0))]
     trial = KpTrial(load=1.0, wall=10.0, setup=2.0, training=5.0, evals=1.5, checkpoints=1.0)

@@ -33,6 +33,15 @@ def test_read_adapter_rank_is_the_largest_of_any_module(tmp_path: Path) -> None:
     assert read_adapter(save(tmp_path / "mixed", rank_pattern={"down_proj": 32, "up_proj": 2})).rank == 32
 
 
+def test_adapter_digest_by_products_of_saving_change_nothing(tmp_path: Path) -> None:
+    folder = save(tmp_path / "one")
+    before = adapter_digest(folder)
+    (folder / "README.md").write_text("# A model card", encoding="utf-8")
+    (folder / "optimizer").mkdir()
+    assert adapter_digest(folder) == before
+    assert len(before) == 64
+
+
 @pytest.mark.parametrize("missing", [CONFIG_FILE, WEIGHTS_FILE])
 def test_adapter_digest_without_config_or_weights_is_refused(tmp_path: Path, missing: str) -> None:
     folder = save(tmp_path / "one")

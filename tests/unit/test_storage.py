@@ -21,14 +21,6 @@ def test_digest_json_a_value_that_json_cannot_say_is_refused() -> None:
         files.digest_json(float("nan"))
 
 
-def test_digest_folder_changes_with_a_byte_and_with_a_name(tmp_path: Path) -> None:
-    first, second, third = (tmp_path / name for name in "abc")
-    for folder, file, text in ((first, "x", "1"), (second, "x", "2"), (third, "y", "1")):
-        folder.mkdir()
-        (folder / file).write_text(text)
-    assert len({files.digest_folder(folder) for folder in (first, second, third)}) == 3
-
-
 def test_read_json_half_a_file_is_none(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_text('{"fingerprint": "ab')

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.identity import Reads
+from kp.generation.adapters import adapter_digest
 from kp.progress import Bar
 from kp.search.tune import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
 from kp.store import files
@@ -210,7 +211,7 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
         "setup_seconds": progress.setup_seconds if progress else None,
         "training_seconds": seconds if epochs else None,
         "eval_seconds": sum(epoch["eval_seconds"] for epoch in epochs) if epochs else None,
-        "adapter_digest": files.digest_folder(adapter)[:16] if adapter else None,
+        "adapter_digest": adapter_digest(adapter) if adapter else None,
         "trainable_parameters": progress.trainable_parameters if progress else None,
         "cause": outcome.cause,
     }
