@@ -8,7 +8,7 @@ record does not exist for any reader; a record is valid when it names this step 
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from kp import schema
 from kp.store import files
-from kp.store.hardware import hardware
+from kp.store.code_version import code_version
+from kp.store.hardware import distinct_hardware, process_hardware
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval", "kp")
 RECORD = "record.json"
@@ -91,12 +92,24 @@ class Store:
         if done:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(self, step: Step, fill: Callable[[Path], object], *, seconds: float, details: dict[str, Any] | None = None) -> None:
-        """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place."""
+    def commit(
+        self,
+        step: Step,
+        fill: Callable[[Path], object],
+        *,
+        seconds: float,
+        details: dict[str, Any] | None = None,
+        hardware: Iterable[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place.
+
+        `hardware` is what the processes that did the work report of themselves (`process_hardware`); None where this one did it.
+        """
         final = self.folder(step)
+        worked = [process_hardware()] if hardware is None else distinct_hardware(hardware)
         with files.staging(final) as staged:
             fill(staged)
-            files.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}))
+            files.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}, worked))
             if final.exists():
                 if self.is_done(step):
                     return  # another driver was first; its files are the same by identity
@@ -133,7 +146,7 @@ def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any]) -> dict[str, Any]:
+def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any], hardware: list[dict[str, Any]]) -> dict[str, Any]:
     listed = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.digest_file(path)}
         for path in files.files_below(folder)
@@ -145,7 +158,8 @@ def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, An
         "inputs": {str(source): source.fingerprint for source in step.inputs},
         "files": listed,
         "packages": package_versions(),
-        "hardware": hardware(),
+        "code": code_version(),
+        "hardware": hardware,
         "wall_seconds": round(seconds, 2),
         "started": _utc(time.time() - seconds),
         "finished": _utc(time.time()),

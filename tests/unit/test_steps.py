@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kp.store.code_version import code_version
+from kp.store.hardware import process_hardware
 from kp.store.steps import RECORD, Step, Store, busy_seconds
 
 
@@ -75,6 +77,21 @@ def test_record_of_a_damaged_step_is_not_valid_and_it_can_be_made_again(tmp_path
     commit(store, step(), "content")
     assert Store(tmp_path).is_done(step())
     assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+def test_record_names_the_code_and_this_machine_where_this_process_did_the_work(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit(store, step(), "content")
+    record = store.record(step())
+    assert record is not None
+    assert record["code"] == code_version()
+    assert record["hardware"] == [process_hardware()]
+
+
+def test_record_names_the_machines_of_the_processes_that_did_the_work(tmp_path: Path) -> None:
+    store, workers = Store(tmp_path), [{"cores": 96, "hosts": [host]} for host in ("b", "a", "b")]
+    store.commit(step(), lambda folder: None, seconds=1.0, hardware=workers)
+    assert (store.record(step()) or {})["hardware"] == [{"cores": 96, "hosts": ["a", "b"]}]
 
 
 def test_working_folder_survives_an_unfinished_step_and_goes_with_a_finished_one(tmp_path: Path) -> None:
