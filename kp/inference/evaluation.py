@@ -18,6 +18,7 @@ from kp.cluster import Cluster, Tally
 from kp.generation import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.prompts import ShotSets
+from kp.store.hardware import process_hardware
 from kp.vocabulary import ShotSet
 
 RESTARTS = 3
@@ -77,11 +78,12 @@ class ModelJob:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came back of a job: tables by measurement and file, and the seconds of each measurement."""
+    """What came back of a job: tables by measurement and file, the seconds of each measurement, and the machine of the actor."""
 
     job: ModelJob
     tables: Mapping[str, dict[str, pa.Table]]
     seconds: Mapping[str, float]
+    hardware: Mapping[str, Any]
 
 
 class _Evaluator:
@@ -103,7 +105,7 @@ class _Evaluator:
             began = time.monotonic()
             tables[name] = task.measure(model)
             seconds[name] = time.monotonic() - began
-        return Measured(job, tables, seconds)
+        return Measured(job, tables, seconds, process_hardware())
 
 
 @dataclass(frozen=True)

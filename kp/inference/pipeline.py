@@ -4,6 +4,7 @@ Ray Data's own checkpoint decides what is left after a crash: a chunk's id is co
 whose id is not. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chu
 from kp.inference.chunk_files import settle_chunks
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET, ShotSets
+from kp.store.hardware import distinct_hardware, process_hardware
 from kp.vocabulary import ShotSet
 
 NO_PROGRESS_SECONDS = 1800
@@ -85,6 +87,17 @@ class Categorisation:
         return answer_chunk(generator, facts, self.shot_sets, chunk, model_id)
 
 
+@dataclass(frozen=True)
+class BaseAnswers:
+    """What came back of a job: all its answers (`answer_schema`), sorted by its key, and the machines of the processes that made them.
+
+    `hardware` is None where there was nothing to ask, so that no process was.
+    """
+
+    table: pa.Table
+    hardware: list[dict[str, Any]] | None
+
+
 class _ChunkAnswerer:
     """One generator of the pool; the model is loaded once per actor."""
 
@@ -92,11 +105,13 @@ class _ChunkAnswerer:
         self._job, self._tally = job, tally
         self._index = FactIndex(job.facts)
         self._model, self._generator = job.engine.load()
+        self._hardware = json.dumps(process_hardware())  # only now: a model that is loaded shows on which GPU
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         answered = [self._answer(chunk) for chunk in batch.to_pylist()]
         rows = pa.array(answered, pa.list_(pa.struct(self._job.answer_schema)))
-        return pa.table({"chunk_id": batch["chunk_id"], "answers": rows})
+        # With the answers, so that a run that resumes knows which machine made those that are there already.
+        return pa.table({"chunk_id": batch["chunk_id"], "answers": rows, "hardware": [self._hardware] * len(batch)})
 
     def _answer(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
         facts = self._index.take(chunk["fact_ids"])
@@ -104,8 +119,8 @@ class _ChunkAnswerer:
             return self._job.answer(self._generator, facts, chunk, self._model.revision).to_pylist()
 
 
-def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> pa.Table:
-    """Ask the base model everything that is not yet answered in `work`; returns all answers (the job's `answer_schema`), sorted by its key.
+def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> BaseAnswers:
+    """Ask the base model everything that is not yet answered in `work`; returns all answers, those of earlier runs as well.
 
     Raises RuntimeError where an answer came back twice or not at all.
     """
@@ -156,10 +171,10 @@ def _configure(work: Path) -> None:
     )
 
 
-def _collect(work: Path, job: BaseJob, expected: int) -> pa.Table:
-    found = pq.read_table(work / "answers", columns=["answers"])["answers"].combine_chunks()
-    answers = pa.Table.from_struct_array(found.flatten()).cast(job.answer_schema)
+def _collect(work: Path, job: BaseJob, expected: int) -> BaseAnswers:
+    found = pq.read_table(work / "answers", columns=["answers", "hardware"])
+    answers = pa.Table.from_struct_array(found["answers"].combine_chunks().flatten()).cast(job.answer_schema)
     unique = answers.group_by(list(job.key)).aggregate([])
     if len(answers) != expected or len(unique) != expected:
         raise RuntimeError(f"{expected} answers were asked for, {len(answers)} came back, {len(unique)} of them different")
-    return sorted_answers(answers, job.key)
+    return BaseAnswers(sorted_answers(answers, job.key), distinct_hardware(map(json.loads, found["hardware"].unique().to_pylist())))

@@ -43,10 +43,11 @@ def ask_base(session: Session, name: str, step: Step, job: Categorisation) -> No
     began = time.monotonic()
     with session.store.working(step) as work:
         answers = base_answers(job, work, session.cluster, session.display)
-        categories = categorise(frame(answers))
+        categories = categorise(frame(answers.table))
         details = {"model": session.model.name, "revision": session.model.revision}
-        made = {ANSWERS_FILE: answers, CATEGORIES_FILE: categories.to_arrow()}
-        session.commit(step, made, TABLES, began, details | _engine_details(session, name, job, answers))
+        details |= _engine_details(session, name, job, answers.table)
+        made = {ANSWERS_FILE: answers.table, CATEGORIES_FILE: categories.to_arrow()}
+        session.commit(step, made, TABLES, began, details, answers.hardware)
     matcher, first = session.config.categorise.matcher.value, job.asked[0].value
     found = categories.filter(matcher=matcher, shot_set=first)["category"].value_counts(sort=True)
     counts = ", ".join(f"{count:,} {category}" for category, count in found.iter_rows())

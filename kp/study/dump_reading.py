@@ -6,6 +6,7 @@ tasks return is small. Merging is done where this is called: it takes a fraction
 
 import tempfile
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,18 @@ from kp.facts.dump.files import DumpFile, find_files
 from kp.facts.dump.merging import FileReading
 from kp.facts.dump.reading import GraphCounts, finish, partitions_for, read_file
 from kp.facts.dump.spill import Partitions
+from kp.store.hardware import distinct_hardware, process_hardware
 
 
-def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphCounts:
+@dataclass(frozen=True)
+class GraphReading:
+    """What a dump was found to hold, and the machines of all processes that read it or merged."""
+
+    counts: GraphCounts
+    hardware: list[dict[str, Any]]
+
+
+def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReading:
     """kp.facts.dump.reading.read_graph with the same outcome, on the cluster that was joined; `threads` cores read one file, and merge.
 
     `folder` must be on a file system that every node mounts, and `source` readable from every node. A task whose node dies is run again.
@@ -33,16 +43,25 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphCount
         task: Any = ray.remote(num_cpus=threads, max_retries=3)(_read)
         references = [task.remote(file, spill, partitions, threads) for file in files]
         try:
-            readings = ray.get(references)
+            done: list[_Reading] = ray.get(references)
         except ray.exceptions.RayTaskError as error:
             for reference in references:
                 ray.cancel(reference, force=False)
             if isinstance(error.cause, UserError):
                 raise error.cause from None  # without Ray's account of where it came from
             raise
-        return finish(readings, folder, spill, partitions, threads)
+        counts = finish([one.reading for one in done], folder, spill, partitions, threads)
+        return GraphReading(counts, distinct_hardware([process_hardware(), *(one.hardware for one in done)]))
 
 
-def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int) -> FileReading:
+@dataclass(frozen=True)
+class _Reading:
+    """What a task returns: its file, and the machine that it ran on."""
+
+    reading: FileReading
+    hardware: dict[str, Any]
+
+
+def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int) -> _Reading:
     """A folder of its own for each attempt: a node that was thought dead may still write into the first one's."""
-    return read_file(file, spill / uuid.uuid4().hex, partitions, threads)
+    return _Reading(read_file(file, spill / uuid.uuid4().hex, partitions, threads), process_hardware())

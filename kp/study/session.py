@@ -1,7 +1,7 @@
 """What the stages of one run share: the study, its steps, where results are, the console, and the cluster once it is needed."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from kp.models.loading import ResolvedModel
 from kp.progress import Display
 from kp.prompts import ShotSets
 from kp.schema import frame
+from kp.store.code_version import code_version
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph
@@ -49,6 +50,7 @@ class Session(ExitStack):
         """A row of the trials table for each trial that failed in this run and so has no record, by trial id."""
         self._proposer = proposer
         self.graph: Graph = proposer(())
+        code_version()  # now: files may change while the study runs
         self.home = root / config.name  # made last: what is wrong with the input has shown by now
         self.home.mkdir(exist_ok=True)
 
@@ -147,14 +149,18 @@ class Session(ExitStack):
         schemas: Mapping[str, pa.Schema],
         began: float,
         details: dict[str, Any] | None = None,
+        hardware: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
-        """Publish a step that consists of these tables alone, by their files; `began` is time.monotonic() at its start."""
+        """Publish a step that consists of these tables alone, by their files; `began` is time.monotonic() at its start.
+
+        `hardware` is that of the workers that made them, None where this process did.
+        """
 
         def fill(folder: Path) -> None:
             for name, table in tables.items():
                 schema.write_table(table, schemas[name], folder / name)
 
-        self.store.commit(step, fill, seconds=time.monotonic() - began, details=details)
+        self.store.commit(step, fill, seconds=time.monotonic() - began, details=details, hardware=hardware)
 
     def is_done(self, step: Step, what: str) -> bool:
         """Whether a step is done; says so when it is, and warns when its files were damaged."""

@@ -26,6 +26,16 @@ class Place:
     rank: int
     world: int
 
+    def gathered(self, value: Any) -> list[Any]:
+        """Every worker's value, in the order of their ranks; all workers call this at the same point."""
+        import torch.distributed
+
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(values, value)
+        return values
+
 
 def lora_config(spec: TrialSpec) -> Any:
     """PEFT's configuration of a trial's adapter."""

@@ -42,6 +42,7 @@ class Progress:
     cause: str | None = None
     trainable_parameters: int = 0
     setup_seconds: float = 0.0  # of all processes that have worked on it
+    hardware: list[dict[str, Any]] = field(default_factory=list)  # of these processes, as kp.store.hardware.distinct_hardware
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kp.inference.answering import answer_questions
+from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training.batches import make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
@@ -51,7 +52,8 @@ class TrialTraining:
         self._engine = deepspeed_engine(self._model, self.spec, workbench.engine.model.dtype, place, self._micro_batches)
         self._started_as = gathered_adapter(self._engine, self.spec.training.zero_stage) if self.spec.training.moves_base else None
         trainable = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
-        self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began)
+        hardware = distinct_hardware(place.gathered(process_hardware()))
+        self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began, hardware=hardware)
         self.step_losses: list[float] = []
         """Mean cross entropy a trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
@@ -66,9 +68,9 @@ class TrialTraining:
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint."""
         self._engine.load_checkpoint(str(folder), tag=STATE_TAG, load_module_strict=False)
-        setup = self.progress.setup_seconds
-        self.progress = Progress.load(folder)
-        self.progress.setup_seconds += setup
+        mine, self.progress = self.progress, Progress.load(folder)
+        self.progress.setup_seconds += mine.setup_seconds
+        self.progress.hardware = distinct_hardware([*self.progress.hardware, *mine.hardware])
 
     def run_epoch(self) -> None:
         """Train one epoch, measure, and add what came of it to the progress, with a status where it was the last."""

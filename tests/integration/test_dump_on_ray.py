@@ -6,6 +6,7 @@ import pytest
 
 from kp.errors import UserError
 from kp.facts.dump.reading import read_graph
+from kp.store.hardware import process_hardware
 from kp.study.dump_reading import read_graph_on_cluster
 from tests.dump_lines import statement, write_dump
 
@@ -24,7 +25,9 @@ def dump(tmp_path: Path) -> Path:
 
 def test_cluster_writes_what_one_process_writes(dump: Path, tmp_path: Path) -> None:
     here = read_graph(str(dump), tmp_path / "here", 1)
-    assert read_graph_on_cluster(str(dump), tmp_path / "there", 1) == here
+    there = read_graph_on_cluster(str(dump), tmp_path / "there", 1)
+    assert there.counts == here
+    assert there.hardware == [process_hardware()]
     assert here.pairs > 0
     for name in ("pairs.parquet", "relations.parquet", "set_aside.parquet", "counts.json"):
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()

@@ -15,6 +15,7 @@ from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.scores import score_generality
 from kp.prompts import builtin_prompts
 from kp.store.filenames import ANSWERS_FILE
+from kp.store.hardware import process_hardware
 from kp.study.measurements.answers import AnswersTask
 from kp.study.measurements.generality import HeldOutTask
 from kp.vocabulary import Matcher, ShotSet
@@ -84,6 +85,7 @@ def frame(table: pa.Table) -> pl.DataFrame:
 def test_measure_held_out_paraphrases_alone_leaves_the_facts_unasked(evaluator: Any) -> None:
     result: Measured = evaluator.measure(job(generality=held_out(2)))
     assert set(result.tables) == set(result.seconds) == {"generality"}
+    assert result.hardware == process_hardware()
     found = frame(result.tables["generality"][ANSWERS_FILE])
     assert found.to_arrow().cast(schema.HELD_OUT_ANSWERS).schema == schema.HELD_OUT_ANSWERS
     asked = found.select("fact_id", "paraphrase_index", "prompt_index").unique()

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training import checkpoints
-from kp.training.job import ADAPTER, TrialJob
+from kp.training.job import ADAPTER, Progress, TrialJob
 from tests.tiny_model import save_tiny_model
 from tests.training_workers import Outcome, Workers, tiny_job, tiny_spec, training_workers
 
@@ -245,3 +246,32 @@ def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
     training.close()
     assert float((trained - plain).abs().max()) > 1e-2  # something was learned, or the comparison would say nothing
     return float((trained - worn).abs().max())
+
+
+def test_progress_lists_the_machines_of_all_workers_and_of_those_before_a_resumption(two: Workers, model: Path, tmp_path: Path) -> None:
+    one_job = job(model)
+    two.train(one_job, tmp_path, epochs=1)
+    newest = checkpoints.newest(tmp_path)
+    assert newest is not None
+    progress = Progress.load(newest)
+    assert progress.hardware == [process_hardware()]
+    elsewhere = {**process_hardware(), "processor": "Another", "hosts": ["elsewhere"]}
+    replace(progress, hardware=[elsewhere]).save(newest)
+    two.train(one_job, tmp_path, epochs=1)
+    newest = checkpoints.newest(tmp_path)
+    assert newest is not None
+    assert Progress.load(newest).hardware == distinct_hardware([elsewhere, process_hardware()])
+
+
+def test_gathered_values_are_those_of_all_workers_by_rank(one: Workers, two: Workers) -> None:
+    assert one.call(_gathered) == [["rank 0"]]
+    assert two.call(_gathered) == [["rank 0", "rank 1"]] * 2
+
+
+def _gathered() -> list[str]:
+    import torch.distributed
+
+    from kp.training.engine import Place
+
+    place = Place(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    return place.gathered(f"rank {place.rank}")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from kp.config.identity import Reads
 from kp.facts.dump.files import find_files
-from kp.facts.dump.reading import GraphCounts, read_graph
+from kp.facts.dump.reading import read_graph
+from kp.store.hardware import process_hardware
 from kp.store.steps import Step
-from kp.study.dump_reading import read_graph_on_cluster
+from kp.study.dump_reading import GraphReading, read_graph_on_cluster
 from kp.study.session import Session
 from kp.study.stage import Command, Making, Planning, Stage, Work
 
@@ -43,22 +44,25 @@ class Dump(Stage):
         with session.store.working(step) as work:
             made = work / "graph"
             shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
-            counts = _read(session, made)
+            read = _read(session, made)
+            counts = read.counts
             seconds = time.monotonic() - began
 
             def fill(folder: Path) -> None:
                 for path in sorted(made.iterdir()):
                     path.rename(folder / path.name)
 
-            session.store.commit(step, fill, seconds=seconds, details=asdict(counts))
+            session.store.commit(step, fill, seconds=seconds, details=asdict(counts), hardware=read.hardware)
         session.display.line(
             f"dump: {counts.distinct_triples:,} triples of {counts.entities:,} entities, {counts.pairs:,} single-valued pairs, "
             f"{counts.set_aside:,} lines set aside ({seconds:.0f} s)"
         )
 
 
-def _read(session: Session, folder: Path) -> GraphCounts:
+def _read(session: Session, folder: Path) -> GraphReading:
     """One file is read here, many on the cluster; the graph is the same."""
     source = session.config.facts.source
     files = len(find_files(source))
-    return read_graph(source, folder) if files == 1 else read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files))
+    if files == 1:
+        return GraphReading(read_graph(source, folder), [process_hardware()])
+    return read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files))

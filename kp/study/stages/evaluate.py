@@ -118,6 +118,6 @@ def _by_engine(session: Session, jobs: list[ModelJob]) -> list[tuple[EngineSpec,
 def _commit(session: Session, result: Measured, steps: dict[str, Step]) -> None:
     now = time.monotonic()
     for name, tables in result.tables.items():
-        session.commit(steps[name], tables, measurement_of(name).tables, now - result.seconds[name])
+        session.commit(steps[name], tables, measurement_of(name).tables, now - result.seconds[name], hardware=[result.hardware])
     spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     session.display.line(f"evaluate: {result.job.trial_id[:8]} measured ({spent})")

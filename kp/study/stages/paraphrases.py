@@ -10,7 +10,7 @@ from kp import schema
 from kp.config.identity import Reads
 from kp.facts.paraphrases import paraphrase_table, verdict_counts, wanting
 from kp.inference.paraphrasing import Paraphrasing
-from kp.inference.pipeline import base_answers
+from kp.inference.pipeline import BaseAnswers, base_answers
 from kp.schema import frame
 from kp.store.filenames import PARAPHRASES_FILE, REPLIES_FILE
 from kp.store.steps import Step
@@ -55,11 +55,11 @@ class Paraphrases(Stage):
         short = wanting(frame(session.facts), settings.count)
         with session.store.working(step) as work:
             replies = _replies(session, short.asked.to_arrow().cast(schema.FACTS), work)
-            written = paraphrase_table(frame(session.facts), frame(replies), settings.count)
+            written = paraphrase_table(frame(session.facts), frame(replies.table), settings.count)
             verdicts = verdict_counts(written)
             details = {"model": session.paraphraser.name, "revision": session.paraphraser.revision, "verdicts": verdicts}
-            made = {REPLIES_FILE: replies, PARAPHRASES_FILE: written.to_arrow()}
-            session.commit(step, made, self.tables, began, details)
+            made = {REPLIES_FILE: replies.table, PARAPHRASES_FILE: written.to_arrow()}
+            session.commit(step, made, self.tables, began, details, replies.hardware)
         dropped = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items() if verdict != ParaphraseVerdict.KEPT)
         kept = f"{verdicts.get(ParaphraseVerdict.KEPT, 0):,} kept for {short.asked.height:,} facts, dropped: {dropped or 'none'}"
         session.display.line(f"paraphrases: {kept} ({time.monotonic() - began:.0f} s)")
@@ -70,8 +70,8 @@ class Paraphrases(Stage):
             session.display.line(f"paraphrases: {left:,} facts still have fewer than {settings.count}")
 
 
-def _replies(session: Session, asked: pa.Table, work: Path) -> pa.Table:
+def _replies(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
     if not len(asked):  # and nothing to start a cluster for
-        return schema.PARAPHRASE_REPLIES.empty_table()
+        return BaseAnswers(schema.PARAPHRASE_REPLIES.empty_table(), None)
     job = Paraphrasing(asked, session.paraphrase_engine, session.config.facts.paraphrase, session.config.seed)
     return base_answers(job, work, session.cluster, session.display)

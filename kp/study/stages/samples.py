@@ -8,7 +8,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.identity import Reads
 from kp.inference.answering import FactIndex
-from kp.inference.pipeline import base_answers
+from kp.inference.pipeline import BaseAnswers, base_answers
 from kp.inference.sampling import Sampling
 from kp.metrics.slick import never_right, slick_table
 from kp.schema import frame
@@ -60,9 +60,10 @@ class Samples(Stage):
         asked = FactIndex(session.facts).take(never_right(categories, settings.matcher))
         with session.store.working(step) as work:
             samples = _samples(session, asked, work)
-            slick = slick_table(categories, frame(samples), settings.matcher)
+            slick = slick_table(categories, frame(samples.table), settings.matcher)
             details = {"model": session.model.name, "revision": session.model.revision, "engine": settings.engine.value}
-            session.commit(step, {SAMPLES_FILE: samples, SLICK_FILE: slick.to_arrow()}, self.tables, began, details)
+            made = {SAMPLES_FILE: samples.table, SLICK_FILE: slick.to_arrow()}
+            session.commit(step, made, self.tables, began, details, samples.hardware)
         weakly = slick.filter(category=Category.WEAKLY_KNOWN.value).height
         session.display.line(
             f"samples: {weakly:,} {Category.WEAKLY_KNOWN}, {len(asked) - weakly:,} {Category.UNKNOWN} of {len(asked):,} facts that no "
@@ -71,9 +72,9 @@ class Samples(Stage):
         )
 
 
-def _samples(session: Session, asked: pa.Table, work: Path) -> pa.Table:
+def _samples(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
     if not len(asked):  # and nothing to start a cluster for
-        return schema.SAMPLES.empty_table()
+        return BaseAnswers(schema.SAMPLES.empty_table(), None)
     settings = session.config.categorise
     job = Sampling(asked, session.shot_sets, session.engine, settings.samples, settings.sample_temperature, session.config.seed)
     return base_answers(job, work, session.cluster, session.display)

@@ -185,7 +185,9 @@ def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str
             shutil.copytree(adapter, folder / ADAPTER_FOLDER)
 
     details = {"status": row["status"], "adapter_digest": row["adapter_digest"], "base_model": session.model.name}
-    session.store.commit(trial.step, fill, seconds=outcome.seconds, details={**details, "base_revision": session.model.revision})
+    details["base_revision"] = session.model.revision
+    hardware = outcome.progress.hardware if outcome.progress else []
+    session.store.commit(trial.step, fill, seconds=outcome.seconds, details=details, hardware=hardware)
 
 
 def _loose(table_schema: pa.Schema) -> pa.Schema:
