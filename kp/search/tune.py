@@ -8,10 +8,8 @@ A trial of Tune trains nothing itself. It offers a trial to the broker (kp.searc
 """
 
 import re
-import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +42,14 @@ class TrialOutcome:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where a search writes: the folder of each trial's checkpoints by trial_id, and a `scratch` folder for Ray's own files."""
+
+    work: Mapping[str, Path]
+    scratch: Path
+
+
+@dataclass(frozen=True)
 class Crews:
     """Who trains: as many crews as trials run at once, each of `workers` Ray Train workers."""
 
@@ -60,13 +66,12 @@ class Listeners:
     on_end: Callable[[TrialOutcome], None]
 
 
-def run_trials(jobs: Sequence[TrialJob], runs: Path, crews: Crews, scheduler: Any, listeners: Listeners) -> None:
-    """Run all trials to an outcome each; `runs` holds their working folders, `scheduler` is one of Tune's."""
+def run_trials(jobs: Sequence[TrialJob], places: Places, crews: Crews, scheduler: Any, listeners: Listeners) -> None:
+    """Run all trials to an outcome each; `scheduler` is one of Tune's. Every node must see all places."""
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
-    experiment = runs.parent / "tune" / str(time.time_ns())
-    with _manned(by_id, runs, crews, experiment / "train") as broker:
+    with _manned(by_id, places, crews) as broker:
         tuner = tune.Tuner(
             tune.with_resources(_trial_function(broker), {"CPU": DRIVER_CPUS}),
             param_space={"trial_id": tune.grid_search(list(by_id))},
@@ -74,20 +79,19 @@ def run_trials(jobs: Sequence[TrialJob], runs: Path, crews: Crews, scheduler: An
                 max_concurrent_trials=crews.cluster.concurrent_trials + AHEAD, scheduler=scheduler, reuse_actors=True
             ),
             run_config=tune.RunConfig(
-                name=experiment.name,
-                storage_path=str(experiment.parent),
-                callbacks=[_listener(by_id, runs, broker, listeners)],
+                name="tune",
+                storage_path=str(places.scratch),
+                callbacks=[_listener(by_id, places.work, broker, listeners)],
                 # Of the driver; a trial that fails in its workers ends here like any other.
                 failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS),
                 verbose=0,
             ),
         )
         tuner.fit()
-    shutil.rmtree(experiment, ignore_errors=True)
 
 
 @contextmanager
-def _manned(jobs: dict[str, TrialJob], runs: Path, crews: Crews, storage: Path) -> Iterator[Any]:
+def _manned(jobs: dict[str, TrialJob], places: Places, crews: Crews) -> Iterator[Any]:
     """A broker, and crews that take from it; they are sent home at the end of the block."""
     import ray
 
@@ -98,7 +102,9 @@ def _manned(jobs: dict[str, TrialJob], runs: Path, crews: Crews, storage: Path) 
     run_crew: Any = _run_crew
     start: Any = ray.remote(num_cpus=DRIVER_CPUS, max_retries=CREW_RESTARTS)(run_crew)
     running = [
-        start.remote(CrewJob(f"crew-{number}", broker, references, runs, crews.micro_batch), crews, storage, len(jobs))
+        start.remote(
+            CrewJob(f"crew-{number}", broker, references, places.work, crews.micro_batch), crews, places.scratch / "train", len(jobs)
+        )
         for number in range(count)
     ]
     stop = threading.Event()
@@ -187,13 +193,13 @@ def _trial_function(broker: Any) -> Callable[[dict[str, Any]], None]:
     return trial
 
 
-def _listener(jobs: dict[str, TrialJob], runs: Path, broker: Any, listeners: Listeners) -> Any:
+def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], broker: Any, listeners: Listeners) -> Any:
     from ray.tune import Callback
 
     class Listener(Callback):
         # All it needs is on the instance: a local class is pickled by value, with whatever it closes over.
         jobs: dict[str, TrialJob]
-        runs: Path
+        work: Mapping[str, Path]
         broker: Any
         listeners: Listeners
 
@@ -219,10 +225,10 @@ def _listener(jobs: dict[str, TrialJob], runs: Path, broker: Any, listeners: Lis
             account: Account = ray.get(self.broker.stop.remote(trial_id))
             if account.status is None and driver_error is not None:
                 account = Account(TrialStatus.FAILED, driver_error, account.seconds)
-            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints.newest(self.runs / trial_id), account))
+            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints.newest(self.work[trial_id]), account))
 
     listener = Listener()
-    listener.jobs, listener.runs, listener.broker, listener.listeners = jobs, runs, broker, listeners
+    listener.jobs, listener.work, listener.broker, listener.listeners = jobs, work, broker, listeners
     return listener
 
 
@@ -251,8 +257,3 @@ def adapter_of(outcome: TrialOutcome) -> Path | None:
     """The adapter's folder in the trial's last checkpoint; a trial that diverged or failed has none worth keeping."""
     usable = outcome.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
     return outcome.folder / ADAPTER if usable and outcome.folder else None
-
-
-def forget_run(trial_id: str, runs: Path) -> None:
-    """Drop a committed trial's checkpoints; its adapter is in its step, optimiser states serve nobody any more."""
-    shutil.rmtree(runs / trial_id, ignore_errors=True)

@@ -6,6 +6,7 @@ them again, and the broker knows by then that the trial is done with. Only a cre
 
 import traceback
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class CrewJob:
     crew: str
     broker: Any  # a handle of the actor that holds a kp.search.broker.Broker
     jobs: dict[str, Any]  # trial_id -> object reference of its TrialJob
-    runs: Path  # each trial's working folder is below it
+    work: Mapping[str, Path]  # trial_id -> the folder of its checkpoints
     micro_batch: int | None
 
 
@@ -73,7 +74,7 @@ class _Worker:
         """Train one trial to its end, or as far as the broker lets it."""
         import ray
 
-        folder = self.crew.runs / order.trial_id
+        folder = self.crew.work[order.trial_id]
         try:
             job: TrialJob = ray.get(self.crew.jobs[order.trial_id])
             if self._place.rank == 0:

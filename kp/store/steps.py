@@ -8,6 +8,7 @@ record does not exist for any reader; a record is valid when it names this step 
 import importlib.metadata
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from kp import schema
 from kp.store import files
 from kp.store.code_version import code_version
 from kp.store.hardware import distinct_hardware, process_hardware
+from kp.store.study_folder import StudyFolder
 
 PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval", "kp")
 RECORD = "record.json"
@@ -46,28 +48,48 @@ class Step:
 
 
 class Store:
-    """All steps under one results root: finished ones in `store/`, unfinished ones in `work/`."""
+    """All steps under one results root: finished ones in `store/`, unfinished ones in `work/`.
+
+    Nothing else knows where they lie: what a step holds is read by `read`, `file` and `fetch`, and published by `commit`.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self._root = root
         self._valid: dict[str, dict[str, Any]] = {}
 
-    def folder(self, step: Step) -> Path:
-        """Where a finished step's files are."""
-        return self.root / "store" / step.kind / step.fingerprint
+    def _folder(self, step: Step) -> Path:
+        return self._root / "store" / step.kind / step.fingerprint
 
     def work(self, step: Step) -> Path:
-        """Where an unfinished step keeps what it will resume from."""
-        return self.work_root(step.kind) / step.fingerprint
+        """Where an unfinished step keeps what it will resume from; it may not be there yet."""
+        return self._root / "work" / step.kind / step.fingerprint
 
-    def work_root(self, kind: str) -> Path:
-        """The parent of all work folders of one kind of step."""
-        return self.root / "work" / kind
+    def works(self, kind: str) -> dict[str, Path]:
+        """All folders in which steps of one kind keep what they will resume from, by the steps' fingerprints."""
+        return {path.name: path for path in sorted((self._root / "work" / kind).glob("*"))}
+
+    def forget_work(self, step: Step) -> None:
+        """Drop what a step has kept to resume from."""
+        shutil.rmtree(self.work(step), ignore_errors=True)
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder, which every node sees, for what a library writes while this block runs; removed after it."""
+        folder = self._root / "work" / name / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def study(self, name: str) -> StudyFolder:
+        """The folder of the study of this name."""
+        return StudyFolder(self._root / name)
 
     def record(self, step: Step) -> dict[str, Any] | None:
         """The step's record, or None where the step is not done or its files are damaged."""
         if step.fingerprint not in self._valid:
-            found = _valid_record(self.folder(step), step)
+            found = _valid_record(self._folder(step), step)
             if found is None:
                 return None
             self._valid[step.fingerprint] = found
@@ -79,8 +101,16 @@ class Store:
 
     def read(self, step: Step, name: str, table_schema: pa.Schema) -> pa.Table:
         """A table of a finished step."""
+        return schema.read_table(self.file(step, name), table_schema)
+
+    def fetch(self, step: Step) -> Path:
+        """A folder that holds all files of a finished step; for reading alone."""
         assert self.is_done(step), f"{step} was read before it was done"
-        return schema.read_table(self.folder(step) / name, table_schema)
+        return self._folder(step)
+
+    def file(self, step: Step, name: str) -> Path:
+        """One file, or one folder, that a finished step holds; for reading alone."""
+        return self.fetch(step) / name
 
     @contextmanager
     def working(self, step: Step) -> Iterator[Path]:
@@ -90,7 +120,7 @@ class Store:
             yield folder
             done = self.is_done(step)
         if done:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.forget_work(step)
 
     def commit(
         self,
@@ -105,7 +135,7 @@ class Store:
 
         `hardware` is what the processes that did the work report of themselves (`process_hardware`); None where this one did it.
         """
-        final = self.folder(step)
+        final = self._folder(step)
         worked = [process_hardware()] if hardware is None else distinct_hardware(hardware)
         with files.staging(final) as staged:
             fill(staged)
@@ -118,10 +148,10 @@ class Store:
 
     def damaged(self, step: Step) -> bool:
         """Whether a folder stands where the step's should but cannot be trusted."""
-        return self.folder(step).exists() and not self.is_done(step)
+        return self._folder(step).exists() and not self.is_done(step)
 
     def _set_aside(self, folder: Path) -> None:
-        grave = self.root / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        grave = self._root / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
         grave.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(grave)
 

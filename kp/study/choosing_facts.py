@@ -79,7 +79,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int) -> tuple[pa.Ta
     """All facts of the source (FACTS), and the tables that tell how they came about."""
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
-        drawn = facts_of_graph(session.store.folder(session.graph.steps["dump"]), settings.graph, seed, settings.source)
+        drawn = facts_of_graph(session.store.fetch(session.graph.steps["dump"]), settings.graph, seed, settings.source)
         _say_what_is_drawn(session, drawn)
         if not drawn.facts.num_rows:
             raise UserError(

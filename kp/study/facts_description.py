@@ -59,7 +59,6 @@ def describe_facts(session: Session) -> None:
         began = time.monotonic()
         tables = _tables(session)
         session.store.commit(step, lambda folder: _write(session, tables, chosen, folder), seconds=time.monotonic() - began)
-    files.link(session.home / FOLDER, session.store.folder(step))
     _show(session, step, chosen)
 
 
@@ -82,11 +81,12 @@ def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen,
     for name, picture in facts_pictures(tables).items():
         save_png(picture, folder / "figures" / f"{name}.png")
     (folder / PAGE_FILE).write_text(render_markdown(facts_page(chosen, tables)), encoding="utf-8")
-    shutil.copyfile(session.store.folder(session.graph.steps["facts"]) / RECORD, folder / FACTS_RECORD)
+    shutil.copyfile(session.store.file(session.graph.steps["facts"], RECORD), folder / FACTS_RECORD)
 
 
 def _show(session: Session, step: Step, chosen: Chosen) -> None:
     """Always out of the files, so a second run shows the same."""
+    folder = session.folder.link(FOLDER, session.store.fetch(step))
     tables = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS.items()}
     print_opening(session, facts_page(chosen, tables))
-    session.display.line(f"facts: {shown(session.home / FOLDER / PAGE_FILE)}")
+    session.display.line(f"facts: {shown(folder / PAGE_FILE)}")

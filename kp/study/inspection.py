@@ -178,7 +178,7 @@ def _write(session: Session, what: Inspection, tables: Frames, subject: Subject,
         _flat(tables[name]).write_csv(folder / f"{name}.csv")
     (folder / f"{what}.md").write_text(render_markdown(_page(what, subject, tables)), encoding="utf-8")
     (folder / STUDY_FILE).write_text(toml_text(portable(session.config)), encoding="utf-8")
-    shutil.copyfile(session.store.folder(session.graph.steps["categorise"]) / RECORD, folder / CATEGORISE_RECORD)
+    shutil.copyfile(session.store.file(session.graph.steps["categorise"], RECORD), folder / CATEGORISE_RECORD)
 
 
 def _flat(table: pl.DataFrame) -> pl.DataFrame:
@@ -194,9 +194,9 @@ def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> N
     """Link the step's folder into the study's, and print the page's opening: always out of the files, so a second run shows the same."""
     found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in _SCHEMAS[what].items()}
     page = _page(what, subject, found)
-    files.link(session.home / what.value, session.store.folder(step))
+    folder = session.folder.link(what.value, session.store.fetch(step))
     print_opening(session, page)
-    session.display.line(f"{what}: {shown(session.home / what.value / f'{what}.md')}")
+    session.display.line(f"{what}: {shown(folder / f'{what}.md')}")
 
 
 def print_opening(session: Session, page: Document) -> None:

@@ -31,8 +31,6 @@ from kp.store.steps import Step, Store
 from kp.study.graph import Graph
 from kp.vocabulary import Engine
 
-LOG_FILE = "kp.log"
-
 Proposer = Callable[[Collection[str]], Graph]  # the graph as the results so far have it, given the ids of trials that failed in this run
 
 
@@ -51,8 +49,7 @@ class Session(ExitStack):
         self._proposer = proposer
         self.graph: Graph = proposer(())
         code_version()  # now: files may change while the study runs
-        self.home = root / config.name  # made last: what is wrong with the input has shown by now
-        self.home.mkdir(exist_ok=True)
+        self.folder = self.store.study(config.name)  # made last: what is wrong with the input has shown by now
 
     def propose(self) -> bool:
         """Take in the trials that follow from what earlier ones reached; whether there are any."""
@@ -63,7 +60,7 @@ class Session(ExitStack):
     @cached_property
     def cluster(self) -> Cluster:
         """The Ray cluster, joined at the first need so that a finished study never starts one."""
-        log = self.home / LOG_FILE
+        log = self.folder.log
         self.display.line(f"starting Ray (what libraries say goes to {shown(log)})")
         self.enter_context(self.display.quiet(log))
         cluster = self.enter_context(connected(self.config.resources, log))

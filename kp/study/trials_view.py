@@ -263,7 +263,7 @@ def _watch(config: StudyConfig, console: Console, seconds: float, look: Callable
 
 def failed_trials(store: Store) -> set[str]:
     """Ids of trials whose last attempt failed: a search that proposes more goes on without them."""
-    return {path.parent.name for path in store.work_root("trial").glob(f"*/{checkpoints.FAILURE}")}
+    return {trial_id for trial_id, folder in store.works("trial").items() if (folder / checkpoints.FAILURE).is_file()}
 
 
 def trials_table(config: StudyConfig, rows: Sequence[TrialRow], lines: int | None = None) -> RenderableType:

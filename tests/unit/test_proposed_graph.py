@@ -52,7 +52,7 @@ def test_proposed_graph_grows_by_a_batch_once_the_last_has_records(tmp_path: obj
     second = ids(store)
     assert second[:2] == [trial.trial_id for trial in first.graph.trials]
     assert len(set(second)) == 4
-    assert ids(Store(store.root)) == second
+    assert ids(Store(tmp_path)) == second  # type: ignore[arg-type]
 
 
 def test_proposed_graph_goes_on_after_a_trial_that_failed(tmp_path: object) -> None:

@@ -32,7 +32,7 @@ def test_commit_makes_a_step_done_for_every_store_on_that_root(tmp_path: Path) -
     commit(Store(tmp_path), step(), "content")
     again = Store(tmp_path)
     assert again.is_done(step())
-    assert (again.folder(step()) / "data.txt").read_text() == "content"
+    assert again.file(step(), "data.txt").read_text() == "content"
     assert not again.is_done(step(seed=9))
 
 
@@ -46,19 +46,20 @@ def test_commit_that_fails_on_the_way_leaves_no_step(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         store.commit(step(), fill, seconds=0.0)
     assert not store.is_done(step())
-    assert not any(store.folder(step()).parent.iterdir())
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert Store(tmp_path).damaged(step()) is False
 
 
 def test_commit_of_a_step_that_another_driver_finished_first_keeps_the_first(tmp_path: Path) -> None:
     commit(Store(tmp_path), step(), "first")
     commit(Store(tmp_path), step(), "second")
-    assert (Store(tmp_path).folder(step()) / "data.txt").read_text() == "first"
+    assert Store(tmp_path).file(step(), "data.txt").read_text() == "first"
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "removed", "no record", "foreign record"])
 def test_record_of_a_damaged_step_is_not_valid_and_it_can_be_made_again(tmp_path: Path, damage: str) -> None:
     commit(Store(tmp_path), step(), "content")
-    folder = Store(tmp_path).folder(step())
+    folder = Store(tmp_path).fetch(step())
     data, record = folder / "data.txt", folder / RECORD
     match damage:
         case "flipped":
@@ -102,6 +103,56 @@ def test_working_folder_survives_an_unfinished_step_and_goes_with_a_finished_one
         assert (work / "partial").exists()
         commit(store, step(), "content")
     assert not work.exists()
+
+
+def test_fetch_of_a_finished_step_is_a_folder_with_all_its_files(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit(store, step(), "content")
+    assert sorted(path.name for path in store.fetch(step()).iterdir()) == ["data.txt", RECORD]
+    assert store.file(step(), "data.txt") == store.fetch(step()) / "data.txt"
+
+
+def test_fetch_of_a_step_that_is_not_done_or_damaged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="was read before it was done"):
+        Store(tmp_path).fetch(step())
+    commit(Store(tmp_path), step(), "content")
+    Store(tmp_path).file(step(), "data.txt").write_text("contenu")
+    with pytest.raises(AssertionError, match="was read before it was done"):
+        Store(tmp_path).file(step(), "data.txt")
+
+
+def test_works_are_those_of_all_unfinished_steps_of_a_kind(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.works("facts") == {}
+    for which in (step(), step(seed=1), Step("trial", {})):
+        with store.working(which) as work:
+            (work / "partial").write_text("1")
+    assert store.works("facts") == {which.fingerprint: store.work(which) for which in (step(), step(seed=1))}
+    store.forget_work(step())
+    store.forget_work(step(seed=2))  # which has none
+    assert list(store.works("facts")) == [step(seed=1).fingerprint]
+
+
+def test_scratch_folders_are_apart_and_go_whatever_happens(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.scratch("library") as first, store.scratch("library") as second:
+        (first / "log").write_text("1")
+        assert list(second.iterdir()) == []
+    with pytest.raises(OSError, match="disk full"), store.scratch("library") as third:
+        raise OSError("disk full")
+    assert not any(folder.exists() for folder in (first, second, third))
+
+
+def test_study_folder_has_links_that_move_with_the_study_and_a_log(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    (tmp_path / "runs").mkdir()
+    for seed in (1, 2):
+        commit(store, step(seed=seed), f"content {seed}")
+        link = store.study("small").link("pages/facts", store.fetch(step(seed=seed)))
+    assert link == tmp_path / "runs" / "small" / "pages" / "facts"
+    assert store.study("small").log == tmp_path / "runs" / "small" / "kp.log"
+    (tmp_path / "runs").rename(tmp_path / "moved")
+    assert (tmp_path / "moved" / "small" / "pages" / "facts" / "data.txt").read_text() == "content 2"
 
 
 def test_busy_seconds_overlapping_and_distant_steps_count_working_time_once() -> None:

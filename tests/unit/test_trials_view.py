@@ -50,8 +50,13 @@ def trials_of(config: StudyConfig, store: Store) -> tuple[Trial, ...]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "results")
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def store(root: Path) -> Store:
+    return Store(root)
 
 
 @pytest.fixture
@@ -293,16 +298,21 @@ def test_export_holds_every_trial_whole_in_every_form(
 
 
 def test_show_trials_prints_and_exports_without_changing_the_results(
-    store: Store, trials: tuple[Trial, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    store: Store,
+    trials: tuple[Trial, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     record(store, trials[0], TrialStatus.COMPLETED, epochs(4))
     with driver(store, trials[1]):
         checkpoints.note_running(store.work(trials[1].step))
         checkpoint(store, trials[1], epochs(1))
-        before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*")}
-        assert show_trials(study(), store.root, export=tmp_path / "out.csv") == 0
-        assert {path: path.stat().st_mtime_ns for path in store.root.rglob("*")} == before
+        before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+        assert show_trials(study(), root, export=tmp_path / "out.csv") == 0
+        assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
     said = capsys.readouterr().out
     assert "2 trials: 1 running, 1 completed" in said
     assert pl.read_csv(tmp_path / "out.csv")["status"].to_list() == ["completed", "running"]
@@ -315,7 +325,7 @@ def test_show_trials_of_a_results_folder_that_is_not_there_makes_none(tmp_path: 
 
 
 def test_show_trials_watches_until_all_have_ended(
-    store: Store, trials: tuple[Trial, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, store: Store, trials: tuple[Trial, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waits: list[float] = []
 
@@ -324,13 +334,13 @@ def test_show_trials_watches_until_all_have_ended(
         waits.append(seconds)
 
     monkeypatch.setattr(trials_view.time, "sleep", pass_time)
-    assert show_trials(study(), store.root, watch=7.0) == 0
+    assert show_trials(study(), root, watch=7.0) == 0
     assert waits == [7.0, 7.0]
     assert "2 trials: 2 completed" in capsys.readouterr().out
 
 
 def test_show_trials_watched_until_interrupted_exports_what_was_seen(
-    store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(store, trials[0], TrialStatus.COMPLETED, epochs(4))
 
@@ -338,7 +348,7 @@ def test_show_trials_watched_until_interrupted_exports_what_was_seen(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trials_view.time, "sleep", interrupt)
-    assert show_trials(study(), store.root, watch=7.0, export=tmp_path / "out.parquet") == 0
+    assert show_trials(study(), root, watch=7.0, export=tmp_path / "out.parquet") == 0
     assert pl.read_parquet(tmp_path / "out.parquet")["status"].to_list() == ["completed", "waiting"]
 
 

@@ -1,6 +1,5 @@
 """What every adapter learned and broke: all measurements of the registry, each committed when it comes back."""
 
-import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -73,7 +72,7 @@ def _jobs(session: Session, steps: dict[str, dict[str, Step]]) -> list[ModelJob]
             continue
         record = (session.store.record(trial.step) if trial else None) or {}
         model_id = record["details"]["adapter_digest"] if trial else session.model.revision
-        adapter = session.store.folder(trial.step) / ADAPTER_FOLDER if trial else None
+        adapter = session.store.file(trial.step, ADAPTER_FOLDER) if trial else None
         jobs.append(ModelJob(trial_id, model_id, adapter, tasks))
     return jobs
 
@@ -85,7 +84,6 @@ def _task(session: Session, name: str, trial: Trial | None) -> MeasurementTask:
 def _measure(session: Session, jobs: list[ModelJob], steps: dict[str, dict[str, Step]]) -> None:
     began = time.monotonic()
     prompts = sum(task.prompts for job in jobs for task in job.tasks.values())
-    scratch = session.store.root / "work" / "lm_eval"
     parts = _by_engine(session, jobs)  # joins the cluster, in which the tally lives
     tally = Tally()
     with ExitStack() as stack:
@@ -94,10 +92,10 @@ def _measure(session: Session, jobs: list[ModelJob], steps: dict[str, dict[str, 
                 stack.enter_context(session.store.working(steps[job.trial_id][name]))
         bar = stack.enter_context(session.display.bar("evaluate", prompts, "prompts"))
         stack.enter_context(tally.shown_on(bar))
+        scratch = stack.enter_context(session.store.scratch("lm_eval"))
         for engine, part in parts:
             for result in evaluate_all(part, Evaluation(engine, session.facts, session.shot_sets, scratch), session.cluster, tally):
                 _commit(session, result, steps[result.job.trial_id])
-    shutil.rmtree(scratch, ignore_errors=True)
     session.display.line(f"evaluate: {len(jobs)} models measured ({time.monotonic() - began:.0f} s)")
 
 

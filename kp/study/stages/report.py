@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +9,6 @@ from rich.table import Table
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
 from kp.report import answer_paragraph, summary_table, write_report
-from kp.store import files
 from kp.store.steps import Step
 from kp.study.context import report_context
 from kp.study.graph import Graph, Trial
@@ -45,7 +43,7 @@ class Report(Stage):
             began = time.monotonic()
             context = report_context(session)
             session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
-        page = _link(session, step)
+        page = session.folder.link("report", session.store.fetch(step)) / "report.html"
         session.display.console.print(_summary(summary_table(tables).to_dicts()))
         session.display.line(answer_paragraph(tables))
         session.display.line(f"report: {shown(page)}")
@@ -59,12 +57,6 @@ def report_step(config: StudyConfig, graph: Graph, finished: Sequence[Trial], fa
     inputs += graph.base.values()
     literals = {"version": Report.version, "config": Report.reads.stated(config), "failures": dict(failures)}
     return Step(Report.name, literals, tuple(inputs))
-
-
-def _link(session: Session, step: Step) -> Path:
-    """Point `report` in the study's folder at the newest report; returns the path of its page."""
-    files.link(session.home / "report", session.store.folder(step))
-    return session.home / "report" / "report.html"
 
 
 def _summary(rows: list[dict[str, Any]]) -> Table:

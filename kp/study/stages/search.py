@@ -12,8 +12,7 @@ from kp import schema
 from kp.config.identity import Reads
 from kp.generation.adapters import adapter_digest
 from kp.progress import Bar
-from kp.search.tune import Crews, Listeners, TrialOutcome, adapter_of, forget_run, run_trials
-from kp.store import files
+from kp.search.tune import Crews, Listeners, Places, TrialOutcome, adapter_of, run_trials
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
@@ -108,14 +107,16 @@ def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, A
             stack.enter_context(session.store.working(trial.step))
         epochs = sum(trial.spec.max_epochs for trial in missing)
         bar = stack.enter_context(session.display.bar("search", epochs, "epochs"))
-        trackers = open_trackers(session.config.trackers, session.config.name, session.home, session.display.line)
+        trackers = open_trackers(session.config.trackers, session.config.name, session.folder.path, session.display.line)
         stack.callback(trackers.close)
         follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, trackers, failures)
         jobs.sort(key=lambda job: -job.spec.rows_in_all)  # the longest first: a long one at the end would run alone
         resources = session.config.resources
         crews = Crews(session.cluster, resources.workers_per_trial, resources.micro_batch)
         listeners = Listeners(follower.on_epoch, follower.on_end)
-        run_trials(jobs, session.store.work_root("trial"), crews, _scheduler(session, missing), listeners)
+        work = {trial.trial_id: session.store.work(trial.step) for trial in missing}
+        places = Places(work, stack.enter_context(session.store.scratch("tune")))
+        run_trials(jobs, places, crews, _scheduler(session, missing), listeners)
     trained = len(missing) - len(failures) + known
     session.display.line(f"search: {trained} trials trained ({time.monotonic() - began:.0f} s)")
 
@@ -168,7 +169,7 @@ class _Follower:
             checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause)
         else:
             _commit(self._session, trial, outcome, row)
-            forget_run(trial.trial_id, self._session.store.work_root("trial"))
+            self._session.store.forget_work(trial.step)  # its adapter is in the step, optimiser states serve nobody any more
         self._session.display.line(_trial_line(trial, row))
         self._trackers.ended(trial.trial_id, row["status"], row["cause"])
 
@@ -229,4 +230,4 @@ def _trial_line(trial: Trial, row: dict[str, Any]) -> str:
 def link_adapters(session: Session) -> None:
     """Point `adapters/<trial>` in the study's folder at every adapter."""
     for trial in with_adapter(session.graph, session.store):
-        files.link(session.home / "adapters" / trial.trial_id, session.store.folder(trial.step) / ADAPTER_FOLDER)
+        session.folder.link(f"adapters/{trial.trial_id}", session.store.file(trial.step, ADAPTER_FOLDER))
