@@ -1,0 +1,82 @@
+"""What a trial that has ended leaves in its step, and what its adapter is called by those that measure it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from kp import schema
+from kp.config.study import StudyConfig
+from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest
+from kp.schema import frame
+from kp.search.tune import TrialOutcome
+from kp.store.filenames import ADAPTER_FOLDER, TRIAL_FILE
+from kp.store.steps import Store
+from kp.study.building import build_graph
+from kp.study.graph import Graph, Trial
+from kp.study.identities import Identities
+from kp.study.stages import evaluate, search
+from kp.training.job import ADAPTER, Progress
+from kp.training.spec import TRIALS
+from kp.vocabulary import TrialStatus
+from tests.made_up_study import facts
+
+WORKER = {"processor": "Another", "cores": 96, "gpus": ["GPU A"], "hosts": ["elsewhere"]}
+EPOCH = {
+    "epoch": 1,
+    "train_loss": 1.0,
+    "unknown_accuracy": 0.5,
+    "replay_kl": None,
+    "learning_rate": 1e-3,
+    "steps": 3,
+    "rows": 10,
+    "tokens": 400,
+    "seconds": 2.0,
+    "eval_seconds": 1.0,
+}
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Any:
+    """As much of a session as commits a trial and asks what is to be measured."""
+    settings = {"name": "s", "search": {"unknown": [10], "rank": [4]}, "training": {"lora_alpha": 16}}
+    config = StudyConfig.model_validate(settings)
+    graph: Graph = build_graph(config, Identities("model", "facts", "shots"))
+    model = SimpleNamespace(name="m", revision="rev")
+    asked = facts().to_arrow().cast(schema.FACTS)
+    return SimpleNamespace(store=Store(tmp_path / "runs"), config=config, graph=graph, model=model, facts=asked)
+
+
+@pytest.fixture
+def outcome(tmp_path: Path) -> Any:
+    """A trial that ended well: its last checkpoint, by a worker elsewhere."""
+    adapter = tmp_path / "checkpoint" / ADAPTER
+    adapter.mkdir(parents=True)
+    for name, text in ((CONFIG_FILE, "{}"), (WEIGHTS_FILE, "weights"), ("README.md", "# made by a library")):
+        (adapter / name).write_text(text)
+    progress = Progress(epochs=[EPOCH], hardware=[WORKER])
+    job: Any = SimpleNamespace(rows=pa.Table.from_pylist([], schema=schema.TRAINING_ROWS))
+    return TrialOutcome(job, TrialStatus.COMPLETED, "ran its course", progress, tmp_path / "checkpoint", 12.0)
+
+
+def commit(session: Any, outcome: TrialOutcome) -> Trial:
+    (trial,) = session.graph.trials
+    search._commit(session, trial, outcome, search._trial_row(trial, outcome))
+    return trial
+
+
+def test_committed_trial_is_called_by_one_digest_in_its_table_its_record_and_its_answers(session: Any, outcome: Any) -> None:
+    trial = commit(session, outcome)
+    digest = adapter_digest(session.store.file(trial.step, ADAPTER_FOLDER))
+    assert frame(session.store.read(trial.step, TRIAL_FILE, TRIALS))["adapter_digest"].to_list() == [digest]
+    assert session.store.record(trial.step)["details"]["adapter_digest"] == digest
+    [job] = [job for job in evaluate._jobs(session, evaluate._wanted(session)) if job.trial_id == trial.trial_id]
+    assert job.model_id == digest
+    assert job.adapter == session.store.file(trial.step, ADAPTER_FOLDER)
+
+
+def test_committed_trial_names_the_machines_of_its_workers(session: Any, outcome: Any) -> None:
+    trial = commit(session, outcome)
+    assert session.store.record(trial.step)["hardware"] == [WORKER]
