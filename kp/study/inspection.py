@@ -61,7 +61,7 @@ class Inspecting:
 
 
 _COUNTS = {"category_counts": schema.CATEGORY_COUNTS, "relation_counts": schema.RELATION_COUNTS}
-_SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
+SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
     Inspection.AUDIT: {
         "disagreement": schema.DISAGREEMENT,
         "matcher_transitions": schema.MATCHER_TRANSITIONS,
@@ -173,7 +173,7 @@ def _counts(facts: pl.DataFrame, categories: pl.DataFrame) -> Frames:
 
 
 def _write(session: Session, what: Inspection, tables: Frames, subject: Subject, folder: Path) -> None:
-    for name, wanted in _SCHEMAS[what].items():
+    for name, wanted in SCHEMAS[what].items():
         schema.write_table(tables[name].to_arrow(), wanted, folder / f"{name}.parquet")
         _flat(tables[name]).write_csv(folder / f"{name}.csv")
     (folder / f"{what}.md").write_text(render_markdown(_page(what, subject, tables)), encoding="utf-8")
@@ -192,7 +192,7 @@ def _page(what: Inspection, subject: Subject, tables: Mapping[str, pl.DataFrame]
 
 def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> None:
     """Link the step's folder into the study's, and print the page's opening: always out of the files, so a second run shows the same."""
-    found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in _SCHEMAS[what].items()}
+    found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS[what].items()}
     page = _page(what, subject, found)
     folder = session.folder.link(what.value, session.store.fetch(step))
     print_opening(session, page)
