@@ -9,6 +9,9 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = "git checkout"
 NO_CHECKOUT = "installed package, no git checkout"
+STATED = "KP_COMMIT, no git checkout"
+COMMIT_VARIABLE = "KP_COMMIT"
+"""Where there is no checkout, as in a job whose working directory was uploaded without .git, its value is taken for the commit."""
 
 
 @cache
@@ -18,12 +21,16 @@ def code_version() -> dict[str, Any]:
 
 
 def version_of(package: Path) -> dict[str, Any]:
-    """`source` (CHECKOUT or NO_CHECKOUT), `commit`, and whether a file of the package is not as committed (`dirty`).
+    """`source` (CHECKOUT, STATED or NO_CHECKOUT), `commit`, and whether a file of the package is not as committed (`dirty`).
 
-    The last two are None for a package that is in no checkout. One that is installed below somebody else's is not of that checkout.
+    The last two are None where they are not known: a package in no checkout has no commit but a stated one, of which git's ending "-dirty"
+    alone says that files were changed. A package that is installed below somebody else's checkout is not of that checkout.
     """
     if _git(package, "ls-files", "--error-unmatch", "--", "__init__.py") is None:
-        return {"source": NO_CHECKOUT, "commit": None, "dirty": None}
+        stated = os.environ.get(COMMIT_VARIABLE)
+        if not stated:
+            return {"source": NO_CHECKOUT, "commit": None, "dirty": None}
+        return {"source": STATED, "commit": stated.removesuffix("-dirty"), "dirty": stated.endswith("-dirty") or None}
     status = _git(package, "status", "--porcelain", "--", ".")
     return {"source": CHECKOUT, "commit": _git(package, "rev-parse", "--verify", "HEAD"), "dirty": bool(status)}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kp.store.code_version import CHECKOUT, NO_CHECKOUT, PACKAGE, code_version, version_of
+from kp.store.code_version import CHECKOUT, COMMIT_VARIABLE, NO_CHECKOUT, PACKAGE, STATED, code_version, version_of
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not here")
 
@@ -43,6 +43,11 @@ def test_version_of_a_change_beside_the_package_is_clean(package: Path) -> None:
     assert version_of(package)["dirty"] is False
 
 
+@pytest.fixture(autouse=True)
+def _nothing_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(COMMIT_VARIABLE, raising=False)
+
+
 def test_version_of_a_package_outside_of_git_is_none_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "__init__.py").write_text("")
     assert version_of(tmp_path) == {"source": NO_CHECKOUT, "commit": None, "dirty": None}
@@ -69,6 +74,20 @@ def test_version_of_a_package_in_a_hook_of_another_repository_is_its_own(
 def test_version_without_git_is_none(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert version_of(package)["source"] == NO_CHECKOUT
+
+
+@pytest.mark.parametrize(("stated", "dirty"), [("0123abc", None), ("0123abc-dirty", True)])
+def test_version_of_an_uploaded_package_is_the_commit_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str, dirty: bool | None
+) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    monkeypatch.setenv(COMMIT_VARIABLE, stated)
+    assert version_of(tmp_path) == {"source": STATED, "commit": "0123abc", "dirty": dirty}
+
+
+def test_version_of_a_checkout_is_its_own_whatever_is_stated(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMMIT_VARIABLE, "0123abc")
+    assert version_of(package)["commit"] == git(package, "rev-parse", "HEAD")
 
 
 def test_code_version_asks_git_once(monkeypatch: pytest.MonkeyPatch) -> None:
