@@ -42,7 +42,7 @@ class TrialOutcome:
 
 
 @dataclass(frozen=True)
-class Places:
+class SearchFolders:
     """Where a search writes: the folder of each trial's checkpoints by trial_id, and a `scratch` folder for Ray's own files."""
 
     work: Mapping[str, Path]
@@ -66,12 +66,12 @@ class Listeners:
     on_end: Callable[[TrialOutcome], None]
 
 
-def run_trials(jobs: Sequence[TrialJob], places: Places, crews: Crews, scheduler: Any, listeners: Listeners) -> None:
-    """Run all trials to an outcome each; `scheduler` is one of Tune's. Every node must see all places."""
+def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, crews: Crews, scheduler: Any, listeners: Listeners) -> None:
+    """Run all trials to an outcome each; `scheduler` is one of Tune's. Every node must see all folders."""
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
-    with _manned(by_id, places, crews) as broker:
+    with _manned(by_id, folders, crews) as broker:
         tuner = tune.Tuner(
             tune.with_resources(_trial_function(broker), {"CPU": DRIVER_CPUS}),
             param_space={"trial_id": tune.grid_search(list(by_id))},
@@ -80,8 +80,8 @@ def run_trials(jobs: Sequence[TrialJob], places: Places, crews: Crews, scheduler
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(places.scratch),
-                callbacks=[_listener(by_id, places.work, broker, listeners)],
+                storage_path=str(folders.scratch),
+                callbacks=[_listener(by_id, folders.work, broker, listeners)],
                 # Of the driver; a trial that fails in its workers ends here like any other.
                 failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS),
                 verbose=0,
@@ -91,7 +91,7 @@ def run_trials(jobs: Sequence[TrialJob], places: Places, crews: Crews, scheduler
 
 
 @contextmanager
-def _manned(jobs: dict[str, TrialJob], places: Places, crews: Crews) -> Iterator[Any]:
+def _manned(jobs: dict[str, TrialJob], folders: SearchFolders, crews: Crews) -> Iterator[Any]:
     """A broker, and crews that take from it; they are sent home at the end of the block."""
     import ray
 
@@ -103,7 +103,7 @@ def _manned(jobs: dict[str, TrialJob], places: Places, crews: Crews) -> Iterator
     start: Any = ray.remote(num_cpus=DRIVER_CPUS, max_retries=CREW_RESTARTS)(run_crew)
     running = [
         start.remote(
-            CrewJob(f"crew-{number}", broker, references, places.work, crews.micro_batch), crews, places.scratch / "train", len(jobs)
+            CrewJob(f"crew-{number}", broker, references, folders.work, crews.micro_batch), crews, folders.scratch / "train", len(jobs)
         )
         for number in range(count)
     ]

@@ -12,7 +12,7 @@ from kp import schema
 from kp.config.identity import Reads
 from kp.generation.adapters import adapter_digest
 from kp.progress import Bar
-from kp.search.tune import Crews, Listeners, Places, TrialOutcome, adapter_of, run_trials
+from kp.search.tune import Crews, Listeners, SearchFolders, TrialOutcome, adapter_of, run_trials
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
@@ -115,8 +115,8 @@ def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, A
         crews = Crews(session.cluster, resources.workers_per_trial, resources.micro_batch)
         listeners = Listeners(follower.on_epoch, follower.on_end)
         work = {trial.trial_id: session.store.work(trial.step) for trial in missing}
-        places = Places(work, stack.enter_context(session.store.scratch("tune")))
-        run_trials(jobs, places, crews, _scheduler(session, missing), listeners)
+        folders = SearchFolders(work, stack.enter_context(session.store.scratch("tune")))
+        run_trials(jobs, folders, crews, _scheduler(session, missing), listeners)
     trained = len(missing) - len(failures) + known
     session.display.line(f"search: {trained} trials trained ({time.monotonic() - began:.0f} s)")
 
