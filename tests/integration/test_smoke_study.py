@@ -59,6 +59,7 @@ def test_records_name_versions_hardware_inputs_and_digests(finished_smoke: Path)
         record = json.loads(path.read_text(encoding="utf-8"))
         assert record["fingerprint"] == path.parent.name
         assert {"ray", "torch", "transformers", "peft", "deepspeed", "lm_eval"} <= record["packages"].keys()
+        assert record["code"].keys() == {"source", "commit", "dirty"}
         assert [machine["cores"] for machine in record["hardware"]] == [os.cpu_count()]
         assert record["files"]
         assert all(len(file["sha256"]) == 64 for file in record["files"].values())
