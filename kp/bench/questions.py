@@ -12,7 +12,7 @@ from typing import Any
 from kp.bench.options import CategoriseOptions
 from kp.errors import UserError
 from kp.facts.jsonl import read_jsonl
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 from kp.metrics.matching import match_all
 from kp.prompts import PROMPTS_PER_SET, builtin_prompts, messages
 from kp.vocabulary import Category, ShotSet

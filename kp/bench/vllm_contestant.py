@@ -16,7 +16,7 @@ from kp.bench.contestants import Peer, Turn
 from kp.bench.options import CategoriseOptions
 from kp.bench.subject import Subject
 from kp.errors import UserError
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 
 
 class VLLMContestant:

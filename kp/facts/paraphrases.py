@@ -17,9 +17,9 @@ import polars as pl
 
 from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
-from kp.facts.entity_names import without_qualifier
+from kp.facts.dump.entity_names import without_qualifier
 from kp.facts.validation import LONGEST_TEXT, has_control_characters, stands_in
-from kp.generation import FinishReason
+from kp.generation.protocol import FinishReason
 from kp.metrics.matching import normalise
 from kp.schema import PARAPHRASES
 from kp.vocabulary import ParaphraseVerdict as Verdict

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kp.config.study import FactsConfig, GraphConfig
 from kp.errors import UserError
-from kp.facts.companion_dumps import companion_digest
+from kp.facts.dump.companions import companion_digest
+from kp.facts.dump.entity_names import names_digest
 from kp.facts.dump.files import FIELD, is_dump
-from kp.facts.entity_names import names_digest
 from kp.facts.tables import source_digest
 from kp.facts.templates import templates_digest
 

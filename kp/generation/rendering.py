@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jinja2.exceptions import TemplateError
 
 from kp.errors import UserError
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kp.errors import UserError
-from kp.generation import Generation, Messages, OnAnswered, unheard
 from kp.generation.adapters import read_adapter
 from kp.generation.endings import Endings, end_tokens, newline_tokens
+from kp.generation.protocol import Generation, Messages, OnAnswered, unheard
 from kp.generation.rendering import chat_format, render, tokenise
 
 if TYPE_CHECKING:

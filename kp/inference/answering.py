@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.study import ModelConfig
-from kp.generation import Generator
+from kp.generation.protocol import Generator
 from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import Matches, match_all
 from kp.metrics.refusals import is_refusal

@@ -23,7 +23,7 @@ from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial
 from kp.study.registry import STAGES
 from kp.study.session import Session, paraphraser_at_fault
 from kp.study.stage import Command
-from kp.trackers import refuse_missing
+from kp.trackers.registry import refuse_missing
 
 
 def describe_study(config: StudyConfig, root: Path) -> int:

@@ -9,10 +9,9 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from kp import trackers
 from kp.config.study import TrackersConfig
 from kp.errors import UserError
-from kp.trackers import Trackers, open_trackers, refuse_missing
+from kp.trackers.registry import Trackers, open_trackers, refuse_missing
 from kp.vocabulary import ReplayTarget, TrialStatus
 
 KNOBS = {"unknown": 10, "learning_rate": 3e-3, "target_modules": ["up_proj", "down_proj"], "use_rslora": False, "cap": None}
@@ -303,9 +302,10 @@ def test_trackers_a_trial_that_never_began_has_no_end() -> None:
 @pytest.mark.parametrize("spec", [None, "folder"])
 def test_refuse_missing_names_the_field_and_what_to_install(spec: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.machinery
+    import importlib.util
 
     found = importlib.machinery.ModuleSpec("mlflow", None) if spec else None  # a folder of that name, as MLflow itself may have left
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     with pytest.raises(UserError, match=r"trackers\.use: 'mlflow' is not installed; pip install 'kp\[mlflow\]'"):
         refuse_missing(TrackersConfig(use=("mlflow",)))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from kp.errors import UserError
-from kp.facts.companion_dumps import triples_of
+from kp.facts.dump.companions import triples_of
 
 SAME_AS_FIELD = "facts.graph.same_as"
 REDIRECTS_FIELD = "facts.graph.redirects"

@@ -21,9 +21,9 @@ from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.alias_table import FIELD as ALIASES_FIELD
 from kp.facts.alias_table import read_aliases
-from kp.facts.companion_dumps import companion_digest
 from kp.facts.countries import country_names, country_names_digest
-from kp.facts.entity_links import REDIRECTS_FIELD, SAME_AS_FIELD, redirecting_titles, wikidata_id, wikidata_links
+from kp.facts.dump.companions import companion_digest
+from kp.facts.dump.entity_links import REDIRECTS_FIELD, SAME_AS_FIELD, redirecting_titles, wikidata_id, wikidata_links
 from kp.facts.validation import has_control_characters
 from kp.metrics.matching import normalise
 from kp.store.files import digest_file

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kp.errors import UserError
-from kp.facts.companion_dumps import triples_of
-from kp.facts.entity_names import local_name
+from kp.facts.dump.companions import triples_of
+from kp.facts.dump.entity_names import local_name
 
 FIELD = "facts.graph.ontology"
 RDFS_DOMAIN = "http://www.w3.org/2000/01/rdf-schema#domain"
