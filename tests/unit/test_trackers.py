@@ -1,5 +1,6 @@
 """Trackers are the real ones, offline, and what they wrote is read back by their own means; one that fails costs a line."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -190,11 +191,16 @@ def wandb_records(path: Path) -> list[Any]:
 
 
 def wandb_runs(tmp_path: Path) -> dict[str, list[list[Any]]]:
-    """Records of every offline run in the study's folder, by run id, in the order they were begun."""
-    runs: dict[str, list[list[Any]]] = {}
-    for path in sorted((tmp_path / "quick" / "wandb").glob("offline-run-*/run-*.wandb")):
-        runs.setdefault(path.stem.removeprefix("run-"), []).append(wandb_records(path))
-    return runs
+    """Records of every offline run in the study's folder, by run id, in the order begun; waits for W&B's process to write them."""
+    deadline = time.monotonic() + 60
+    while True:
+        runs: dict[str, list[list[Any]]] = {}
+        for path in sorted((tmp_path / "quick" / "wandb").glob("offline-run-*/run-*.wandb")):
+            runs.setdefault(path.stem.removeprefix("run-"), []).append(wandb_records(path))
+        written = [any(record.HasField("exit") for record in records) for of_id in runs.values() for records in of_id]
+        if all(written) or time.monotonic() > deadline:
+            return runs
+        time.sleep(0.2)
 
 
 def wandb_accuracies(records: list[Any]) -> list[tuple[int, float]]:
