@@ -178,8 +178,8 @@ class HFGenerator:
         limit = getattr(self._forward.base.config, "max_position_embeddings", None)
         if limit is not None and longest + self._max_new_tokens > limit:
             raise UserError(
-                f"categorise.max_new_tokens: a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed "
-                f"the {limit} positions of the model"
+                f"a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed the {limit} positions of the model",
+                field="categorise.max_new_tokens",
             )
 
     # --- from rows to answers ---

@@ -26,7 +26,7 @@ def refuse_missing(config: TrackersConfig) -> None:
         found = importlib.util.find_spec(name.value)
         # W&B and MLflow leave folders of their own names where they ran, which Python takes for packages without content.
         if found is None or found.origin is None:
-            raise UserError(f"trackers.use: '{name}' is not installed; pip install 'kp[{name}]' has it")
+            raise UserError(f"'{name}' is not installed; pip install 'kp[{name}]' has it", field="trackers.use")
 
 
 def open_trackers(config: TrackersConfig, study: str, home: Path, say: Callable[[str], None]) -> "Trackers":

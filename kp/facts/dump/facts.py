@@ -83,7 +83,7 @@ def _choose(folder: Path, relations: pl.DataFrame, book: TemplateBook, settings:
             counts = judged.filter(pl.col("rule").is_null()).group_by("relation").len()
             candidates.update(counts.select(pl.col("relation").cast(pl.String), "len").iter_rows())
     if not pairs:
-        raise UserError(f"{FIELD}: no relation in it has both a template and a single-valued pair; facts.graph.templates adds templates")
+        raise UserError("no relation in it has both a template and a single-valued pair; facts.graph.templates adds templates", field=FIELD)
     return _Chosen(pl.concat(pairs), candidates, pl.concat(dropped))
 
 

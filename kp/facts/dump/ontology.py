@@ -40,7 +40,7 @@ def load_ontology(path: str) -> Ontology:
         for relation, about, class_ in frame.select("relation", "subject", "object").iter_rows():
             stated[relation].append((about, class_))
     if not stated[RDFS_DOMAIN]:
-        raise UserError(f"{FIELD}: '{path}' has no rdfs:domain in a line of its own; expected an ontology in N-Triples")
+        raise UserError(f"'{path}' has no rdfs:domain in a line of its own; expected an ontology in N-Triples", field=FIELD)
     return Ontology(_classes(stated[RDFS_DOMAIN]), _classes(stated[RDFS_RANGE]))
 
 
