@@ -12,7 +12,7 @@ from kp.config.derived import PARAPHRASER_FIELD
 from kp.config.faults import InvalidStudyError
 from kp.config.study import FactsConfig, ModelConfig, StudyConfig, load_study
 from kp.errors import MissingSourceError, UserError
-from kp.facts.companion_dumps import companion_digest, triples_of
+from kp.facts.dump.companions import companion_digest, triples_of
 from kp.facts.replay import COUNT_FIELD, SOURCE_FIELD, replay_identity
 from kp.facts.selection import select_facts
 from kp.facts.sources import source_identity
