@@ -107,18 +107,20 @@ def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int
     """Share out what there is; raises UserError naming the field that asks for more."""
     use_gpu = gpus > 0 if resources.gpu is None else resources.gpu
     if use_gpu and not gpus:
-        raise UserError("resources.gpu: a GPU is asked for and the cluster has none")
+        raise UserError("a GPU is asked for and the cluster has none", field="resources.gpu")
     slots = gpus if use_gpu else cpus
     if resources.workers_per_trial > slots:
         unit = "GPUs" if use_gpu else "cores"
-        raise UserError(f"resources.workers_per_trial: {resources.workers_per_trial} are asked for and the cluster has {slots} {unit}")
+        raise UserError(
+            f"{resources.workers_per_trial} are asked for and the cluster has {slots} {unit}", field="resources.workers_per_trial"
+        )
     if use_gpu and (resources.generators or 0) > gpus:
-        raise UserError(f"resources.generators: {resources.generators} are asked for and the cluster has {gpus} GPUs")
+        raise UserError(f"{resources.generators} are asked for and the cluster has {gpus} GPUs", field="resources.generators")
     generators = resources.generators or (gpus if use_gpu else min(cpus, MOST_CPU_GENERATORS))
     fitting = slots // resources.workers_per_trial
     concurrent = resources.concurrent_trials or fitting
     if concurrent > fitting:
-        raise UserError(f"resources.concurrent_trials: {concurrent} are asked for and the cluster has room for {fitting}")
+        raise UserError(f"{concurrent} are asked for and the cluster has room for {fitting}", field="resources.concurrent_trials")
     generator_threads = resources.threads or max(1, cpus // generators)
     worker_threads = resources.threads or max(1, cpus // (concurrent * resources.workers_per_trial))
     return Cluster(cpus, gpus, nodes, generators, generator_threads, concurrent, worker_threads, use_gpu)

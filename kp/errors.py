@@ -5,7 +5,20 @@ The command line prints their message without a traceback and exits with 2; ever
 
 
 class UserError(Exception):
-    """Bad input: the message names the config field, the file, or the row, and says what was expected."""
+    """Bad input: what is wrong with it, and what was expected.
+
+    `field` is the config field or option at fault, such as `facts.source` or `--results`, where there is one; `message` names the file
+    and the row where these are. Whoever knows the field states it when the error is raised: code that reads a source or a model takes the
+    name of the field as an argument, so nothing takes a message apart to say it of another field.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
 
 
 class MissingSourceError(UserError):

@@ -29,8 +29,8 @@ import pyarrow as pa
 
 from kp import __version__
 from kp.errors import UserError
-from kp.facts.entity_links import wikidata_id
-from kp.facts.entity_names import label_of
+from kp.facts.dump.entity_links import wikidata_id
+from kp.facts.dump.entity_names import label_of
 from kp.schema import write_table
 
 ENDPOINT = "https://query.wikidata.org/sparql"

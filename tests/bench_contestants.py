@@ -10,7 +10,7 @@ START = TrainStart("digest", 1, "revision", "cpu")
 
 def refuses(job: TrialJob, line: Line) -> None:
     """As where the model is not found."""
-    raise UserError("model.name: there is none")
+    raise UserError("there is none", field="model.name")
 
 
 def breaks_in_its_second_epoch(job: TrialJob, line: Line) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config import search as config_search
 from kp.metrics.shifts import noise_table, shift_table
-from kp.report import ReportContext, ReportTables
+from kp.report.tables import ReportContext, ReportTables
 from kp.training.spec import TRIALS, TrialSpec
 from kp.vocabulary import Draw, ReplayTarget
 

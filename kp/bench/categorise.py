@@ -23,7 +23,7 @@ from kp.bench.rates import Prefill, matmul_rate
 from kp.bench.subject import Subject, chosen_device, load_subject
 from kp.bench.table import markdown, text
 from kp.bench.vllm_contestant import VLLMContestant
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 from kp.generation.rendering import chat_format, render, tokenise
 from kp.store.hardware import MOST_CPU_GENERATORS
 

@@ -14,9 +14,9 @@ import torch
 
 from kp.bench.subject import Subject
 from kp.bench.timing import timed
-from kp.generation import Messages
 from kp.generation.decoding import Work
 from kp.generation.hf import HFGenerator
+from kp.generation.protocol import Messages
 from kp.generation.rendering import chat_format, render
 
 RELEASED_BATCH = 128

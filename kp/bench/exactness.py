@@ -39,7 +39,7 @@ def check_exactness(options: CategoriseOptions) -> dict[str, Any]:
     questions = load_questions(options)
     number = len(chats(questions))
     if options.exact > number:
-        raise UserError(f"exact: {options.exact} prompts, {options.facts} facts make {number}")
+        raise UserError(f"{options.exact} prompts, {options.facts} facts make {number}", field="exact")
     # One after another in equal steps: every prompt of the set, and questions of every length.
     places = [number * place // options.exact for place in range(options.exact)]
     float32 = _answered(options, NumberFormat.FLOAT32, questions, places)

@@ -19,7 +19,7 @@ def say(what: str) -> None:
 def refuse_missing_folder(target: Path | None) -> None:
     """Raise UserError, before minutes are spent, where there is no folder for the result."""
     if target is not None and not target.parent.is_dir():
-        raise UserError(f"json: {target.parent} is no folder")
+        raise UserError(f"{target.parent} is no folder", field="json")
 
 
 def keep(result: dict[str, Any], text: Rendered, markdown: Rendered, target: Path | None) -> None:

@@ -88,14 +88,14 @@ class CategoriseOptions:
     def __post_init__(self) -> None:
         for name in ("facts", "rounds", "max_new_tokens", "batch_size", "released_facts"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name}: {getattr(self, name)}, expected 1 or more")
+                raise UserError(f"{getattr(self, name)}, expected 1 or more", field=name)
         if self.exact < 0:
-            raise UserError(f"exact: {self.exact}, expected a number of prompts, or 0 for the race")
+            raise UserError(f"{self.exact}, expected a number of prompts, or 0 for the race", field="exact")
         for name in ("threads", "processes"):
             if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{name}: {given}, expected 1 or more")
+                raise UserError(f"{given}, expected 1 or more", field=name)
         if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"json: '{self.json}' is no .json file")
+            raise UserError(f"'{self.json}' is no .json file", field="json")
 
     @property
     def cpu_threads(self) -> int:
@@ -127,15 +127,15 @@ class DumpOptions:
     def __post_init__(self) -> None:
         for name in ("triples", "loop_triples", "rounds", "workers"):
             if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{name}: {given}, expected 1 or more")
+                raise UserError(f"{given}, expected 1 or more", field=name)
         if self.seed < 0:
-            raise UserError(f"seed: {self.seed}, expected 0 or more")
+            raise UserError(f"{self.seed}, expected 0 or more", field="seed")
         if self.loop_triples is not None and self.loop_triples > self.triples:
-            raise UserError(f"loop_triples: {self.loop_triples}, the dump has {self.triples}")
+            raise UserError(f"{self.loop_triples}, the dump has {self.triples}", field="loop_triples")
         if self.folder is not None and not self.folder.is_dir():
-            raise UserError(f"folder: '{self.folder}' is no folder")
+            raise UserError(f"'{self.folder}' is no folder", field="folder")
         if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"json: '{self.json}' is no .json file")
+            raise UserError(f"'{self.json}' is no .json file", field="json")
 
     @property
     def processes(self) -> int:
@@ -186,17 +186,17 @@ class TrainOptions:
     def __post_init__(self) -> None:
         for name in ("facts", "epochs", "batch_size", "rank", "threads"):
             if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{name}: {given}, expected 1 or more")
+                raise UserError(f"{given}, expected 1 or more", field=name)
         if self.seed < 0:
-            raise UserError(f"seed: {self.seed}, expected 0 or more")
+            raise UserError(f"{self.seed}, expected 0 or more", field="seed")
         if not 0 <= self.paraphrases <= MOST_PARAPHRASES:
-            raise UserError(f"paraphrases: {self.paraphrases}, expected 0 to {MOST_PARAPHRASES}")
+            raise UserError(f"{self.paraphrases}, expected 0 to {MOST_PARAPHRASES}", field="paraphrases")
         if not 0 < self.learning_rate < float("inf"):
-            raise UserError(f"learning_rate: {self.learning_rate}, expected a number above 0")
+            raise UserError(f"{self.learning_rate}, expected a number above 0", field="learning_rate")
         if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout: {self.dropout}, expected 0 or more, and less than 1")
+            raise UserError(f"{self.dropout}, expected 0 or more, and less than 1", field="dropout")
         if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"json: '{self.json}' is no .json file")
+            raise UserError(f"'{self.json}' is no .json file", field="json")
 
     @property
     def cpu_threads(self) -> int:

@@ -12,10 +12,12 @@ from typing import Any
 from kp.bench.options import CategoriseOptions
 from kp.errors import UserError
 from kp.facts.jsonl import read_jsonl
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 from kp.metrics.matching import match_all
 from kp.prompts import PROMPTS_PER_SET, builtin_prompts, messages
 from kp.vocabulary import Category, ShotSet
+
+FIELD = "questions"  # the option that names their file, in messages
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def load_questions(options: CategoriseOptions) -> list[Question]:
     """
     found = _builtin() if options.questions is None else _from_file(options.questions)
     if len(found) < options.facts:
-        raise UserError(f"facts: {options.facts} are asked for, {options.questions or 'the built-in facts'} hold {len(found)}")
+        raise UserError(f"{options.facts} are asked for, {options.questions or 'the built-in facts'} hold {len(found)}", field="facts")
     return random.Random(options.seed).sample(found, options.facts)
 
 
@@ -63,20 +65,20 @@ def _builtin() -> list[Question]:
     try:
         from kp.facts.builtin import load_builtin
     except ModuleNotFoundError as error:
-        raise UserError(f"questions: the built-in facts need the package {error.name}, which is not here; name a .jsonl file") from error
+        raise UserError(f"the built-in facts need the package {error.name}, which is not here; name a .jsonl file", field=FIELD) from error
     facts = load_builtin().select(["question", "answers"]).to_pylist()
     return [Question(fact["question"], tuple(fact["answers"])) for fact in facts]
 
 
 def _from_file(file: Path) -> list[Question]:
-    return [_question(row, f"questions: {file}: question {number}") for number, row in enumerate(read_jsonl(file, "questions"), start=1)]
+    return [_question(row, f"{file}: question {number}") for number, row in enumerate(read_jsonl(file, FIELD), start=1)]
 
 
 def _question(row: dict[str, Any], where: str) -> Question:
     text = row.get("question")
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{where}: 'question' must be a text that is not empty")
+        raise UserError(f"{where}: 'question' must be a text that is not empty", field=FIELD)
     answers = row.get("answers", [row["answer"]] if "answer" in row else [])
     if not isinstance(answers, list) or not all(isinstance(answer, str) and answer.strip() for answer in answers):
-        raise UserError(f"{where}: 'answer' must be a text, or 'answers' a list of texts, none of them empty")
+        raise UserError(f"{where}: 'answer' must be a text, or 'answers' a list of texts, none of them empty", field=FIELD)
     return Question(text.strip(), tuple(answers))

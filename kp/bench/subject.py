@@ -15,6 +15,8 @@ from kp.bench.options import CategoriseOptions, NumberFormat, Shape
 from kp.errors import UserError
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 
+MODEL_FIELD = "model"  # the option that names the model, in messages
+
 SHAPES: dict[Shape, dict[str, Any]] = {
     Shape.LLAMA_3_1_8B: {  # config.json of meta-llama/Llama-3.1-8B
         "vocab_size": 128256,
@@ -67,14 +69,16 @@ def chosen_device(options: CategoriseOptions) -> str:
 
 def load_subject(options: CategoriseOptions, dtype: NumberFormat) -> Subject:
     """The model of the options as `dtype`; raises UserError where it cannot be found, or where the tokenizer exceeds the shape."""
-    resolved = resolve_model(_Named(options.model))
-    tokenizer, device = load_tokenizer(resolved), chosen_device(options)
+    resolved = resolve_model(_Named(options.model), MODEL_FIELD)
+    tokenizer, device = load_tokenizer(resolved, MODEL_FIELD), chosen_device(options)
     if options.shape is None:
         return Subject(resolved.name, resolved.revision, resolved.path, load_model(resolved, dtype, device), tokenizer)
     ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     config = LlamaConfig(**SHAPES[options.shape], **ends)
     if len(tokenizer) > config.vocab_size:
-        raise UserError(f"shape: '{options.shape}' has {config.vocab_size} tokens, the tokenizer of '{resolved.name}' {len(tokenizer)}")
+        raise UserError(
+            f"'{options.shape}' has {config.vocab_size} tokens, the tokenizer of '{resolved.name}' {len(tokenizer)}", field="shape"
+        )
     return Subject(f"random weights of the shape {options.shape}", None, None, random_model(config, dtype, device), tokenizer)
 
 

@@ -48,5 +48,5 @@ def race(options: TrainOptions) -> dict[str, Any]:
 def _use_gpu(device: Device) -> bool:
     there = torch.cuda.is_available()
     if device is Device.CUDA and not there:
-        raise UserError("device: cuda is asked for, but torch sees no GPU")
+        raise UserError("cuda is asked for, but torch sees no GPU", field="device")
     return there and device is not Device.CPU

@@ -58,7 +58,7 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
         trial = _epochs(training, line, Path(folder))
     _, closing = timed(_device(job), training.close)
     if training.progress.status is TrialStatus.DIVERGED:
-        raise UserError(f"learning_rate: kp's training diverged, {training.progress.cause}")
+        raise UserError(f"kp's training diverged, {training.progress.cause}", field="learning_rate")
     wall = making + trial.wall + closing
     return replace(trial, load=load, setup=training.progress.setup_seconds, wall=wall, peak_device_memory=peak_device_memory())
 

@@ -81,19 +81,19 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     """The trial; raises UserError naming the option where the built-in facts are too few."""
     facts = pl.DataFrame(load_builtin())
     if options.facts > facts.height:
-        raise UserError(f"facts: {options.facts} are asked for, the built-in facts are {facts.height}")
+        raise UserError(f"{options.facts} are asked for, the built-in facts are {facts.height}", field="facts")
     config = _study(options)
     arm = Arm(paraphrases=options.paraphrases)
     spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, seed=options.seed))
     unknown = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
     rows = draw_rows(spec, facts, unknown, answers=pl.DataFrame())
     taught = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
-    settings, batch = config.categorise, config.resources.generation_batch
+    settings, batch, threads = config.categorise, config.resources.generation_batch, options.cpu_threads
     shots = builtin_prompts(ShotSet.S0)[: spec.settings.eval_prompts]
     return TrialJob(
         trial_id="bench",
         spec=spec,
-        engine=EngineSpec(config.model, settings.max_new_tokens, settings.stop_at_newline, batch, options.cpu_threads, use_gpu),
+        engine=EngineSpec(config.model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, use_gpu, model_field="model"),
         rows=rows.to_arrow(),
         eval_facts=facts.filter(pl.col("fact_id").is_in(taught.implode())).to_arrow().cast(FACTS),
         eval_shots=tuple(tuple(prompt) for prompt in shots),

@@ -29,8 +29,8 @@ from kp.training.spec import TrialSpec
 def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
     """Train the trial's rows for its epochs, nothing measured or saved in between."""
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
-    resolved = resolve_model(job.engine.model)
-    tokenizer = load_tokenizer(resolved)
+    resolved = resolve_model(job.engine.model, job.engine.model_field)
+    tokenizer = load_tokenizer(resolved, job.engine.model_field)
     base = load_model(resolved, job.engine.model.dtype, device.value)
     parameters = count_parameters(base)
     model = _with_lora(base, spec)

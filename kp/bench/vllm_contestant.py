@@ -16,7 +16,7 @@ from kp.bench.contestants import Peer, Turn
 from kp.bench.options import CategoriseOptions
 from kp.bench.subject import Subject
 from kp.errors import UserError
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 
 
 class VLLMContestant:
@@ -67,7 +67,7 @@ class VLLMContestant:
         reply: dict[str, Any] = json.loads(line)
         if "refused" in reply:
             self._end()
-            raise UserError(reply["refused"])
+            raise UserError(**reply["refused"])
         return reply
 
     def _end(self) -> None:
@@ -83,4 +83,4 @@ def _start(python: Path, threads: int) -> "subprocess.Popen[str]":
     try:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"vllm_python: '{python}' cannot be run: {error.strerror}") from error
+        raise UserError(f"'{python}' cannot be run: {error.strerror}", field="vllm_python") from error

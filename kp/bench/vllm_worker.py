@@ -3,7 +3,7 @@
     {"engine": {...}}      -> {"version": ..., "threads": ...}      the arguments of VLLMGenerator, first of all
     {"warm_up": [chats]}   -> {"texts": [...], "seconds": ...}
     {"answer": [chats]}    -> the same; keys and values of earlier requests are dropped first
-    anything refused       -> {"refused": message}
+    anything refused       -> {"refused": {"message": ..., "field": ...}}      of a UserError
 
 Seconds are taken here, where the work is done, so that the pipe between the processes costs vLLM nothing.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from kp.errors import UserError
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 
 
 def serve(requests: IO[str], replies: IO[str]) -> None:
@@ -34,7 +34,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
         try:
             _reply(replies, _answer(generator, chats))
         except UserError as error:
-            _reply(replies, {"refused": str(error)})
+            _reply(replies, _refusal(error))
 
 
 def _engine(settings: dict[str, Any]) -> Any:
@@ -52,6 +52,10 @@ def _answer(generator: Any, chats: Sequence[Messages]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "texts": [answer.text for answer in made]}
 
 
+def _refusal(error: UserError) -> dict[str, Any]:
+    return {"refused": {"message": error.message, "field": error.field}}
+
+
 def _reply(replies: IO[str], reply: dict[str, Any]) -> None:
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
@@ -64,9 +68,9 @@ def main() -> None:
         try:
             serve(sys.stdin, replies)
         except UserError as error:
-            _reply(replies, {"refused": str(error)})
+            _reply(replies, _refusal(error))
         except ModuleNotFoundError as error:
-            _reply(replies, {"refused": f"vllm_python: {sys.executable} has no package {error.name}"})
+            _reply(replies, _refusal(UserError(f"{sys.executable} has no package {error.name}", field="vllm_python")))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ class BenchmarkPlan:
         for benchmark in self.benchmarks():
             asked, askable = benchmark.asked(self.settings), benchmark.askable(self.settings)
             if asked > askable:
-                raise UserError(f"evaluate.{benchmark.field}: {asked} asked, {askable} {benchmark.limits}")
+                raise UserError(f"{asked} asked, {askable} {benchmark.limits}", field=f"evaluate.{benchmark.field}")
         return sum(benchmark.asked(self.settings) for benchmark in self.benchmarks())
 
 

@@ -8,6 +8,7 @@ from kp.vocabulary import ShotSet
 BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
 """Those that every study asks the base model on: S0 assigns the category, S1 and S2 measure."""
 ADAPTER_SHOT_SET = ShotSet.S1
+PARAPHRASER_FIELD = "facts.paraphrase.model"  # names the model that writes paraphrases
 REPLAY_SHOT_SET = ShotSet.S0  # assigns the categories of facts that are replayed and never measured
 
 

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from kp.config.faults import FieldError
 from kp.config.section import Section
 from kp.vocabulary import Draw, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
@@ -94,11 +95,11 @@ class SearchConfig(TrialSettings):
         for name in ("unknown", "arms", "rank", "learning_rate", "seeds"):
             values = getattr(self, name)
             if not values:
-                raise ValueError(f"{name}: must not be empty")
+                raise FieldError("must not be empty", field=name)
             if len(set(values)) != len(values):
-                raise ValueError(f"{name}: a value stands in it twice")
+                raise FieldError("a value stands in it twice", field=name)
         if any(rate <= 0 for rate in self.learning_rate):
-            raise ValueError("learning_rate: must be above 0")
+            raise FieldError("must be above 0", field="learning_rate")
         return self
 
     @model_validator(mode="after")
@@ -106,24 +107,26 @@ class SearchConfig(TrialSettings):
         if self.sampler is Sampler.GRID:
             for name in ("trials", "learning_rate_range"):
                 if getattr(self, name) is not None:
-                    raise ValueError(f"{name}: only with sampler 'random' or 'optuna'")
+                    raise FieldError("only with sampler 'random' or 'optuna'", field=name)
         elif self.trials is None:
-            raise ValueError(f"trials: sampler '{self.sampler}' needs to be told how many")
+            raise FieldError(f"sampler '{self.sampler}' needs to be told how many", field="trials")
         if self.learning_rate_range and not 0 < self.learning_rate_range[0] < self.learning_rate_range[1]:
-            raise ValueError("learning_rate_range: give the lowest rate, above 0, then the highest")
+            raise FieldError("give the lowest rate, above 0, then the highest", field="learning_rate_range")
         return self
 
     @model_validator(mode="after")
     def _replayed(self) -> Self:
         if self.replay_count is not None and self.replay_source is None:
-            raise ValueError("replay_count: only with replay_source")
+            raise FieldError("only with replay_source", field="replay_count")
         if self.replay_source and not any(arm.highly_known or arm.maybe_known for arm in self.arms):
-            raise ValueError("replay_source: no arm has highly_known or maybe_known facts")
+            raise FieldError("no arm has highly_known or maybe_known facts", field="replay_source")
         if self.replay_source == "synthetic" and self.replay_count is None:
-            raise ValueError("replay_count: replay_source 'synthetic' needs to be told how many facts are made")
+            raise FieldError("replay_source 'synthetic' needs to be told how many facts are made", field="replay_count")
         most = max(arm.paraphrases for arm in self.arms)
         if most + self.held_out_paraphrases > 10:
-            raise ValueError(f"held_out_paraphrases: {self.held_out_paraphrases} with the {most} that arms train on are more than 10")
+            raise FieldError(
+                f"{self.held_out_paraphrases} with the {most} that arms train on are more than 10", field="held_out_paraphrases"
+            )
         return self
 
 
@@ -167,21 +170,23 @@ class TrainingConfig(Section):
     @model_validator(mode="after")
     def _one_alpha(self) -> Self:
         if (self.lora_alpha is None) == (self.lora_alpha_per_rank is None):
-            raise ValueError("lora_alpha: give either lora_alpha or lora_alpha_per_rank")
+            raise FieldError("give either lora_alpha or lora_alpha_per_rank", field="lora_alpha")
         if not self.target_modules:
-            raise ValueError("target_modules: must not be empty")
+            raise FieldError("must not be empty", field="target_modules")
         if "steps" in self.model_fields_set and "epochs" in self.model_fields_set and self.steps is not None:
-            raise ValueError("steps: give either epochs or steps")
+            raise FieldError("give either epochs or steps", field="steps")
         return self
 
     @model_validator(mode="after")
     def _init_known(self) -> Self:
         if self.init not in INITS and not re.fullmatch(r"pissa_niter_\d+", self.init):
-            raise ValueError(f"init: '{self.init}' is none of {', '.join(INITS)}, pissa_niter_N")
+            raise FieldError(f"'{self.init}' is none of {', '.join(INITS)}, pissa_niter_N", field="init")
         if self.kl_coefficient and self.moves_base:
-            raise ValueError(f"kl_coefficient: not with init '{self.init}', under which the model without its adapter is not the base")
+            raise FieldError(
+                f"not with init '{self.init}', under which the model without its adapter is not the base", field="kl_coefficient"
+            )
         if self.zero_stage == 3 and self.moves_base:
-            raise ValueError(f"init: '{self.init}' takes the base's weights apart, which ZeRO stage 3 has spread over the workers")
+            raise FieldError(f"'{self.init}' takes the base's weights apart, which ZeRO stage 3 has spread over the workers", field="init")
         return self
 
     @property

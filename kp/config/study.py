@@ -11,11 +11,13 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import Section
 from kp.errors import UserError
 from kp.vocabulary import Engine, Matcher, Tracker
 
+OVERRIDE_FIELD = "override"  # the argument of the command line, in messages about one that names no field
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
 
 
@@ -71,7 +73,7 @@ class ParaphraseConfig(Section):
     @model_validator(mode="after")
     def _asks(self) -> Self:
         if "{question}" not in self.prompt:
-            raise ValueError("prompt: must hold {question}")
+            raise FieldError("must hold {question}", field="prompt")
         return self
 
 
@@ -184,45 +186,50 @@ class StudyConfig(Section):
 
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
-            raise ValueError("resources.vllm_python: categorise.engine 'vllm' needs the absolute path of the interpreter that has vLLM")
+            raise FieldError(
+                "categorise.engine 'vllm' needs the absolute path of the interpreter that has vLLM", field="resources.vllm_python"
+            )
         rank = max(self.search.rank) * (2 if self.training.moves_base else 1)
         if rank > VLLM_MOST_RANK:
-            raise ValueError(f"search.rank: adapters of rank {rank} are above {VLLM_MOST_RANK}, the most that engine 'vllm' wears")
+            raise FieldError(f"adapters of rank {rank} are above {VLLM_MOST_RANK}, the most that engine 'vllm' wears", field="search.rank")
 
     def _kl_possible(self) -> None:
         if self.training.kl_coefficient and not any(arm.highly_known or arm.maybe_known for arm in self.search.arms):
-            raise ValueError("training.kl_coefficient: no arm of search.arms replays facts that the base knows")
+            raise FieldError("no arm of search.arms replays facts that the base knows", field="training.kl_coefficient")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
-            raise ValueError(f"search.unknown: {max(self.search.unknown)} is more than facts.count = {self.facts.count}")
+            raise FieldError(f"{max(self.search.unknown)} is more than facts.count = {self.facts.count}", field="search.unknown")
         most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
         if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
-            raise ValueError(
-                f"facts.paraphrase.count: {self.facts.paraphrase.count} are fewer than the {most} that search.arms train on and hold out"
+            raise FieldError(
+                f"{self.facts.paraphrase.count} are fewer than the {most} that search.arms train on and hold out",
+                field="facts.paraphrase.count",
             )
         if self.facts.source == "synthetic" and self.facts.count is None:
-            raise ValueError("facts.count: facts.source 'synthetic' needs to be told how many facts are made")
+            raise FieldError("facts.source 'synthetic' needs to be told how many facts are made", field="facts.count")
         if self.categorise.matcher is Matcher.RELEASED and self.categorise.stop_at_newline:
-            raise ValueError("categorise.stop_at_newline: must be false with matcher 'released', which reads past the first line")
+            raise FieldError("must be false with matcher 'released', which reads past the first line", field="categorise.stop_at_newline")
         if self.categorise.engine is Engine.VLLM:
             self._vllm_possible()
         if self.training.batch_size % self.resources.workers_per_trial:
-            raise ValueError(
-                f"training.batch_size: {self.training.batch_size} rows do not divide among "
-                f"resources.workers_per_trial = {self.resources.workers_per_trial}"
+            raise FieldError(
+                f"{self.training.batch_size} rows do not divide among resources.workers_per_trial = {self.resources.workers_per_trial}",
+                field="training.batch_size",
             )
         self._kl_possible()
         if self.training.zero_stage == 0 and self.model.dtype == "bfloat16":
-            raise ValueError("training.zero_stage: stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more")
+            raise FieldError(
+                "stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more", field="training.zero_stage"
+            )
         return self
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
     """Read a study file, apply `section.key=value` overrides (values in TOML syntax, bare words are strings), validate.
 
-    Raises UserError naming the file and every field at fault.
+    Raises UserError where the file cannot be read or an override has no field to set, and InvalidStudyError with every field at fault.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -236,18 +243,18 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
         # By way of JSON, since pydantic's strict mode then still reads lists as tuples and words as enums, but no "24" as 24.
         return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+        raise InvalidStudyError(path, faults_of(error)) from None
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.split(".")
     if not equals or not all(keys):
-        raise UserError(f"override '{override}': expected section.key=value")
-    for key in keys[:-1]:
+        raise UserError(f"'{override}': expected section.key=value", field=OVERRIDE_FIELD)
+    for depth, key in enumerate(keys[:-1], start=1):
         document = document.setdefault(key, {})
         if not isinstance(document, dict):
-            raise UserError(f"override '{override}': '{key}' is not a section")
+            raise UserError(f"is not a section, so override '{override}' has nothing to set", field=".".join(keys[:depth]))
     document[keys[-1]] = _value(text)
 
 
@@ -256,12 +263,3 @@ def _value(text: str) -> object:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _explain(path: Path, problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{path}: {where}: unknown key"
-    message = problem["msg"].removeprefix("Value error, ")
-    got = "" if problem["type"] in ("missing", "value_error") else f" (got {problem['input']!r})"
-    return f"{path}: {where + ': ' if where else ''}{message}{got}"

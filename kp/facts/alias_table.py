@@ -35,9 +35,9 @@ def read_aliases(path: Path) -> Iterator[pl.DataFrame]:
     naming the field where the file cannot be read, and the file and row where a row is malformed.
     """
     if path.suffix not in (*_SEPARATORS, ".jsonl", ".parquet"):
-        raise UserError(f"{FIELD}: '{path}': expected a path that ends in .parquet, .csv, .tsv, .jsonl")
+        raise UserError(f"'{path}': expected a path that ends in .parquet, .csv, .tsv, .jsonl", field=FIELD)
     if not path.is_file():
-        raise UserError(f"{FIELD}: {path}: no such file")
+        raise UserError(f"{path}: no such file", field=FIELD)
     yield from _read_parquet(path) if path.suffix == ".parquet" else _in_frames(_read_text(path), path)
 
 
@@ -51,9 +51,9 @@ def _read_text(path: Path) -> Iterator[tuple[Any, Any]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             yield from _read_delimited(csv.reader(file, delimiter=_SEPARATORS[path.suffix], strict=True), path)
     except UnicodeDecodeError as error:
-        raise UserError(f"{FIELD}: {path}: not UTF-8 text: {error}") from error
+        raise UserError(f"{path}: not UTF-8 text: {error}", field=FIELD) from error
     except OSError as error:
-        raise UserError(f"{FIELD}: {path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}", field=FIELD) from error
 
 
 def _cell(row: dict[str, Any], column: str, where: str) -> Any:
@@ -77,7 +77,7 @@ def _read_delimited(lines: Any, path: Path) -> Iterator[tuple[str, str]]:
 
 def _place(header: list[str], column: str, path: Path) -> int:
     if header.count(column) != 1:
-        raise UserError(f"{FIELD}: {path}: column '{column}' must stand in the header once; there are: {', '.join(header)}")
+        raise UserError(f"{path}: column '{column}' must stand in the header once; there are: {', '.join(header)}", field=FIELD)
     return header.index(column)
 
 
@@ -111,13 +111,13 @@ def _read_parquet(path: Path) -> Iterator[pl.DataFrame]:
         with pq.ParquetFile(path) as file:
             missing = [column for column in COLUMNS if column not in file.schema_arrow.names]
             if missing:
-                raise UserError(f"{FIELD}: {path}: column '{missing[0]}' is missing; there are: {', '.join(file.schema_arrow.names)}")
+                raise UserError(f"{path}: column '{missing[0]}' is missing; there are: {', '.join(file.schema_arrow.names)}", field=FIELD)
             before = 0
             for batch in file.iter_batches(BATCH, columns=list(COLUMNS)):
                 yield _exploded(_plain(batch), before, path)
                 before += batch.num_rows
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{FIELD}: {path}: not a readable parquet file: {error}") from error
+        raise UserError(f"{path}: not a readable parquet file: {error}", field=FIELD) from error
 
 
 def _plain(batch: pa.RecordBatch) -> pl.DataFrame:
@@ -130,7 +130,7 @@ def _exploded(batch: pl.DataFrame, before: int, path: Path) -> pl.DataFrame:
     for column, types in {"id": (pl.String,), "alias": (pl.String, pl.List(pl.String))}.items():
         if batch.schema[column] not in types:
             wanted = " or ".join(map(str, types))
-            raise UserError(f"{FIELD}: {path}: column '{column}' is {batch.schema[column]}, expected {wanted}")
+            raise UserError(f"{path}: column '{column}' is {batch.schema[column]}, expected {wanted}", field=FIELD)
     row = pl.int_range(before + 1, before + 1 + pl.len(), dtype=pl.Int64).alias("row")
     rows = batch.select(row, pl.col("id").str.strip_chars(), "alias")
     faulty = rows.filter(pl.col("id").is_null() | (pl.col("id") == ""))

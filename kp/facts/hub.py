@@ -40,7 +40,7 @@ def parse(source: str, field: str) -> HubSource:
     """Take `hf:NAME[@REVISION][:[CONFIG/]SPLIT]` apart; the split is `train` where none is named. UserError naming the config field."""
     match = PATTERN.fullmatch(source)
     if match is None:
-        raise UserError(f"{field}: '{source}': expected {SYNTAX}")
+        raise UserError(f"'{source}': expected {SYNTAX}", field=field)
     return HubSource(match["name"], match["revision"], match["config"], match["split"] or DEFAULT_SPLIT)
 
 
@@ -89,4 +89,4 @@ def _explained(source: str, field: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, DatasetsError, *transport) as error:
         cause = str(error).strip().splitlines() or [type(error).__name__]
-        raise MissingSourceError(f"{field}: '{source}' cannot be loaded: {cause[0]}") from error
+        raise MissingSourceError(f"'{source}' cannot be loaded: {cause[0]}", field=field) from error

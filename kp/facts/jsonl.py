@@ -28,11 +28,11 @@ def read_jsonl(path: Path, field: str) -> Iterator[dict[str, Any]]:
                 if line.strip():
                     yield _object(line, f"{path}: line {number}")
     except FileNotFoundError as error:
-        raise MissingSourceError(f"{field}: {path}: cannot be read: {error.strerror}") from error
+        raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{field}: {path}: not UTF-8 text: {error}") from error
+        raise UserError(f"{path}: not UTF-8 text: {error}", field=field) from error
     except (OSError, EOFError, zlib.error) as error:  # the latter two where a gzip file was cut short or damaged
-        raise UserError(f"{field}: {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", field=field) from error
 
 
 def _opened(path: Path) -> IO[str]:

@@ -15,16 +15,15 @@ from typing import Any
 
 import polars as pl
 
+from kp.config.derived import PARAPHRASER_FIELD
 from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
-from kp.facts.entity_names import without_qualifier
+from kp.facts.dump.entity_names import without_qualifier
 from kp.facts.validation import LONGEST_TEXT, has_control_characters, stands_in
-from kp.generation import FinishReason
+from kp.generation.protocol import FinishReason
 from kp.metrics.matching import normalise
 from kp.schema import PARAPHRASES
 from kp.vocabulary import ParaphraseVerdict as Verdict
-
-FIELD = "facts.paraphrase"  # named in messages
 
 _PLACES = re.compile(r"\{(question|count|subject)\}")
 _BULLET = re.compile(r"[-\u2010-\u2015+*\u2022\u2023\u2043\u25aa\u25cf\u25e6\u00b7>](?:\s+|(?=[^\W\d_]))")
@@ -96,8 +95,9 @@ def wanting(facts: pl.DataFrame, count: int) -> Wanting:
     if short.height and not named.any():
         first = short.row(0, named=True)
         raise UserError(
-            f"{FIELD}.model: no question names its fact's subject, such as '{first['question']}' (fact '{first['fact_id']}'), "
-            "so whether a paraphrase still asks the same cannot be told: give the source a column 'subject'"
+            f"no question names its fact's subject, such as '{first['question']}' (fact '{first['fact_id']}'), "
+            "so whether a paraphrase still asks the same cannot be told: give the source a column 'subject'",
+            field=PARAPHRASER_FIELD,
         )
     return Wanting(short.filter(named), short.filter(~named))
 

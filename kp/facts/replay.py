@@ -1,11 +1,8 @@
 """Facts that the base knows, replayed beside the Unknown ones out of a source of their own: what that may be, and which of them are left.
 
 They are read, checked and chosen as the studied facts are, by the same code, so only what differs is here: nothing that is studied is
-replayed by accident, and a message names the field that the user wrote.
+replayed by accident, and that code is given the fields that name their source and their number.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import polars as pl
 
@@ -25,8 +22,7 @@ def replay_identity(config: StudyConfig) -> str | None:
     settings = replay_settings(config)
     if settings is None:
         return None
-    with replay_at_fault():
-        return source_identity(settings)
+    return source_identity(settings, SOURCE_FIELD)
 
 
 def refuse_replay_source(config: StudyConfig) -> None:
@@ -35,17 +31,7 @@ def refuse_replay_source(config: StudyConfig) -> None:
     if settings is None:
         return
     if is_dump(settings.source):
-        raise UserError(f"{SOURCE_FIELD}: '{settings.source}' is a knowledge-graph dump, of which only facts.source makes facts")
-
-
-@contextmanager
-def replay_at_fault() -> Iterator[None]:
-    """What is wrong in this block with a source or a count of facts is said of the fields that name those of replayed ones."""
-    try:
-        yield
-    except UserError as error:
-        said = str(error).replace("facts.source", SOURCE_FIELD).replace("facts.count", COUNT_FIELD)
-        raise type(error)(said) from error
+        raise UserError(f"'{settings.source}' is a knowledge-graph dump, of which only facts.source makes facts", field=SOURCE_FIELD)
 
 
 def without_studied(facts: pl.DataFrame, studied: pl.DataFrame) -> pl.DataFrame:
@@ -58,5 +44,5 @@ def without_studied(facts: pl.DataFrame, studied: pl.DataFrame) -> pl.DataFrame:
     same_question = pl.Series([question_key(question) in asked for question in facts["question"]], dtype=pl.Boolean)
     left = facts.filter(~pl.col("fact_id").is_in(studied["fact_id"].implode()) & ~same_question)
     if left.is_empty():
-        raise UserError(f"{SOURCE_FIELD}: each of its {facts.height:,} facts is studied or cannot be asked, so none is left to replay")
+        raise UserError(f"each of its {facts.height:,} facts is studied or cannot be asked, so none is left to replay", field=SOURCE_FIELD)
     return left

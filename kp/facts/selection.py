@@ -11,20 +11,23 @@ import polars as pl
 
 from kp.errors import UserError
 
+COUNT_FIELD = "facts.count"  # says how many are drawn, in messages, unless the caller names another
 BUCKETS = ("head", "torso", "tail", None)
 
 
-def select_facts(facts: pl.DataFrame, relations: Sequence[str], count: int | None, seed: int) -> pl.DataFrame:
+def select_facts(
+    facts: pl.DataFrame, relations: Sequence[str], count: int | None, seed: int, count_field: str = COUNT_FIELD
+) -> pl.DataFrame:
     """Draw `count` facts (all when None) of `relations` (all when empty), in the row order of `facts`.
 
     Relations take turns while they last, and so do the popularity buckets within a relation. Raises UserError for a relation that
-    `facts` lacks, and for a count above what there is.
+    `facts` lacks, and, on the config field `count_field`, for a count above what there is.
     """
     pool = _of_relations(facts, relations)
     if count is None:
         return pool
     if count > pool.height:
-        raise UserError(f"facts.count: {count} facts asked for, {pool.height} exist: {count - pool.height} too many")
+        raise UserError(f"{count} facts asked for, {pool.height} exist: {count - pool.height} too many", field=count_field)
     return pool.filter(pl.col("fact_id").is_in(_draw_order(pool, seed)[:count]))
 
 
@@ -32,7 +35,7 @@ def _of_relations(facts: pl.DataFrame, relations: Sequence[str]) -> pl.DataFrame
     existing = facts["relation"].unique().sort().to_list()
     unknown = [name for name in relations if name not in existing]
     if unknown:
-        raise UserError(f"facts.relations: no relation '{unknown[0]}'; there are: {', '.join(existing)}")
+        raise UserError(f"no relation '{unknown[0]}'; there are: {', '.join(existing)}", field="facts.relations")
     return facts.filter(pl.col("relation").is_in(list(relations))) if relations else facts
 
 

@@ -76,8 +76,9 @@ def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:
     if len(pool.shots) < needed:
         lost = "".join(f"; {rows:,} rows passed over: {fault}" for fault, rows in pool.passed_over.items())
         raise UserError(
-            f"{FIELD}: '{source}': {len(pool.shots)} shots, at least {needed} are needed for {asked[0]} to {asked[-1]} "
-            f"({SHOTS_PER_SET} a set: {len(BASE_SHOT_SETS)} sets, and one for each of categorise.repeat_measurements){lost}"
+            f"'{source}': {len(pool.shots)} shots, at least {needed} are needed for {asked[0]} to {asked[-1]} "
+            f"({SHOTS_PER_SET} a set: {len(BASE_SHOT_SETS)} sets, and one for each of categorise.repeat_measurements){lost}",
+            field=FIELD,
         )
     return pool
 
@@ -111,7 +112,7 @@ def shot_sets(shots: Sequence[Shot], facts: pl.DataFrame, asked: Sequence[ShotSe
     for place in range(SHOTS_PER_SET * len(asked)):
         leaking, shot = leaks.first_clean(chain(shots[place : place + 1] if place < own else (), spares))
         if shot is None:
-            raise UserError(_too_few(shots, asked, [*(gone.shot for gone in replaced), *(gone for gone, _, _ in leaking)]))
+            raise _too_few(shots, asked, [*(gone.shot for gone in replaced), *(gone for gone, _, _ in leaking)])
         used.append(shot)
         shot_set, prompt = asked[place // SHOTS_PER_SET], place % SHOTS_PER_SET // SHOTS_PER_PROMPT
         replaced += [Replacement(shot_set, prompt, *leak, new_shot=shot) for leak in leaking]
@@ -172,11 +173,12 @@ class _Leaks:
         return None
 
 
-def _too_few(shots: Sequence[Shot], asked: Sequence[ShotSet], replaced: Sequence[Shot]) -> str:
+def _too_few(shots: Sequence[Shot], asked: Sequence[ShotSet], replaced: Sequence[Shot]) -> UserError:
     example = f", such as '{replaced[-1].question}'" if replaced else ""
-    return (
-        f"{FIELD}: too few spare shots: {asked[0]} to {asked[-1]} need {SHOTS_PER_SET * len(asked)}, "
-        f"and of the {len(shots)} there are {len(replaced)} give a studied fact away{example}"
+    return UserError(
+        f"too few spare shots: {asked[0]} to {asked[-1]} need {SHOTS_PER_SET * len(asked)}, "
+        f"and of the {len(shots)} there are {len(replaced)} give a studied fact away{example}",
+        field=FIELD,
     )
 
 
@@ -186,7 +188,7 @@ def _read(source: str) -> ShotPool:
     if source.startswith(hub.PREFIX):
         return _passing_over(hub.load_rows(source, FIELD), source)
     if not source.endswith(SUFFIXES):
-        raise UserError(f"{FIELD}: '{source}': expected '{BUILTIN}', {hub.SYNTAX}, or a path that ends in {' or '.join(SUFFIXES)}")
+        raise UserError(f"'{source}': expected '{BUILTIN}', {hub.SYNTAX}, or a path that ends in {' or '.join(SUFFIXES)}", field=FIELD)
     rows = read_jsonl(Path(source), FIELD)
     first = list(islice(rows, 1))
     if first and isinstance(first[0].get("answer"), dict):

@@ -8,20 +8,24 @@ from pathlib import Path
 
 from kp.config.study import FactsConfig, GraphConfig
 from kp.errors import UserError
-from kp.facts.companion_dumps import companion_digest
+from kp.facts.dump.companions import companion_digest
+from kp.facts.dump.entity_names import names_digest
 from kp.facts.dump.files import FIELD, is_dump
-from kp.facts.entity_names import names_digest
 from kp.facts.tables import source_digest
 from kp.facts.templates import templates_digest
 
 
-def source_identity(settings: FactsConfig) -> str:
-    """Identity of the source's content; UserError naming the field where it cannot be read, or where `facts.graph` has nothing to say."""
+def source_identity(settings: FactsConfig, field: str = FIELD) -> str:
+    """Identity of the source's content.
+
+    Raises UserError on `field`, the config field that names the source, where it cannot be read, and on `facts.graph` where it has nothing
+    to say.
+    """
     if is_dump(settings.source):
-        return companion_digest(settings.source, FIELD)
+        return companion_digest(settings.source, field)
     if settings.graph != GraphConfig():
-        raise UserError(f"facts.graph: it is about knowledge-graph dumps, and facts.source = '{settings.source}' is none")
-    return source_digest(settings.source)
+        raise UserError(f"it is about knowledge-graph dumps, and facts.source = '{settings.source}' is none", field="facts.graph")
+    return source_digest(settings.source, field)
 
 
 def drawing_identity(settings: FactsConfig) -> dict[str, str] | None:

@@ -73,7 +73,7 @@ def synthetic_facts(settings: SyntheticConfig, count: int, seed: int) -> pa.Tabl
 def relation_templates(relations: int) -> list[RelationTemplate]:
     """The first so many relations; UserError where there are fewer."""
     if relations > len(HOLDERS):
-        raise UserError(f"facts.synthetic.relations: {relations} asked for, there are wordings for {len(HOLDERS)}")
+        raise UserError(f"{relations} asked for, there are wordings for {len(HOLDERS)}", field="facts.synthetic.relations")
     wordings = [[wording.replace("%s", holder) for wording in WORDINGS] for holder in HOLDERS[:relations]]
     return [
         RelationTemplate(f"name_of_{holder}", DOMAIN, question, tuple(paraphrases))

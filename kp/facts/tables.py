@@ -22,64 +22,65 @@ from kp.facts.jsonl import read_jsonl
 from kp.facts.popularity import BUCKETS, popularity_buckets
 from kp.schema import FACTS
 
-FIELD = "facts.source"  # named in messages
+FIELD = "facts.source"  # names the source, in messages, unless the caller names another
 NO_PARAPHRASES = (False, "False", "false")  # what `is_para` is where `para` means nothing
 UNSPECIFIED = "unspecified"  # the relation of facts whose source names none
 DEGREES = ("subject_degree", popqa.VIEWS)  # columns that say how popular a subject is, the first that is there
 
 
-def read_source(source: str) -> pa.Table:
+def read_source(source: str, field: str = FIELD) -> pa.Table:
     """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, as FACTS in the source's order.
 
     Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity,
     subject_degree, paraphrases and fact_id where there are. PopQA's own names are understood (its page views are the subject_degree), and
     so are `is_para` and `para` of the data sets of arXiv 2502.14502. Without a popularity, thirds of the given degrees decide; without a
-    degree, it is counted in the table, and popularity stays open. Raises UserError naming the source and the column, the row or the field
-    `facts.source`; the facts themselves are not checked.
+    degree, it is counted in the table, and popularity stays open. Raises UserError naming the source and the column or the row, or on
+    `field`, the config field that names the source; the facts themselves are not checked.
     """
     if source == builtin.SOURCE:
         return builtin.load_builtin()
-    rows = list(hub.load_rows(source, FIELD)) if source.startswith(hub.PREFIX) else _read_file(Path(source))
+    rows = list(hub.load_rows(source, field)) if source.startswith(hub.PREFIX) else _read_file(Path(source), field)
     return _as_facts(rows, source)
 
 
-def source_digest(source: str) -> str:
+def source_digest(source: str, field: str = FIELD) -> str:
     """Identity of a source's content: a SHA-256 of the file or of the built-in facts, or the Hub name with its resolved commit.
 
-    Of synthetic facts it is only how they are made: the rest of what they are stands in the study.
+    Of synthetic facts it is only how they are made: the rest of what they are stands in the study. Raises UserError on `field`, the config
+    field that names the source, where it cannot be read.
     """
     if source == builtin.SOURCE:
         return builtin.builtin_digest()
     if source == synthetic.SOURCE:
         return synthetic.IDENTITY
     if source.startswith(hub.PREFIX):
-        return hub.identity(source, FIELD)
-    return hashlib.sha256(_bytes(Path(source))).hexdigest()
+        return hub.identity(source, field)
+    return hashlib.sha256(_bytes(Path(source), field)).hexdigest()
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, field: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{FIELD}: {path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}", field=field) from error
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, field: str) -> str:
     try:
-        return _bytes(path).decode("utf-8-sig")
+        return _bytes(path, field).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{FIELD}: {path}: not UTF-8 text: {error}") from error
+        raise UserError(f"{path}: not UTF-8 text: {error}", field=field) from error
 
 
-def _read_file(path: Path) -> list[dict[str, Any]]:
+def _read_file(path: Path, field: str) -> list[dict[str, Any]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if path.suffix not in readers:
-        raise UserError(f"{FIELD}: '{path}': expected 'builtin', hf:NAME, or a path that ends in {', '.join(readers)}")
-    return readers[path.suffix](path)
+        raise UserError(f"'{path}': expected 'builtin', hf:NAME, or a path that ends in {', '.join(readers)}", field=field)
+    return readers[path.suffix](path, field)
 
 
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+def _read_csv(path: Path, field: str) -> list[dict[str, Any]]:
+    lines = csv.reader(io.StringIO(_text(path, field), newline=""), strict=True)
     try:
         header, *body = [line for line in lines if line]
     except csv.Error as error:
@@ -95,13 +96,13 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     return [dict(zip(header, line, strict=True)) for line in body]
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return list(read_jsonl(path, FIELD))
+def _read_jsonl(path: Path, field: str) -> list[dict[str, Any]]:
+    return list(read_jsonl(path, field))
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _read_parquet(path: Path, field: str) -> list[dict[str, Any]]:
     try:
-        return pq.read_table(pa.BufferReader(_bytes(path))).to_pylist()
+        return pq.read_table(pa.BufferReader(_bytes(path, field))).to_pylist()
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a readable parquet file: {error}") from error
 

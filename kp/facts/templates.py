@@ -62,10 +62,24 @@ class TemplateBook:
         return TemplateBook(MappingProxyType({**self.relations, **other.relations}), self.definite_article | other.definite_article)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A place in a file of templates, and the config field that names the file, where it is none of kp's own."""
+
+    where: str
+    field: str | None = None
+
+    def within(self, part: str) -> "_Place":
+        return _Place(f"{self.where}{part}", self.field)
+
+    def fault(self, message: str) -> UserError:
+        return UserError(f"{self.where}: {message}", field=self.field)
+
+
 @cache
 def template_book() -> TemplateBook:
     """The built-in facts' relations: kp/facts/data/relations.toml, read once a process."""
-    return _parse(RELATIONS_FILE.read_bytes(), RELATIONS_FILE.name)
+    return _parse(RELATIONS_FILE.read_bytes(), _Place(RELATIONS_FILE.name))
 
 
 def dbpedia_book(extra: Path | None = None) -> TemplateBook:
@@ -76,7 +90,7 @@ def dbpedia_book(extra: Path | None = None) -> TemplateBook:
     """
     if extra is None:
         return _own_dbpedia_book()
-    return _own_dbpedia_book()._under(_parse(_bytes(extra), f"{FIELD}: {extra}"))
+    return _own_dbpedia_book()._under(_parse(_bytes(extra), _Place(str(extra), FIELD)))
 
 
 def templates_digest(extra: Path | None = None) -> str:
@@ -98,7 +112,7 @@ def templates_digest(extra: Path | None = None) -> str:
 def _own_dbpedia_book() -> TemplateBook:
     book = TemplateBook(MappingProxyType({}), template_book().definite_article)
     for file in _dbpedia_files():
-        themed = _parse(file.read_bytes(), file.name)
+        themed = _parse(file.read_bytes(), _Place(file.name))
         twice = themed.relations.keys() & book.relations.keys()
         assert not twice, f"{file.name}: in another file of the folder too: {sorted(twice)}"
         book = book._under(themed)
@@ -113,49 +127,49 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{FIELD}: {path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}", field=FIELD) from error
 
 
-def _parse(content: bytes, origin: str) -> TemplateBook:
-    """The book that one file holds; UserError naming `origin`, the relation and the key where it breaks the form."""
+def _parse(content: bytes, origin: _Place) -> TemplateBook:
+    """The book that one file holds; UserError naming the file, the relation and the key where it breaks the form."""
     try:
         document = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{origin}: not UTF-8 text: {error}") from error
+        raise origin.fault(f"not UTF-8 text: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{origin}: not valid TOML: {error}") from error
+        raise origin.fault(f"not valid TOML: {error}") from error
     _check_keys(document, _FILE_KEYS, origin)
     entries = document.get("relations")
     if not isinstance(entries, dict) or not entries:
-        raise UserError(f"{origin}: key 'relations': expected at least one table [relations.NAME]")
-    article = _texts(document.get("definite_article", []), f"{origin}: key 'definite_article'")
+        raise origin.fault("key 'relations': expected at least one table [relations.NAME]")
+    article = _texts(document.get("definite_article", []), origin.within(": key 'definite_article'"))
     return TemplateBook(MappingProxyType({name: _relation(name, entry, origin) for name, entry in entries.items()}), frozenset(article))
 
 
-def _relation(name: str, entry: object, origin: str) -> RelationTemplate:
-    at = f"{origin}: relation '{name}'"
+def _relation(name: str, entry: object, origin: _Place) -> RelationTemplate:
+    at = origin.within(f": relation '{name}'")
     if not _LOCAL_NAME.fullmatch(name):
-        raise UserError(f"{at}: expected a relation's local name, such as birthPlace")
+        raise at.fault("expected a relation's local name, such as birthPlace")
     if not isinstance(entry, dict):
-        raise UserError(f"{at}: expected a table [relations.{name}] with {', '.join(_RELATION_KEYS)}")
+        raise at.fault(f"expected a table [relations.{name}] with {', '.join(_RELATION_KEYS)}")
     _check_keys(entry, _RELATION_KEYS, at)
     missing = [key for key in _RELATION_KEYS if key not in entry]
     if missing:
-        raise UserError(f"{at}: key '{missing[0]}' is missing")
-    domain = _text(entry["domain"], f"{at}, key 'domain'")
-    question = _template(entry["question"], f"{at}, key 'question'")
-    return RelationTemplate(name, domain, question, _paraphrases(entry["paraphrases"], question, f"{at}, key 'paraphrases'"))
+        raise at.fault(f"key '{missing[0]}' is missing")
+    domain = _text(entry["domain"], at.within(", key 'domain'"))
+    question = _template(entry["question"], at.within(", key 'question'"))
+    return RelationTemplate(name, domain, question, _paraphrases(entry["paraphrases"], question, at.within(", key 'paraphrases'")))
 
 
-def _paraphrases(value: object, question: str, at: str) -> tuple[str, ...]:
+def _paraphrases(value: object, question: str, at: _Place) -> tuple[str, ...]:
     """At least one wording, each once and none the question's, whatever its capitals and blanks."""
     paraphrases = tuple(_template(text, at) for text in _texts(value, at))
     if not paraphrases:
-        raise UserError(f"{at}: expected at least one")
+        raise at.fault("expected at least one")
     seen = {_folded(question)}
     for text in paraphrases:
         if _folded(text) in seen:
-            raise UserError(f"{at}: {text!r} repeats the question or another paraphrase")
+            raise at.fault(f"{text!r} repeats the question or another paraphrase")
         seen.add(_folded(text))
     return paraphrases
 
@@ -164,30 +178,30 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _template(value: object, at: str) -> str:
+def _template(value: object, at: _Place) -> str:
     text = _text(value, at)
     if text.count(SUBJECT) != 1:
-        raise UserError(f"{at}: {text!r}: must hold {SUBJECT} exactly once")
+        raise at.fault(f"{text!r}: must hold {SUBJECT} exactly once")
     if re.search("[{}]", text.replace(SUBJECT, "")):
-        raise UserError(f"{at}: {text!r}: nothing but {SUBJECT} may stand in braces")
+        raise at.fault(f"{text!r}: nothing but {SUBJECT} may stand in braces")
     if has_control_characters(text):
-        raise UserError(f"{at}: {text!r}: holds a line break or another control character")
+        raise at.fault(f"{text!r}: holds a line break or another control character")
     return text
 
 
-def _text(value: object, at: str) -> str:
+def _text(value: object, at: _Place) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{at}: expected text, found {value!r}")
+        raise at.fault(f"expected text, found {value!r}")
     return value
 
 
-def _texts(value: object, at: str) -> list[str]:
+def _texts(value: object, at: _Place) -> list[str]:
     if not isinstance(value, list):
-        raise UserError(f"{at}: expected a list of texts, found {value!r}")
+        raise at.fault(f"expected a list of texts, found {value!r}")
     return [_text(item, at) for item in value]
 
 
-def _check_keys(table: Mapping[str, object], known: tuple[str, ...], at: str) -> None:
+def _check_keys(table: Mapping[str, object], known: tuple[str, ...], at: _Place) -> None:
     unknown = sorted(table.keys() - set(known))
     if unknown:
-        raise UserError(f"{at}: key '{unknown[0]}' is unknown; expected {', '.join(known)}")
+        raise at.fault(f"key '{unknown[0]}' is unknown; expected {', '.join(known)}")

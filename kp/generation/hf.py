@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kp.errors import UserError
-from kp.generation import Generation, Messages, OnAnswered, unheard
 from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
 from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_stems
@@ -32,6 +31,7 @@ from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward, refuse_different
 from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
+from kp.generation.protocol import Generation, Messages, OnAnswered, unheard
 from kp.generation.rendering import chat_format, render, tokenise
 from kp.generation.stems import stem_lengths
 
@@ -178,8 +178,8 @@ class HFGenerator:
         limit = getattr(self._forward.base.config, "max_position_embeddings", None)
         if limit is not None and longest + self._max_new_tokens > limit:
             raise UserError(
-                f"categorise.max_new_tokens: a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed "
-                f"the {limit} positions of the model"
+                f"a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed the {limit} positions of the model",
+                field="categorise.max_new_tokens",
             )
 
     # --- from rows to answers ---

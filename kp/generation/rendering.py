@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jinja2.exceptions import TemplateError
 
 from kp.errors import UserError
-from kp.generation import Messages
+from kp.generation.protocol import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,7 +45,7 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Messages, form: ChatF
     try:
         return str(tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False, add_generation_prompt=True))
     except TemplateError as error:
-        raise UserError(f"model.name: the chat template of {tokenizer.name_or_path} refuses the prompt: {error}") from error
+        raise UserError(f"the chat template of {tokenizer.name_or_path} refuses the prompt: {error}", field="model.name") from error
 
 
 def tokenise(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], form: ChatFormat) -> list[list[int]]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kp.errors import UserError
-from kp.generation import Generation, Messages, OnAnswered, unheard
 from kp.generation.adapters import read_adapter
 from kp.generation.endings import Endings, end_tokens, newline_tokens
+from kp.generation.protocol import Generation, Messages, OnAnswered, unheard
 from kp.generation.rendering import chat_format, render, tokenise
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class VLLMGenerator:
         longest, limit = max(map(len, token_ids), default=0), self._llm.llm_engine.model_config.max_model_len
         if longest + self._max_new_tokens > limit:
             raise UserError(
-                f"categorise.max_new_tokens: a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed "
-                f"the {limit} positions of the model"
+                f"a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed the {limit} positions of the model",
+                field="categorise.max_new_tokens",
             )
         return token_ids
 
@@ -149,7 +149,7 @@ def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_
     from vllm.platforms import current_platform
 
     if current_platform.device_type != device:
-        raise UserError(f"resources.vllm_python: its vLLM computes on '{current_platform.device_type}', the study on '{device}'")
+        raise UserError(f"its vLLM computes on '{current_platform.device_type}', the study on '{device}'", field="resources.vllm_python")
     return LLM(
         model=model_path,
         dtype=dtype,
@@ -167,7 +167,7 @@ def _lora_settings(max_lora_rank: int | None) -> dict[str, Any]:
     if max_lora_rank is None:
         return {}
     if max_lora_rank > LORA_RANKS[-1]:
-        raise UserError(f"search.rank: vLLM wears adapters up to rank {LORA_RANKS[-1]}, not {max_lora_rank}")
+        raise UserError(f"vLLM wears adapters up to rank {LORA_RANKS[-1]}, not {max_lora_rank}", field="search.rank")
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max_lora_rank)}
 
 

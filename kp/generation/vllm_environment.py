@@ -39,11 +39,11 @@ def refuse_unusable(python: str) -> None:
     found = _probed(python)
     own: dict[str, Any] = {"python": list(sys.version_info[:2]), "ray": metadata.version("ray")}
     if found["missing"]:
-        raise UserError(f"{FIELD}: {python} lacks {', '.join(found['missing'])}; `make vllm-env` makes an environment that has them")
+        raise UserError(f"{python} lacks {', '.join(found['missing'])}; `make vllm-env` makes an environment that has them", field=FIELD)
     for name, wanted in own.items():
         if found[name] != wanted:
             raise UserError(
-                f"{FIELD}: {python} has {name} {_dotted(found[name])}, the study runs on {_dotted(wanted)}; they must be the same"
+                f"{python} has {name} {_dotted(found[name])}, the study runs on {_dotted(wanted)}; they must be the same", field=FIELD
             )
 
 
@@ -53,11 +53,11 @@ def _probed(python: str) -> dict[str, Any]:
         # From the root, since Python looks for modules in the present folder too, and an actor is not started there.
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True, env=_variables(), cwd="/")
     except OSError as error:
-        raise UserError(f"{FIELD}: {python}: cannot be run: {error.strerror}") from error
+        raise UserError(f"{python}: cannot be run: {error.strerror}", field=FIELD) from error
     except subprocess.CalledProcessError as error:
-        raise UserError(f"{FIELD}: {python}: is no Python interpreter that runs: {error.stderr.strip()[-200:]}") from error
+        raise UserError(f"{python}: is no Python interpreter that runs: {error.stderr.strip()[-200:]}", field=FIELD) from error
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"{FIELD}: {python}: did not answer within {_PROBE_SECONDS:.0f} s") from error
+        raise UserError(f"{python}: did not answer within {_PROBE_SECONDS:.0f} s", field=FIELD) from error
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

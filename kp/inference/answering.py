@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.study import ModelConfig
-from kp.generation import Generator
+from kp.generation.protocol import Generator
 from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import Matches, match_all
 from kp.metrics.refusals import is_refusal
-from kp.models.loading import ResolvedModel, load_model, load_tokenizer, resolve_model
+from kp.models.loading import NAME_FIELD, ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import Shot, ShotSets, messages
 from kp.vocabulary import Engine, ShotSet
 
@@ -56,6 +56,7 @@ class EngineSpec:
     engine: Engine = Engine.HF
     vllm_python: str | None = None
     max_lora_rank: int | None = None
+    model_field: str = NAME_FIELD  # by which the study names the model, in messages
 
     def remote_options(self) -> dict[str, Any]:
         """What Ray must be told, beside the resources, to start an actor in whose environment `load` works."""
@@ -69,11 +70,11 @@ class EngineSpec:
         import torch
 
         torch.set_num_threads(self.threads)
-        resolved = resolve_model(self.model)
+        resolved = resolve_model(self.model, self.model_field)
         if self.engine is Engine.VLLM:
             return resolved, self._vllm_generator(resolved)
         model = load_model(resolved, self.model.dtype, self._device)
-        return resolved, self.generator(model, load_tokenizer(resolved))
+        return resolved, self.generator(model, load_tokenizer(resolved, self.model_field))
 
     @property
     def _device(self) -> str:
@@ -84,7 +85,7 @@ class EngineSpec:
 
         return VLLMGenerator(
             resolved.path,
-            load_tokenizer(resolved),
+            load_tokenizer(resolved, self.model_field),
             dtype=self.model.dtype,
             device=self._device,
             max_new_tokens=self.max_new_tokens,

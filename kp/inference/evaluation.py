@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp.cluster import Cluster, Tally
-from kp.generation import Generator
+from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.prompts import ShotSets
 from kp.store.hardware import process_hardware

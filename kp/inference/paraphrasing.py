@@ -14,7 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.study import ParaphraseConfig
 from kp.facts.paraphrases import lacking, paraphrase_prompt, reply_seed
-from kp.generation import Generation, Generator, Messages, unheard
+from kp.generation.protocol import Generation, Generator, Messages, unheard
 from kp.inference.answering import EngineSpec, cut_by_length
 
 FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply holds too few

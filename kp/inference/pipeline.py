@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from kp import schema
 from kp.cluster import Cluster, Tally
-from kp.generation import Generator
+from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.inference.chunk_files import settle_chunks
 from kp.progress import Display

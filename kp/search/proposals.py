@@ -54,7 +54,7 @@ def proposed(config: StudyConfig, objective: Objective) -> Proposal:
     wanted = config.search.trials or 0
     if wanted > space.size:
         by_rates = " with the rates of three digits in search.learning_rate_range" if config.search.learning_rate_range else ""
-        raise UserError(f"search.trials: {wanted} asked for, but the lists of search{by_rates} make {space.size} combinations")
+        raise UserError(f"{wanted} asked for, but the lists of search{by_rates} make {space.size} combinations", field="search.trials")
     if config.search.sampler is Sampler.RANDOM:
         choices: dict[Choice, TrialSpec] = {}
         for number in range(wanted):
@@ -134,7 +134,7 @@ class _Space:
             del self.lists["learning_rate"]
             self.rates = _Rates(*search.learning_rate_range)
             if self.rates.first > self.rates.last:
-                raise UserError("search.learning_rate_range: no number of three significant digits lies in it; give a wider range")
+                raise UserError("no number of three significant digits lies in it; give a wider range", field="search.learning_rate_range")
 
     @property
     def size(self) -> int:

@@ -23,6 +23,7 @@ HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0  # a lease on another host whose heartbeat is older than this is taken over
 
 LEASE = "lease.json"
+ROOT_FIELD = "--results"  # the option that names the results root, in messages
 
 
 def digest_file(path: Path) -> str:
@@ -64,11 +65,11 @@ def read_json(path: Path) -> Any | None:
 def results_root(root: Path) -> Path:
     """Make the results root; raises UserError where it cannot be one."""
     if "://" in str(root) or ":/" in str(root):
-        raise UserError(f"--results {root}: must be a folder on a local or shared file system that renames atomically")
+        raise UserError(f"{root}: must be a folder on a local or shared file system that renames atomically", field=ROOT_FIELD)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--results {root}: cannot be made: {error.strerror}") from error
+        raise UserError(f"{root}: cannot be made: {error.strerror}", field=ROOT_FIELD) from error
     return root.resolve()
 
 

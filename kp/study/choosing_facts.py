@@ -21,7 +21,7 @@ from kp.facts.dump.files import FIELD, is_dump
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_REPORT
 from kp.facts.popularity import BUCKETS
 from kp.facts.replay import without_studied
-from kp.facts.selection import select_facts
+from kp.facts.selection import COUNT_FIELD, select_facts
 from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
@@ -44,25 +44,30 @@ MOST_LISTED = 5  # reasons, relations and the like in one message
 
 @dataclass(frozen=True)
 class FactChoice:
-    """Facts to be chosen out of a source: what they are called in messages, the step, its settings, and the shot sets they are asked on."""
+    """Facts to be chosen out of a source: what they are called in messages, the step, its settings, and the shot sets they are asked on.
+
+    Messages name the config fields in which the user wrote the source and how many are chosen.
+    """
 
     name: str
     step: Step
     settings: FactsConfig
     asked: Sequence[ShotSet]
     studied: pl.DataFrame | None = None  # FACTS, where these are replayed beside them
+    source_field: str = FIELD
+    count_field: str = COUNT_FIELD
 
 
 def choose_facts(session: Session, choice: FactChoice) -> None:
     """Read the source, check every row, choose the facts, and commit them."""
     began = time.monotonic()
     settings, seed = choice.settings, session.config.seed + choice.settings.seed
-    table, of_graph = _gathered(session, settings, seed)
+    table, of_graph = _gathered(session, settings, seed, choice.source_field)
     fit, unfit = check_facts(table, settings.source, settings.max_rejected_fraction)
     if settings.most_of_one_object is not None:
         fit, unfit = without_dominance(fit, unfit, settings.most_of_one_object, seed)
     pool = frame(fit) if choice.studied is None else without_studied(frame(fit), choice.studied)
-    chosen = select_facts(pool, settings.relations, settings.count, seed)
+    chosen = select_facts(pool, settings.relations, settings.count, seed, choice.count_field)
     guarded = chosen if choice.studied is None else pl.concat([choice.studied, chosen])
     _, replaced = shot_sets(session.shots.shots, guarded, choice.asked)
     made = {FACTS_FILE: chosen.to_arrow(), QUARANTINED_FILE: unfit, REPLACED_SHOTS_FILE: replaced_table(replaced)}
@@ -75,7 +80,7 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     session.display.line(f"{choice.name}: chose {len(chosen):,} of {len(table):,} from {settings.source}, over {relations} relations")
 
 
-def _gathered(session: Session, settings: FactsConfig, seed: int) -> tuple[pa.Table, dict[str, pa.Table]]:
+def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) -> tuple[pa.Table, dict[str, pa.Table]]:
     """All facts of the source (FACTS), and the tables that tell how they came about."""
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
@@ -83,7 +88,8 @@ def _gathered(session: Session, settings: FactsConfig, seed: int) -> tuple[pa.Ta
         _say_what_is_drawn(session, drawn)
         if not drawn.facts.num_rows:
             raise UserError(
-                f"{FIELD}: {settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts"
+                f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts",
+                field=field,
             )
         return drawn.facts, {
             GRAPH_REPORT_FILE: drawn.relations,
@@ -92,7 +98,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int) -> tuple[pa.Ta
     if settings.source == synthetic.SOURCE:
         assert settings.count is not None, "the study's config sees to that"
         return synthetic_facts(settings.synthetic, settings.count, seed), {}
-    return read_source(settings.source), {}
+    return read_source(settings.source, field), {}
 
 
 def _say_what_shots_are_replaced(session: Session, choice: FactChoice, replaced: Sequence[Replacement]) -> None:

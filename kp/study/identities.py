@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kp.config.derived import base_shot_sets, paraphraser
+from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError, UserError
 from kp.facts.replay import replay_identity
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
-from kp.models.loading import EMBEDDED, NOT_FETCHED, NamedModel, describe_model, resolve_model
-from kp.study.session import paraphraser_at_fault
+from kp.models.loading import EMBEDDED, NAME_FIELD, NOT_FETCHED, NamedModel, describe_model, resolve_model
 
 NOT_HERE = "not here"  # the identity of an input that a dry run does without
 
@@ -39,12 +38,13 @@ class Missing:
         return f"{self.error} (priced by {self.estimated_from})" if self.estimated_from else str(self.error)
 
 
-def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel], str], note: Callable[[Missing], None]) -> Identities:
+def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel, str], str], note: Callable[[Missing], None]) -> Identities:
     """What goes into a study, as far as this machine can tell without it; `note` is told of each input that is not here.
 
-    `revision_of` names the content of a model. Raises UserError where an input is of no use, or no count tells how much of it there is.
+    `revision_of` names the content of a model, given the config field that names the model. Raises UserError where an input is of no use,
+    or no count tells how much of it there is.
     """
-    revision = revision_of(config.model)
+    revision = revision_of(config.model, NAME_FIELD)
     facts = _identity_if_here(note, config.facts.count, "facts.count", lambda: source_identity(config.facts))
     replay = _identity_if_here(note, config.search.replay_count, "search.replay_count", lambda: replay_identity(config))
     try:
@@ -53,8 +53,7 @@ def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel]
         note(Missing(error))
         shots = NOT_HERE
     rephrasing = paraphraser(config)
-    with paraphraser_at_fault():
-        writer = revision_of(rephrasing) if rephrasing else None
+    writer = revision_of(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
     return Identities(revision, facts or NOT_HERE, shots, writer, drawing_identity(config.facts), replay)
 
 
@@ -74,19 +73,20 @@ def identities_here(config: StudyConfig) -> Identities:
 
     def refuse(missing: Missing) -> None:
         raise UserError(
-            f"{missing.error}; trials are known by what goes into them: look where the study runs, or run `kp facts` here first"
+            f"{missing.error.message}; trials are known by what goes into them: look where the study runs, or run `kp facts` here first",
+            field=missing.error.field,
         )
 
     return described_identities(config, _revision, refuse)
 
 
-def _revision(model: NamedModel) -> str:
+def _revision(model: NamedModel, field: str) -> str:
     """What a run calls the model's content, found out without fetching anything."""
     if model.name != EMBEDDED and Path(model.name).expanduser().is_dir():
-        return resolve_model(model).revision
-    revision = describe_model(model)
+        return resolve_model(model, field).revision
+    revision = describe_model(model, field)
     if revision == NOT_FETCHED:
         raise UserError(
-            f"model.name: {model.name} is {revision}; trials are known by it: look where the study runs, or run `kp facts` here first"
+            f"{model.name} is {revision}; trials are known by it: look where the study runs, or run `kp facts` here first", field=field
         )
     return revision

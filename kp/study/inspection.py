@@ -35,7 +35,6 @@ from kp.store.steps import RECORD, Step
 from kp.study.graph import Graph
 from kp.study.run import open_session, run_stage
 from kp.study.session import Session, shown
-from kp.study.stages.repeat import repeat_steps
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"
@@ -106,7 +105,7 @@ def inspection_step(what: Inspection, config: StudyConfig, graph: Graph) -> Step
 
 def _asked(graph: Graph) -> tuple[Step, ...]:
     """The steps that hold the base model's answers, in the order of their shot sets."""
-    return graph.steps["categorise"], *repeat_steps(graph)
+    return graph.steps["categorise"], *graph.by_stage.get("repeat", ())
 
 
 def portable(config: StudyConfig) -> dict[str, Any]:

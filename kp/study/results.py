@@ -25,7 +25,6 @@ from kp.store.filenames import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, E
 from kp.store.steps import Store
 from kp.study.graph import Graph, Trial
 from kp.study.session import training_facts
-from kp.study.stages.repeat import repeat_steps
 from kp.training.spec import TRIALS
 from kp.vocabulary import BASE, Matcher, Role, ShotSet, Split, TrialStatus
 
@@ -65,7 +64,7 @@ class _Measured:
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
     """Read everything the report shows; `failed` are rows of TRIALS for trials that have no record."""
     facts = frame(training_facts(graph, store))
-    asked = [graph.steps["categorise"], *repeat_steps(graph)]
+    asked = [graph.steps["categorise"], *graph.by_stage.get("repeat", ())]
     categories = frame(pa.concat_tables([store.read(step, CATEGORIES_FILE, schema.CATEGORIES) for step in asked]))
     answers = frame(pa.concat_tables([store.read(step, ANSWERS_FILE, schema.ANSWERS) for step in asked]))
     matcher = config.categorise.matcher

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from kp.config.derived import base_shot_sets, paraphraser
+from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
 from kp.facts.replay import refuse_replay_source, replay_identity
 from kp.facts.shots import shots_identity
@@ -21,9 +21,9 @@ from kp.study.graph import Graph
 from kp.study.identities import Identities, described_identities
 from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial_table
 from kp.study.registry import STAGES
-from kp.study.session import Session, paraphraser_at_fault
+from kp.study.session import Session
 from kp.study.stage import Command
-from kp.trackers import refuse_missing
+from kp.trackers.registry import refuse_missing
 
 
 def describe_study(config: StudyConfig, root: Path) -> int:
@@ -43,8 +43,7 @@ def open_session(config: StudyConfig, root: Path) -> Session:
     """A run of this study; raises UserError where something that goes into it is not here or of no use."""
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
-    with paraphraser_at_fault():
-        writer = resolve_model(rephrasing) if rephrasing else None
+    writer = resolve_model(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
     refuse_replay_source(config)
     shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     facts, drawing = source_identity(config.facts), drawing_identity(config.facts)

@@ -1,8 +1,8 @@
 """What the stages of one run share: the study, its steps, where results are, the console, and the cluster once it is needed."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,8 @@ import pyarrow as pa
 
 from kp import schema
 from kp.cluster import Cluster, connected
-from kp.config.derived import REPLAY_SHOT_SET, base_shot_sets, paraphraser
+from kp.config.derived import PARAPHRASER_FIELD, REPLAY_SHOT_SET, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
-from kp.errors import UserError
-from kp.facts.paraphrases import FIELD as PARAPHRASE_FIELD
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.vllm_environment import refuse_unusable
@@ -89,7 +87,8 @@ class Session(ExitStack):
         """The same for the model that writes paraphrases, which are lists; only in a study that names one."""
         model, settings = paraphraser(self.config), self.config.facts.paraphrase
         assert model is not None, "only a study that names a model has the step"
-        return replace(self.engine, model=model, max_new_tokens=settings.max_new_tokens, stop_at_newline=False)
+        most = settings.max_new_tokens
+        return replace(self.engine, model=model, model_field=PARAPHRASER_FIELD, max_new_tokens=most, stop_at_newline=False)
 
     @cached_property
     def hf_engine(self) -> EngineSpec:
@@ -177,15 +176,6 @@ def training_facts(graph: Graph, store: Store) -> pa.Table:
         return facts
     added = store.read(graph.steps["paraphrases"], PARAPHRASES_FILE, schema.PARAPHRASES)
     return with_paraphrases(frame(facts), frame(added)).to_arrow().cast(schema.FACTS)
-
-
-@contextmanager
-def paraphraser_at_fault() -> Iterator[None]:
-    """What is wrong with a model's name in this block is said of the field that names the model that writes paraphrases."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{PARAPHRASE_FIELD}.model: {str(error).removeprefix('model.name: ')}") from error
 
 
 def shown(path: Path) -> str:

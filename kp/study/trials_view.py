@@ -207,7 +207,7 @@ def export_rows(rows: Sequence[TrialRow], path: Path) -> None:
     try:
         write(pl.DataFrame([asdict(row) for row in rows], schema=COLUMNS), path)
     except OSError as error:
-        raise UserError(f"--export {path}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}", field="--export") from error
 
 
 def _writer(path: Path) -> Callable[[pl.DataFrame, Path], object]:
@@ -218,14 +218,14 @@ def _writer(path: Path) -> Callable[[pl.DataFrame, Path], object]:
         ".jsonl": pl.DataFrame.write_ndjson,
     }
     if path.suffix not in writers:
-        raise UserError(f"--export {path}: ends in none of {', '.join(writers)}")
+        raise UserError(f"{path}: ends in none of {', '.join(writers)}", field="--export")
     return writers[path.suffix]
 
 
 def show_trials(config: StudyConfig, root: Path, watch: float | None = None, export: Path | None = None) -> int:
     """Print how the trials of a study stand, again every `watch` seconds until all have ended, and write it to `export`; the exit code."""
     if watch is not None and watch <= 0:
-        raise UserError(f"--watch {watch:g}: give seconds, above 0")
+        raise UserError(f"{watch:g}: give seconds, above 0", field="--watch")
     if export is not None:
         _writer(export)  # refuses what it cannot write before anything is shown
     store = Store(root)

@@ -35,7 +35,7 @@ def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max
     answer: list[int] = tokenizer(chat[-1]["content"], add_special_tokens=False)["input_ids"]
     ids = [*prompt, *answer, tokenizer.eos_token_id]
     if len(ids) > max_length:
-        raise UserError(f"training.max_length: {max_length} tokens are too few for the row '{question[:60]}' of {len(ids)}")
+        raise UserError(f"{max_length} tokens are too few for the row '{question[:60]}' of {len(ids)}", field="training.max_length")
     untrained = len(prompt) if loss is LossTokens.ANSWER else 1
     return EncodedRow(tuple(ids), tuple([IGNORED] * untrained + ids[untrained:]), replayed)
 

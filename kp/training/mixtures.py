@@ -65,7 +65,7 @@ def draw_rows(
     _refuse_strangers(facts, categories)
     pool = _pool(facts, categories, Category.UNKNOWN)
     if pool.height < spec.unknown:
-        raise UserError(_shortfall(spec, spec.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories)))
+        raise _shortfall(spec, spec.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories))
     unknown = _ordered(pool, spec).head(spec.unknown).to_dicts()
     _refuse_few_paraphrases(spec, unknown)
     rows = [_row(fact, Role.UNKNOWN, fact["question"], fact["answers"][0]) for fact in unknown]
@@ -93,7 +93,7 @@ def _replay_rows(spec: TrialSpec, replay: Replay, where: str) -> Iterator[dict[s
             continue
         pool = _pool(replay.facts, replay.categories, companion.category)
         if pool.height < count:
-            raise UserError(_shortfall(spec, count, companion.category, companion.field, pool, where))
+            raise _shortfall(spec, count, companion.category, companion.field, pool, where)
         drawn = _ordered(pool, spec).head(count).to_dicts()
         targets = _replay_targets(spec.settings.replay_target, drawn, replay.answers)
         for fact, target in zip(drawn, targets, strict=True):
@@ -105,9 +105,9 @@ def _pool(facts: pl.DataFrame, categories: pl.DataFrame, wanted: Category) -> pl
     return facts.filter(pl.col("fact_id").is_in(ids.implode()))
 
 
-def _shortfall(spec: TrialSpec, count: int, wanted: Category, field: str, pool: pl.DataFrame, remark: str) -> str:
+def _shortfall(spec: TrialSpec, count: int, wanted: Category, field: str, pool: pl.DataFrame, remark: str) -> UserError:
     asked = str(count) if count == spec.unknown else f"{count // spec.unknown} x {spec.unknown} = {count}"
-    return f"{field}: {asked} {wanted} facts asked for, but the base has {pool.height}{remark}"
+    return UserError(f"{asked} {wanted} facts asked for, but the base has {pool.height}{remark}", field=field)
 
 
 def _weakly_known(categories: pl.DataFrame) -> str:
@@ -133,11 +133,11 @@ def _refuse_few_paraphrases(spec: TrialSpec, unknown: list[_Fact]) -> None:
     wanted = sum(asked.values())
     for fact in unknown:
         if len(fact["paraphrases"]) < wanted:
-            sum_of = f"{' + '.join(map(str, asked.values()))} = " if len(asked) > 1 else ""
-            raise UserError(
-                f"{' and '.join(asked)}: {sum_of}{wanted} paraphrases asked for, "
-                f"but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
-            )
+            field, *others = asked
+            sum_of = f"{' + '.join(map(str, asked.values()))} = " if others else ""
+            together = f" together with {others[0]}" if others else ""
+            message = f"{sum_of}{wanted} paraphrases asked for{together}, but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
+            raise UserError(message, field=field)
 
 
 def _replay_targets(target: ReplayTarget, drawn: list[_Fact], answers: pl.DataFrame) -> list[str]:
@@ -171,7 +171,7 @@ def _refuse_strangers(facts: pl.DataFrame, categories: pl.DataFrame) -> None:
 def _refuse_studied(replayed: pl.DataFrame, facts: pl.DataFrame) -> None:
     shared = sorted(set(replayed["fact_id"]) & set(facts["fact_id"]))
     if shared:
-        raise UserError(f"search.replay_source: fact '{shared[0]}' is among the studied facts ({len(shared)} such facts)")
+        raise UserError(f"fact '{shared[0]}' is among the studied facts ({len(shared)} such facts)", field="search.replay_source")
 
 
 def _row(fact: _Fact, role: Role, question: str, target: str) -> dict[str, str]:

@@ -13,8 +13,8 @@ class Workbench:
 
     def __init__(self, engine: EngineSpec) -> None:
         self.engine = engine
-        self.resolved = resolve_model(engine.model)
-        self.tokenizer = load_tokenizer(self.resolved)
+        self.resolved = resolve_model(engine.model, engine.model_field)
+        self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"
         self._base: Any = None
 
@@ -38,7 +38,11 @@ def refuse_unpackable(config: Any, packing: Packing, longest: int) -> None:
         return
     window = getattr(config, "sliding_window", None)
     if window and longest > window and getattr(config, "use_sliding_window", True):
-        raise UserError(f"training.packing: a row of {longest} tokens is longer than the model's sliding window of {window}: use 'padded'")
+        raise UserError(
+            f"a row of {longest} tokens is longer than the model's sliding window of {window}: use 'padded'", field="training.packing"
+        )
     stateful = sorted({"conv_kernel", "mamba_d_state", "ssm_state_size", "state_size", "linear_num_value_heads"} & set(vars(config)))
     if stateful:
-        raise UserError(f"training.packing: {config.model_type} keeps a recurrent state (its config has {stateful[0]}): use 'padded'")
+        raise UserError(
+            f"{config.model_type} keeps a recurrent state (its config has {stateful[0]}): use 'padded'", field="training.packing"
+        )

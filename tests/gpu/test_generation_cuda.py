@@ -14,9 +14,9 @@ from kp.bench.contestants import plain_answer
 from kp.bench.options import CategoriseOptions, NumberFormat, Shape
 from kp.bench.questions import Question, chats
 from kp.bench.subject import Subject, load_subject
-from kp.generation import Generation
 from kp.generation.hf import HFGenerator
 from kp.generation.memory import release_memory
+from kp.generation.protocol import Generation
 from tests.tiny_model import save_tiny_model, tiny_llama, tiny_tokenizer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU")]

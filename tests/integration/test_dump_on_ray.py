@@ -39,5 +39,6 @@ def test_damaged_file_on_the_cluster_is_told_as_here(dump: Path, tmp_path: Path)
     with pytest.raises(UserError) as told:
         read_graph_on_cluster(str(dump), tmp_path / "there", 1)
     assert str(told.value).startswith(f"facts.source: '{path}': damaged or cut short: ")
+    assert told.value.field == "facts.source"
     assert "Traceback" not in str(told.value)
     assert list((tmp_path / "there").iterdir()) == []

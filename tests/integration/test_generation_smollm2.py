@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kp.config.study import ModelConfig
 from kp.facts.builtin import load_builtin
-from kp.generation import FinishReason, Messages
 from kp.generation.hf import HFGenerator
+from kp.generation.protocol import FinishReason, Messages
 from kp.models.loading import EMBEDDED, ResolvedModel, describe_model, load_model, load_tokenizer, resolve_model
 from kp.prompts import builtin_prompts, messages
 from kp.vocabulary import ShotSet

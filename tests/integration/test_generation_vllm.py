@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from kp.config.study import ModelConfig
 from kp.facts.tables import read_source
-from kp.generation import FinishReason
 from kp.generation.hf import HFGenerator
+from kp.generation.protocol import FinishReason
 from kp.generation.rendering import chat_format, render
 from kp.metrics.agreement import agreement
 from kp.models.loading import ResolvedModel, load_model, load_tokenizer, resolve_model

@@ -232,7 +232,7 @@ def _hold(megabytes: int) -> int:
 
 
 def _refuse() -> None:
-    raise UserError("triples: no")
+    raise UserError("no", field="triples")
 
 
 def _have_it_held(megabytes: int) -> int:

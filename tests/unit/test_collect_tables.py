@@ -10,7 +10,7 @@ from kp import schema
 from kp.config.study import StudyConfig, load_study
 from kp.metrics.categories import categorise
 from kp.metrics.generality import answers_by_fact, held_out_questions
-from kp.report import ReportTables
+from kp.report.tables import ReportTables
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step, Store
 from kp.study.building import build_graph

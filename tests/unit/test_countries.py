@@ -1,7 +1,7 @@
 import tomllib
 
 from kp.facts.countries import COUNTRY_NAMES_FILE, country_names
-from kp.facts.entity_names import without_qualifier
+from kp.facts.dump.entity_names import without_qualifier
 from kp.metrics.matching import normalise
 
 

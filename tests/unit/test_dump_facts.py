@@ -17,11 +17,11 @@ from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.dump.choosing import asked_alike, batches
 from kp.facts.dump.cleaning import Rule, answers_stand_in
+from kp.facts.dump.entity_names import label_of, without_qualifier
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.lots import key_of, lots, text_hashes
 from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS
 from kp.facts.dump.titles import labels_of, names_of
-from kp.facts.entity_names import label_of, without_qualifier
 from kp.facts.fact import fact_id
 from kp.facts.templates import dbpedia_book
 from kp.facts.validation import check_facts, question_key, stands_in

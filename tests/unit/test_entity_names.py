@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kp.config.study import GraphConfig
 from kp.errors import UserError
-from kp.facts.entity_names import EntityNames, label_of, load_names, names_digest, without_qualifier
+from kp.facts.dump.entity_names import EntityNames, label_of, load_names, names_digest, without_qualifier
 from kp.metrics.matching import matches, normalise
 from kp.vocabulary import Matcher
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
-from kp.generation import FinishReason, Generation, Messages
+from kp.generation.protocol import FinishReason, Generation, Messages
 from kp.inference.evaluation import Measured, MeasurementTask, ModelJob, _Evaluator
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.scores import score_generality

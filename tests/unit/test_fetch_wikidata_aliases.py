@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from kp.config.study import GraphConfig
-from kp.facts.entity_names import load_names
+from kp.facts.dump.entity_names import load_names
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fetch_wikidata_aliases.py"
 DBR = "http://dbpedia.org/resource/"

@@ -22,8 +22,8 @@ from transformers import (
 )
 
 from kp.errors import UserError
-from kp.generation import FinishReason, Generation
 from kp.generation.hf import HFGenerator
+from kp.generation.protocol import FinishReason, Generation
 from kp.generation.rendering import ChatFormat, chat_format, render
 
 NEW_TOKENS = 12

@@ -4,8 +4,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from kp.generation import FinishReason, Generation
 from kp.generation.endings import Endings, end_tokens, newline_tokens
+from kp.generation.protocol import FinishReason, Generation
 
 END = 0
 

@@ -258,7 +258,7 @@ def test_draw_rows_maybe_known_facts_teach_the_first_answer_of_the_base() -> Non
         (mix(held_out_paraphrases=4), r"^search\.held_out_paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
         (
             mix(paraphrases=2, held_out_paraphrases=2),
-            r"search\.arms\.paraphrases and search\.held_out_paraphrases: 2 \+ 2 = 4 paraphrases asked for, but fact 'u.*' has 3",
+            r"search\.arms\.paraphrases: 2 \+ 2 = 4 paraphrases asked for together with search\.held_out_paraphrases, but fact 'u.*' has 3",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kp.errors import UserError
-from kp.facts.ontology import load_ontology
+from kp.facts.dump.ontology import load_ontology
 
 DBO = "http://dbpedia.org/ontology/"
 RDFS = "http://www.w3.org/2000/01/rdf-schema#"

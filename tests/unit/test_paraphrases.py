@@ -25,7 +25,7 @@ from kp.facts.paraphrases import (
     with_paraphrases,
 )
 from kp.facts.validation import has_control_characters, stands_in
-from kp.generation import FinishReason
+from kp.generation.protocol import FinishReason
 from kp.metrics.matching import normalise
 from kp.training.mixtures import draw_rows
 from kp.vocabulary import Category, ParaphraseVerdict, ReplayTarget

@@ -13,7 +13,7 @@ from kp import schema
 from kp.config.derived import paraphraser
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts.paraphrases import paraphrase_table
-from kp.generation import FinishReason, Generation, Messages, OnAnswered, unheard
+from kp.generation.protocol import FinishReason, Generation, Messages, OnAnswered, unheard
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.store.steps import Step, Store

@@ -11,7 +11,7 @@ import pytest
 
 from kp import schema
 from kp.config.study import ModelConfig
-from kp.generation import FinishReason, Generation, Messages
+from kp.generation.protocol import FinishReason, Generation, Messages
 from kp.inference import pipeline
 from kp.inference.answering import EngineSpec
 from kp.inference.pipeline import Categorisation, _ChunkAnswerer, _collect

@@ -7,8 +7,8 @@ import pytest
 
 from kp import schema
 from kp.config.study import StudyConfig, load_study
-from kp.errors import MissingSourceError, UserError
-from kp.facts.replay import refuse_replay_source, replay_at_fault, replay_identity, without_studied
+from kp.errors import UserError
+from kp.facts.replay import refuse_replay_source, replay_identity, without_studied
 from kp.prompts import builtin_prompts
 from kp.schema import frame
 from kp.store.filenames import REPLACED_SHOTS_FILE
@@ -56,12 +56,6 @@ def test_without_studied_of_nothing_but_studied_facts_raises() -> None:
     studied = facts_of(("a", "Who wrote Ulysses?"))
     with pytest.raises(UserError, match=r"search\.replay_source: each of its 1 facts is studied"):
         without_studied(studied, studied)
-
-
-@pytest.mark.parametrize("kind", [UserError, MissingSourceError])
-def test_replay_at_fault_names_the_fields_of_the_replayed_facts(kind: type[UserError]) -> None:
-    with pytest.raises(kind, match=r"^search\.replay_count: 9 facts asked for; see search\.replay_source$"), replay_at_fault():
-        raise kind("facts.count: 9 facts asked for; see facts.source")
 
 
 @pytest.mark.parametrize(

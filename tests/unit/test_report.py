@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -13,14 +11,16 @@ import pytest
 
 from kp import schema
 from kp.errors import UserError
-from kp.report import ReportTables, answer_paragraph, summary_table, write_report
+from kp.report.answer import answer_paragraph
 from kp.report.base_model import base_model_section
 from kp.report.document import Table
 from kp.report.figure_data import Scatter
 from kp.report.notation import counted, duration, measured, percent, points, with_error
 from kp.report.pictures import pictures
-from kp.report.tables import SCHEMAS
+from kp.report.summary import summary_table
+from kp.report.tables import SCHEMAS, ReportTables
 from kp.report.winners import evidence
+from kp.report.writing import write_report
 from kp.vocabulary import Matcher
 from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, scores_of, study
 
@@ -290,8 +290,3 @@ def test_table_without_a_column_is_refused_by_name(tables: ReportTables) -> None
 def test_config_without_a_matcher_is_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"categorise\.matcher"):
         _ = dataclasses.replace(context(), config={}).matcher
-
-
-def test_package_imports_neither_ray_nor_torch() -> None:
-    code = "import sys, kp.report; sys.exit(bool({'ray', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

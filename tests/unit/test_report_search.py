@@ -9,18 +9,21 @@ import pytest
 
 from kp import schema
 from kp.errors import UserError
-from kp.report import ReportTables, answer_paragraph, arm_label, summary_table, write_report
+from kp.report.answer import answer_paragraph
 from kp.report.curves import learning_curves, loss_curves, style_sentence
 from kp.report.document import Points, Table, Text
 from kp.report.figure_data import QUIET_COLOUR, Line, Scatter
 from kp.report.figures_html import interactive
-from kp.report.labels import free_knobs, varied_knobs
+from kp.report.labels import arm_label, free_knobs, varied_knobs
 from kp.report.notation import points
 from kp.report.pictures import pictures
 from kp.report.provenance import made_section
 from kp.report.search_section import search_section
+from kp.report.summary import summary_table
+from kp.report.tables import ReportTables
 from kp.report.trials_section import trials_section
 from kp.report.winners import Evidence, best_trial, evidence, mix_harm
+from kp.report.writing import write_report
 from kp.vocabulary import Matcher
 from tests.made_up_study import context, frame_of, halved, score, search, study
 

@@ -46,7 +46,7 @@ def test_link_replaces_an_older_link(tmp_path: Path) -> None:
 
 
 def test_results_root_an_object_store_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="--results s3:/"):
+    with pytest.raises(UserError, match="--results: s3:/"):
         files.results_root(Path("s3://bucket/kp"))
 
 

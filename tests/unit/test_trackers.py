@@ -1,5 +1,6 @@
 """Trackers are the real ones, offline, and what they wrote is read back by their own means; one that fails costs a line."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,9 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from kp import trackers
 from kp.config.study import TrackersConfig
 from kp.errors import UserError
-from kp.trackers import Trackers, open_trackers, refuse_missing
+from kp.trackers.registry import Trackers, open_trackers, refuse_missing
 from kp.vocabulary import ReplayTarget, TrialStatus
 
 KNOBS = {"unknown": 10, "learning_rate": 3e-3, "target_modules": ["up_proj", "down_proj"], "use_rslora": False, "cap": None}
@@ -191,11 +191,16 @@ def wandb_records(path: Path) -> list[Any]:
 
 
 def wandb_runs(tmp_path: Path) -> dict[str, list[list[Any]]]:
-    """Records of every offline run in the study's folder, by run id, in the order they were begun."""
-    runs: dict[str, list[list[Any]]] = {}
-    for path in sorted((tmp_path / "quick" / "wandb").glob("offline-run-*/run-*.wandb")):
-        runs.setdefault(path.stem.removeprefix("run-"), []).append(wandb_records(path))
-    return runs
+    """Records of every offline run in the study's folder, by run id, in the order begun; waits for W&B's process to write them."""
+    deadline = time.monotonic() + 60
+    while True:
+        runs: dict[str, list[list[Any]]] = {}
+        for path in sorted((tmp_path / "quick" / "wandb").glob("offline-run-*/run-*.wandb")):
+            runs.setdefault(path.stem.removeprefix("run-"), []).append(wandb_records(path))
+        written = [any(record.HasField("exit") for record in records) for of_id in runs.values() for records in of_id]
+        if all(written) or time.monotonic() > deadline:
+            return runs
+        time.sleep(0.2)
 
 
 def wandb_accuracies(records: list[Any]) -> list[tuple[int, float]]:
@@ -303,9 +308,10 @@ def test_trackers_a_trial_that_never_began_has_no_end() -> None:
 @pytest.mark.parametrize("spec", [None, "folder"])
 def test_refuse_missing_names_the_field_and_what_to_install(spec: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.machinery
+    import importlib.util
 
     found = importlib.machinery.ModuleSpec("mlflow", None) if spec else None  # a folder of that name, as MLflow itself may have left
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: found)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     with pytest.raises(UserError, match=r"trackers\.use: 'mlflow' is not installed; pip install 'kp\[mlflow\]'"):
         refuse_missing(TrackersConfig(use=("mlflow",)))
 

@@ -356,7 +356,7 @@ def test_show_trials_watched_until_interrupted_exports_what_was_seen(
 def test_show_trials_export_of_another_ending_is_refused_before_anything_is_shown(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match=r"--export .*: ends in none of \.csv, \.parquet, \.json, \.jsonl"):
+    with pytest.raises(UserError, match=r"--export: .*: ends in none of \.csv, \.parquet, \.json, \.jsonl"):
         show_trials(study(), tmp_path, export=tmp_path / name)
     assert capsys.readouterr().out == ""
 
@@ -367,7 +367,7 @@ def test_show_trials_export_into_a_folder_that_is_not_there_is_refused(tmp_path:
 
 
 def test_show_trials_watch_of_no_time_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--watch 0: "):
+    with pytest.raises(UserError, match="--watch: 0: "):
         show_trials(study(), tmp_path, watch=0.0)
 
 

@@ -45,8 +45,9 @@ def load_questions() -> tuple[MmluQuestion, ...]:
     found = len(read), len(questions), len({question.subject for question in questions})
     if found != (_CARRIED, _KEPT, _SUBJECTS):
         raise UserError(
-            f"evaluate.mmlu_dev: lm-eval {importlib.metadata.version('lm-eval')} carries {found[0]} MMLU development questions, {found[1]} "
-            f"of them fit to ask, of {found[2]} subjects; expected {_CARRIED}, {_KEPT} and {_SUBJECTS}"
+            f"lm-eval {importlib.metadata.version('lm-eval')} carries {found[0]} MMLU development questions, {found[1]} "
+            f"of them fit to ask, of {found[2]} subjects; expected {_CARRIED}, {_KEPT} and {_SUBJECTS}",
+            field="evaluate.mmlu_dev",
         )
     return questions
 
@@ -91,7 +92,7 @@ def _per_subject() -> Counter[str]:
 def _files() -> list[Path]:
     spec = importlib.util.find_spec("lm_eval")
     if spec is None or spec.origin is None:
-        raise UserError("evaluate.mmlu_dev: lm-eval is not installed")
+        raise UserError("lm-eval is not installed", field="evaluate.mmlu_dev")
     return sorted((Path(spec.origin).parent / "tasks" / "mmlu" / "flan_cot_fewshot").glob("mmlu_*.yaml"))
 
 
@@ -107,7 +108,7 @@ def _parse(subject: str, text: str, solution: str) -> MmluQuestion | None:
     options = _OPTIONS.search(text)
     verdict = _VERDICT.search(solution)
     if options is None or verdict is None:
-        raise UserError(f"evaluate.mmlu_dev: lm-eval's MMLU question on {subject} has another form: {text[:60]!r}")
+        raise UserError(f"lm-eval's MMLU question on {subject} has another form: {text[:60]!r}", field="evaluate.mmlu_dev")
     *choices, fifth = options.groups()
     if fifth:
         return None

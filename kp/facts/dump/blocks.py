@@ -27,12 +27,13 @@ AHEAD = 4  # blocks fetched and not yet parsed
 
 
 @contextmanager
-def reading_blocks(file: DumpFile, workers: int) -> Iterator[Iterator[bytearray]]:
+def reading_blocks(file: DumpFile, workers: int, field: str = FIELD) -> Iterator[Iterator[bytearray]]:
     """The file's text in blocks of whole lines; `workers` threads decompress it.
 
-    Raises UserError naming the file where it cannot be read, and at the end of the block where it is damaged or cut short.
+    Raises UserError naming the file, on the config field that names the dump, where it cannot be read, and at the end of the block where it
+    is damaged or cut short.
     """
-    with _local(file) as path, _text_of(path, file, workers) as text, ThreadPoolExecutor(1) as fetcher:
+    with _local(file, field) as path, _text_of(path, file, workers, field) as text, ThreadPoolExecutor(1) as fetcher:
         yield _fetched(blocks_of(text), fetcher)
 
 
@@ -44,7 +45,7 @@ def _fetched(blocks: Iterator[bytearray], fetcher: ThreadPoolExecutor) -> Iterat
 
 
 @contextmanager
-def _local(file: DumpFile) -> Iterator[str]:
+def _local(file: DumpFile, field: str) -> Iterator[str]:
     """The file's path here: decoders that work in parallel jump about in a file, which a remote one would answer slowly."""
     if "://" not in file.address:
         yield file.address
@@ -55,17 +56,17 @@ def _local(file: DumpFile) -> Iterator[str]:
         try:
             filesystem.get_file(remote, path)
         except OSError as error:
-            raise UserError(f"{FIELD}: '{file.address}': cannot be fetched: {error}") from error
+            raise UserError(f"'{file.address}': cannot be fetched: {error}", field=field) from error
         yield path
 
 
 @contextmanager
-def _text_of(path: str, file: DumpFile, workers: int) -> Iterator[BinaryIO]:
+def _text_of(path: str, file: DumpFile, workers: int, field: str) -> Iterator[BinaryIO]:
     if file.compression is Compression.NONE:
         try:
             plain = Path(path).open("rb")  # noqa: SIM115  entered below
         except OSError as error:
-            raise UserError(f"{FIELD}: '{file.address}': cannot be read: {error.strerror}") from error
+            raise UserError(f"'{file.address}': cannot be read: {error.strerror}", field=field) from error
         with plain:
             yield plain
         return
@@ -78,7 +79,7 @@ def _text_of(path: str, file: DumpFile, workers: int) -> Iterator[BinaryIO]:
         messages.seek(0)
         said = messages.read().decode("utf-8", "replace").strip()
     if status or said:  # the decoder warns where bytes follow the last stream: they may have been data
-        raise UserError(f"{FIELD}: '{file.address}': damaged or cut short: {said or f'the decoder ended with status {status}'}")
+        raise UserError(f"'{file.address}': damaged or cut short: {said or f'the decoder ended with status {status}'}", field=field)
 
 
 def blocks_of(text: BinaryIO, size: int = BLOCK) -> Iterator[bytearray]:

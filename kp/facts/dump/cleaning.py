@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import polars as pl
 
-from kp.facts.entity_names import LONGEST_ALIAS
+from kp.facts.dump.entity_names import LONGEST_ALIAS
 from kp.facts.validation import SHORT_ANSWER, stands_in
 
 LONGEST_NAME = LONGEST_ALIAS  # characters; nobody is asked about longer ones, which are mostly descriptions

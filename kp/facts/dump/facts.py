@@ -17,12 +17,12 @@ from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, phrases_of, questions_of, rendered, texts_of, victims
 from kp.facts.dump.cleaning import RULES
+from kp.facts.dump.entity_names import EntityNames, load_names
 from kp.facts.dump.files import FIELD
 from kp.facts.dump.merging import PAIRS_FILE, RELATIONS_FILE
+from kp.facts.dump.ontology import Ontology, load_ontology
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_RELATIONS, GRAPH_REPORT
-from kp.facts.entity_names import EntityNames, load_names
 from kp.facts.fact import fact_id
-from kp.facts.ontology import Ontology, load_ontology
 from kp.facts.popularity import BUCKETS
 from kp.facts.templates import SUBJECT, TemplateBook, dbpedia_book
 from kp.facts.validation import stands_in
@@ -83,7 +83,7 @@ def _choose(folder: Path, relations: pl.DataFrame, book: TemplateBook, settings:
             counts = judged.filter(pl.col("rule").is_null()).group_by("relation").len()
             candidates.update(counts.select(pl.col("relation").cast(pl.String), "len").iter_rows())
     if not pairs:
-        raise UserError(f"{FIELD}: no relation in it has both a template and a single-valued pair; facts.graph.templates adds templates")
+        raise UserError("no relation in it has both a template and a single-valued pair; facts.graph.templates adds templates", field=FIELD)
     return _Chosen(pl.concat(pairs), candidates, pl.concat(dropped))
 
 

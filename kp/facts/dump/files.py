@@ -11,7 +11,7 @@ import fsspec
 
 from kp.errors import UserError
 
-FIELD = "facts.source"  # named in messages
+FIELD = "facts.source"  # names the graph, in messages
 FORMATS = (".ttl", ".nt")
 GLOB_CHARACTERS = "*?["
 
@@ -44,11 +44,13 @@ def is_dump(source: str) -> bool:
     return filesystem is not None and filesystem.isdir(path) and bool(_within(filesystem, path))
 
 
-def find_files(source: str) -> list[DumpFile]:
-    """The files of a dump, sorted by address; raises UserError naming `facts.source` where there are none or one cannot be reached."""
+def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
+    """The files of a dump, sorted by address; raises UserError on the config field that names it where there are none or one cannot be
+    reached.
+    """
     filesystem, path = _located(source)
     if filesystem is None:
-        raise UserError(f"{FIELD}: '{source}': no file system is known for this address")
+        raise UserError(f"'{source}': no file system is known for this address", field=field)
     try:
         if any(character in path for character in GLOB_CHARACTERS) and not filesystem.exists(path):
             paths = sorted(name for name in filesystem.glob(path) if name.endswith(ENDINGS))
@@ -56,11 +58,11 @@ def find_files(source: str) -> list[DumpFile]:
             paths = _within(filesystem, path)
         else:
             paths = [path]
-        found = [DumpFile(_address(filesystem, name), int(filesystem.size(name) or 0), _compression(name)) for name in paths]
+        found = [DumpFile(_address(filesystem, name), int(filesystem.size(name) or 0), _compression(name, field)) for name in paths]
     except OSError as error:
-        raise UserError(f"{FIELD}: '{source}': cannot be read: {error.strerror or 'there is no such file'}") from error
+        raise UserError(f"'{source}': cannot be read: {error.strerror or 'there is no such file'}", field=field) from error
     if not found:
-        raise UserError(f"{FIELD}: '{source}': no file in it ends in {', '.join(ENDINGS)}")
+        raise UserError(f"'{source}': no file in it ends in {', '.join(ENDINGS)}", field=field)
     return found
 
 
@@ -81,7 +83,7 @@ def _address(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
     return path if protocol in ("file", "local") else filesystem.unstrip_protocol(path)
 
 
-def _compression(name: str) -> Compression:
+def _compression(name: str, field: str) -> Compression:
     if not name.endswith(ENDINGS):
-        raise UserError(f"{FIELD}: '{name}': expected a name that ends in {', '.join(ENDINGS)}")
+        raise UserError(f"'{name}': expected a name that ends in {', '.join(ENDINGS)}", field=field)
     return next(compression for compression in reversed(Compression) if name.endswith(compression))

@@ -1,4 +1,4 @@
-"""The titles of entities in bulk: what kp.facts.entity_names says of each IRI, for millions of them.
+"""The titles of entities in bulk: what kp.facts.dump.entity_names says of each IRI, for millions of them.
 
 Nearly all IRIs are a prefix and a name with underscores, and their qualifier, if any, is one pair of parentheses; those are done by a few
 operations over whole columns. The others, and there are few, go to the functions that decide.
@@ -6,7 +6,7 @@ operations over whole columns. The others, and there are few, go to the function
 
 import polars as pl
 
-from kp.facts.entity_names import label_of, without_qualifier
+from kp.facts.dump.entity_names import label_of, without_qualifier
 
 RESOURCE = "http://dbpedia.org/resource/"
 _PLAIN = rf"^{RESOURCE}[^_%\s]+(?:_[^_%\s]+)*$".replace(".", r"\.")

@@ -54,10 +54,5 @@ class Repeat(Stage):
                 ask_base(session, name, step, Categorisation(session.facts, session.shot_sets, (shot_set,), session.engine))
 
 
-def repeat_steps(graph: Graph) -> tuple[Step, ...]:
-    """The steps in which the base was measured once more, in the order of their shot sets."""
-    return Repeat().steps(graph)
-
-
 def _name(shot_set: ShotSet) -> str:
     return f"{Repeat.name}/{shot_set}"

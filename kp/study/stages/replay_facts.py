@@ -1,7 +1,7 @@
 """Where replayed facts have a source of their own, they are chosen out of it as the studied ones are, which are none of them."""
 
 from kp.config.derived import REPLAY_SHOT_SET, replay_settings
-from kp.facts.replay import replay_at_fault
+from kp.facts.replay import COUNT_FIELD, SOURCE_FIELD
 from kp.schema import frame
 from kp.store.steps import Step
 from kp.study.choosing_facts import TABLES, FactChoice, choose_facts
@@ -35,5 +35,5 @@ class ReplayFacts(Stage):
         step, settings = session.graph.steps.get(self.name), replay_settings(session.config)
         if step is None or settings is None or session.is_done(step, "replay facts"):
             return
-        with replay_at_fault():
-            choose_facts(session, FactChoice("replay facts", step, settings, (REPLAY_SHOT_SET,), frame(session.facts)))
+        studied = frame(session.facts)
+        choose_facts(session, FactChoice("replay facts", step, settings, (REPLAY_SHOT_SET,), studied, SOURCE_FIELD, COUNT_FIELD))

@@ -8,7 +8,9 @@ from rich.table import Table
 
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
-from kp.report import answer_paragraph, summary_table, write_report
+from kp.report.answer import answer_paragraph
+from kp.report.summary import summary_table
+from kp.report.writing import write_report
 from kp.store.steps import Step
 from kp.study.context import report_context
 from kp.study.graph import Graph, Trial

@@ -21,7 +21,7 @@ from kp.study.results import trial_columns, with_adapter
 from kp.study.session import Session
 from kp.study.stage import Command, Making, Planning, Stage, Work, model_literals
 from kp.study.trial_jobs import make_jobs
-from kp.trackers import Trackers, open_trackers, refuse_missing
+from kp.trackers.registry import Trackers, open_trackers, refuse_missing
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.training.spec import TRIALS, TrialSpec

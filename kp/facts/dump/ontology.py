@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kp.errors import UserError
-from kp.facts.companion_dumps import triples_of
-from kp.facts.entity_names import local_name
+from kp.facts.dump.companions import triples_of
+from kp.facts.dump.entity_names import local_name
 
 FIELD = "facts.graph.ontology"
 RDFS_DOMAIN = "http://www.w3.org/2000/01/rdf-schema#domain"
@@ -40,7 +40,7 @@ def load_ontology(path: str) -> Ontology:
         for relation, about, class_ in frame.select("relation", "subject", "object").iter_rows():
             stated[relation].append((about, class_))
     if not stated[RDFS_DOMAIN]:
-        raise UserError(f"{FIELD}: '{path}' has no rdfs:domain in a line of its own; expected an ontology in N-Triples")
+        raise UserError(f"'{path}' has no rdfs:domain in a line of its own; expected an ontology in N-Triples", field=FIELD)
     return Ontology(_classes(stated[RDFS_DOMAIN]), _classes(stated[RDFS_RANGE]))
 
 

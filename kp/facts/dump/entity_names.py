@@ -21,9 +21,9 @@ from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.alias_table import FIELD as ALIASES_FIELD
 from kp.facts.alias_table import read_aliases
-from kp.facts.companion_dumps import companion_digest
 from kp.facts.countries import country_names, country_names_digest
-from kp.facts.entity_links import REDIRECTS_FIELD, SAME_AS_FIELD, redirecting_titles, wikidata_id, wikidata_links
+from kp.facts.dump.companions import companion_digest
+from kp.facts.dump.entity_links import REDIRECTS_FIELD, SAME_AS_FIELD, redirecting_titles, wikidata_id, wikidata_links
 from kp.facts.validation import has_control_characters
 from kp.metrics.matching import normalise
 from kp.store.files import digest_file
@@ -177,7 +177,7 @@ def _aliases_by_entity(settings: GraphConfig, wanted: pl.Series) -> dict[str, li
         found.append(rows.join(keys, left_on="id", right_on="key", maintain_order="left").select("row", "entity", "alias"))
     # More than half: a table of page titles may well have one that is titled "Q1".
     if settings.same_as is None and 2 * by_wikidata_id > read and not all(map(wikidata_id, wanted)):
-        raise UserError(f"{SAME_AS_FIELD}: needed, because {path} goes by Wikidata ids and the graph's entities do not")
+        raise UserError(f"needed, because {path} goes by Wikidata ids and the graph's entities do not", field=SAME_AS_FIELD)
     ordered = pl.concat(found).sort("entity", "row", maintain_order=True)
     return dict(ordered.group_by("entity", maintain_order=True).agg("alias").iter_rows())
 
@@ -204,4 +204,4 @@ def _digest(path: str, field: str) -> str:
     try:
         return digest_file(Path(path))
     except OSError as error:
-        raise UserError(f"{field}: {path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}", field=field) from error

@@ -1,21 +1,19 @@
 """Dumps that accompany the graph: redirects, links to Wikidata, an ontology.
 
 They come in the graph's own format and are read by the same grammar, so that an entity is spelled alike in all of them. Unlike the graph
-they are searched for single relations: a line is looked into only if it has one of these in it. A fault is told under the config field that
-names the dump, since a study may name four of them.
+they are searched for single relations: a line is looked into only if it has one of these in it. Whoever reads one gives the
+config field that names it, since a study may name four of them.
 """
 
 import hashlib
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 
 import fsspec
 import polars as pl
 
 from kp.errors import UserError
 from kp.facts.dump.blocks import reading_blocks
-from kp.facts.dump.files import FIELD as GRAPH_FIELD
 from kp.facts.dump.files import find_files
 from kp.facts.dump.statements import Triple, read_statement
 from kp.store.files import digest_json
@@ -30,21 +28,19 @@ def triples_of(source: str, relations: Collection[str], field: str) -> Iterator[
 
     Other lines, malformed ones among them, are passed over. Raises UserError naming the config field where the dump cannot be read.
     """
-    with _told_under(field):
-        for file in find_files(source):
-            with reading_blocks(file, os.cpu_count() or 1) as blocks:
-                for block in blocks:
-                    yield _triples(bytes(block), relations).filter(pl.col("relation").is_in(relations))
+    for file in find_files(source, field):
+        with reading_blocks(file, os.cpu_count() or 1, field) as blocks:
+            for block in blocks:
+                yield _triples(bytes(block), relations).filter(pl.col("relation").is_in(relations))
 
 
 def companion_digest(source: str, field: str) -> str:
     """SHA-256 of the dump's file as stored, or over the sorted ones of its files; UserError naming the field where it cannot be read."""
-    with _told_under(field):
-        files = find_files(source)
+    files = find_files(source, field)
     try:
         digests = [_digest(file.address) for file in files]
     except OSError as error:
-        raise UserError(f"{field}: '{source}': cannot be read: {error.strerror or error}") from error
+        raise UserError(f"'{source}': cannot be read: {error.strerror or error}", field=field) from error
     return digests[0] if len(digests) == 1 else digest_json(sorted(digests))
 
 
@@ -62,12 +58,3 @@ def _triples(block: bytes, relations: Collection[str]) -> pl.DataFrame:
 def _digest(address: str) -> str:
     with fsspec.open(address, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _told_under(field: str) -> Iterator[None]:
-    """What the reader says of the graph's field is said of this one."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{field}{str(error).removeprefix(GRAPH_FIELD)}") from error

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from kp.errors import UserError
-from kp.facts.companion_dumps import triples_of
+from kp.facts.dump.companions import triples_of
 
 SAME_AS_FIELD = "facts.graph.same_as"
 REDIRECTS_FIELD = "facts.graph.redirects"
@@ -58,7 +58,7 @@ def wikidata_links(source: str, wanted: pl.Series) -> pl.DataFrame:
             links += linked.height
             found.append(linked.join(wanted.to_frame("entity"), on="entity", how="semi"))
     if links == 0:
-        raise UserError(f"{SAME_AS_FIELD}: '{source}' links nothing to a Wikidata id by owl:sameAs")
+        raise UserError(f"'{source}' links nothing to a Wikidata id by owl:sameAs", field=SAME_AS_FIELD)
     return pl.concat(found).unique().sort("entity", "id")
 
 
@@ -69,4 +69,4 @@ def _triples(source: str, relation: str, field: str) -> Iterator[pl.DataFrame]:
         count += frame.height
         yield frame
     if count == 0:
-        raise UserError(f"{field}: '{source}' has no line with <{relation}>")
+        raise UserError(f"'{source}' has no line with <{relation}>", field=field)

@@ -1,0 +1,52 @@
+"""What is wrong with a study's file, as errors that a user is meant to see.
+
+Pydantic finds most of it and the sections' own validators the rest; both become UserErrors here, each with the field in full and its fault.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kp.errors import UserError
+
+
+class FieldError(ValueError):
+    """Raised by a section's validator: `field` of this section is at fault, or one below it ("rank", "search.rank")."""
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class InvalidStudyError(UserError):
+    """A study file with one fault or more, each of which has its field; `field` and `message` are those of the first."""
+
+    def __init__(self, path: Path, faults: tuple[UserError, ...]) -> None:
+        super().__init__(faults[0].message, field=faults[0].field)
+        self.args = (path, faults)  # from which an exception is made again in another process
+        self.path = path
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.path}: {fault}" for fault in self.faults)
+
+
+def faults_of(error: ValidationError) -> tuple[UserError, ...]:
+    """Every fault that pydantic found, in its order, with the field in full: `search.arms.1.paraphrases`."""
+    return tuple(_fault(problem) for problem in error.errors())
+
+
+def _fault(problem: Any) -> UserError:
+    section = [str(part) for part in problem["loc"]]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        return UserError(cause.message, field=".".join([*section, cause.field]))
+    if problem["type"] == "extra_forbidden":
+        return UserError("unknown key", field=".".join(section))
+    got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
+    return UserError(f"{problem['msg']}{got}", field=".".join(section) or None)

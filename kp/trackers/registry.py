@@ -1,0 +1,100 @@
+"""Who else hears of a trial's epochs: W&B, MLflow, TensorBoard.
+
+kp's own tables hold everything that is told here, so nothing depends on a tracker: what it cannot do costs a line on the screen and not the
+study. One that raises anything, a server that went away, a full disk, a run that was deleted, is reported once and hears no more. Only a
+package that is not installed is refused, before anything is trained, since it is a mistake in the study file.
+
+A tracker has one run for each trial, known by its trial_id, and goes on with it where a study goes on. Workers tell a resumed trial's
+epochs from the first one; each tracker sees to it that they do not count twice.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kp.config.study import TrackersConfig
+from kp.errors import UserError
+from kp.trackers.protocol import MEASURES, Tracker
+from kp.vocabulary import Tracker as TrackerName
+
+
+def refuse_missing(config: TrackersConfig) -> None:
+    """Raises UserError where a tracker of the study is not installed."""
+    for name in config.use:
+        found = importlib.util.find_spec(name.value)
+        # W&B and MLflow leave folders of their own names where they ran, which Python takes for packages without content.
+        if found is None or found.origin is None:
+            raise UserError(f"'{name}' is not installed; pip install 'kp[{name}]' has it", field="trackers.use")
+
+
+def open_trackers(config: TrackersConfig, study: str, home: Path, say: Callable[[str], None]) -> "Trackers":
+    """The study's trackers; `home` is the study's folder, in which they keep their files, `say` tells the user of one that failed.
+
+    Raises UserError where one is not installed.
+    """
+    refuse_missing(config)
+    trackers = Trackers(say)
+    for name in config.use:
+        trackers.open(name.value, partial(_tracker, name, config, study, home))
+    return trackers
+
+
+def _tracker(name: TrackerName, config: TrackersConfig, study: str, home: Path) -> Tracker:
+    if name is TrackerName.WANDB:
+        from kp.trackers.wandb_runs import WandbRuns
+
+        return WandbRuns(config.project or study, study, home, config.wandb_mode)
+    if name is TrackerName.MLFLOW:
+        from kp.trackers.mlflow_runs import MlflowRuns
+
+        return MlflowRuns(config.project or study, study, config.mlflow_uri)
+    from kp.trackers.tensorboard_events import TensorboardEvents
+
+    return TensorboardEvents(home / "tensorboard")
+
+
+class Trackers:
+    """All trackers as one that never raises."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._listening: dict[str, Tracker] = {}
+        self._begun: set[str] = set()
+
+    def open(self, name: str, make: Callable[[], Tracker]) -> None:
+        """Take in one more."""
+        self._guard(name, lambda: self._listening.__setitem__(name, make()))
+
+    def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
+        """See Tracker; a knob is a number, a word, a truth value, a list of them, or None."""
+        self._begun.add(trial_id)
+        self._tell(lambda tracker: tracker.started(trial_id, knobs))
+
+    def epoch(self, trial_id: str, measured: Mapping[str, Any]) -> None:
+        """See Tracker; of `measured` only what EPOCHS has a column for is passed on, and no None."""
+        numbers = {name: measured[name] for name in MEASURES if measured.get(name) is not None}
+        self._tell(lambda tracker: tracker.epoch(trial_id, numbers))
+
+    def ended(self, trial_id: str, status: str, cause: str | None) -> None:
+        """See Tracker; a trial that no workers began has no run, and so no end."""
+        if trial_id in self._begun:
+            self._tell(lambda tracker: tracker.ended(trial_id, str(status), cause))
+
+    def close(self) -> None:
+        """See Tracker; no event after it reaches anybody."""
+        self._tell(lambda tracker: tracker.close())
+        self._listening.clear()
+
+    def _tell(self, event: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._listening.items()):
+            self._guard(name, partial(event, tracker))
+
+    def _guard(self, name: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # whatever three libraries, their servers and the network between may come up with
+            self._listening.pop(name, None)
+            first = str(error).strip().partition("\n")[0]
+            self._say(f"tracker {name}: failed, and hears no more of this run: {type(error).__name__}: {first}")
