@@ -67,7 +67,7 @@ def _facts(
         overrides: Config values that replace the file's, such as facts.count=400.
         results: Folder of all studies' results; on a cluster one that every node shares.
         dry_run: Print the plan and stop.
-        describe: Count and draw what was chosen: relations, popularity, aliases, lengths, what was set aside.
+        describe: Count and draw what was chosen: relations, popularity, aliases, lengths, what was rejected.
     """
     return _run(_describe if describe else _run_until, "facts", file, overrides, results, dry_run)
 

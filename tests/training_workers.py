@@ -117,7 +117,7 @@ def _join(rank: int, world: int, port: int) -> None:
     torch.distributed.init_process_group("gloo")
 
 
-_benches: dict[str, Any] = {}
+_caches: dict[str, Any] = {}
 
 
 def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | None) -> Outcome:
@@ -125,16 +125,16 @@ def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | N
     from safetensors.torch import load_file
 
     from kp.training import checkpoints
+    from kp.training.base_model_cache import BaseModelCache
     from kp.training.engine import Place
     from kp.training.job import ADAPTER
     from kp.training.trial import TrialTraining
-    from kp.training.workbench import Workbench
 
     place = Place(torch.distributed.get_rank(), torch.distributed.get_world_size())
     key = f"{job.engine.model}"
-    if key not in _benches:
-        _benches[key] = Workbench(job.engine)
-    training = TrialTraining(_benches[key], job, place, micro_batch)
+    if key not in _caches:
+        _caches[key] = BaseModelCache(job.engine)
+    training = TrialTraining(_caches[key], job, place, micro_batch)
     before = checkpoints.newest(folder)
     if before:
         training.restore(before)

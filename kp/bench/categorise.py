@@ -1,7 +1,7 @@
-"""The race: who answers the questions of a categorisation fastest.
+"""The benchmark: who answers the questions of a categorisation fastest.
 
-A machine that others use, or whose clock follows its heat, is not the same from minute to minute. So all contestants take a turn in every
-round, the order moves on by one from round to round, and the yardsticks (matrix products, the model's own prefill) are taken within the
+A machine that others use, or whose clock follows its heat, is not the same from minute to minute. So each of them takes a turn in every
+round, the order moves on by one from round to round, and the references (matrix products, the model's own prefill) are taken within the
 rounds, too. Only one computes at a time.
 """
 
@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from kp.bench.contestants import RELEASED_BATCH, Contestant, KpContestant, Peer, ReleasedContestant
 from kp.bench.exactness import check_exactness
-from kp.bench.keeping import keep, refuse_missing_folder, say
+from kp.bench.implementations import RELEASED_BATCH, Implementation, KpImplementation, Peer, ReleasedImplementation
 from kp.bench.options import VLLM_PYTHON, CategoriseOptions
 from kp.bench.outcome import Facts, Record, outcome
-from kp.bench.pool import PoolContestant
+from kp.bench.output import log, save_result, validate_folder
+from kp.bench.pool import PoolImplementation
 from kp.bench.questions import chats, load_questions
 from kp.bench.rates import Prefill, matmul_rate
 from kp.bench.subject import Subject, chosen_device, load_subject
 from kp.bench.table import markdown, text
-from kp.bench.vllm_contestant import VLLMContestant
+from kp.bench.vllm_implementation import VLLMImplementation
 from kp.generation.protocol import Messages
 from kp.generation.rendering import chat_format, render, tokenise
 from kp.store.hardware import MOST_CPU_GENERATORS
@@ -32,26 +32,26 @@ _WARM_UP = 200  # chats, of all prompts
 
 def run_categorise(options: CategoriseOptions) -> int:
     """Run the benchmark, print its table, and write what the options name; the exit code."""
-    refuse_missing_folder(options.json)
+    validate_folder(options.json)
     torch.set_num_threads(options.cpu_threads)
-    result = check_exactness(options) if options.exact else race(options)
-    keep(result, text, markdown, options.json)
+    result = check_exactness(options) if options.exact else benchmark(options)
+    save_result(result, text, markdown, options.json)
     return 0
 
 
-def race(options: CategoriseOptions) -> dict[str, Any]:
-    """The result of a race, as `kp.bench.outcome` describes it."""
+def benchmark(options: CategoriseOptions) -> dict[str, Any]:
+    """The result of a benchmark, as `kp.bench.outcome` describes it."""
     questions = load_questions(options)
     subject = load_subject(options, options.dtype)
     asked, sampled = chats(questions), chats(questions[: options.released_facts])
     token_ids = _token_ids(subject, asked)
     portions = {peer: [asked] * options.rounds for peer in Peer} | {Peer.RELEASED: _portions(sampled, options.rounds)}
-    with _contestants(options, subject, token_ids) as (contestants, left_out):
-        for contestant in contestants:
-            say(f"{contestant.peer} warms up")
-            contestant.warm_up(asked[:: max(1, len(asked) // _WARM_UP)])
-        record = Record({contestant.peer: [] for contestant in contestants}, left_out, processes=processes(options))
-        prefill, pools = Prefill(subject, token_ids), [entry for entry in contestants if isinstance(entry, PoolContestant)]
+    with _implementations(options, subject, token_ids) as (implementations, left_out):
+        for implementation in implementations:
+            log(f"{implementation.peer} warms up")
+            implementation.warm_up(asked[:: max(1, len(asked) // _WARM_UP)])
+        record = Record({implementation.peer: [] for implementation in implementations}, left_out, processes=processes(options))
+        prefill, pools = Prefill(subject, token_ids), [entry for entry in implementations if isinstance(entry, PoolImplementation)]
 
         def measure() -> None:
             record.prefill.append(prefill.measure())
@@ -60,10 +60,10 @@ def race(options: CategoriseOptions) -> dict[str, Any]:
         for number in range(options.rounds):
             record.matmul.append(matmul_rate(subject.model))
             measure()
-            _round(number, contestants, portions, record)
+            _round(number, implementations, portions, record)
             measure()
     facts = Facts(questions, min(options.released_facts, len(questions)), sum(map(len, token_ids)) / len(token_ids))
-    ways = {contestant.peer: contestant.way for contestant in contestants}
+    ways = {implementation.peer: implementation.way for implementation in implementations}
     return outcome(options, subject, facts, ways, record)
 
 
@@ -75,34 +75,34 @@ def processes(options: CategoriseOptions) -> int:
 
 
 @contextmanager
-def _contestants(
+def _implementations(
     options: CategoriseOptions, subject: Subject, token_ids: Sequence[list[int]]
-) -> Iterator[tuple[list[Contestant], dict[Peer, str]]]:
+) -> Iterator[tuple[list[Implementation], dict[Peer, str]]]:
     """Who takes part, and why who does not."""
     with ExitStack() as stack:
         count = processes(options)
-        pooled = stack.enter_context(PoolContestant(options, count, token_ids)) if count > 1 else None
-        kp = pooled or KpContestant(subject, options.max_new_tokens, options.batch_size)
-        contestants: list[Contestant] = [kp, ReleasedContestant(subject, options.max_new_tokens)]
+        pooled = stack.enter_context(PoolImplementation(options, count, token_ids)) if count > 1 else None
+        kp = pooled or KpImplementation(subject, options.max_new_tokens, options.batch_size)
+        implementations: list[Implementation] = [kp, ReleasedImplementation(subject, options.max_new_tokens)]
         if subject.path is None:
-            yield contestants, {Peer.VLLM: "it loads its weights from a folder, and a shape has none"}
+            yield implementations, {Peer.VLLM: "it loads its weights from a folder, and a shape has none"}
         elif options.vllm_python is None:
-            yield contestants, {Peer.VLLM: f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"}
+            yield implementations, {Peer.VLLM: f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"}
         else:
-            say("vLLM starts")
-            contestants.append(stack.enter_context(VLLMContestant(options.vllm_python, subject, options)))
-            yield contestants, {}
+            log("vLLM starts")
+            implementations.append(stack.enter_context(VLLMImplementation(options.vllm_python, subject, options)))
+            yield implementations, {}
 
 
-def _round(number: int, contestants: Sequence[Contestant], portions: dict[Peer, list[list[Messages]]], record: Record) -> None:
-    first = number % len(contestants)
-    for contestant in [*contestants[first:], *contestants[:first]]:
-        portion = portions[contestant.peer][number]
-        turn = contestant.answer(portion) if portion else None
-        record.turns[contestant.peer].append(turn)
+def _round(number: int, implementations: Sequence[Implementation], portions: dict[Peer, list[list[Messages]]], record: Record) -> None:
+    first = number % len(implementations)
+    for implementation in [*implementations[first:], *implementations[:first]]:
+        portion = portions[implementation.peer][number]
+        turn = implementation.answer(portion) if portion else None
+        record.turns[implementation.peer].append(turn)
         if turn:
             rate = len(portion) / turn.seconds
-            say(f"round {number + 1}: {contestant.peer} {len(portion)} prompts in {turn.seconds:.1f} s, {rate:.1f} prompts/s")
+            log(f"round {number + 1}: {implementation.peer} {len(portion)} prompts in {turn.seconds:.1f} s, {rate:.1f} prompts/s")
 
 
 def _portions(sampled: list[Messages], rounds: int) -> list[list[Messages]]:

@@ -1,4 +1,4 @@
-"""The race: how fast a dump becomes a reduced graph, kp's reader against the notebook's loop over the same file.
+"""The benchmark: how fast a dump becomes a reduced graph, kp's reader against the notebook's loop over the same file.
 
 A machine that others use is not the same from minute to minute, so all take a turn in every round, and who begins moves on by one. Each
 turn has a new process, the only one that computes. That both read the same is checked once: counts, single-valued pairs by relation and
@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kp.bench.dump_contestants import (
+from kp.bench.dump_implementations import (
     Floor,
     GraphSummary,
     Reader,
@@ -26,23 +26,23 @@ from kp.bench.dump_contestants import (
 )
 from kp.bench.dump_outcome import Record, Turn, outcome
 from kp.bench.dump_table import markdown, text
-from kp.bench.keeping import keep, refuse_missing_folder, say
 from kp.bench.measured import measured
 from kp.bench.options import DumpOptions
+from kp.bench.output import log, save_result, validate_folder
 
 
 def run_dump(options: DumpOptions) -> int:
     """Run the benchmark, print its table, and write what the options name; the exit code, 1 where the two graphs differ."""
-    refuse_missing_folder(options.json)
-    result = race(options)
-    keep(result, text, markdown, options.json)
+    validate_folder(options.json)
+    result = benchmark(options)
+    save_result(result, text, markdown, options.json)
     return 0 if result["agreement"]["equal"] else 1
 
 
-def race(options: DumpOptions) -> dict[str, Any]:
-    """The result of a race, as `kp.bench.dump_outcome` describes it."""
+def benchmark(options: DumpOptions) -> dict[str, Any]:
+    """The result of a benchmark, as `kp.bench.dump_outcome` describes it."""
     with _temporary(options.folder) as scratch:
-        say(f"makes or finds a dump of {options.triples:,} lines")
+        log(f"makes or finds a dump of {options.triples:,} lines")
         dump = measured(make_dump, options.folder or scratch, options.triples, options.seed, options.streams, options.processes).result
         prefix = dump if options.loop_lines == options.triples else measured(make_prefix, dump, options.loop_lines).result
         record = Record()
@@ -55,7 +55,7 @@ def race(options: DumpOptions) -> dict[str, Any]:
         for number in range(options.rounds):
             first = number % len(turns)
             for turn in [*turns[first:], *turns[:first]]:
-                say(f"round {number + 1}: {turn()}")
+                log(f"round {number + 1}: {turn()}")
         record.graphs[Reader.KP] = _kp_graph(options, prefix, scratch)
         return outcome(options, dump.stat().st_size, record)
 

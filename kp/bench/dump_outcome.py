@@ -1,7 +1,8 @@
 """From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
 
 dump           lines (comments not counted), bytes, bytes of text, streams
-contestants    by name: way, lines, seconds, lines_per_s, peak_memory (bytes, the most of all rounds), rounds
+implementations
+               by name: way, lines, seconds, lines_per_s, peak_memory (bytes, the most of all rounds), rounds
 ratios         the loop's: kp's lines_per_s over its, over all rounds and in each; kp's peak memory as a share of its
 whole_way      from dump to facts: seconds and their share of reading, lines_per_s, peak_memory, facts, relations
 decompression  by library: seconds, text_bytes_per_s, and what share of kp's own seconds that is
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from kp import __version__
-from kp.bench.dump_contestants import Decompressed, Floor, GraphSummary, Reader, Way
+from kp.bench.dump_implementations import Decompressed, Floor, GraphSummary, Reader, Way
 from kp.bench.options import DumpOptions
 from kp.store.hardware import hardware
 
@@ -27,7 +28,7 @@ _COUNTS = ("triples", "set_aside", "entities", "pairs")
 
 @dataclass(frozen=True)
 class Turn:
-    """One round of a contestant; memory in bytes."""
+    """One round of an implementation; memory in bytes."""
 
     seconds: float
     peak_memory: int
@@ -44,9 +45,9 @@ class Record:
 
 
 def outcome(options: DumpOptions, size: int, record: Record) -> dict[str, Any]:
-    """The result of a race over a file of `size` bytes."""
+    """The result of a benchmark over a file of `size` bytes."""
     lines = {Reader.KP: options.triples, Reader.LOOP: options.loop_lines}
-    contestants = {reader: _contestant(reader, lines[reader], turns) for reader, turns in record.turns.items()}
+    implementations = {reader: _implementation(reader, lines[reader], turns) for reader, turns in record.turns.items()}
     return {
         "bench": "dump",
         "machine": hardware() | {"workers": options.processes},
@@ -58,15 +59,15 @@ def outcome(options: DumpOptions, size: int, record: Record) -> dict[str, Any]:
             "text_bytes": record.floors[Floor.STDLIB][0].text_bytes,
             "streams": options.streams.value,
         },
-        "contestants": {reader.value: entry for reader, entry in contestants.items()},
-        "ratios": {Reader.LOOP.value: _ratio(contestants)},
+        "implementations": {reader.value: entry for reader, entry in implementations.items()},
+        "ratios": {Reader.LOOP.value: _ratio(implementations)},
         "whole_way": _whole_way(options.triples, record.ways),
         "decompression": _decompression(record.floors, record.turns[Reader.KP]),
         "agreement": agreement_of_graphs(options.loop_lines, record.graphs[Reader.KP], record.graphs[Reader.LOOP]),
     }
 
 
-def _contestant(reader: Reader, lines: int, turns: Sequence[Turn]) -> dict[str, Any]:
+def _implementation(reader: Reader, lines: int, turns: Sequence[Turn]) -> dict[str, Any]:
     seconds = sum(turn.seconds for turn in turns)
     return {
         "way": WAYS[reader],
@@ -78,8 +79,8 @@ def _contestant(reader: Reader, lines: int, turns: Sequence[Turn]) -> dict[str, 
     }
 
 
-def _ratio(contestants: Mapping[Reader, Mapping[str, Any]]) -> dict[str, Any]:
-    kp, loop = contestants[Reader.KP], contestants[Reader.LOOP]
+def _ratio(implementations: Mapping[Reader, Mapping[str, Any]]) -> dict[str, Any]:
+    kp, loop = implementations[Reader.KP], implementations[Reader.LOOP]
     return {
         "all": kp["lines_per_s"] / loop["lines_per_s"],
         "rounds": [ours["lines_per_s"] / theirs["lines_per_s"] for ours, theirs in zip(kp["rounds"], loop["rounds"], strict=True)],

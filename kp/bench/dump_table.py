@@ -37,24 +37,24 @@ def _head(result: dict[str, Any]) -> list[str]:
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
-    return [_race(result), _kp_alone(result), _agreement(result["agreement"])]
+    return [_implementations(result), _kp_alone(result), _agreement(result["agreement"])]
 
 
-def _race(result: dict[str, Any]) -> Table:
+def _implementations(result: dict[str, Any]) -> Table:
     return Table(
         ("dump to graph", "lines", "seconds", "lines/s", "GiB", "kp is faster"),
-        tuple(_race_row(name, entry, result["ratios"]) for name, entry in result["contestants"].items()),
+        tuple(_implementation_row(name, entry, result["ratios"]) for name, entry in result["implementations"].items()),
     )
 
 
-def _race_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
+def _implementation_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
     ratio = f"{ratios[name]['all']:.1f} times" if name in ratios else "-"
     seconds = entry["seconds"] / len(entry["rounds"])
     return name, f"{entry['lines']:,}", f"{seconds:,.1f}", f"{entry['lines_per_s']:,.0f}", f"{entry['peak_memory'] / _GIB:.2f}", ratio
 
 
 def _kp_alone(result: dict[str, Any]) -> Table:
-    rounds, way, kp = result["settings"]["rounds"], result["whole_way"], result["contestants"]["kp"]
+    rounds, way, kp = result["settings"]["rounds"], result["whole_way"], result["implementations"]["kp"]
     kp_row = ("dump to graph", f"{kp['seconds'] / rounds:,.1f}", f"{kp['lines_per_s']:,.0f}", f"{kp['peak_memory'] / _GIB:.2f}", "100%")
     share = f"{way['seconds'] / kp['seconds']:.0%}"
     whole = ("dump to facts", f"{way['seconds'] / rounds:,.1f}", f"{way['lines_per_s']:,.0f}", f"{way['peak_memory'] / _GIB:.2f}", share)
@@ -73,7 +73,7 @@ def _agreement(found: dict[str, Any]) -> Table:
 
 
 def _notes(result: dict[str, Any]) -> list[str]:
-    found, way, loop = result["agreement"], result["whole_way"], result["contestants"]["python loop"]
+    found, way, loop = result["agreement"], result["whole_way"], result["implementations"]["python loop"]
     notes = [
         f"{found['equal_cells']} of {found['cells']} pairs of relation and bucket have the same number in both;\n"
         f"the graphs are {'equal' if found['equal'] else 'NOT EQUAL'}.",

@@ -1,7 +1,7 @@
-"""Whether speed costs answers: the engine against the plainest way there is, and one number format against the other.
+"""Whether speed costs answers: the engine against the plainest way there is, and one dtype against the other.
 
 In float32 the engine's answers are to be those of `model.generate` on one unbatched prompt with nothing shared, string for string. In
-bfloat16 the two round differently and no way is the right one; there the question is how many answers and categories the number format
+bfloat16 the two round differently and no way is the right one; there the question is how many answers and categories the dtype
 moves, which is a part of the noise that every shift of a study is held against.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kp.bench.contestants import plain_answer
-from kp.bench.options import CategoriseOptions, NumberFormat
+from kp.bench.implementations import plain_answer
+from kp.bench.options import CategoriseOptions, DType
 from kp.bench.outcome import circumstances, compare
 from kp.bench.questions import Question, categories, chats, have_answers, load_questions
 from kp.bench.subject import load_subject
@@ -26,7 +26,7 @@ _SAID_EVERY = 50
 
 @dataclass(frozen=True)
 class _Answers:
-    """The engine's answers to all chats in one number format, and plain generation's to some of them, by the place of the chat."""
+    """The engine's answers to all chats in one dtype, and plain generation's to some of them, by the place of the chat."""
 
     engine: list[str]
     plain: dict[int, str]
@@ -42,22 +42,22 @@ def check_exactness(options: CategoriseOptions) -> dict[str, Any]:
         raise UserError(f"{options.exact} prompts, {options.facts} facts make {number}", field="exact")
     # One after another in equal steps: every prompt of the set, and questions of every length.
     places = [number * place // options.exact for place in range(options.exact)]
-    float32 = _answered(options, NumberFormat.FLOAT32, questions, places)
+    float32 = _answered(options, DType.FLOAT32, questions, places)
     result = {
         "bench": "categorise, exactness",
         **float32.circumstances,
         "asked": {"facts": len(questions), "prompts": number},
         "float32": _against_plain(float32),
     }
-    if options.dtype is NumberFormat.BFLOAT16:
-        bfloat16 = _answered(options, NumberFormat.BFLOAT16, questions, [])
+    if options.dtype is DType.BFLOAT16:
+        bfloat16 = _answered(options, DType.BFLOAT16, questions, [])
         result["bfloat16"] = compare(questions, float32.engine, bfloat16.engine) | {
             "category_changes": _changes(questions, float32.engine, bfloat16.engine)
         }
     return result
 
 
-def _answered(options: CategoriseOptions, dtype: NumberFormat, questions: Sequence[Question], places: Sequence[int]) -> _Answers:
+def _answered(options: CategoriseOptions, dtype: DType, questions: Sequence[Question], places: Sequence[int]) -> _Answers:
     subject, asked = load_subject(options, dtype), chats(questions)
     print(f"kp bench: {len(asked)} prompts in {dtype}, {len(places)} of them the plain way, too", file=sys.stderr, flush=True)
     made = HFGenerator(subject.model, subject.tokenizer, options.max_new_tokens, batch_size=options.batch_size).generate(asked)

@@ -13,7 +13,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 import psutil
 
-_LOOK_SECONDS = 0.2  # seldom enough to cost the contestants nothing
+_LOOK_SECONDS = 0.2  # seldom enough to cost the implementations nothing
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")

@@ -15,7 +15,7 @@ MOST_PARAPHRASES = 10
 """Paraphrases that every built-in fact has."""
 
 
-class NumberFormat(StrEnum):
+class DType(StrEnum):
     """How weights are stored and multiplied."""
 
     BFLOAT16 = "bfloat16"
@@ -55,7 +55,7 @@ class CategoriseOptions:
     facts: int = 300
     """Facts that are asked, each under the 10 prompts of S0."""
     rounds: int = 3
-    """How often every contestant takes its turn."""
+    """How often every implementation takes its turn."""
     questions: Path | None = None
     """A .jsonl file with `question` and, for categories, `answer` or `answers`; the built-in facts where absent."""
     seed: int = 0
@@ -64,12 +64,12 @@ class CategoriseOptions:
     """The embedded model's name, a folder in transformers' format, or a Hub id."""
     shape: Shape | None = None
     """Make a model of this shape with random weights, and take the tokenizer alone from `model`."""
-    dtype: NumberFormat = NumberFormat.BFLOAT16
-    """Number format of the weights."""
+    dtype: DType = DType.BFLOAT16
+    """Dtype of the weights."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is a GPU."""
     threads: int | None = None
-    """CPU threads of each contestant; as many as there are cores where absent."""
+    """CPU threads of each implementation; as many as there are cores where absent."""
     processes: int | None = None
     """Processes among which kp shares questions and threads on a CPU; as many as a study has generators where absent."""
     max_new_tokens: int = 32
@@ -79,7 +79,7 @@ class CategoriseOptions:
     released_facts: int = 128
     """Facts that the slow released way answers in all rounds together, each under all 10 prompts; 128 fill its batches."""
     exact: int = 0
-    """Instead of a race: hold kp's float32 answers to so many prompts against plain one-at-a-time generation."""
+    """Instead of a benchmark: compare kp's float32 answers to this many prompts with those of plain one-at-a-time generation."""
     vllm_python: Path | None = field(default_factory=_vllm_python)
     """Interpreter of an environment with vLLM, by default $KP_VLLM_PYTHON; vLLM is left out where absent."""
     json: Path | None = None
@@ -90,7 +90,7 @@ class CategoriseOptions:
             if getattr(self, name) < 1:
                 raise UserError(f"{getattr(self, name)}, expected 1 or more", field=name)
         if self.exact < 0:
-            raise UserError(f"{self.exact}, expected a number of prompts, or 0 for the race", field="exact")
+            raise UserError(f"{self.exact}, expected a number of prompts, or 0 for the benchmark", field="exact")
         for name in ("threads", "processes"):
             if (given := getattr(self, name)) is not None and given < 1:
                 raise UserError(f"{given}, expected 1 or more", field=name)
@@ -112,7 +112,7 @@ class DumpOptions:
     loop_triples: int | None = None
     """Lines that the slow Python loop reads: the dump's first ones, in a file of their own; rates are compared then. All where absent."""
     rounds: int = 3
-    """How often every contestant takes its turn."""
+    """How often every implementation takes its turn."""
     seed: int = 0
     """Which dump is made; the same seed and size give the same file byte for byte."""
     workers: int | None = None
@@ -157,7 +157,7 @@ class TrainOptions:
     paraphrases: int = 0
     """Paraphrased questions trained on beside each fact's own, at most 10."""
     epochs: int = 6
-    """Passes over the rows; the contestants train one epoch in turns."""
+    """Passes over the rows; the implementations train one epoch in turns."""
     batch_size: int = 8
     """Rows in one optimiser step."""
     rank: int = 8
@@ -174,12 +174,12 @@ class TrainOptions:
     """Which facts are drawn, the order of rows, and how LoRA begins."""
     model: str = "smollm2-135m-instruct"
     """The embedded model's name, a folder in transformers' format, or a Hub id."""
-    dtype: NumberFormat = NumberFormat.FLOAT32
-    """Number format of the base's weights."""
+    dtype: DType = DType.FLOAT32
+    """Dtype of the base's weights."""
     device: Device = Device.AUTO
     """`auto` takes CUDA where there is a GPU; of several GPUs the first visible one alone."""
     threads: int | None = None
-    """CPU threads of each contestant; as many as there are cores where absent."""
+    """CPU threads of each implementation; as many as there are cores where absent."""
     json: Path | None = None
     """Write the result to this .json file, and as a table into a .md file beside it."""
 

@@ -1,12 +1,13 @@
 """From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
 
-contestants  by name: way, prompts, seconds, prompts_per_s, rounds, tokens_read; or why it was left out
+implementations
+             by name: way, prompts, seconds, prompts_per_s, rounds, tokens_read; or why it was left out
 ratios       by peer: kp's prompts_per_s over the peer's, over all rounds and in each
 agreement    by pair: answers compared and the share of equal ones, facts compared and the share of equal categories (null where the
              right answers are not known); the released way's answers are cut at their first line
-yardsticks   prefill_tokens_per_s (the better of one process with all threads and, where kp's engine runs in several processes, all of
+references   prefill_tokens_per_s (the better of one process with all threads and, where kp's engine runs in several processes, all of
              them at once), matmul_flops (model_shapes, square)
-kp           tokens_per_s, flops, and what share of each yardstick that is
+kp           tokens_per_s, flops, and what share of each reference that is
 """
 
 import statistics
@@ -18,8 +19,8 @@ import torch
 import transformers
 
 from kp import __version__
-from kp.bench.contestants import Peer, Turn, first_line, total
 from kp.bench.flops import model_size, operations
+from kp.bench.implementations import Peer, Turn, first_line, total
 from kp.bench.options import CategoriseOptions
 from kp.bench.questions import Question, categories, have_answers, of_first
 from kp.bench.rates import MatmulRate
@@ -41,7 +42,7 @@ class Facts:
 
 @dataclass
 class Record:
-    """What was measured: a turn for each round (None where a contestant had nothing left to do), the yardsticks as often as taken."""
+    """What was measured: a turn for each round (None where an implementation had nothing left to do), the references as often as taken."""
 
     turns: dict[Peer, list[Turn | None]]
     left_out: dict[Peer, str]
@@ -52,8 +53,8 @@ class Record:
 
 
 def outcome(options: CategoriseOptions, subject: Subject, facts: Facts, ways: Mapping[Peer, str], record: Record) -> dict[str, Any]:
-    """The result of a race."""
-    contestants: dict[str, Any] = {peer.value: _contestant(ways[peer], turns) for peer, turns in record.turns.items()}
+    """The result of a benchmark."""
+    implementations: dict[str, Any] = {peer.value: _implementation(ways[peer], turns) for peer, turns in record.turns.items()}
     return {
         "bench": "categorise",
         **circumstances(options, subject),
@@ -62,7 +63,7 @@ def outcome(options: CategoriseOptions, subject: Subject, facts: Facts, ways: Ma
             "prompts": len(facts.questions) * PROMPTS_PER_SET,
             "mean_prompt_tokens": facts.prompt_tokens,
         },
-        "contestants": contestants | {peer.value: {"left_out": reason} for peer, reason in record.left_out.items()},
+        "implementations": implementations | {peer.value: {"left_out": reason} for peer, reason in record.left_out.items()},
         "ratios": {peer.value: _ratio(record.turns[Peer.KP], turns) for peer, turns in record.turns.items() if peer is not Peer.KP},
         "agreement": _agreements(facts, record.turns),
         **_shares(subject, facts, record),
@@ -98,7 +99,7 @@ def compare(questions: Sequence[Question], one: Sequence[str], other: Sequence[s
     return result
 
 
-def _contestant(way: str, turns: Sequence[Turn | None]) -> dict[str, Any]:
+def _implementation(way: str, turns: Sequence[Turn | None]) -> dict[str, Any]:
     taken = [turn for turn in turns if turn]
     prompts, seconds = sum(len(turn.texts) for turn in taken), sum(turn.seconds for turn in taken)
     works = [turn.work for turn in taken if turn.work]
@@ -148,7 +149,7 @@ def _shares(subject: Subject, facts: Facts, record: Record) -> dict[str, Any]:
     prefill = max(statistics.median(rates) for rates in (record.prefill, record.prefill_in_pool) if rates)
     shapes, square = max(rate.shapes for rate in record.matmul), max(rate.square for rate in record.matmul)
     return {
-        "yardsticks": {
+        "references": {
             "prefill_tokens_per_s": prefill,
             "prefill_measured": record.prefill,
             "prefill_measured_in_pool": record.prefill_in_pool,

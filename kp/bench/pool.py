@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import torch
 
-from kp.bench.contestants import KpContestant, Peer, Turn, total
+from kp.bench.implementations import KpImplementation, Peer, Turn, total
 from kp.bench.options import CategoriseOptions
 from kp.bench.rates import Prefill
 from kp.bench.subject import load_subject
@@ -25,7 +25,7 @@ from kp.generation.protocol import Messages
 _STOP_SECONDS = 30
 
 
-class PoolContestant:
+class PoolImplementation:
     """Some processes with an engine each; a context, at the end of which they are gone. Questions are dealt out like cards."""
 
     peer = Peer.KP
@@ -33,7 +33,7 @@ class PoolContestant:
     def __init__(self, options: CategoriseOptions, count: int, token_ids: Sequence[list[int]]) -> None:
         """`count` processes; `token_ids` are the prompts on which they measure prefill."""
         threads = max(1, options.cpu_threads // count)
-        self.way = f"{KpContestant.way}; {count} processes of {threads} thread{'s' if threads > 1 else ''}"
+        self.way = f"{KpImplementation.way}; {count} processes of {threads} thread{'s' if threads > 1 else ''}"
         with ExitStack() as started:  # what has been started ends where another does not start
             self._workers = [started.enter_context(_Worker(options, threads, token_ids[place::count])) for place in range(count)]
             self._all("ready", [[]] * count)
@@ -100,13 +100,13 @@ class _Worker:
 def _serve(connection: Connection, options: CategoriseOptions, threads: int, token_ids: Sequence[list[int]]) -> None:
     torch.set_num_threads(threads)
     subject = load_subject(dataclasses.replace(options, device="cpu"), options.dtype)
-    engine = KpContestant(subject, options.max_new_tokens, options.batch_size)
-    yardstick = Prefill(subject, token_ids)
+    engine = KpImplementation(subject, options.max_new_tokens, options.batch_size)
+    reference = Prefill(subject, token_ids)
     verbs: dict[str, Callable[[Sequence[Messages]], Any]] = {
         "ready": lambda _: None,
         "warm_up": engine.warm_up,
         "answer": engine.answer,
-        "prefill": lambda _: yardstick.measure(),
+        "prefill": lambda _: reference.measure(),
     }
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What the contestants are asked: the study's own chats, in the study's own order.
+"""What the implementations are asked: the study's own chats, in the study's own order.
 
 Chats stand prompt by prompt, all questions under the first prompt first, because so a study asks them, and so the released script does.
 """

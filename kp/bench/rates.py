@@ -1,4 +1,4 @@
-"""What the machine and the model could do at best: the yardsticks that an engine's speed is held against."""
+"""What the machine and the model could do at best: the references that an engine's speed is compared with."""
 
 import inspect
 from collections import Counter
@@ -29,7 +29,7 @@ class MatmulRate:
 
 
 def matmul_rate(model: torch.nn.Module) -> MatmulRate:
-    """What torch's own matrix product reaches in the model's number format on its device."""
+    """What torch's own matrix product reaches in the model's dtype on its device."""
     weight = next(model.parameters())
     like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     rows, side = _TOKENS[weight.device.type], _SQUARE[weight.device.type]

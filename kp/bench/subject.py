@@ -1,6 +1,6 @@
-"""The model that all contestants share.
+"""The model that all implementations share.
 
-Where no weights are at hand a model is made from its shape alone, on the device and in its number format at once: as float32 in main
+Where no weights are at hand a model is made from its shape alone, on the device and in its dtype at once: as float32 in main
 memory first, the larger shapes would fit on few machines. Such a model is as fast as the real one, but it talks nonsense and hardly ever
 ends an answer, so every answer has all its tokens.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from kp.bench.options import CategoriseOptions, NumberFormat, Shape
+from kp.bench.options import CategoriseOptions, DType, Shape
 from kp.errors import UserError
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 
@@ -67,7 +67,7 @@ def chosen_device(options: CategoriseOptions) -> str:
     return options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_subject(options: CategoriseOptions, dtype: NumberFormat) -> Subject:
+def load_subject(options: CategoriseOptions, dtype: DType) -> Subject:
     """The model of the options as `dtype`; raises UserError where it cannot be found, or where the tokenizer exceeds the shape."""
     resolved = resolve_model(_Named(options.model), MODEL_FIELD)
     tokenizer, device = load_tokenizer(resolved, MODEL_FIELD), chosen_device(options)
@@ -82,7 +82,7 @@ def load_subject(options: CategoriseOptions, dtype: NumberFormat) -> Subject:
     return Subject(f"random weights of the shape {options.shape}", None, None, random_model(config, dtype, device), tokenizer)
 
 
-def random_model(config: LlamaConfig, dtype: NumberFormat, device: str) -> PreTrainedModel:
+def random_model(config: LlamaConfig, dtype: DType, device: str) -> PreTrainedModel:
     """A model with random weights, made where it will stay; on device "meta" its shape alone."""
     torch.manual_seed(0)
     with torch.device(device):

@@ -45,7 +45,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def _page(result: dict[str, Any]) -> Page:
-    tables, notes = (_race(result), _left_out(result)) if "contestants" in result else (_exactness(result), [])
+    tables, notes = (_implementations(result), _left_out(result)) if "implementations" in result else (_exactness(result), [])
     return Page(_head(result), tables, notes)
 
 
@@ -62,11 +62,11 @@ def _head(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _race(result: dict[str, Any]) -> list[Table]:
-    taking_part = {name: entry for name, entry in result["contestants"].items() if "prompts" in entry}
-    race = Table(
+def _implementations(result: dict[str, Any]) -> list[Table]:
+    taking_part = {name: entry for name, entry in result["implementations"].items() if "prompts" in entry}
+    rates = Table(
         ("", "prompts", "seconds", "prompts/s", "kp is faster", "tokens read/prompt"),
-        tuple(_race_row(name, entry, result["ratios"]) for name, entry in taking_part.items()),
+        tuple(_implementation_row(name, entry, result["ratios"]) for name, entry in taking_part.items()),
     )
     agreement = Table(
         ("agreement", "answers", "equal", "facts", "same category"),
@@ -75,22 +75,22 @@ def _race(result: dict[str, Any]) -> list[Table]:
             for pair, found in result["agreement"].items()
         ),
     )
-    return [race, agreement, _speed(result)]
+    return [rates, agreement, _speed(result)]
 
 
-def _race_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
+def _implementation_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
     ratio = f"{ratios[name]['all']:.2f} times" if name in ratios else "-"
     read = _or_dash(entry["tokens_read"], lambda tokens: f"{tokens['per_prompt']:.1f}")
     return name, str(entry["prompts"]), f"{entry['seconds']:.1f}", f"{entry['prompts_per_s']:.1f}", ratio, read
 
 
 def _speed(result: dict[str, Any]) -> Table:
-    yardsticks, ours = result["yardsticks"], result["kp"]
-    products = yardsticks["matmul_flops"]
+    references, ours = result["references"], result["kp"]
+    products = references["matmul_flops"]
     return Table(
         ("kp against what is possible", "kp", "at best", "share"),
         (
-            _share_row("tokens/s (the model's own prefill)", ours["tokens_per_s"], yardsticks["prefill_tokens_per_s"], 1),
+            _share_row("tokens/s (the model's own prefill)", ours["tokens_per_s"], references["prefill_tokens_per_s"], 1),
             _share_row("GFLOP/s (products of the model's shapes)", ours["flops"], products["model_shapes"], 1e9),
             _share_row("GFLOP/s (one large product)", ours["flops"], products["square"], 1e9),
         ),
@@ -102,7 +102,7 @@ def _share_row(what: str, ours: float, best: float, unit: float) -> tuple[str, .
 
 
 def _left_out(result: dict[str, Any]) -> list[str]:
-    return [f"{name} was left out: {entry['left_out']}." for name, entry in result["contestants"].items() if "left_out" in entry]
+    return [f"{name} was left out: {entry['left_out']}." for name, entry in result["implementations"].items() if "left_out" in entry]
 
 
 def _exactness(result: dict[str, Any]) -> list[Table]:

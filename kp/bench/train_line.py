@@ -1,4 +1,4 @@
-"""A contestant that trains in a process of its own and waits there for its turns.
+"""An implementation that trains in a process of its own and waits there for its turns.
 
 A training has a state that cannot be left and taken up again between epochs without changing what is measured, so it runs in one process
 from beginning to end, and the line to it says when. The process is that of `kp.bench.measured`, which knows the most memory it has held.
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from kp.bench.measured import Measured, measured
-from kp.bench.train_race import TrainEpoch, TrainStart
+from kp.bench.train_trial import TrainEpoch, TrainStart
 from kp.training.job import TrialJob
 
 _LOOK_SECONDS = 0.1
@@ -23,7 +23,7 @@ End = TypeVar("End")
 
 @dataclass(frozen=True)
 class Line:
-    """The contestant's end, handed to its process: it says `ready` once, and for every epoch waits for its turn and tells of it."""
+    """The implementation's end, handed to its process: it says `ready` once, and for every epoch waits for its turn and tells of it."""
 
     connection: Connection
 
@@ -32,15 +32,15 @@ class Line:
         self.connection.send(start)
 
     def wait(self) -> None:
-        """Until it is this contestant's turn; EOFError where the race is off."""
+        """Until it is this implementation's turn; EOFError where the benchmark is cut short."""
         self.connection.recv()
 
-    def tell(self, epoch: TrainEpoch) -> None:
+    def report(self, epoch: TrainEpoch) -> None:
         """The turn is over."""
         self.connection.send(epoch)
 
 
-class Contestant(Generic[End]):
+class TrainingProcess(Generic[End]):
     """Work that is told over a Line when to train an epoch; a context, at the end of which its process is gone."""
 
     def __init__(self, work: Callable[[TrialJob, Line], End], job: TrialJob) -> None:
@@ -73,7 +73,7 @@ class Contestant(Generic[End]):
     def _hear(self) -> Any:
         while not self._line.poll(_LOOK_SECONDS):
             if self._work.done() and not self._line.poll():
-                raise RuntimeError(f"a contestant ended early, with {self._work.result().result!r}")
+                raise RuntimeError(f"a training process ended early, with {self._work.result().result!r}")
         return self._line.recv()
 
     def _hang_up(self) -> None:

@@ -1,7 +1,8 @@
 """From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
 
 rows         rows, facts, tokens (of an epoch's rows), steps (optimiser steps of an epoch)
-contestants  by name: way, rows, seconds (of all epochs), samples_per_s, tokens_per_s (tokens of the rows), read_tokens (put through the
+implementations
+             by name: way, rows, seconds (of all epochs), samples_per_s, tokens_per_s (tokens of the rows), read_tokens (put through the
              model: padding counted, what rows share counted once where it is read once), peak_memory and peak_device_memory (bytes; the
              latter of a GPU, null on a CPU), epochs (seconds, loss, step_losses)
 ratios       the released way's: kp's samples_per_s over its, over all epochs and in each; kp's read_tokens and peak memories as a share
@@ -25,8 +26,8 @@ import polars as pl
 
 from kp import __version__
 from kp.bench.measured import Measured
-from kp.bench.options import NumberFormat, TrainOptions
-from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart
+from kp.bench.options import DType, TrainOptions
+from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart
 from kp.store.hardware import hardware
 from kp.training.job import TrialJob
 from kp.vocabulary import Packing, Role
@@ -42,7 +43,7 @@ _RELEASED_WAY = (
     "transformers Trainer, PEFT: eager attention, rows padded to the longest of their batch, logits of every token; AdamW, linear decay, "
     "no warm-up, no weight decay, gradients clipped at 1.0"
 )
-_RELEASED_NUMBERS = {NumberFormat.FLOAT32: "", NumberFormat.BFLOAT16: "; bfloat16 by autocast, LoRA in float32"}
+_RELEASED_NUMBERS = {DType.FLOAT32: "", DType.BFLOAT16: "; bfloat16 by autocast, LoRA in float32"}
 _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "accelerate")
 
 
@@ -57,14 +58,14 @@ class Record:
 
 
 def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, Any]:
-    """The result of a race that was run to its end."""
+    """The result of a benchmark that was run to its end."""
     assert record.kp is not None
     assert record.released is not None
     ways = {Trainer.KP: f"a kp.training worker, DeepSpeed: {_PACKINGS[options.packing]}; logits where a label is predicted"}
     ways[Trainer.RELEASED] = _RELEASED_WAY + _RELEASED_NUMBERS[options.dtype]
     ends: dict[Trainer, Measured[Any]] = {Trainer.KP: record.kp, Trainer.RELEASED: record.released}
-    contestants = {trainer: _contestant(ways[trainer], record.epochs[trainer], ends[trainer]) for trainer in Trainer}
-    ratio = _ratio(contestants[Trainer.KP], contestants[Trainer.RELEASED])
+    implementations = {trainer: _implementation(ways[trainer], record.epochs[trainer], ends[trainer]) for trainer in Trainer}
+    ratio = _ratio(implementations[Trainer.KP], implementations[Trainer.RELEASED])
     start, first = record.starts[Trainer.KP], record.epochs[Trainer.KP][0]
     rows = pl.DataFrame(job.rows)
     return {
@@ -79,16 +80,16 @@ def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, A
             "tokens": first.tokens,
             "steps": len(first.step_losses),
         },
-        "contestants": {trainer.value: entry for trainer, entry in contestants.items()},
+        "implementations": {trainer.value: entry for trainer, entry in implementations.items()},
         "ratios": {Trainer.RELEASED.value: ratio},
         "agreement": agreement_of_losses(record, judged=options.dropout == 0),
-        "padding": _padding(contestants[Trainer.RELEASED], record.released.result, first.tokens * options.epochs, ratio["all"]),
+        "padding": _padding(implementations[Trainer.RELEASED], record.released.result, first.tokens * options.epochs, ratio["all"]),
         "trial": _trial(record.kp.result),
         "left_out": left_out(options),
     }
 
 
-def _contestant(way: str, epochs: Sequence[TrainEpoch], end: Measured[Any]) -> dict[str, Any]:
+def _implementation(way: str, epochs: Sequence[TrainEpoch], end: Measured[Any]) -> dict[str, Any]:
     rows, seconds = sum(epoch.rows for epoch in epochs), sum(epoch.seconds for epoch in epochs)
     return {
         "way": way,
@@ -160,10 +161,10 @@ def _trial(trial: KpTrial) -> dict[str, Any]:
 
 
 def left_out(options: TrainOptions) -> list[dict[str, str]]:
-    """What the released set-up has beyond this race, and whom its absence favours."""
+    """What the released set-up has beyond this benchmark, and whom its absence favours."""
     found = [{"what": "group_by_length, under which it pads less: both read the rows in kp's order", "favours": Trainer.KP.value}]
     if options.dropout == 0:
         found.append({"what": "LoRA dropout of 0.1, under which losses could not be compared step by step", "favours": "neither"})
-    if options.dtype is NumberFormat.FLOAT32:
+    if options.dtype is DType.FLOAT32:
         found.append({"what": "bfloat16: both compute in float32", "favours": "neither"})
     return found

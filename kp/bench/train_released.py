@@ -1,6 +1,6 @@
 """The released script's way to train: PEFT and the Trainer of transformers, with its defaults wherever the script has them.
 
-Rows, order and start of LoRA are kp's, so that both contestants take the same steps; that alone is added to the Trainer, with a note of
+Rows, order and start of LoRA are kp's, so that both implementations take the same steps; that alone is added to the Trainer, with a note of
 each step's loss and a pause between epochs for the other's turn.
 """
 
@@ -14,11 +14,11 @@ from torch.utils.data import Sampler
 from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from kp.bench.options import Device, NumberFormat
+from kp.bench.options import Device, DType
 from kp.bench.timing import wait_for
-from kp.bench.train_contestants import count_parameters, device_name, peak_device_memory, start_digest
+from kp.bench.train_implementations import count_parameters, device_name, peak_device_memory, start_digest
 from kp.bench.train_line import Line
-from kp.bench.train_race import ReleasedTrial, TrainEpoch, TrainStart
+from kp.bench.train_trial import ReleasedTrial, TrainEpoch, TrainStart
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.training.encoding import EncodedRow, encode_row, epoch_order
 from kp.training.engine import lora_config
@@ -71,7 +71,7 @@ def _arguments(spec: TrialSpec, dtype: str, device: Device, folder: str) -> Trai
         lr_scheduler_type="linear",
         weight_decay=spec.training.weight_decay,
         max_grad_norm=spec.training.max_grad_norm,
-        bf16=dtype == NumberFormat.BFLOAT16,
+        bf16=dtype == DType.BFLOAT16,
         use_cpu=device is Device.CPU,
         dataloader_pin_memory=device is Device.CUDA,
         save_strategy="no",
@@ -146,7 +146,7 @@ class _Turns(TrainerCallback):
         losses = tuple(float(loss) for loss in self._trainer.step_losses)
         wait_for(self._trainer.args.device)
         seconds = time.monotonic() - self._began
-        self._line.tell(TrainEpoch(seconds, self._rows, self._tokens, self._trainer.read_tokens, losses))
+        self._line.report(TrainEpoch(seconds, self._rows, self._tokens, self._trainer.read_tokens, losses))
 
 
 def grouped_read_tokens(lengths: Sequence[int], batch_size: int, epochs: int) -> int:

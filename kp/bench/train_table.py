@@ -42,17 +42,17 @@ def _head(result: dict[str, Any]) -> list[str]:
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
-    return [_race(result), _epochs(result), _trial(result["trial"])]
+    return [_implementations(result), _epochs(result), _trial(result["trial"])]
 
 
-def _race(result: dict[str, Any]) -> Table:
-    contestants, ratios = result["contestants"], result["ratios"]
-    on_gpu = contestants["kp"]["peak_device_memory"] is not None
+def _implementations(result: dict[str, Any]) -> Table:
+    implementations, ratios = result["implementations"], result["ratios"]
+    on_gpu = implementations["kp"]["peak_device_memory"] is not None
     head = ("", "seconds", "samples/s", "tokens/s", "kp is faster", "tokens read", "GiB", *(("on GPU",) if on_gpu else ()))
-    return Table(head, tuple(_race_row(name, entry, ratios) for name, entry in contestants.items()))
+    return Table(head, tuple(_implementation_row(name, entry, ratios) for name, entry in implementations.items()))
 
 
-def _race_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
+def _implementation_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple[str, ...]:
     on_gpu = entry["peak_device_memory"]
     return (
         name,
@@ -67,7 +67,7 @@ def _race_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]) -> tuple
 
 
 def _epochs(result: dict[str, Any]) -> Table:
-    kp, released = (result["contestants"][name]["epochs"] for name in ("kp", "released"))
+    kp, released = (result["implementations"][name]["epochs"] for name in ("kp", "released"))
     ratios = result["ratios"]["released"]["epochs"]
     return Table(
         ("epoch", "seconds: kp", "released", "kp is faster", "loss: kp", "released"),
@@ -101,7 +101,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
         f"Padding is {padding['share']:.1%} of what the released way read; under group_by_length it would be\n"
         f"{padding['share_if_grouped']:.1%}, and kp {padding['ratio_if_grouped']:.2f} times as fast if its seconds fell as its tokens do.",
         f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
-        "The race's seconds are those of optimiser steps; measuring and checkpoints are in kp's trial alone.",
+        "The benchmark's seconds are those of optimiser steps; measuring and checkpoints are in kp's trial alone.",
         *(f"Left out of the released set-up, which favours {entry['favours']}:\n{entry['what']}." for entry in result["left_out"]),
     ]
 

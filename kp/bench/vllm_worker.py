@@ -1,4 +1,4 @@
-"""vLLM's half of the race, run by the interpreter of an environment that has vLLM: requests in, answers out, a JSON text a line.
+"""vLLM's half of the benchmark, run by the interpreter of an environment that has vLLM: requests in, answers out, a JSON text a line.
 
     {"engine": {...}}      -> {"version": ..., "threads": ...}      the arguments of VLLMGenerator, first of all
     {"warm_up": [chats]}   -> {"texts": [...], "seconds": ...}

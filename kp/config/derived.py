@@ -13,7 +13,7 @@ REPLAY_SHOT_SET = ShotSet.S0  # assigns the categories of facts that are replaye
 
 
 def paraphraser(config: StudyConfig) -> ModelConfig | None:
-    """The model that writes paraphrases, or None where the study names none; in the number format of the study's own model."""
+    """The model that writes paraphrases, or None where the study names none; in the dtype of the study's own model."""
     settings = config.facts.paraphrase
     return ModelConfig(name=settings.model, revision=settings.revision, dtype=config.model.dtype) if settings.model else None
 

@@ -27,7 +27,7 @@ class ModelConfig(Section):
     revision: str | None = None
     """Branch, tag or commit of a Hub model; the commit it resolves to is recorded."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format of the weights in generation, training and evaluation."""
+    """Dtype of the weights in generation, training and evaluation."""
 
 
 class GraphConfig(Section):
@@ -90,7 +90,7 @@ class FactsConfig(Section):
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
     """Share of the source's rows that may be unfit to measure; above it the step fails and names the main reason."""
     most_of_one_object: float | None = Field(None, gt=0, le=1)
-    """Largest share of a relation's facts that one object may answer; facts beyond it are set aside. Absent: no limit."""
+    """Largest share of a relation's facts that one object may answer; facts beyond it are rejected. Absent: no limit."""
     graph: GraphConfig = GraphConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     paraphrase: ParaphraseConfig = ParaphraseConfig()
@@ -191,7 +191,9 @@ class StudyConfig(Section):
             )
         rank = max(self.search.rank) * (2 if self.training.moves_base else 1)
         if rank > VLLM_MOST_RANK:
-            raise FieldError(f"adapters of rank {rank} are above {VLLM_MOST_RANK}, the most that engine 'vllm' wears", field="search.rank")
+            raise FieldError(
+                f"adapters of rank {rank} are above {VLLM_MOST_RANK}, the most that engine 'vllm' supports", field="search.rank"
+            )
 
     def _kl_possible(self) -> None:
         if self.training.kl_coefficient and not any(arm.highly_known or arm.maybe_known for arm in self.search.arms):

@@ -114,7 +114,7 @@ def _round_widths() -> list[int]:
     return [factor * 10**power for power in range(9) for factor in (1, 2, 5)]
 
 
-def set_aside_table(quarantined: pl.DataFrame) -> pl.DataFrame:
+def rejected_table(quarantined: pl.DataFrame) -> pl.DataFrame:
     """FACT_FAULTS of QUARANTINED: its reasons without what they quote, most rows first."""
     named = quarantined.with_columns(pl.Series("reason", [reason_kind(reason) for reason in quarantined["reason"]], dtype=pl.String)).sort(
         "row", maintain_order=True

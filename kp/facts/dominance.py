@@ -1,21 +1,21 @@
 """Relations in which one object answers most facts, thinned out.
 
 Where 83% of films are in English, a model that says "English" to every question about film languages seems to know most of them. With
-`facts.most_of_one_object` a study measures fewer facts of such an object. Which of them stay is decided by lots, as in the study's draw, so
-the order of rows in the source does not matter; but by other lots, or the draw that follows would favour the very facts that stayed.
+`facts.most_of_one_object` a study measures fewer facts of such an object. Random keys decide which of them stay, as in the study's draw, so
+the order of rows in the source does not matter; but by other keys, or the draw that follows would favour the very facts that stayed.
 """
 
 from collections import defaultdict
 
 import pyarrow as pa
 
-from kp.facts.selection import lot
-from kp.facts.validation import set_aside_rows
+from kp.facts.selection import random_key
+from kp.facts.validation import rejected_rows
 from kp.metrics.matching import normalise
 from kp.schema import QUARANTINED
 
 
-def without_dominance(facts: pa.Table, set_aside: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+def without_dominance(facts: pa.Table, rejected: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
     """What `check_facts` returned, less the facts beyond `share` (above 0, at most 1) of their relation that have one object.
 
     Afterwards no object has more than `share` of what is left of its relation, unless it has a single fact: one alone helps nobody who
@@ -24,15 +24,15 @@ def without_dominance(facts: pa.Table, set_aside: pa.Table, share: float, seed: 
     """
     left_out = _left_out(facts, share, seed)
     if not left_out:
-        return facts, set_aside
-    before = set(set_aside_rows(set_aside))
+        return facts, rejected
+    before = set(rejected_rows(rejected))
     rows = [row for row in range(1, facts.num_rows + len(before) + 1) if row not in before]  # of the source, for each fact
     ids, objects = facts["fact_id"].to_pylist(), facts["object"].to_pylist()
     listed = [
         {"row": rows[place], "fact_id": ids[place], "column": "object", "reason": reason, "value": objects[place]}
         for place, reason in sorted(left_out.items())
     ]
-    everything = pa.concat_tables([set_aside, pa.Table.from_pylist(listed, schema=QUARANTINED)]).sort_by("row")
+    everything = pa.concat_tables([rejected, pa.Table.from_pylist(listed, schema=QUARANTINED)]).sort_by("row")
     return facts.take([place for place in range(facts.num_rows) if place not in left_out]), everything
 
 
@@ -51,7 +51,7 @@ def _left_out(facts: pa.Table, share: float, seed: int) -> dict[int, str]:
                 f"has the object of too many facts of its relation '{objects[places[0]]}', {len(places) / whole:.1%} of {relation}, above "
                 f"facts.most_of_one_object = {share:g}"
             )
-            places.sort(key=lambda place: lot(seed, f"dominance {ids[place]}"))
+            places.sort(key=lambda place: random_key(seed, f"dominance {ids[place]}"))
             left_out.update((place, reason) for place in places[most:])
     return left_out
 

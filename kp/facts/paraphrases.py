@@ -57,7 +57,7 @@ class Paraphrase:
 
 
 @dataclass(frozen=True)
-class Wanting:
+class FactsNeedingParaphrases:
     """The facts that have fewer paraphrases than wanted (FACTS): those to be asked for, and those in whose question no subject is named.
 
     Whether a paraphrase of the latter still asks the same could not be told.
@@ -88,7 +88,7 @@ def named_subject(fact: Mapping[str, Any]) -> str | None:
     return next((name for name in names if stands_in(name, question) and normalise(name) != normalise(question)), None)
 
 
-def wanting(facts: pl.DataFrame, count: int) -> Wanting:
+def facts_needing_paraphrases(facts: pl.DataFrame, count: int) -> FactsNeedingParaphrases:
     """Which of `facts` (FACTS) have fewer than `count` paraphrases; UserError where no question of theirs names its subject."""
     short = facts.filter(pl.col("paraphrases").list.len() < count)
     named = pl.Series([named_subject(fact) is not None for fact in short.iter_rows(named=True)], dtype=pl.Boolean)
@@ -99,7 +99,7 @@ def wanting(facts: pl.DataFrame, count: int) -> Wanting:
             "so whether a paraphrase still asks the same cannot be told: give the source a column 'subject'",
             field=PARAPHRASER_FIELD,
         )
-    return Wanting(short.filter(named), short.filter(~named))
+    return FactsNeedingParaphrases(short.filter(named), short.filter(~named))
 
 
 def lines_of(reply: str, finish_reason: FinishReason) -> list[Line]:
@@ -136,7 +136,7 @@ def judge(
     return found
 
 
-def lacking(fact: Mapping[str, Any], replies: Sequence[tuple[str, FinishReason]], count: int) -> int:
+def n_missing(fact: Mapping[str, Any], replies: Sequence[tuple[str, FinishReason]], count: int) -> int:
     """How many paraphrases a fact still lacks of `count` with those that these replies hold."""
     kept = sum(line.verdict is Verdict.KEPT for line in judge(fact, replies, count))
     return count - len(fact["paraphrases"]) - kept

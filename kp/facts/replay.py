@@ -25,7 +25,7 @@ def replay_identity(config: StudyConfig) -> str | None:
     return source_identity(settings, SOURCE_FIELD)
 
 
-def refuse_replay_source(config: StudyConfig) -> None:
+def validate_replay_source(config: StudyConfig) -> None:
     """Raises UserError where `search.replay_source` is nothing that facts are replayed out of, whatever it holds."""
     settings = replay_settings(config)
     if settings is None:

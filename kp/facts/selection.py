@@ -44,22 +44,22 @@ def _draw_order(pool: pl.DataFrame, seed: int) -> list[str]:
     ordered = (
         pool.select("fact_id", "relation", "popularity")
         .with_columns(
-            pl.Series("lot", [lot(seed, identity) for identity in pool["fact_id"]], dtype=pl.String),
+            pl.Series("random_key", [random_key(seed, identity) for identity in pool["fact_id"]], dtype=pl.String),
             pl.Series("turn", _turns(pool, seed), dtype=pl.Int64),
-            pl.Series("relation_lot", [lot(seed, name) for name in pool["relation"]], dtype=pl.String),
+            pl.Series("relation_key", [random_key(seed, name) for name in pool["relation"]], dtype=pl.String),
         )
-        .sort("lot", "fact_id")
+        .sort("random_key", "fact_id")
         .with_columns(pl.int_range(pl.len()).over("relation", "popularity").alias("round_in_bucket"))
         .sort("round_in_bucket", "turn")
         .with_columns(pl.int_range(pl.len()).over("relation").alias("round"))
-        .sort("round", "relation_lot")
+        .sort("round", "relation_key")
     )
     return ordered["fact_id"].to_list()
 
 
 def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
     """The bucket's turn within a round; which bucket opens differs from relation to relation, or small draws would be all heads."""
-    opening = {name: int(lot(seed, f"opening {name}"), 16) for name in pool["relation"].unique()}
+    opening = {name: int(random_key(seed, f"opening {name}"), 16) for name in pool["relation"].unique()}
     known = len(BUCKETS) - 1
     turns = []
     for relation, bucket in zip(pool["relation"], pool["popularity"], strict=True):
@@ -68,6 +68,6 @@ def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
     return turns
 
 
-def lot(seed: int, text: str) -> str:
+def random_key(seed: int, text: str) -> str:
     """What stands for `text` in a draw with this seed: sorting by it shuffles, the same way in every process and for any row order."""
     return hashlib.sha256(f"{seed} {text}".encode()).hexdigest()

@@ -74,7 +74,7 @@ def check_facts(table: pa.Table, origin: str, max_rejected_fraction: float = 1.0
     return kept, _quarantined(table["fact_id"].to_pylist(), problems)
 
 
-def set_aside_rows(quarantined: pa.Table) -> list[int]:
+def rejected_rows(quarantined: pa.Table) -> list[int]:
     """The rows of the source that are left out altogether, in order, from QUARANTINED: not those that only lose a paraphrase."""
     pairs = zip(quarantined["row"].to_pylist(), quarantined["column"].to_pylist(), strict=True)
     return sorted({row for row, column in pairs if column != PARAPHRASES})

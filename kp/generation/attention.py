@@ -2,7 +2,7 @@
 
 Almost all of a few-shot prompt is shots, and the same shots stand before thousands of questions. The keys and values of such a *prefix*
 are computed once and every row attends to that one copy. A row's own tokens live in its *slot* of buffers that are made once, behind a copy
-of the *stem*, the few tokens with which its question begins as others do, where it has one. One pass of
+of the *shared question prefix*, the few tokens with which its question begins as others do, where it has one. One pass of
 the model therefore reads a plain line of tokens without padding, [1, tokens], whatever the lengths of the rows and whichever prefix they
 follow, and this module's attention function, registered with transformers, finds for each token what it may look at:
 
@@ -38,7 +38,7 @@ class NotShareableError(Exception):
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of shared tokens, shots or a stem: per layer [key heads, tokens, width]."""
+    """Keys and values of shared tokens, shots or a shared question prefix: per layer [key heads, tokens, width]."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -49,7 +49,7 @@ class Prefix:
 class Line:
     """The tokens of one pass and where each belongs.
 
-    The first `goes_on` tokens are each the next one of a row that goes on; token i belongs to slot i. Behind them stand the new rows, one
+    The first `n_decode` tokens are each the next one of a decode row; token i belongs to slot i. Behind them stand the prefill rows, one
     after another.
     """
 
@@ -57,14 +57,14 @@ class Line:
     positions: Tensor  # [1, tokens]
     slot: Tensor  # [tokens], where a token's keys and values are kept
     column: Tensor  # [tokens], the place in that slot
-    goes_on: int
+    n_decode: int
     order: Tensor  # [tokens], the tokens sorted by prefix
     behind: list[tuple[int | None, int]]  # for each prefix in that order its index (None: no prefix) and how many tokens it has
-    starts: Tensor  # [new rows], where they begin in the line
-    lengths: Tensor  # [new rows], without their stems
+    starts: Tensor  # [prefill rows], where they begin in the line
+    lengths: Tensor  # [prefill rows], without their shared prefixes
     wanted: Tensor  # tokens after which logits are asked for
-    columns: int  # the most own tokens that a row going on has, this one included
-    new_columns: int  # the same of a new row, its stem included
+    decode_columns: int  # the most own tokens that a decode row has, this one included
+    prefill_columns: int  # the same of a prefill row, its shared prefix included
     farthest: int  # the greatest position
     made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made at the first one
 
@@ -92,8 +92,8 @@ class _SlotLayer(DynamicLayer):
             buffer.view(-1, width).index_copy_(0, rows, states[0].transpose(0, 1).reshape(-1, width))
         return key_states, value_states
 
-    def plant(self, first: int, end: int, key: Tensor, value: Tensor) -> None:
-        """Write a stem [key heads, tokens, width] into the first columns of some slots."""
+    def copy_kv(self, first: int, end: int, key: Tensor, value: Tensor) -> None:
+        """Write a shared prefix [key heads, tokens, width] into the first columns of some slots."""
         for buffer, states in zip(self._made(key, value), (key, value), strict=True):
             buffer[first:end, :, : states.shape[1]] = states
 
@@ -119,23 +119,23 @@ class Slots:
         self.line: Line | None = None
         self.seen = 0  # layers that asked for attention in the present pass
 
-    def going_on(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
-        """Keys and values of the rows that go on: [slots, key heads, columns, width]."""
-        return self._own(layer, slice(0, line.goes_on), line.columns)
+    def decode_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
+        """Keys and values of the decode rows: [slots, key heads, columns, width]."""
+        return self._own(layer, slice(0, line.n_decode), line.decode_columns)
 
-    def new(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
-        """The same of the rows that begin."""
-        return self._own(layer, slice(line.goes_on, line.goes_on + len(line.lengths)), line.new_columns)
+    def prefill_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
+        """The same of the prefill rows."""
+        return self._own(layer, slice(line.n_decode, line.n_decode + len(line.lengths)), line.prefill_columns)
 
     def _own(self, layer: int, rows: slice, columns: int) -> tuple[Tensor, Tensor]:
         buffers = self._layers[layer].buffers
         assert buffers is not None
         return buffers[0][rows, :, :columns], buffers[1][rows, :, :columns]
 
-    def plant(self, first: int, end: int, stem: Prefix) -> None:
-        """Let the rows of these slots begin with a copy of `stem`."""
-        for layer, key, value in zip(self._layers, stem.keys, stem.values, strict=True):
-            layer.plant(first, end, key, value)
+    def copy_kv(self, first: int, end: int, shared_prefix: Prefix) -> None:
+        """Let the rows of these slots begin with a copy of `shared_prefix`."""
+        for layer, key, value in zip(self._layers, shared_prefix.keys, shared_prefix.values, strict=True):
+            layer.copy_kv(first, end, key, value)
 
     def move(self, sources: list[int], targets: list[int], columns: int) -> None:
         """Carry rows, of at most so many tokens, from their slots to others."""
@@ -188,7 +188,7 @@ def attending_to(slots: Slots) -> Iterator[None]:
         _active.reset(token)
 
 
-def refuse_unknown_layers(config: Any) -> None:
+def validate_layer_types(config: Any) -> None:
     """Raise NotShareableError where the config names kinds of layers whose attention looks elsewhere (chunks, recurrences)."""
     odd = sorted(set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS)
     if odd:
@@ -214,16 +214,16 @@ def _packed_attention(
         raise NotShareableError(f"its attention uses {', '.join(foreign)}")
     slots.seen += 1
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    _refuse_untold_window(module, layer, sliding_window)
+    _validate_window(module, layer, sliding_window)
     kernel = _Kernel(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
     line, heads, key_heads = slots.line, query.shape[1], key.shape[1]
     # [tokens, key heads, heads per key head, width]
     grouped = query[0].transpose(0, 1).unflatten(1, (key_heads, heads // key_heads))
     own = []
-    if line.goes_on:
-        own.append(_rows_going_on(grouped, *slots.going_on(layer, line), line, sliding_window, kernel))
+    if line.n_decode:
+        own.append(_decode_attention(grouped, *slots.decode_kv(layer, line), line, sliding_window, kernel))
     if len(line.lengths):
-        own.append(_new_rows(grouped, *slots.new(layer, line), line, sliding_window, kernel))
+        own.append(_prefill_attention(grouped, *slots.prefill_kv(layer, line), line, sliding_window, kernel))
     output, weight = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*own, strict=True))
     if any(index is not None for index, _ in line.behind):
         output = _with_prefixes(output, weight, grouped, slots, layer, sliding_window, kernel)
@@ -265,17 +265,19 @@ def _bias(seen: Tensor) -> Tensor:
     return torch.zeros(seen.shape, dtype=torch.float32, device=seen.device).masked_fill_(~seen, float("-inf"))
 
 
-def _rows_going_on(grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel) -> tuple[Tensor, Tensor]:
+def _decode_attention(
+    grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel
+) -> tuple[Tensor, Tensor]:
     """The first tokens of the line, each to its slot; [tokens, key heads, heads per key head, width] and the same without width."""
     if ("seen", window) not in line.made:
         seen = _seen_columns(line, window)[:, None, None].expand(-1, 1, grouped.shape[2], -1)
         line.made["seen", window] = _bias(seen)
-    return kernel(grouped[: line.goes_on], keys, values, line.made["seen", window])
+    return kernel(grouped[: line.n_decode], keys, values, line.made["seen", window])
 
 
 def _seen_columns(line: Line, window: int | None) -> Tensor:
     """[rows, columns]: a row sees its own columns up to its newest."""
-    return _seen(line.column[: line.goes_on], line.columns, window)
+    return _seen(line.column[: line.n_decode], line.decode_columns, window)
 
 
 def _seen(newest: Tensor, columns: int, window: int | None) -> Tensor:
@@ -285,14 +287,16 @@ def _seen(newest: Tensor, columns: int, window: int | None) -> Tensor:
     return seen if window is None else seen & (column > newest[..., None] - window)
 
 
-def _new_rows(grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel) -> tuple[Tensor, Tensor]:
-    """The tokens of new rows to those of their own row, stem and token itself included; shapes as in `_rows_going_on`."""
+def _prefill_attention(
+    grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel
+) -> tuple[Tensor, Tensor]:
+    """The tokens of prefill rows to those of their own row, shared prefix and token itself included; shapes as in `_decode_attention`."""
     if "padded" not in line.made:
         line.made["padded"] = _padding(line)
-    padded, flat = line.made["padded"]  # [new rows, longest], and where each token went in it
+    padded, flat = line.made["padded"]  # [prefill rows, longest], and where each token went in it
     longest, per_key_head = padded.shape[1], grouped.shape[2]
     if ("causal", window) not in line.made:
-        seen = _seen(line.column[padded], line.new_columns, window)  # what a short row's padding sees does not matter
+        seen = _seen(line.column[padded], line.prefill_columns, window)  # what a short row's padding sees does not matter
         line.made["causal", window] = _bias(seen.repeat(1, per_key_head, 1)[:, None])
     queries = grouped[padded].permute(0, 2, 3, 1, 4).flatten(2, 3)
     output, weight = kernel(queries, keys, values, line.made["causal", window])
@@ -339,7 +343,7 @@ def _with_prefixes(
 def _prefix(
     queries: Tensor, prefix: Prefix, layer: int, positions: Tensor, window: int | None, farthest: int, kernel: _Kernel
 ) -> tuple[Tensor, Tensor]:
-    """Tokens [tokens, key heads, heads per key head, width] at `positions` to the prefix before them; shapes as in `_rows_going_on`."""
+    """Tokens [tokens, key heads, heads per key head, width] at `positions` to the prefix before them; shapes as in `_decode_attention`."""
     tokens, _, per_key_head, _ = queries.shape
     bias = None
     if window is not None and farthest >= window:
@@ -351,7 +355,7 @@ def _prefix(
     return output, weight[0].unflatten(1, (tokens, per_key_head)).transpose(0, 1)
 
 
-def _refuse_untold_window(module: torch.nn.Module, layer: int, window: int | None) -> None:
+def _validate_window(module: torch.nn.Module, layer: int, window: int | None) -> None:
     kinds = getattr(getattr(module, "config", None), "layer_types", None)
     if kinds and kinds[layer] == _SLIDING and window is None:
         raise NotShareableError("it does not tell its attention the sliding window")

@@ -3,7 +3,8 @@
 A pass of the model reads the next token of every row that goes on and, as far as the token budget allows, the whole questions of rows that
 wait, whichever prefix they follow. A row that has ended leaves at once, so no pass carries ended rows and few run below the budget.
 
-Where questions begin alike behind the same prefix, what they share (their *stem*, see kp.generation.stems) is read before them, once.
+Where questions begin alike behind the same prefix, what they share (their *shared question prefix*, see
+kp.generation.shared_prefixes) is read before them, once.
 
 What an answer is expected to begin with is read together with the question and verified, rather than made one token after another: after
 each of these *draft* tokens the model says which token it would have written, and the draft counts as far as it says the same.
@@ -34,15 +35,15 @@ class Draws:
 
 @dataclass(frozen=True)
 class Row:
-    """One question on its way: tokens `ids` behind prefix number `prefix` and stem number `stem` (None: behind nothing); `draft` may begin
-    the answer."""
+    """One question on its way: tokens `ids` behind prefix number `prefix` and shared question prefix number `shared_prefix` (None: none);
+    `draft` may begin the answer."""
 
     index: int  # place in the caller's list
     prefix: int | None
     ids: list[int]
     draft: list[int]
     draws: Draws | None = None  # None: greedy
-    stem: int | None = None
+    shared_prefix: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Work:
     """Tokens that went through the model so far."""
 
     prefix_tokens: int = 0
-    prompt_tokens: int = 0  # of questions, behind their prefix; stems count as often as they are read
+    prompt_tokens: int = 0  # of questions, behind their prefix; shared prefixes count as often as they are read
     answer_tokens: int = 0  # read to make the next one, drafts included
     logits: int = 0  # positions whose logits were computed
     passes: int = 0
@@ -76,7 +77,7 @@ class Work:
 @dataclass
 class _Live:
     row: Row
-    own: int  # tokens in its slot; those of its stem before it was read
+    own: int  # tokens in its slot; those of its shared prefix before it was read
     made: list[int] = field(default_factory=list)
 
 
@@ -86,7 +87,7 @@ def read_prefixes(forward: Forward, sequences: Sequence[list[int]], most_tokens:
     return _read(forward, [Row(0, None, ids, []) for ids in sequences], [], most_tokens, work)
 
 
-def read_stems(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_tokens: int, work: Work) -> list[Prefix]:
+def read_shared_prefixes(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_tokens: int, work: Work) -> list[Prefix]:
     """The keys and values of these rows' own tokens, each behind its prefix; as many at once as `most_tokens` allow."""
     work.prompt_tokens += sum(len(row.ids) for row in rows)
     return _read(forward, rows, prefixes, most_tokens, work)
@@ -96,12 +97,12 @@ def _read(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_to
     read: list[Prefix] = []
     waiting = deque(rows)
     while waiting:
-        lot = [_Live(waiting.popleft(), 0)]
-        while waiting and sum(len(live.row.ids) for live in lot) + len(waiting[0].ids) <= most_tokens:
-            lot.append(_Live(waiting.popleft(), 0))
-        slots = Slots(forward.layers, len(lot), max(len(live.row.ids) for live in lot), prefixes)
-        forward.packed(_line([], lot, prefixes, forward.device, keep=1), slots)
-        read += [slots.as_prefix(slot, len(live.row.ids)) for slot, live in enumerate(lot)]
+        batch = [_Live(waiting.popleft(), 0)]
+        while waiting and sum(len(live.row.ids) for live in batch) + len(waiting[0].ids) <= most_tokens:
+            batch.append(_Live(waiting.popleft(), 0))
+        slots = Slots(forward.layers, len(batch), max(len(live.row.ids) for live in batch), prefixes)
+        forward.packed(_line([], batch, prefixes, forward.device, keep=1), slots)
+        read += [slots.as_prefix(slot, len(live.row.ids)) for slot, live in enumerate(batch)]
         work.passes += 1
         work.logits += 1
     return read
@@ -114,7 +115,7 @@ def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
 
 
 class Decoder:
-    """Rows behind any of `shared`, prefixes and stems, decoded until a token of `ends` or until `new_tokens` are made."""
+    """Rows behind any of `shared`, prefixes and shared prefixes, decoded until a token of `ends` or until `new_tokens` are made."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class Decoder:
         work: Work,
     ) -> None:
         self._forward, self._limits = forward, limits
-        self._prefixes, self._stems = shared
+        self._prefixes, self._shared_prefixes = shared
         self._new_tokens, self._ends, self._work = new_tokens, ends, work
         self._live: list[_Live] = []
 
@@ -138,18 +139,18 @@ class Decoder:
     def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
         """Each row with the tokens that it made, the ending one included, in the order of finishing; rows wait in the order given."""
         waiting = deque(rows)
-        columns = max(self._stem_tokens(row) + len(row.ids) for row in rows) + self._new_tokens
+        columns = max(self._shared_prefix_tokens(row) + len(row.ids) for row in rows) + self._new_tokens
         slots = Slots(self._forward.layers, min(self._limits.rows, len(rows)), columns, self._prefixes)
         while waiting or self._live:
-            going_on = len(self._live)
+            n_decode = len(self._live)
             self._admit(waiting)
-            self._plant(slots, going_on)
-            line = _line(self._live[:going_on], self._live[going_on:], self._prefixes, self._forward.device)
+            self._copy_shared_prefixes(slots, n_decode)
+            line = _line(self._live[:n_decode], self._live[n_decode:], self._prefixes, self._forward.device)
             logits = self._forward.packed(line, slots)
-            self._count(going_on, len(line.wanted))
-            chosen = iter(self._choose(logits, going_on))
+            self._count(n_decode, len(line.wanted))
+            chosen = iter(self._choose(logits, n_decode))
             for position, live in enumerate(self._live):
-                _take(live, [next(chosen)] if position < going_on else [next(chosen) for _ in range(len(live.row.draft) + 1)])
+                _take(live, [next(chosen)] if position < n_decode else [next(chosen) for _ in range(len(live.row.draft) + 1)])
             yield from self._leave(slots)
 
     def _admit(self, waiting: deque[Row]) -> None:
@@ -159,28 +160,28 @@ class Decoder:
             if room < 0 and self._live:
                 return
             row = waiting.popleft()
-            self._live.append(_Live(row, self._stem_tokens(row)))
+            self._live.append(_Live(row, self._shared_prefix_tokens(row)))
 
-    def _stem_tokens(self, row: Row) -> int:
-        return 0 if row.stem is None else self._stems[row.stem].tokens
+    def _shared_prefix_tokens(self, row: Row) -> int:
+        return 0 if row.shared_prefix is None else self._shared_prefixes[row.shared_prefix].tokens
 
-    def _plant(self, slots: Slots, going_on: int) -> None:
-        """Give the new rows their stems; neighbours mostly have the same one."""
-        new = enumerate(self._live[going_on:], start=going_on)
-        for stem, neighbours in groupby(new, key=lambda placed: placed[1].row.stem):
+    def _copy_shared_prefixes(self, slots: Slots, n_decode: int) -> None:
+        """Give the prefill rows their shared prefixes; neighbours mostly have the same one."""
+        prefill_rows = enumerate(self._live[n_decode:], start=n_decode)
+        for shared_prefix, neighbours in groupby(prefill_rows, key=lambda placed: placed[1].row.shared_prefix):
             places = [slot for slot, _ in neighbours]
-            if stem is not None:
-                slots.plant(places[0], places[-1] + 1, self._stems[stem])
+            if shared_prefix is not None:
+                slots.copy_kv(places[0], places[-1] + 1, self._shared_prefixes[shared_prefix])
 
-    def _choose(self, logits: Tensor, going_on: int) -> list[int]:
+    def _choose(self, logits: Tensor, n_decode: int) -> list[int]:
         """For each of the logits' positions the token that its row takes there."""
-        asked = [(live, 0 if position < going_on else len(live.row.draft)) for position, live in enumerate(self._live)]
+        asked = [(live, 0 if position < n_decode else len(live.row.draft)) for position, live in enumerate(self._live)]
         wanted = [(live.row.draws, len(live.made) + offset) for live, drafts in asked for offset in range(drafts + 1)]
         chosen: list[int] = choose_tokens(logits, wanted).tolist()
         return chosen
 
     def _leave(self, slots: Slots) -> Iterator[tuple[Row, list[int]]]:
-        """Rows that have ended go, and the last ones move into the gaps, so that rows going on are always in the first slots."""
+        """Rows that have ended go, and the last ones move into the gaps, so that decode rows are always in the first slots."""
         ended = [live.made[-1] in self._ends or len(live.made) >= self._new_tokens for live in self._live]
         stay = len(ended) - sum(ended)
         gaps = [slot for slot in range(stay) if ended[slot]]
@@ -193,10 +194,10 @@ class Decoder:
         for live in finished:
             yield live.row, live.made
 
-    def _count(self, going_on: int, logits: int) -> None:
-        new = self._live[going_on:]
-        self._work.prompt_tokens += sum(len(live.row.ids) for live in new)
-        self._work.answer_tokens += going_on + sum(len(live.row.draft) for live in new)
+    def _count(self, n_decode: int, logits: int) -> None:
+        prefill_rows = self._live[n_decode:]
+        self._work.prompt_tokens += sum(len(live.row.ids) for live in prefill_rows)
+        self._work.answer_tokens += n_decode + sum(len(live.row.draft) for live in prefill_rows)
         self._work.logits += logits
         self._work.passes += 1
 
@@ -230,7 +231,9 @@ def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) ->
     return chosen
 
 
-def _line(going_on: list[_Live], new: list[_Live], prefixes: list[Prefix], device: torch.device, keep: int | None = None) -> Line:
+def _line(
+    decode_rows: list[_Live], prefill_rows: list[_Live], prefixes: list[Prefix], device: torch.device, keep: int | None = None
+) -> Line:
     """The line of one pass; with `keep`, logits after the last so many tokens alone."""
     ids: list[int] = []
     columns: list[int] = []
@@ -248,9 +251,9 @@ def _line(going_on: list[_Live], new: list[_Live], prefixes: list[Prefix], devic
         shifts.extend([0 if prefix is None else prefixes[prefix].tokens] * len(tokens))
         behind.setdefault(prefix, []).extend(range(start, len(ids)))
 
-    for slot, live in enumerate(going_on):
+    for slot, live in enumerate(decode_rows):
         place(live, slot, live.made[-1:], 1)
-    for slot, live in enumerate(new, start=len(going_on)):
+    for slot, live in enumerate(prefill_rows, start=len(decode_rows)):
         starts.append(len(ids))
         place(live, slot, [*live.row.ids, *live.row.draft], len(live.row.draft) + 1)
     positions = [column + shift for column, shift in zip(columns, shifts, strict=True)]
@@ -263,13 +266,13 @@ def _line(going_on: list[_Live], new: list[_Live], prefixes: list[Prefix], devic
         positions=tensor(positions)[None],
         slot=tensor(slots),
         column=tensor(columns),
-        goes_on=len(going_on),
+        n_decode=len(decode_rows),
         order=tensor([token for tokens in behind.values() for token in tokens]),
         behind=[(prefix, len(tokens)) for prefix, tokens in behind.items()],
         starts=tensor(starts),
-        lengths=tensor([len(live.row.ids) + len(live.row.draft) for live in new]),
+        lengths=tensor([len(live.row.ids) + len(live.row.draft) for live in prefill_rows]),
         wanted=tensor(wanted if keep is None else wanted[-keep:]),
-        columns=max((live.own + 1 for live in going_on), default=0),
-        new_columns=max((live.own + len(live.row.ids) + len(live.row.draft) for live in new), default=0),
+        decode_columns=max((live.own + 1 for live in decode_rows), default=0),
+        prefill_columns=max((live.own + len(live.row.ids) + len(live.row.draft) for live in prefill_rows), default=0),
         farthest=max(positions),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kp.generation.attention import Line, NotShareableError, Slots, attending_to, exchanged_attention, refuse_unknown_layers
+from kp.generation.attention import Line, NotShareableError, Slots, attending_to, exchanged_attention, validate_layer_types
 
 # How far the logits of a prompt read in one line may be from the model's own, relative to their size. Another order of summation moves
 # float32 in the sixth digit and bfloat16 in the second; attention that looks elsewhere moves the first.
@@ -33,12 +33,12 @@ class Forward:
         """Layers that attend."""
         return int(self.base.config.get_text_config().num_hidden_layers)
 
-    def refuse_unshareable(self) -> None:
+    def validate_shareable(self) -> None:
         """Raise NotShareableError where it is plain from the outside that the model's attention cannot be exchanged."""
         wanted = {"position_ids", "logits_to_keep", "past_key_values"}
         if not getattr(self.base, "_supports_attention_backend", False) or not wanted <= self._accepted.keys():
             raise NotShareableError("its attention cannot be exchanged")
-        refuse_unknown_layers(self.base.config.get_text_config())
+        validate_layer_types(self.base.config.get_text_config())
 
     def packed(self, line: Line, slots: Slots) -> Tensor:
         """Logits [wanted, vocabulary] after the tokens of a line; inside `exchanged_attention` alone."""
@@ -64,7 +64,7 @@ class Forward:
         return exchanged_attention(self.base)
 
 
-def refuse_different(ours: Tensor, own: Tensor) -> None:
+def validate_logits(ours: Tensor, own: Tensor) -> None:
     """Raise NotShareableError where logits [vocabulary] of a packed prompt are not those of the model's own attention."""
     allowed = _TOLERANCE.get(own.dtype, _TOLERANCE_ELSE)
     distance = float((ours.double() - own.double()).norm() / own.double().norm())

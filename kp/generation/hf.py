@@ -26,14 +26,14 @@ import torch
 from kp.errors import UserError
 from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
 from kp.generation.attention import NotShareableError, Prefix
-from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_stems
+from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
-from kp.generation.forward import Forward, refuse_different
+from kp.generation.forward import Forward, validate_logits
 from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.protocol import Generation, Messages, OnAnswered, unheard
 from kp.generation.rendering import chat_format, render, tokenise
-from kp.generation.stems import stem_lengths
+from kp.generation.shared_prefixes import shared_prefix_lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,13 +77,13 @@ class HFGenerator:
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
         self._endings = Endings(end_tokens(getattr(self._forward.base, "generation_config", None), tokenizer), newline)
         try:
-            self._forward.refuse_unshareable()
+            self._forward.validate_shareable()
         except NotShareableError as reason:
             self._go_plain(reason)
 
     @property
     def model(self) -> torch.nn.Module:
-        """The model as it stands, wearing its adapter if it has one."""
+        """The model as it stands, with its adapter if one is active."""
         model: torch.nn.Module = self._forward.model
         return model
 
@@ -109,7 +109,7 @@ class HFGenerator:
         self._prefixes.clear()
 
     def load_adapter(self, path: str | None) -> None:
-        """Wear the PEFT adapter saved in this folder in place of the present one; None takes it off.
+        """Activate the PEFT adapter saved in this folder in place of the present one; None deactivates it.
 
         Raises UserError if the folder holds no adapter, or one for other modules than this model has.
         """
@@ -121,7 +121,7 @@ class HFGenerator:
             model = model.unload()
             self._adapter, self._forward = None, Forward(model)
         if path is not None:
-            self._forward = Forward(_wear(model, Path(path)))
+            self._forward = Forward(_with_adapter(model, Path(path)))
             self._adapter = digest
 
     # --- from prompts to rows ---
@@ -205,9 +205,11 @@ class HFGenerator:
             columns = max(len(row.ids) for row in rows) + self._max_new_tokens
             if self._limits is None:
                 self._limits = self._allowed(prefixes, columns)
-            rows, beginning = _with_stems(rows)
-            stems = self._read(lambda tokens: read_stems(self._forward, beginning, prefixes, tokens, self.work), beginning)
-            behind = prefixes, stems
+            rows, beginning = _with_shared_prefixes(rows)
+            shared_prefixes = self._read(
+                lambda tokens: read_shared_prefixes(self._forward, beginning, prefixes, tokens, self.work), beginning
+            )
+            behind = prefixes, shared_prefixes
             yield from self._retrying(
                 sorted(rows, key=_place),
                 lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._endings.tokens, self.work),
@@ -275,7 +277,7 @@ class HFGenerator:
                 prefixes = read_prefixes(self._forward, [ids[:shared]], _PREFIX_TOKENS, Work()) if shared else []
                 ours = first_logits(self._forward, prefixes, Row(0, 0 if prefixes else None, ids[shared:], []))
             own, _ = self._forward.plain(torch.tensor([ids], device=device), torch.arange(len(ids), device=device)[None], None, None)
-            refuse_different(ours, own[0])
+            validate_logits(ours, own[0])
         except NotShareableError as reason:
             self._go_plain(reason)
         self._verified = True
@@ -313,34 +315,34 @@ def _evaluating(model: torch.nn.Module) -> Iterator[bool]:
             module.training = True
 
 
-def _wear(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
-    # The weights as stored, in the model's own number format: the same arithmetic as in training.
-    wearing = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    # The weights as stored, in the model's own dtype: the same arithmetic as in training.
+    adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
     with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
         names = set(stored.keys())
-    if names != set(get_peft_model_state_dict(wearing, save_embedding_layers=False)):
-        wearing.unload()
+    if names != set(get_peft_model_state_dict(adapted, save_embedding_layers=False)):
+        adapted.unload()
         raise UserError(f"adapter {folder}: was trained on other modules than this model has")
-    return wearing.eval()
+    return adapted.eval()
 
 
 def _place(row: Row) -> tuple[Any, ...]:
-    """One prompt after another, so that a pass has few prefixes with many tokens each; one stem after another; then by length."""
-    return row.prefix or 0, -1 if row.stem is None else row.stem, -len(row.ids), row.ids, row.index
+    """One prompt after another, so that a pass has few prefixes with many tokens each; one shared prefix after another; then by length."""
+    return row.prefix or 0, -1 if row.shared_prefix is None else row.shared_prefix, -len(row.ids), row.ids, row.index
 
 
-def _with_stems(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows, less what several behind the same prefix begin with, and these stems, each a row of its own."""
-    stems: dict[tuple[int | None, tuple[int, ...]], int] = {}
+def _with_shared_prefixes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows, less what several behind the same prefix begin with, and these shared prefixes, each a row of its own."""
+    shared_prefixes: dict[tuple[int | None, tuple[int, ...]], int] = {}
     shorter = []
     behind_each: dict[int | None, list[Row]] = {}
     for row in rows:
         behind_each.setdefault(row.prefix, []).append(row)
     for prefix, behind in behind_each.items():
-        for row, length in zip(behind, stem_lengths([row.ids for row in behind]), strict=True):
-            number = stems.setdefault((prefix, tuple(row.ids[:length])), len(stems)) if length else None
-            shorter.append(replace(row, ids=row.ids[length:], stem=number))
-    return shorter, [Row(0, prefix, list(ids), []) for prefix, ids in stems]
+        for row, length in zip(behind, shared_prefix_lengths([row.ids for row in behind]), strict=True):
+            number = shared_prefixes.setdefault((prefix, tuple(row.ids[:length])), len(shared_prefixes)) if length else None
+            shorter.append(replace(row, ids=row.ids[length:], shared_prefix=number))
+    return shorter, [Row(0, prefix, list(ids), []) for prefix, ids in shared_prefixes]

@@ -54,5 +54,5 @@ class Generator(Protocol):
         ...
 
     def load_adapter(self, path: str | None) -> None:
-        """Wear the PEFT adapter saved in this folder in place of the present one; None takes it off."""
+        """Activate the PEFT adapter saved in this folder in place of the present one; None deactivates it."""
         ...

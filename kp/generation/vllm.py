@@ -43,7 +43,7 @@ _CPU_SETTINGS: dict[str, Any] = {
 class VLLMGenerator:
     """Answers from the model in the folder `model_path`, on `device` ("cpu" or "cuda"), its weights as `dtype` ("bfloat16", "float32").
 
-    `batch_size` is the most rows that are decoded together. `max_lora_rank` is the largest rank of the adapters to be worn; without it
+    `batch_size` is the most rows that are decoded together. `max_lora_rank` is the largest rank of the adapters to be activated; without it
     the engine is made for none. Raises UserError where this environment's vLLM is not built for the device.
     """
 
@@ -85,7 +85,7 @@ class VLLMGenerator:
         return [made[start : start + count] for start in range(0, len(made), count)]
 
     def load_adapter(self, path: str | None) -> None:
-        """Wear the PEFT adapter saved in this folder in place of the present one; None takes it off.
+        """Activate the PEFT adapter saved in this folder in place of the present one; None deactivates it.
 
         Raises UserError if the folder holds no LoRA adapter, one of a higher rank than the engine was made for, or one that vLLM refuses.
         """
@@ -102,7 +102,7 @@ class VLLMGenerator:
         try:
             self._llm.llm_engine.add_lora(adapter)  # now, not at the first answer: what is wrong with it is the caller's to know
         except ValueError as error:
-            raise UserError(f"adapter {path}: vLLM cannot wear it: {error}") from error
+            raise UserError(f"adapter {path}: vLLM cannot activate it: {error}") from error
         self._adapter = adapter
 
     def forget_prefixes(self) -> None:
@@ -167,7 +167,7 @@ def _lora_settings(max_lora_rank: int | None) -> dict[str, Any]:
     if max_lora_rank is None:
         return {}
     if max_lora_rank > LORA_RANKS[-1]:
-        raise UserError(f"vLLM wears adapters up to rank {LORA_RANKS[-1]}, not {max_lora_rank}", field="search.rank")
+        raise UserError(f"vLLM supports adapters up to rank {LORA_RANKS[-1]}, not {max_lora_rank}", field="search.rank")
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next(rank for rank in LORA_RANKS if rank >= max_lora_rank)}
 
 

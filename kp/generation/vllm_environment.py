@@ -34,7 +34,7 @@ def remote_options(python: str, threads: int) -> dict[str, Any]:
     return {"runtime_env": {"py_executable": shlex.quote(python), "env_vars": _variables() | {"OMP_NUM_THREADS": str(threads)}}}
 
 
-def refuse_unusable(python: str) -> None:
+def validate_interpreter(python: str) -> None:
     """Raise UserError naming resources.vllm_python unless, on this node, it is an interpreter that can hold a vLLM actor of this study."""
     found = _probed(python)
     own: dict[str, Any] = {"python": list(sys.version_info[:2]), "ray": metadata.version("ray")}

@@ -45,7 +45,7 @@ CHUNKS = pa.schema(
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """How an actor or worker makes its generator; `vllm` wears adapters up to `max_lora_rank`, without it none, `hf` wears any."""
+    """How an actor or worker makes its generator; `vllm` supports adapters up to `max_lora_rank`, without it none, `hf` any."""
 
     model: ModelConfig
     max_new_tokens: int

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.study import ParaphraseConfig
-from kp.facts.paraphrases import lacking, paraphrase_prompt, reply_seed
+from kp.facts.paraphrases import n_missing, paraphrase_prompt, reply_seed
 from kp.generation.protocol import Generation, Generator, Messages, unheard
 from kp.inference.answering import EngineSpec, cut_by_length
 
@@ -74,4 +74,4 @@ class Paraphrasing:
             replies[place] += further
 
     def _lacks(self, fact: Mapping[str, Any], given: Sequence[Generation]) -> bool:
-        return lacking(fact, [(made.text, made.finish_reason) for made in given], self.settings.count) > 0
+        return n_missing(fact, [(made.text, made.finish_reason) for made in given], self.settings.count) > 0

@@ -1,6 +1,6 @@
 """How often two ways of answering the same questions answer the same, string for string.
 
-Needs the standard library alone, since a benchmark on a machine without kp's other packages compares its contestants with it.
+Needs the standard library alone, since a benchmark on a machine without kp's other packages compares its implementations with it.
 """
 
 from collections.abc import Sequence

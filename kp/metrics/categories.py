@@ -24,8 +24,8 @@ def categorise(answers: pl.DataFrame) -> pl.DataFrame:
 
     Raises UserError where a prompt of a fact occurs twice, or where a fact lacks a prompt that others of the same model and shot set have.
     """
-    _refuse_repeats(answers)
-    _refuse_gaps(answers)
+    _validate_unique_answers(answers)
+    _validate_complete_answers(answers)
     counted = answers.group_by("fact_id", *_MODEL).agg(
         *(pl.col(f"match_{matcher}").sum().cast(pl.Int32).alias(matcher) for matcher in Matcher),
         pl.len().cast(pl.Int32).alias("asked"),
@@ -41,7 +41,7 @@ def of_matcher(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     found = categories.filter(pl.col("matcher") == matcher.value)
     if found.is_empty():
         raise UserError(f"categories: column 'matcher': no row of matcher '{matcher}'")
-    refuse_sampled_classes(found)
+    validate_greedy_classes(found)
     return found
 
 
@@ -50,21 +50,21 @@ def category_counts(categories: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame
 
     Raises UserError where a row is WeaklyKnown.
     """
-    refuse_sampled_classes(categories)
+    validate_greedy_classes(categories)
     kinds = pl.DataFrame({"category": [kind.value for kind in GREEDY_CATEGORIES]})
     counted = categories.group_by(*by, "category").agg(pl.len().cast(pl.Int64).alias("facts"))
     cells = categories.select(by).unique().sort(by).join(kinds, how="cross", maintain_order="left_right")
     return cells.join(counted, on=[*by, "category"], how="left", maintain_order="left").with_columns(pl.col("facts").fill_null(0))
 
 
-def refuse_repeated_facts(categories: pl.DataFrame) -> None:
+def validate_unique_facts(categories: pl.DataFrame) -> None:
     """Raises UserError where a CATEGORIES table holds a fact twice, so is not of one model, one shot set and one matcher."""
     repeated = categories.filter(pl.col("fact_id").is_duplicated())["fact_id"].sort()
     if len(repeated):
         raise UserError(f"categories: fact '{repeated[0]}' has more than one row, expected one model, one shot set and one matcher")
 
 
-def refuse_sampled_classes(categories: pl.DataFrame) -> None:
+def validate_greedy_classes(categories: pl.DataFrame) -> None:
     """Raises UserError where a category is none of the greedy ones, and would fall out of counts that know only these."""
     for row in categories.filter(~pl.col("category").is_in([kind.value for kind in GREEDY_CATEGORIES])).head(1).iter_rows(named=True):
         expected = ", ".join(GREEDY_CATEGORIES)
@@ -77,7 +77,7 @@ def _category_of(correct: pl.Expr, asked: pl.Expr) -> pl.Expr:
     )
 
 
-def _refuse_repeats(answers: pl.DataFrame) -> None:
+def _validate_unique_answers(answers: pl.DataFrame) -> None:
     key = ["fact_id", *_MODEL, "prompt_index"]
     repeated = answers.filter(answers.select(key).is_duplicated()).sort(key).head(1)
     for row in repeated.iter_rows(named=True):
@@ -87,7 +87,7 @@ def _refuse_repeats(answers: pl.DataFrame) -> None:
         )
 
 
-def _refuse_gaps(answers: pl.DataFrame) -> None:
+def _validate_complete_answers(answers: pl.DataFrame) -> None:
     asked = answers.with_columns(
         pl.len().over("fact_id", *_MODEL).alias("asked"), pl.col("prompt_index").n_unique().over(_MODEL).alias("expected")
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from kp.errors import UserError
-from kp.metrics.categories import of_matcher, refuse_repeated_facts
+from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.matching import matches, normalise
 from kp.metrics.statistics import clustered_share_error
 from kp.prompts import ANSWER_PREFIX
@@ -47,7 +47,7 @@ def constant_facts(facts: pl.DataFrame, categories: pl.DataFrame, matcher: Match
 
 def _highly_known(categories: pl.DataFrame, matcher: Matcher) -> set[str]:
     assigned = of_matcher(categories, matcher).filter(shot_set=ShotSet.S0.value)
-    refuse_repeated_facts(assigned)
+    validate_unique_facts(assigned)
     return set(assigned.filter(category=Category.HIGHLY_KNOWN.value)["fact_id"])
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 import polars as pl
 
 from kp.errors import UserError
-from kp.metrics.categories import of_matcher, refuse_repeated_facts
+from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.matching import first_line, normalise
 from kp.metrics.statistics import binomial_standard_error, clustered_standard_error
 from kp.schema import SCORES
@@ -59,9 +59,9 @@ def score_answers(
     `trained_unknown` are the ids of the Unknown facts it was taught, `trained` of all facts in its training data; both empty for the base,
     which has no reliability and no facts_learned. Raises UserError where the answers are of several models or lack a trained Unknown fact.
     """
-    _refuse_mixed(answers)
+    _validate_one_model_and_shot_set(answers)
     known = of_matcher(categories, matcher)
-    refuse_repeated_facts(known)
+    validate_unique_facts(known)
     right = _right(answers, matcher)
     untrained = right.filter(~pl.col("fact_id").is_in(list(trained)))
     rows = _learning_rows(right, known, trained_unknown) if trained_unknown else []
@@ -85,7 +85,7 @@ def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Coll
 
     Raises UserError where the answers are of several models or not of the facts in `trained_unknown`.
     """
-    _refuse_mixed(answers)
+    _validate_one_model_and_shot_set(answers)
     odd = sorted(set(answers["fact_id"]) ^ set(trained_unknown))
     if odd:
         raise UserError(f"held-out answers: fact '{odd[0]}' was trained or asked, but not both ({len(odd)} such facts)")
@@ -138,7 +138,7 @@ def _row(measure: Measure, value: float, n: int, standard_error: float | None = 
     return {"measure": measure.value, "value": float(value), "n": n, "standard_error": standard_error}
 
 
-def _refuse_mixed(answers: pl.DataFrame) -> None:
+def _validate_one_model_and_shot_set(answers: pl.DataFrame) -> None:
     for column in ("model_id", "shot_set"):
         found = sorted(answers[column].unique())
         if len(found) != 1:

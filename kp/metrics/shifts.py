@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from kp.errors import UserError
-from kp.metrics.categories import refuse_repeated_facts, refuse_sampled_classes
+from kp.metrics.categories import validate_greedy_classes, validate_unique_facts
 from kp.metrics.statistics import binomial_standard_error, paired_standard_error
 from kp.schema import SHIFTS
 from kp.vocabulary import NOISE, Category, ShiftView
@@ -125,8 +125,8 @@ def _indicator(moved: pl.DataFrame, shift: Shift) -> np.ndarray:
 def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     """fact_id, before, after; sorted by fact_id."""
     for categories in (before, after):
-        refuse_repeated_facts(categories)
-        refuse_sampled_classes(categories)
+        validate_unique_facts(categories)
+        validate_greedy_classes(categories)
     old = before.select("fact_id", pl.col("category").alias("before")).sort("fact_id")
     new = _same_facts(old, after.select("fact_id", pl.col("category").alias("after")).sort("fact_id"))
     return old.with_columns(new["after"])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from kp.errors import UserError
-from kp.metrics.categories import of_matcher, refuse_repeated_facts
+from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.schema import SLICK
 from kp.vocabulary import Category, Matcher, ShotSet
 
@@ -38,7 +38,7 @@ def slick_table(categories: pl.DataFrame, samples: pl.DataFrame, matcher: Matche
     assigned = _assigned(categories, matcher)
     right = pl.col(f"match_{matcher}").sum().cast(pl.Int32)
     counted = samples.group_by("fact_id").agg(right.alias("sampled_correct"), pl.len().cast(pl.Int32).alias("sampled"))
-    _refuse_others(counted, never_right(categories, matcher))
+    _validate_samples(counted, never_right(categories, matcher))
     joined = assigned.join(counted, on="fact_id", how="left").with_columns(pl.col("sampled_correct", "sampled").fill_null(0))
     weakly = pl.when(pl.col("sampled_correct") > 0).then(pl.lit(Category.WEAKLY_KNOWN.value)).otherwise(pl.col("category"))
     return joined.with_columns(weakly.alias("category")).select(SLICK.names).sort("fact_id")
@@ -46,11 +46,11 @@ def slick_table(categories: pl.DataFrame, samples: pl.DataFrame, matcher: Matche
 
 def _assigned(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     assigned = of_matcher(categories, matcher).filter(shot_set=ShotSet.S0.value)
-    refuse_repeated_facts(assigned)
+    validate_unique_facts(assigned)
     return assigned
 
 
-def _refuse_others(counted: pl.DataFrame, expected: Sequence[str]) -> None:
+def _validate_samples(counted: pl.DataFrame, expected: Sequence[str]) -> None:
     odd = sorted(set(counted["fact_id"]) ^ set(expected))
     if odd:
         raise UserError(f"samples: fact '{odd[0]}' was sampled or has no right greedy answer, but not both ({len(odd)} such facts)")

@@ -106,12 +106,12 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
     import torch
     from transformers import AutoModelForCausalLM
 
-    number_format = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(dtype)
-    if number_format is None:
+    torch_dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}.get(dtype)
+    if torch_dtype is None:
         raise UserError(f"'{dtype}' is neither 'bfloat16' nor 'float32'", field="model.dtype")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"a model was to be loaded on {device}, but torch sees no GPU", field="resources.gpu")
-    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(resolved.path, dtype=number_format, local_files_only=True)
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(resolved.path, dtype=torch_dtype, local_files_only=True)
     return cast("PreTrainedModel", model.to(device).eval())
 
 

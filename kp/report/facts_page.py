@@ -45,14 +45,14 @@ class Chosen:
 
 
 def facts_page(chosen: Chosen, tables: Mapping[str, pl.DataFrame]) -> Document:
-    """The page; `tables` are by the name of their file: relations, buckets, measures, histograms, set_aside. The first section holds the
+    """The page; `tables` are by the name of their file: relations, buckets, measures, histograms, rejected. The first section holds the
     small tables that a terminal shows, too."""
     relations, histograms = tables["relations"], tables["histograms"]
     short = (
         _relations_in_short(relations),
         _buckets(tables["buckets"]),
         _measures(tables["measures"], histograms),
-        _set_aside(tables["set_aside"]),
+        _rejected(tables["rejected"]),
     )
     sections = (
         Section("short", "In short", tuple(block for block in short if block.rows)),
@@ -68,7 +68,7 @@ def facts_pictures(tables: Mapping[str, pl.DataFrame]) -> dict[str, StackedBars 
 
 
 def _sentences(chosen: Chosen, tables: Mapping[str, pl.DataFrame]) -> Iterator[str]:
-    relations, set_aside = tables["relations"], tables["set_aside"]
+    relations, rejected = tables["relations"], tables["rejected"]
     yield f"{_number(chosen.facts, 'fact')} over {_number(relations.height, 'relation')}."
     for row in _one_sided(relations).head(1).iter_rows(named=True):
         yield (
@@ -76,8 +76,8 @@ def _sentences(chosen: Chosen, tables: Mapping[str, pl.DataFrame]) -> Iterator[s
             f"{row['most_common_facts']:,} of {row['facts']:,} facts ({percent(row['dominance'])} %)."
         )
     yield f"Without paraphrases: {_number(int(relations['without_paraphrases'].sum()), 'fact')}."
-    if set_aside.height:
-        yield f"Most of what was set aside: {set_aside['reason'][0]} ({_number(set_aside['rows'][0], 'row')} of the source)."
+    if rejected.height:
+        yield f"Most of what was rejected: {rejected['reason'][0]} ({_number(rejected['rows'][0], 'row')} of the source)."
 
 
 def _one_sided(relations: pl.DataFrame) -> pl.DataFrame:
@@ -134,12 +134,12 @@ def _measures(measures: pl.DataFrame, histograms: pl.DataFrame) -> Table:
     return Table(caption, (*columns("", "least", "median", "mean", "greatest"), *columns("histogram")), rows)
 
 
-def _set_aside(set_aside: pl.DataFrame) -> Table:
+def _rejected(rejected: pl.DataFrame) -> Table:
     rows = tuple(
         Row((row["reason"], f"{row['rows']:,}", f"{row['faults']:,}", f"{row['example_row']:,}", _cut(row["example"])))
-        for row in set_aside.iter_rows(named=True)
+        for row in rejected.iter_rows(named=True)
     )
-    caption = "Rows of the source that are set aside or lose a paraphrase, by reason; all of them in quarantined.parquet of the facts step."
+    caption = "Rows of the source that are rejected or lose a paraphrase, by reason; all of them in quarantined.parquet of the facts step."
     head = (*columns("reason", "rows", "faults", "first row"), *columns("with"))
     return Table(caption, head, rows)
 

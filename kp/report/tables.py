@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.errors import UserError
-from kp.metrics.categories import refuse_sampled_classes
+from kp.metrics.categories import validate_greedy_classes
 from kp.training.spec import TRIALS
 from kp.vocabulary import Matcher, Split
 
@@ -58,7 +58,7 @@ class ReportTables:
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
             _check(name, getattr(self, name), wanted)
-        refuse_sampled_classes(self.base_categories)
+        validate_greedy_classes(self.base_categories)
         if self.slick is not None:
             _check("slick", self.slick, schema.SLICK)
         self._check_splits()

@@ -1,10 +1,10 @@
-"""The trials of a study: Ray Tune schedules them, crews of Ray Train workers with DeepSpeed train them.
+"""The trials of a study: Ray Tune schedules them, worker groups of Ray Train with DeepSpeed train them.
 
 Every trial is a step of its own, committed by the driver the moment Tune says it has ended. A rerun therefore hands Tune only the
-trials without a record, and each of these goes on from its last committed epoch, whichever crew it comes to. Tune's own experiment state is
-not needed and not kept: the record is the one place that says a trial is done.
+trials without a record, and each of these continues from its last committed epoch, whichever worker group it comes to. Tune's own
+experiment state is not needed and not kept: the record is the one place that says a trial is done.
 
-A trial of Tune trains nothing itself. It offers a trial to the broker (kp.search.broker) and passes its epochs on to Tune's scheduler.
+A trial of Tune trains nothing itself. It submits a trial to the queue (kp.search.trial_queue) and passes its epochs on to Tune's scheduler.
 """
 
 import re
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster import Cluster
-from kp.search.broker import MOST_ATTEMPTS, Account, Broker
-from kp.search.worker import CrewJob, train_trials
+from kp.search.trial_queue import MOST_ATTEMPTS, TrialQueue, WorkerReport
+from kp.search.worker import WorkerGroupJob, train_trials
 from kp.training import checkpoints
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.vocabulary import TrialStatus
 
-DRIVER_CPUS = 0.01  # the driver of a trial or crew only waits; reserving more would leave none for workers
-AHEAD = 2  # trials offered beyond those in training, so that no crew waits for Tune to start one
-CREW_RESTARTS = 3  # of the process that holds a crew's Train run
-STARTUP_FAILURES = 10  # times that a crew's workers may fail to start, in all
+DRIVER_CPUS = 0.01  # the driver of a trial or worker group only waits; reserving more would leave none for workers
+AHEAD = 2  # trials submitted beyond those in training, so that no worker group waits for Tune to start one
+GROUP_RESTARTS = 3  # of the process that holds a worker group's Train run
+STARTUP_FAILURES = 10  # times that a worker group's workers may fail to start, in all
 CLOSING_SECONDS = 60.0
 
 
@@ -50,8 +50,8 @@ class SearchFolders:
 
 
 @dataclass(frozen=True)
-class Crews:
-    """Who trains: as many crews as trials run at once, each of `workers` Ray Train workers."""
+class WorkerGroups:
+    """Who trains: as many worker groups as trials run at once, each of `workers` Ray Train workers."""
 
     cluster: Cluster
     workers: int
@@ -66,22 +66,22 @@ class Listeners:
     on_end: Callable[[TrialOutcome], None]
 
 
-def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, crews: Crews, scheduler: Any, listeners: Listeners) -> None:
+def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerGroups, scheduler: Any, listeners: Listeners) -> None:
     """Run all trials to an outcome each; `scheduler` is one of Tune's. Every node must see all folders."""
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
-    with _manned(by_id, folders, crews) as broker:
+    with _running_worker_groups(by_id, folders, groups) as queue:
         tuner = tune.Tuner(
-            tune.with_resources(_trial_function(broker), {"CPU": DRIVER_CPUS}),
+            tune.with_resources(_trial_function(queue), {"CPU": DRIVER_CPUS}),
             param_space={"trial_id": tune.grid_search(list(by_id))},
             tune_config=tune.TuneConfig(
-                max_concurrent_trials=crews.cluster.concurrent_trials + AHEAD, scheduler=scheduler, reuse_actors=True
+                max_concurrent_trials=groups.cluster.concurrent_trials + AHEAD, scheduler=scheduler, reuse_actors=True
             ),
             run_config=tune.RunConfig(
                 name="tune",
                 storage_path=str(folders.scratch),
-                callbacks=[_listener(by_id, folders.work, broker, listeners)],
+                callbacks=[_listener(by_id, folders.work, queue, listeners)],
                 # Of the driver; a trial that fails in its workers ends here like any other.
                 failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS),
                 verbose=0,
@@ -91,116 +91,121 @@ def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, crews: Crews, s
 
 
 @contextmanager
-def _manned(jobs: dict[str, TrialJob], folders: SearchFolders, crews: Crews) -> Iterator[Any]:
-    """A broker, and crews that take from it; they are sent home at the end of the block."""
+def _running_worker_groups(jobs: dict[str, TrialJob], folders: SearchFolders, groups: WorkerGroups) -> Iterator[Any]:
+    """A queue, and worker groups that take from it; they are shut down at the end of the block."""
     import ray
 
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}  # questions that wait for an answer wait beside each other
-    broker: Any = ray.remote(**options)(Broker).remote()
+    queue: Any = ray.remote(**options)(TrialQueue).remote()
     references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
-    count = min(crews.cluster.concurrent_trials, len(jobs))
-    run_crew: Any = _run_crew
-    start: Any = ray.remote(num_cpus=DRIVER_CPUS, max_retries=CREW_RESTARTS)(run_crew)
+    count = min(groups.cluster.concurrent_trials, len(jobs))
+    run_group: Any = _run_worker_group
+    start: Any = ray.remote(num_cpus=DRIVER_CPUS, max_retries=GROUP_RESTARTS)(run_group)
     running = [
         start.remote(
-            CrewJob(f"crew-{number}", broker, references, folders.work, crews.micro_batch), crews, folders.scratch / "train", len(jobs)
+            WorkerGroupJob(f"worker-group-{number}", queue, references, folders.work, groups.micro_batch),
+            groups,
+            folders.scratch / "train",
+            len(jobs),
         )
         for number in range(count)
     ]
     stop = threading.Event()
-    watch = threading.Thread(target=_watch, args=(running, broker, stop), daemon=True)
+    watch = threading.Thread(target=_watch, args=(running, queue, stop), daemon=True)
     watch.start()
     try:
-        yield broker
+        yield queue
     finally:
         stop.set()
         watch.join()
-        ray.get(broker.close.remote())
+        ray.get(queue.close.remote())
         _, lingering = ray.wait(running, num_returns=len(running), timeout=CLOSING_SECONDS)
-        for crew in lingering:  # never one that has ended: Ray 2.60 dies of cancelling what is just coming back
-            ray.cancel(crew)
-        ray.kill(broker)
+        for group in lingering:  # never one that has ended: Ray 2.60 dies of cancelling what is just coming back
+            ray.cancel(group)
+        ray.kill(queue)
 
 
-def _run_crew(job: CrewJob, crews: Crews, storage: Path, trials: int) -> None:
+def _run_worker_group(job: WorkerGroupJob, groups: WorkerGroups, storage: Path, trials: int) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.config import FailureConfig  # ray.train has the same class; its stub is that of an older one
 
-    cluster = crews.cluster
+    cluster = groups.cluster
     TorchTrainer(
         train_trials,
-        train_loop_config={"crew": job},
+        train_loop_config={"group": job},
         torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=crews.workers, use_gpu=cluster.use_gpu, resources_per_worker=cluster.worker_resources()),
+        scaling_config=ScalingConfig(num_workers=groups.workers, use_gpu=cluster.use_gpu, resources_per_worker=cluster.worker_resources()),
         run_config=RunConfig(
-            name=job.crew,
+            name=job.group,
             storage_path=str(storage),
             callbacks=[_messenger(job)],
-            # The broker knows which trial has broken its workers how often; this only ends what would go on for ever.
+            # The queue knows which trial has broken its workers how often; this only ends what would go on for ever.
             failure_config=FailureConfig(max_failures=trials * MOST_ATTEMPTS, controller_failure_limit=STARTUP_FAILURES),
         ),
     ).fit()
 
 
-def _messenger(job: CrewJob) -> Any:
+def _messenger(job: WorkerGroupJob) -> Any:
     from ray.train import UserCallback
 
     class Messenger(UserCallback):
-        """Tells the broker what Ray Train knows of workers that died."""
+        """Tells the queue what Ray Train knows of workers that died."""
 
-        def __init__(self, crew: str, broker: Any) -> None:
-            self.crew, self.broker = crew, broker
+        def __init__(self, group: str, queue: Any) -> None:
+            self.group, self.queue = group, queue
 
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             import ray
 
-            ray.get(self.broker.broken.remote(self.crew, [f"{type(error).__name__}: {error}" for error in worker_exceptions.values()]))
+            ray.get(
+                self.queue.workers_died.remote(self.group, [f"{type(error).__name__}: {error}" for error in worker_exceptions.values()])
+            )
 
-    return Messenger(job.crew, job.broker)
+    return Messenger(job.group, job.queue)
 
 
-def _watch(running: list[Any], broker: Any, stop: threading.Event) -> None:
-    """Once no crew is left, say so to the broker: Tune would otherwise wait for epochs for ever."""
+def _watch(running: list[Any], queue: Any, stop: threading.Event) -> None:
+    """Once no worker group is left, say so to the queue: Tune would otherwise wait for epochs for ever."""
     import ray
 
     left = list(running)
-    cause = "all crews went home"
+    cause = "all worker groups shut down"
     while left and not stop.wait(1.0):
         ended, left = ray.wait(left, num_returns=1, timeout=0)
-        for crew in ended:
+        for group in ended:
             try:
-                ray.get(crew)
+                ray.get(group)
             except ray.exceptions.RayError as error:
                 cause = f"no workers could be had: {_named_last(str(error))}"
     if not left and not stop.is_set():
-        ray.get(broker.abandon.remote(cause))
+        ray.get(queue.abandon.remote(cause))
 
 
-def _trial_function(broker: Any) -> Callable[[dict[str, Any]], None]:
+def _trial_function(queue: Any) -> Callable[[dict[str, Any]], None]:
     def trial(config: dict[str, Any]) -> None:
         import ray
         from ray import tune
 
         trial_id, known = config["trial_id"], 0
-        ray.get(broker.offer.remote(trial_id))
-        while epochs := ray.get(broker.heard.remote(trial_id, known)):
+        ray.get(queue.submit.remote(trial_id))
+        while epochs := ray.get(queue.wait_for_epochs.remote(trial_id, known)):
             for measured in epochs:
                 tune.report({name: value for name, value in measured.items() if value is not None})
-                ray.get(broker.go_on.remote(trial_id, int(measured["epoch"])))  # it returned, so Tune lets the trial go on
+                ray.get(queue.let_continue.remote(trial_id, int(measured["epoch"])))  # it returned, so Tune lets the trial go on
                 known += 1
 
     return trial
 
 
-def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], broker: Any, listeners: Listeners) -> Any:
+def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, listeners: Listeners) -> Any:
     from ray.tune import Callback
 
     class Listener(Callback):
         # All it needs is on the instance: a local class is pickled by value, with whatever it closes over.
         jobs: dict[str, TrialJob]
         work: Mapping[str, Path]
-        broker: Any
+        queue: Any
         listeners: Listeners
 
         def __getstate__(self) -> dict[str, Any]:
@@ -222,28 +227,28 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], broker: Any, 
             import ray
 
             trial_id = trial.config["trial_id"]
-            account: Account = ray.get(self.broker.stop.remote(trial_id))
-            if account.status is None and driver_error is not None:
-                account = Account(TrialStatus.FAILED, driver_error, account.seconds)
-            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints.newest(self.work[trial_id]), account))
+            report: WorkerReport = ray.get(self.queue.stop.remote(trial_id))
+            if report.status is None and driver_error is not None:
+                report = WorkerReport(TrialStatus.FAILED, driver_error, report.seconds)
+            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints.newest(self.work[trial_id]), report))
 
     listener = Listener()
-    listener.jobs, listener.work, listener.broker, listener.listeners = jobs, work, broker, listeners
+    listener.jobs, listener.work, listener.queue, listener.listeners = jobs, work, queue, listeners
     return listener
 
 
-def judge(job: TrialJob, folder: Path | None, account: Account) -> TrialOutcome:
+def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutcome:
     """What came of a trial, from its last checkpoint and what its workers and Tune say."""
     progress = Progress.load(folder) if folder else None
-    if account.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
-        return TrialOutcome(job, account.status, account.cause or "no cause given", progress, None, account.seconds)
+    if report.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
+        return TrialOutcome(job, report.status, report.cause or "no cause given", progress, None, report.seconds)
     if progress is None:
-        return TrialOutcome(job, TrialStatus.FAILED, "the trial ended without a checkpoint", None, None, account.seconds)
+        return TrialOutcome(job, TrialStatus.FAILED, "the trial ended without a checkpoint", None, None, report.seconds)
     if progress.status is None:
         last = progress.epochs[-1]
         why = f"stopped by the scheduler after epoch {last['epoch']:.0f} at unknown_accuracy {last['unknown_accuracy']:.2f}"
-        return TrialOutcome(job, TrialStatus.STOPPED, why, progress, folder, account.seconds)
-    return TrialOutcome(job, progress.status, progress.cause or "", progress, folder, account.seconds)
+        return TrialOutcome(job, TrialStatus.STOPPED, why, progress, folder, report.seconds)
+    return TrialOutcome(job, progress.status, progress.cause or "", progress, folder, report.seconds)
 
 
 def _named_last(text: str) -> str:

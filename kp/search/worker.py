@@ -1,7 +1,7 @@
-"""Ray Train's loop function: a crew's worker trains one trial after another, as the broker hands them out.
+"""Ray Train's loop function: a worker of a group trains one trial after another, as the queue hands them out.
 
-A trial that raises ends the crew's processes, since a worker that broke leaves the others waiting inside a collective; Ray Train starts
-them again, and the broker knows by then that the trial is done with. Only a crew of one goes on in the same process.
+A trial that raises ends the group's processes, since a worker that broke leaves the others waiting inside a collective; Ray Train starts
+them again, and the queue knows by then that the trial is done with. Only a worker group of one continues in the same process.
 """
 
 import traceback
@@ -11,49 +11,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.search.broker import Order, Word, out_of_memory
+from kp.search.trial_queue import Decision, TrialAssignment, out_of_memory
 from kp.training import checkpoints
+from kp.training.base_model_cache import BaseModelCache
 from kp.training.engine import Place
 from kp.training.job import TrialJob
 from kp.training.trial import TrialTraining
-from kp.training.workbench import Workbench
 from kp.vocabulary import TrialStatus
 
 
 @dataclass(frozen=True)
-class CrewJob:
-    """What a crew is handed when it starts."""
+class WorkerGroupJob:
+    """What a worker group is handed when it starts."""
 
-    crew: str
-    broker: Any  # a handle of the actor that holds a kp.search.broker.Broker
+    group: str
+    queue: Any  # a handle of the actor that holds a kp.search.trial_queue.TrialQueue
     jobs: dict[str, Any]  # trial_id -> object reference of its TrialJob
     work: Mapping[str, Path]  # trial_id -> the folder of its checkpoints
     micro_batch: int | None
 
 
-def train_trials(loop_config: dict[str, CrewJob]) -> None:
-    """Train whatever the broker hands out, until it sends the crew home."""
+def train_trials(loop_config: dict[str, WorkerGroupJob]) -> None:
+    """Train whatever the queue hands out, until it shuts the worker group down."""
     import ray.train
 
     context = ray.train.get_context()
-    worker = _Worker(loop_config["crew"], Place(context.get_world_rank(), context.get_world_size()))
+    worker = _Worker(loop_config["group"], Place(context.get_world_rank(), context.get_world_size()))
     turn = 0
-    while (order := worker.ask("take", worker.crew.crew, worker.life, turn)) is not None:
-        worker.train(order)
+    while (assignment := worker.ask("next_trial", worker.job.group, worker.life, turn)) is not None:
+        worker.train(assignment)
         turn += 1
 
 
 class _Worker:
-    def __init__(self, crew: CrewJob, place: Place) -> None:
-        self.crew, self._place = crew, place
+    def __init__(self, job: WorkerGroupJob, place: Place) -> None:
+        self.job, self._place = job, place
         self.life = self._same_for_all(uuid.uuid4().hex)
-        self._workbench: Workbench | None = None
+        self._model_cache: BaseModelCache | None = None
 
     def ask(self, question: str, *arguments: Any) -> Any:
-        """Put a question to the broker and wait for the answer."""
+        """Put a question to the queue and wait for the answer."""
         import ray
 
-        return ray.get(getattr(self.crew.broker, question).remote(*arguments))
+        return ray.get(getattr(self.job.queue, question).remote(*arguments))
 
     def _same_for_all(self, value: str) -> str:
         import torch.distributed
@@ -70,13 +70,13 @@ class _Worker:
         if self._place.world > 1:
             torch.distributed.barrier()
 
-    def train(self, order: Order) -> None:
-        """Train one trial to its end, or as far as the broker lets it."""
+    def train(self, assignment: TrialAssignment) -> None:
+        """Train one trial to its end, or as far as the queue lets it."""
         import ray
 
-        folder = self.crew.work[order.trial_id]
+        folder = self.job.work[assignment.trial_id]
         try:
-            job: TrialJob = ray.get(self.crew.jobs[order.trial_id])
+            job: TrialJob = ray.get(self.job.jobs[assignment.trial_id])
             if self._place.rank == 0:
                 checkpoints.note_running(folder)
             training = self._training(job)
@@ -86,10 +86,10 @@ class _Worker:
             self._run(training, folder)
             training.close()
         except Exception as error:  # whatever it is, it is this trial's end and not the study's
-            self._workbench = None  # in whatever state that is
+            self._model_cache = None  # in whatever state that is
             text = _last_line(error)
             status = TrialStatus.OUT_OF_MEMORY if out_of_memory(text) else TrialStatus.FAILED
-            self.ask("ended", order.trial_id, status, text)
+            self.ask("report_end", assignment.trial_id, status, text)
             if self._place.world > 1:
                 raise
 
@@ -97,22 +97,22 @@ class _Worker:
         import torch
 
         torch.set_num_threads(job.engine.threads)
-        if self._workbench is None or self._workbench.engine != job.engine:
-            self._workbench = Workbench(job.engine)
-        return TrialTraining(self._workbench, job, self._place, self.crew.micro_batch)
+        if self._model_cache is None or self._model_cache.engine != job.engine:
+            self._model_cache = BaseModelCache(job.engine)
+        return TrialTraining(self._model_cache, job, self._place, self.job.micro_batch)
 
     def _run(self, training: TrialTraining, folder: Path) -> None:
         trial_id = training.job.trial_id
         for measured in list(training.progress.epochs):  # of an earlier run, whose driver may have died before it heard
-            if not self._may_go_on(trial_id, measured):
+            if not self._may_continue(trial_id, measured):
                 return
         while training.progress.status is None:
             training.run_epoch()
             self._commit(training, folder)
-            if not self._may_go_on(trial_id, training.progress.epochs[-1]):
+            if not self._may_continue(trial_id, training.progress.epochs[-1]):
                 return
         if self._place.rank == 0:
-            self.ask("ended", trial_id, training.progress.status, training.progress.cause)
+            self.ask("report_end", trial_id, training.progress.status, training.progress.cause)
 
     def _commit(self, training: TrialTraining, folder: Path) -> None:
         epoch = len(training.progress.epochs)
@@ -124,15 +124,15 @@ class _Worker:
         if self._place.rank == 0:
             checkpoints.commit(folder, epoch)
 
-    def _may_go_on(self, trial_id: str, measured: dict[str, Any]) -> bool:
+    def _may_continue(self, trial_id: str, measured: dict[str, Any]) -> bool:
         import ray.train
 
         epoch = int(measured["epoch"])
         if self._place.rank == 0:
-            self.ask("tell", trial_id, epoch, measured)
-        told: Word = self.ask("word", trial_id, epoch)
+            self.ask("report_epoch", trial_id, epoch, measured)
+        decision: Decision = self.ask("wait_for_decision", trial_id, epoch)
         ray.train.report({"trial_id": trial_id, **{name: value for name, value in measured.items() if value is not None}})
-        return told is Word.GO_ON
+        return decision is Decision.CONTINUE
 
 
 def _last_line(error: Exception) -> str:

@@ -133,10 +133,10 @@ def _take(path: Path, mine: dict[str, Any], what: str) -> None:
                     f"{what} is being worked on by process {holder.get('pid')} on {holder.get('host')}; wait for it, or stop it first"
                 ) from None
             # Renaming first makes sure that of several drivers that see a dead lease only one removes it.
-            grave = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            trash = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             with contextlib.suppress(FileNotFoundError):
-                path.rename(grave)
-                grave.unlink()
+                path.rename(trash)
+                trash.unlink()
             continue
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(mine, file)

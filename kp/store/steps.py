@@ -151,9 +151,9 @@ class Store:
         return self._folder(step).exists() and not self.is_done(step)
 
     def _set_aside(self, folder: Path) -> None:
-        grave = self._root / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
-        grave.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(grave)
+        trash = self._root / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        trash.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(trash)
 
 
 def package_versions() -> dict[str, str]:

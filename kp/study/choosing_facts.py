@@ -25,7 +25,7 @@ from kp.facts.selection import COUNT_FIELD, select_facts
 from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import read_source
-from kp.facts.validation import check_facts, reason_kind, set_aside_rows
+from kp.facts.validation import check_facts, reason_kind, rejected_rows
 from kp.schema import frame
 from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.store.steps import Step
@@ -73,7 +73,7 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     made = {FACTS_FILE: chosen.to_arrow(), QUARANTINED_FILE: unfit, REPLACED_SHOTS_FILE: replaced_table(replaced)}
     session.commit(choice.step, made | of_graph, TABLES, began)
     _say_what_shots_are_replaced(session, choice, replaced)
-    _say_what_is_set_aside(session, choice, unfit)
+    _log_rejected_rows(session, choice, unfit)
     if len(pool) < len(fit):
         session.display.line(f"{choice.name}: {len(fit) - len(pool):,} facts of {settings.source} are studied and left out")
     relations = chosen["relation"].n_unique()
@@ -119,11 +119,11 @@ def _say_what_is_drawn(session: Session, drawn: GraphFacts) -> None:
         session.display.line(f"facts: without a template and left out, the largest: {named}; facts.graph.templates can add them")
 
 
-def _say_what_is_set_aside(session: Session, choice: FactChoice, unfit: pa.Table) -> None:
+def _log_rejected_rows(session: Session, choice: FactChoice, unfit: pa.Table) -> None:
     if not len(unfit):
         return
     reasons = Counter(map(reason_kind, unfit["reason"].to_pylist()))
-    rows = len(set_aside_rows(unfit))
-    session.display.line(f"{choice.name}: {rows:,} rows cannot be measured and are set aside; {QUARANTINED_FILE} lists these faults:")
+    rows = len(rejected_rows(unfit))
+    session.display.line(f"{choice.name}: {rows:,} rows cannot be measured and are rejected; {QUARANTINED_FILE} lists these faults:")
     for reason, found in reasons.most_common(MOST_LISTED):
         session.display.line(f"  {found:,} {reason}")

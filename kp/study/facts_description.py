@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.study import StudyConfig
-from kp.facts.description import bucket_table, histogram_table, measure_table, relation_table, set_aside_table
+from kp.facts.description import bucket_table, histogram_table, measure_table, rejected_table, relation_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
 from kp.report.facts_page import Chosen, facts_page, facts_pictures
 from kp.report.figures_png import save_png
@@ -37,7 +37,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "buckets": FACT_BUCKETS,
     "measures": FACT_MEASURES,
     "histograms": FACT_HISTOGRAMS,
-    "set_aside": FACT_FAULTS,
+    "rejected": FACT_FAULTS,
 }
 
 
@@ -69,7 +69,7 @@ def _tables(session: Session) -> dict[str, pl.DataFrame]:
         "buckets": bucket_table(facts),
         "measures": measure_table(facts),
         "histograms": histogram_table(facts),
-        "set_aside": set_aside_table(frame(session.store.read(session.graph.steps["facts"], QUARANTINED_FILE, schema.QUARANTINED))),
+        "rejected": rejected_table(frame(session.store.read(session.graph.steps["facts"], QUARANTINED_FILE, schema.QUARANTINED))),
     }
 
 

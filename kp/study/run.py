@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
-from kp.facts.replay import refuse_replay_source, replay_identity
+from kp.facts.replay import replay_identity, validate_replay_source
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import describe_model, resolve_model
@@ -23,14 +23,14 @@ from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial
 from kp.study.registry import STAGES
 from kp.study.session import Session
 from kp.study.stage import Command
-from kp.trackers.registry import refuse_missing
+from kp.trackers.registry import validate_installed
 
 
 def describe_study(config: StudyConfig, root: Path) -> int:
     """Print the plan of a study; fetches nothing, so a model, facts or shots that are not here yet are only named."""
     display, store = Display(), Store(files.results_root(root))
-    refuse_missing(config.trackers)
-    refuse_replay_source(config)
+    validate_installed(config.trackers)
+    validate_replay_source(config)
     identities = described_identities(config, describe_model, lambda missing: display.line(f"note: {missing}"))
     planning = planning_of(config, proposed_graph(config, identities, store).graph, store)
     display.console.print(plan_table(config, make_plan(planning), identities.model))
@@ -44,7 +44,7 @@ def open_session(config: StudyConfig, root: Path) -> Session:
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
     writer = resolve_model(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
-    refuse_replay_source(config)
+    validate_replay_source(config)
     shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
     identities = Identities(model.revision, facts, shots, writer.revision if writer else None, drawing, replay_identity(config))

@@ -17,7 +17,7 @@ from kp.config.derived import PARAPHRASER_FIELD, REPLAY_SHOT_SET, base_shot_sets
 from kp.config.study import StudyConfig
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
-from kp.generation.vllm_environment import refuse_unusable
+from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
 from kp.models.loading import ResolvedModel
 from kp.progress import Display
@@ -72,7 +72,7 @@ class Session(ExitStack):
         if self.config.categorise.engine is Engine.HF:
             return self.hf_engine
         assert vllm_python is not None, "the study's config sees to that"
-        refuse_unusable(vllm_python)
+        validate_interpreter(vllm_python)
         return replace(self.hf_engine, engine=self.config.categorise.engine, vllm_python=vllm_python)
 
     @cached_property

@@ -20,7 +20,7 @@ from kp.trackers.protocol import MEASURES, Tracker
 from kp.vocabulary import Tracker as TrackerName
 
 
-def refuse_missing(config: TrackersConfig) -> None:
+def validate_installed(config: TrackersConfig) -> None:
     """Raises UserError where a tracker of the study is not installed."""
     for name in config.use:
         found = importlib.util.find_spec(name.value)
@@ -34,7 +34,7 @@ def open_trackers(config: TrackersConfig, study: str, home: Path, say: Callable[
 
     Raises UserError where one is not installed.
     """
-    refuse_missing(config)
+    validate_installed(config)
     trackers = Trackers(say)
     for name in config.use:
         trackers.open(name.value, partial(_tracker, name, config, study, home))

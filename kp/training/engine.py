@@ -53,7 +53,7 @@ def lora_config(spec: TrialSpec) -> Any:
 
 
 def with_lora(base: Any, spec: TrialSpec) -> Any:
-    """A PEFT model; the adapter is in the base's number format, since DeepSpeed keeps float32 masters and ZeRO wants one format."""
+    """A PEFT model; the adapter is in the base's dtype, since DeepSpeed keeps float32 masters and ZeRO wants one dtype."""
     from peft import get_peft_model
 
     return get_peft_model(base, lora_config(spec), autocast_adapter_dtype=False)
@@ -78,11 +78,11 @@ def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micr
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(spec))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_multiplier(spec))
     return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=scheduler, config=config)[0]
 
 
-def rate_factor(spec: TrialSpec) -> Callable[[int], float]:
+def lr_multiplier(spec: TrialSpec) -> Callable[[int], float]:
     """Step (0 is the first) -> share of the peak learning rate: a linear rise, then as the schedule says, 0 after the last step."""
     total = spec.max_steps
     warmup = math.ceil(total * spec.training.warmup_ratio)

@@ -21,7 +21,7 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
 
     `forward` is called as a causal language model of transformers and gives its output; `base_forward`, the same without the adapter, is
     called where the KL divergence KL(base || adapter) = sum p_base (log p_base - log p_adapter) over replayed rows is wanted. Cross entropy
-    is -log p(label); both are in nats, weighted by the rows that ask for a term, and taken in float32 whatever the model's number format.
+    is -log p(label); both are in nats, weighted by the rows that ask for a term, and taken in float32 whatever the model's dtype.
     """
     import torch
 

@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from kp.errors import UserError
-from kp.metrics.categories import refuse_repeated_facts
+from kp.metrics.categories import validate_unique_facts
 from kp.metrics.matching import first_line
 from kp.schema import TRAINING_ROWS
 from kp.store.draws import draw_key
@@ -62,19 +62,19 @@ def draw_rows(
     pool, `answers` the base's ANSWERS on S0; `replay` is the other source of the replayed facts, where the study has one.
     Raises UserError where a pool or a fact's paraphrases are too few, or where the tables do not belong together.
     """
-    _refuse_strangers(facts, categories)
+    _validate_categories(facts, categories)
     pool = _pool(facts, categories, Category.UNKNOWN)
     if pool.height < spec.unknown:
         raise _shortfall(spec, spec.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories))
     unknown = _ordered(pool, spec).head(spec.unknown).to_dicts()
-    _refuse_few_paraphrases(spec, unknown)
+    _validate_paraphrase_count(spec, unknown)
     rows = [_row(fact, Role.UNKNOWN, fact["question"], fact["answers"][0]) for fact in unknown]
     rows.extend(_paraphrase_rows(unknown, spec.arm.paraphrases))
     if replay is None:
         rows.extend(_replay_rows(spec, Replay(facts, categories, answers), ""))
     else:
-        _refuse_strangers(replay.facts, replay.categories)
-        _refuse_studied(replay.facts, facts)
+        _validate_categories(replay.facts, replay.categories)
+        _validate_replayed_facts(replay.facts, facts)
         rows.extend(_replay_rows(spec, replay, " in search.replay_source"))
     return pl.DataFrame(rows).with_row_index("row").select(TRAINING_ROWS.names).cast({"row": pl.Int32})
 
@@ -126,7 +126,7 @@ def _ordered(pool: pl.DataFrame, spec: TrialSpec) -> pl.DataFrame:
     return keyed.with_columns(pl.int_range(pl.len()).over("relation").alias("turn")).sort("turn", "relation_key").select(pool.columns)
 
 
-def _refuse_few_paraphrases(spec: TrialSpec, unknown: list[_Fact]) -> None:
+def _validate_paraphrase_count(spec: TrialSpec, unknown: list[_Fact]) -> None:
     """Trained and held-out ones of a fact are different ones, so it needs as many as both together."""
     asked = {"search.arms.paraphrases": spec.arm.paraphrases, "search.held_out_paraphrases": spec.settings.held_out_paraphrases}
     asked = {field: count for field, count in asked.items() if count}
@@ -161,14 +161,14 @@ def _first_prompt_answers(answers: pl.DataFrame) -> dict[str, str]:
     return {fact_id: first_line(answer) for fact_id, answer in first.select("fact_id", "answer").iter_rows()}
 
 
-def _refuse_strangers(facts: pl.DataFrame, categories: pl.DataFrame) -> None:
-    refuse_repeated_facts(categories)
+def _validate_categories(facts: pl.DataFrame, categories: pl.DataFrame) -> None:
+    validate_unique_facts(categories)
     missing = sorted(set(categories["fact_id"]) - set(facts["fact_id"]))
     if missing:
         raise UserError(f"categories: fact '{missing[0]}' is not in the facts table")
 
 
-def _refuse_studied(replayed: pl.DataFrame, facts: pl.DataFrame) -> None:
+def _validate_replayed_facts(replayed: pl.DataFrame, facts: pl.DataFrame) -> None:
     shared = sorted(set(replayed["fact_id"]) & set(facts["fact_id"]))
     if shared:
         raise UserError(f"fact '{shared[0]}' is among the studied facts ({len(shared)} such facts)", field="search.replay_source")

@@ -16,12 +16,12 @@ import numpy as np
 
 from kp.inference.answering import answer_questions
 from kp.store.hardware import distinct_hardware, process_hardware
+from kp.training.base_model_cache import BaseModelCache, validate_packing
 from kp.training.batches import make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.loss import batch_loss
-from kp.training.workbench import Workbench, refuse_unpackable
 from kp.vocabulary import Role, TrialStatus
 
 STATE_TAG = "engine"
@@ -31,25 +31,25 @@ _REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
 class TrialTraining:
     """A trial in training; all workers of it take the same calls in the same order. `close` gives the base model back."""
 
-    def __init__(self, workbench: Workbench, job: TrialJob, place: Place, micro_batch: int | None = None) -> None:
+    def __init__(self, model_cache: BaseModelCache, job: TrialJob, place: Place, micro_batch: int | None = None) -> None:
         import torch
 
         began = time.monotonic()
-        self.job, self.spec, self._place, self._workbench = job, job.spec, place, workbench
+        self.job, self.spec, self._place, self._model_cache = job, job.spec, place, model_cache
         self._rows = [self._encode(row) for row in job.rows.to_pylist()]
         share = math.ceil(self.spec.training.batch_size / place.world)
         self._micro_rows = min(micro_batch or share, share)
         self._micro_batches = math.ceil(share / self._micro_rows)
-        base = workbench.take_base()
-        refuse_unpackable(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
+        base = model_cache.acquire()
+        validate_packing(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
         torch.manual_seed(self.spec.seed)
         self._model = with_lora(base, self.spec)
         # PEFT notes in adapter_config.json where the base came from; a cache path of this machine would mean nothing elsewhere.
         described = self._model.peft_config["default"]
-        described.base_model_name_or_path, described.revision = workbench.resolved.name, workbench.resolved.revision
-        self._number_format = base.dtype
+        described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision
+        self._dtype = base.dtype
         keep_out_frozen(self._model)
-        self._engine = deepspeed_engine(self._model, self.spec, workbench.engine.model.dtype, place, self._micro_batches)
+        self._engine = deepspeed_engine(self._model, self.spec, model_cache.engine.model.dtype, place, self._micro_batches)
         self._started_as = gathered_adapter(self._engine, self.spec.training.zero_stage) if self.spec.training.moves_base else None
         trainable = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
         hardware = distinct_hardware(place.gathered(process_hardware()))
@@ -62,7 +62,7 @@ class TrialTraining:
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
         return encode_row(
-            self._workbench.tokenizer, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
+            self._model_cache.tokenizer, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
         )
 
     def restore(self, folder: Path) -> None:
@@ -124,14 +124,14 @@ class TrialTraining:
         replayed = [row for row in rows if row.replayed]
         coefficient = self.spec.kl_coefficient if replayed else 0.0
         mine = rows[self._place.rank :: world]
-        sums = torch.zeros(2, dtype=torch.float64, device=self._workbench.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=self._model_cache.device)
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
             # All workers take the same passes: one without a row left takes the batch's first at weight 0.
-            batch = make_batch(own or rows[:1], self.spec.training.packing, self._workbench.tokenizer.pad_token_id)
+            batch = make_batch(own or rows[:1], self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
             self.read_tokens += batch.read_tokens
             base = self._without_adapter if coefficient else None
-            loss = batch_loss(self._engine, base, batch, self._workbench.device, self._number_format)
+            loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
             summed = loss.cross_entropy if loss.kl is None else loss.cross_entropy + coefficient * loss.kl
             # DeepSpeed averages gradients over workers and passes; times their numbers makes it the sum that the global mean needs.
             self._engine.backward(summed * (float(bool(own)) * world * self._micro_batches / total))
@@ -159,10 +159,10 @@ class TrialTraining:
         facts = self.job.eval_facts
         mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
         # Made anew each time: the weights have moved, and with them the shared prefix's keys and values.
-        generator = self.job.engine.generator(self._engine.module, self._workbench.tokenizer)
+        generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
         found = answer_questions(generator, mine, self.job.eval_shots) if len(mine) else []
         right = [getattr(answer.matches, self.job.matcher.value) for under_prompt in found for answer in under_prompt]
-        counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._workbench.device)
+        counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
         if split:
             torch.distributed.all_reduce(counts)
         return float(counts[0] / counts[1])
@@ -188,7 +188,7 @@ class TrialTraining:
         """Take the adapter off and give the base model back, unless the trial changed it."""
         self._engine.destroy()
         if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has spread the base over the workers
-            self._workbench.give_back(self._model.unload())
+            self._model_cache.release(self._model.unload())
         del self._engine, self._model
 
 

@@ -1,4 +1,4 @@
-"""Training that loses a worker, the driver of a trial, or the process that holds a crew ends as if nothing had happened."""
+"""Training that loses a worker, the driver of a trial, or the process that holds a worker group ends as if nothing had happened."""
 
 import shutil
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from tests.conftest import SMOKE
 from tests.killing import RunningKp, running_kp
 from tests.tables import report_tables
 
-WORKER, TRIAL_DRIVER, CREW_DRIVER = "RayTrainWorker", "ImplicitFunc", "_run_crew"
+WORKER, TRIAL_DRIVER, GROUP_DRIVER = "RayTrainWorker", "ImplicitFunc", "_run_worker_group"
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def assert_as_uninterrupted(root: Path, finished: Path) -> None:
 
 @pytest.mark.studies
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("title", [WORKER, TRIAL_DRIVER, CREW_DRIVER])
+@pytest.mark.parametrize("title", [WORKER, TRIAL_DRIVER, GROUP_DRIVER])
 def test_process_killed_in_training_changes_no_number(untrained: Path, finished_smoke: Path, title: str) -> None:
     finish(untrained, [(title, lambda: epochs_committed(untrained) >= 2)])
     assert_as_uninterrupted(untrained, finished_smoke)

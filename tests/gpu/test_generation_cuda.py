@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from kp.bench.categorise import run_categorise
-from kp.bench.contestants import plain_answer
-from kp.bench.options import CategoriseOptions, NumberFormat, Shape
+from kp.bench.implementations import plain_answer
+from kp.bench.options import CategoriseOptions, DType, Shape
 from kp.bench.questions import Question, chats
 from kp.bench.subject import Subject, load_subject
 from kp.generation.hf import HFGenerator
@@ -81,10 +81,10 @@ def test_bench_categorise_on_cuda_names_the_gpu_and_agrees(tmp_path: Path) -> No
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps({"question": f"What is {number}?", "answer": "e"}) + "\n" for number in range(20)))
 
-    settings: dict[str, Any] = {"facts": 20, "rounds": 1, "dtype": NumberFormat.FLOAT32, "vllm_python": None}
-    run_categorise(CategoriseOptions(**settings, questions=questions, model=str(folder), json=tmp_path / "race.json"))
+    settings: dict[str, Any] = {"facts": 20, "rounds": 1, "dtype": DType.FLOAT32, "vllm_python": None}
+    run_categorise(CategoriseOptions(**settings, questions=questions, model=str(folder), json=tmp_path / "result.json"))
 
-    result = json.loads((tmp_path / "race.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text())
     assert result["machine"]["device"] == torch.cuda.get_device_name()
     assert result["agreement"]["kp/released"]["equal_answers"] > 0.95
     assert result["kp"]["share_of_matmul"]["square"] > 0
@@ -94,7 +94,7 @@ def test_bench_categorise_on_cuda_names_the_gpu_and_agrees(tmp_path: Path) -> No
     torch.cuda.is_available() and torch.cuda.get_device_properties(0).total_memory < 24 << 30, reason="the GPU has less than 24 GiB"
 )
 def test_llama_3_1_8b_shape_is_made_on_the_gpu_and_answers() -> None:
-    subject = load_subject(CategoriseOptions(shape=Shape.LLAMA_3_1_8B, device="cuda"), NumberFormat.BFLOAT16)
+    subject = load_subject(CategoriseOptions(shape=Shape.LLAMA_3_1_8B, device="cuda"), DType.BFLOAT16)
 
     answers = HFGenerator(subject.model, subject.tokenizer, NEW_TOKENS).generate(_asked(2))
 

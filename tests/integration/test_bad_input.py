@@ -72,7 +72,7 @@ def run_facts(tmp_path: Path, text: str) -> tuple[str, Path]:
 
 def test_facts_with_a_page_of_text_for_a_question_are_kept_but_for_that_row(tmp_path: Path) -> None:
     said, folder = run_facts(tmp_path, HEADER + f"s,r,o,{'x' * 100_000},o\n" + GOOD)
-    assert "1 rows cannot be measured and are set aside; quarantined.parquet lists these faults" in " ".join(said.split())
+    assert "1 rows cannot be measured and are rejected; quarantined.parquet lists these faults" in " ".join(said.split())
     assert "1 longer than 1,000 characters" in said
     assert "x" * 1000 not in said
     [fault] = pl.read_parquet(folder / "quarantined.parquet").to_dicts()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kp.bench.categorise import run_categorise
-from kp.bench.options import VLLM_PYTHON, CategoriseOptions, NumberFormat
+from kp.bench.options import VLLM_PYTHON, CategoriseOptions, DType
 from kp.bench.table import text
 from kp.errors import UserError
 from kp.prompts import PROMPTS_PER_SET
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _options(folder: Path, **others: Any) -> CategoriseOptions:
-    settings: dict[str, Any] = {"dtype": NumberFormat.FLOAT32, "facts": FACTS, "rounds": ROUNDS, "threads": 1, "device": "cpu"}
+    settings: dict[str, Any] = {"dtype": DType.FLOAT32, "facts": FACTS, "rounds": ROUNDS, "threads": 1, "device": "cpu"}
     settings |= {"max_new_tokens": 8, "vllm_python": None, "model": str(folder), "questions": folder / "questions.jsonl"}
     return CategoriseOptions(**settings | others)
 
@@ -47,33 +47,33 @@ def _run(folder: Path, target: Path, **others: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def result(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return _run(folder, tmp_path_factory.mktemp("race") / "race.json")
+    return _run(folder, tmp_path_factory.mktemp("result") / "result.json")
 
 
-def test_race_result_names_what_was_measured_and_where(result: dict[str, Any], folder: Path) -> None:
+def test_benchmark_result_names_what_was_measured_and_where(result: dict[str, Any], folder: Path) -> None:
     assert (result["model"]["name"], result["model"]["dtype"]) == (str(folder), "float32")
     assert result["machine"]["threads"] == 1
     assert result["machine"]["cores"] == os.cpu_count()
     assert set(result["versions"]) == {"kp", "torch", "transformers"}
     assert result["asked"]["prompts"] == FACTS * PROMPTS_PER_SET
-    assert "KP_VLLM_PYTHON" in result["contestants"]["vllm"]["left_out"]
+    assert "KP_VLLM_PYTHON" in result["implementations"]["vllm"]["left_out"]
 
 
-def test_race_rates_and_ratios_follow_from_counts_and_seconds(result: dict[str, Any]) -> None:
-    kp, released = result["contestants"]["kp"], result["contestants"]["released"]
+def test_benchmark_rates_and_ratios_follow_from_counts_and_seconds(result: dict[str, Any]) -> None:
+    kp, released = result["implementations"]["kp"], result["implementations"]["released"]
 
     assert [turn["prompts"] for turn in kp["rounds"]] == [FACTS * PROMPTS_PER_SET] * ROUNDS
     assert [turn["prompts"] for turn in released["rounds"]] == [128, 172]  # batches of 128, 128 and 44, each asked once
-    for contestant in (kp, released):
-        assert contestant["prompts"] == sum(turn["prompts"] for turn in contestant["rounds"])
-        assert contestant["seconds"] == pytest.approx(sum(turn["seconds"] for turn in contestant["rounds"]))
-        assert contestant["prompts_per_s"] == pytest.approx(contestant["prompts"] / contestant["seconds"])
+    for implementation in (kp, released):
+        assert implementation["prompts"] == sum(turn["prompts"] for turn in implementation["rounds"])
+        assert implementation["seconds"] == pytest.approx(sum(turn["seconds"] for turn in implementation["rounds"]))
+        assert implementation["prompts_per_s"] == pytest.approx(implementation["prompts"] / implementation["seconds"])
     assert result["ratios"]["released"]["all"] == pytest.approx(kp["prompts_per_s"] / released["prompts_per_s"])
     assert len(result["ratios"]["released"]["rounds"]) == ROUNDS
 
 
-def test_race_counts_the_tokens_that_each_way_reads(result: dict[str, Any]) -> None:
-    kp, released = (result["contestants"][name]["tokens_read"] for name in ("kp", "released"))
+def test_benchmark_counts_the_tokens_that_each_way_reads(result: dict[str, Any]) -> None:
+    kp, released = (result["implementations"][name]["tokens_read"] for name in ("kp", "released"))
     whole = result["asked"]["mean_prompt_tokens"]
 
     assert kp["total"] == kp["prefix_tokens"] + kp["prompt_tokens"] + kp["answer_tokens"]
@@ -83,35 +83,35 @@ def test_race_counts_the_tokens_that_each_way_reads(result: dict[str, Any]) -> N
     assert released["per_prompt"] >= whole
 
 
-def test_race_in_float32_gives_equal_answers_and_categories(result: dict[str, Any]) -> None:
+def test_benchmark_in_float32_gives_equal_answers_and_categories(result: dict[str, Any]) -> None:
     agreement = result["agreement"]["kp/released"]
 
     assert agreement == {"answers": FACTS * PROMPTS_PER_SET, "equal_answers": 1.0, "facts": FACTS, "equal_categories": 1.0}
 
 
-def test_race_shares_follow_from_their_yardsticks(result: dict[str, Any]) -> None:
-    kp, yardsticks = result["kp"], result["yardsticks"]
-    entry = result["contestants"]["kp"]
+def test_benchmark_shares_follow_from_their_references(result: dict[str, Any]) -> None:
+    kp, references = result["kp"], result["references"]
+    entry = result["implementations"]["kp"]
 
     assert kp["tokens_per_s"] == pytest.approx(entry["tokens_read"]["total"] / entry["seconds"])
-    assert kp["share_of_prefill"] == pytest.approx(kp["tokens_per_s"] / yardsticks["prefill_tokens_per_s"])
-    assert len(yardsticks["prefill_measured"]) == 2 * ROUNDS
-    for name, rate in yardsticks["matmul_flops"].items():
+    assert kp["share_of_prefill"] == pytest.approx(kp["tokens_per_s"] / references["prefill_tokens_per_s"])
+    assert len(references["prefill_measured"]) == 2 * ROUNDS
+    for name, rate in references["matmul_flops"].items():
         assert 0 < kp["share_of_matmul"][name] == pytest.approx(kp["flops"] / rate)
 
 
-def test_race_writes_a_markdown_table_beside_its_json_and_prints_within_80_columns(folder: Path, tmp_path: Path) -> None:
-    result = _run(folder, tmp_path / "race.json", facts=2, rounds=1, released_facts=1)
-    written = (tmp_path / "race.md").read_text()
+def test_benchmark_writes_a_markdown_table_beside_its_json_and_prints_within_80_columns(folder: Path, tmp_path: Path) -> None:
+    result = _run(folder, tmp_path / "result.json", facts=2, rounds=1, released_facts=1)
+    written = (tmp_path / "result.md").read_text()
 
-    assert f"{result['contestants']['kp']['prompts_per_s']:.1f}" in written
+    assert f"{result['implementations']['kp']['prompts_per_s']:.1f}" in written
     assert "kp/released" in written
     tables = text(result | {"model": result["model"] | {"name": "m"}}).splitlines()
     assert max(len(line) for line in tables if not line.startswith("vllm was left out")) <= 80
 
 
 def test_exactness_holds_float32_answers_to_plain_generation_and_counts_what_bfloat16_changes(folder: Path, tmp_path: Path) -> None:
-    result = _run(folder, tmp_path / "exact.json", exact=40, dtype=NumberFormat.BFLOAT16)
+    result = _run(folder, tmp_path / "exact.json", exact=40, dtype=DType.BFLOAT16)
 
     assert (result["model"]["dtype"], result["float32"]["prompts"]) == ("float32", 40)
     assert (result["float32"]["equal"], result["float32"]["differences"]) == (40, [])
@@ -136,7 +136,7 @@ def test_exactness_of_more_prompts_than_there_are_is_refused(folder: Path) -> No
         run_categorise(_options(folder, exact=31, facts=3))
 
 
-def test_race_with_an_interpreter_that_lacks_vllm_says_so(folder: Path) -> None:
+def test_benchmark_with_an_interpreter_that_lacks_vllm_says_so(folder: Path) -> None:
     with pytest.raises(UserError, match="has no package vllm"):
         run_categorise(_options(folder, vllm_python=Path(sys.executable), facts=2, rounds=1))
     with pytest.raises(UserError, match="vllm_python: '/no/python' cannot be run"):
@@ -145,9 +145,9 @@ def test_race_with_an_interpreter_that_lacks_vllm_says_so(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(VLLM_PYTHON not in os.environ, reason=f"${VLLM_PYTHON} names no interpreter with vLLM")
-def test_race_against_vllm_in_float32_gives_equal_answers(tmp_path: Path) -> None:
+def test_benchmark_against_vllm_in_float32_gives_equal_answers(tmp_path: Path) -> None:
     options = CategoriseOptions(
-        facts=4, rounds=1, dtype=NumberFormat.FLOAT32, released_facts=2, device="cpu", max_new_tokens=16, json=tmp_path / "race.json"
+        facts=4, rounds=1, dtype=DType.FLOAT32, released_facts=2, device="cpu", max_new_tokens=16, json=tmp_path / "result.json"
     )
 
     run_categorise(options)
@@ -156,7 +156,7 @@ def test_race_against_vllm_in_float32_gives_equal_answers(tmp_path: Path) -> Non
     assert result["agreement"]["kp/vllm"]["equal_answers"] == 1.0
     assert result["agreement"]["kp/vllm"]["answers"] == 40
     assert result["ratios"]["vllm"]["all"] > 0
-    assert "block_size 32" in result["contestants"]["vllm"]["way"]
+    assert "block_size 32" in result["implementations"]["vllm"]["way"]
 
 
 def _on_a_bare_box(program: str) -> subprocess.CompletedProcess[str]:
@@ -192,13 +192,13 @@ def test_kp_bench_categorise_takes_the_same_options(folder: Path) -> None:
     assert f"facts: 31 are asked for, {folder}/questions.jsonl hold 30" in done.stderr
 
 
-def test_race_with_kp_in_two_processes_gives_the_answers_of_one(folder: Path, tmp_path: Path) -> None:
-    result = _run(folder, tmp_path / "race.json", facts=7, rounds=1, threads=2, processes=2)
-    kp, yardsticks = result["contestants"]["kp"], result["yardsticks"]
+def test_benchmark_with_kp_in_two_processes_gives_the_answers_of_one(folder: Path, tmp_path: Path) -> None:
+    result = _run(folder, tmp_path / "result.json", facts=7, rounds=1, threads=2, processes=2)
+    kp, references = result["implementations"]["kp"], result["references"]
 
     assert kp["way"].endswith("2 processes of 1 thread")
     assert result["agreement"]["kp/released"] == {"answers": 70, "equal_answers": 1.0, "facts": 7, "equal_categories": 1.0}
     assert kp["tokens_read"]["logits"] > 70
-    assert len(yardsticks["prefill_measured_in_pool"]) == 2
-    measured = [sorted(yardsticks[name]) for name in ("prefill_measured", "prefill_measured_in_pool")]
-    assert yardsticks["prefill_tokens_per_s"] == max(sum(rates) / 2 for rates in measured)
+    assert len(references["prefill_measured_in_pool"]) == 2
+    measured = [sorted(references[name]) for name in ("prefill_measured", "prefill_measured_in_pool")]
+    assert references["prefill_tokens_per_s"] == max(sum(rates) / 2 for rates in measured)

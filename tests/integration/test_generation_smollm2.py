@@ -82,12 +82,12 @@ def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does
 ) -> None:
     torch.manual_seed(7)
     targets = ["down_proj", "gate_proj", "up_proj", "q_proj"]
-    wearing = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets))
+    adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets))
     with torch.no_grad():
-        for name, weight in wearing.named_parameters():
+        for name, weight in adapted.named_parameters():
             if "lora_B" in name:  # made as zeros, which would change nothing
                 weight.normal_(std=0.02)
-    wearing.save_pretrained(str(tmp_path))
+    adapted.save_pretrained(str(tmp_path))
     prompts = _studied(count)
     generator = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS)
     base = [answer.text for answer in generator.generate(prompts)]
@@ -96,7 +96,7 @@ def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does
     answers = [answer.text for answer in generator.generate(prompts)]
     generator.load_adapter(None)
 
-    assert answers == _plain(wearing.eval(), tokenizer, prompts)
+    assert answers == _plain(adapted.eval(), tokenizer, prompts)
     assert answers != base
 
 

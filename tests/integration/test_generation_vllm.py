@@ -149,12 +149,12 @@ def test_vllm_answers_end_where_and_as_those_of_the_hf_engine(
 
 
 @pytest.mark.parametrize("name", ["four", "nine"])
-def test_vllm_wearing_an_adapter_answers_as_the_adapter_in_peft(
+def test_vllm_with_an_adapter_answers_as_the_adapter_in_peft(
     name: str, answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Chat], adapters: dict[str, str]
 ) -> None:
-    wearing = peft.PeftModel.from_pretrained(load_model(resolved, "float32", "cpu"), adapters[name]).eval()
+    adapted = peft.PeftModel.from_pretrained(load_model(resolved, "float32", "cpu"), adapters[name]).eval()
 
-    assert _texts(answers[name]) == _plain(wearing, tokenizer, prompts[::5])
+    assert _texts(answers[name]) == _plain(adapted, tokenizer, prompts[::5])
 
 
 def test_vllm_swapping_adapters_serves_no_answer_of_another(answers: Any) -> None:
@@ -169,7 +169,7 @@ def test_vllm_with_its_prefixes_forgotten_answers_the_same(answers: Any) -> None
     assert answers["base anew"] == answers["base"]
 
 
-def test_vllm_adapter_that_it_cannot_wear_is_refused_by_name(answers: Any, adapters: dict[str, str]) -> None:
+def test_vllm_adapter_that_it_does_not_support_is_rejected_by_name(answers: Any, adapters: dict[str, str]) -> None:
     assert "has rank 40, the engine was made for ranks up to 9" in answers["tall"]["refused"]
     assert "has no adapter_config.json" in answers["none"]["refused"]
 

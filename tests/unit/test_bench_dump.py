@@ -1,4 +1,4 @@
-"""The race over a dump: the made-up dump has the form of the real one, the loop is right, and both readers agree."""
+"""The benchmark over a dump: the made-up dump has the form of the real one, the loop is right, and both readers agree."""
 
 import bz2
 import dataclasses
@@ -14,7 +14,7 @@ import pytest
 from kp.bench.__main__ import main
 from kp.bench.arguments import field_docstrings
 from kp.bench.dump import run_dump
-from kp.bench.dump_contestants import GraphSummary, loop_reads, set_digest
+from kp.bench.dump_implementations import GraphSummary, loop_reads, set_digest
 from kp.bench.dump_outcome import agreement_of_graphs
 from kp.bench.dump_table import text
 from kp.bench.measured import measured
@@ -255,16 +255,16 @@ def test_measured_work_that_raises_raises_here() -> None:
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A race over 3,000 lines."""
-    folder = tmp_path_factory.mktemp("race")
-    assert run_dump(DumpOptions(triples=3000, rounds=1, workers=2, folder=folder, json=folder / "race.json")) == 0
-    found: dict[str, Any] = json.loads((folder / "race.json").read_text())
+    """A benchmark over 3,000 lines."""
+    folder = tmp_path_factory.mktemp("result")
+    assert run_dump(DumpOptions(triples=3000, rounds=1, workers=2, folder=folder, json=folder / "result.json")) == 0
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
     found["files"] = sorted(path.name for path in folder.iterdir())
-    found["markdown"] = (folder / "race.md").read_text()
+    found["markdown"] = (folder / "result.md").read_text()
     return found
 
 
-def test_race_of_kp_and_loop_ends_with_equal_graphs(result: dict[str, Any]) -> None:
+def test_benchmark_of_kp_and_loop_ends_with_equal_graphs(result: dict[str, Any]) -> None:
     found = result["agreement"]
 
     assert found["equal"], found
@@ -273,25 +273,25 @@ def test_race_of_kp_and_loop_ends_with_equal_graphs(result: dict[str, Any]) -> N
     assert found["equal_cells"] == found["cells"] > 100
 
 
-def test_race_rates_and_ratios_follow_from_lines_and_seconds(result: dict[str, Any]) -> None:
-    kp, loop = result["contestants"]["kp"], result["contestants"]["python loop"]
+def test_benchmark_rates_and_ratios_follow_from_lines_and_seconds(result: dict[str, Any]) -> None:
+    kp, loop = result["implementations"]["kp"], result["implementations"]["python loop"]
 
-    for contestant in (kp, loop):
-        assert contestant["lines_per_s"] == pytest.approx(3000 / contestant["seconds"])
-        assert contestant["peak_memory"] > 1 << 20
+    for implementation in (kp, loop):
+        assert implementation["lines_per_s"] == pytest.approx(3000 / implementation["seconds"])
+        assert implementation["peak_memory"] > 1 << 20
     assert result["ratios"]["python loop"]["all"] == pytest.approx(kp["lines_per_s"] / loop["lines_per_s"])
     assert {floor["seconds"] > 0 for floor in result["decompression"].values()} == {True}
     assert result["whole_way"]["seconds"] > 0
     assert result["machine"]["workers"] == 2
 
 
-def test_race_leaves_the_dump_with_its_record_and_the_result_and_nothing_else(result: dict[str, Any]) -> None:
+def test_benchmark_leaves_the_dump_with_its_record_and_the_result_and_nothing_else(result: dict[str, Any]) -> None:
     dump = "synthetic-3000-seed0-many.ttl.bz2"
 
-    assert result["files"] == ["race.json", "race.md", dump, f"{dump}.json"]
+    assert result["files"] == ["result.json", "result.md", dump, f"{dump}.json"]
 
 
-def test_race_tables_fit_80_columns_and_stand_as_markdown_beside_the_json(result: dict[str, Any]) -> None:
+def test_benchmark_tables_fit_80_columns_and_stand_as_markdown_beside_the_json(result: dict[str, Any]) -> None:
     told = text(result)
 
     assert max(map(len, told.splitlines()[3:])) <= 80  # above stands the processor, however long
@@ -300,11 +300,11 @@ def test_race_tables_fit_80_columns_and_stand_as_markdown_beside_the_json(result
     assert "| python loop | 3,000 |" in result["markdown"]
 
 
-def test_race_in_which_the_loop_reads_a_part_says_so_and_compares_that_part(tmp_path: Path) -> None:
-    assert run_dump(DumpOptions(triples=3000, loop_triples=1000, rounds=1, workers=1, json=tmp_path / "race.json")) == 0
+def test_benchmark_in_which_the_loop_reads_a_part_says_so_and_compares_that_part(tmp_path: Path) -> None:
+    assert run_dump(DumpOptions(triples=3000, loop_triples=1000, rounds=1, workers=1, json=tmp_path / "result.json")) == 0
 
-    result = json.loads((tmp_path / "race.json").read_text())
-    assert result["contestants"]["python loop"]["lines"] == 1000
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["implementations"]["python loop"]["lines"] == 1000
     assert result["agreement"]["lines"] == 1000
     assert result["agreement"]["equal"], result["agreement"]
     assert "The loop read the first 1,000 lines alone" in text(result)

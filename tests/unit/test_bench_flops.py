@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig
 
 from kp.bench.flops import model_size, operations
-from kp.bench.options import NumberFormat, Shape
+from kp.bench.options import DType, Shape
 from kp.bench.subject import SHAPES, random_model
 from kp.generation.decoding import Work
 from tests.tiny_model import tiny_llama
@@ -20,7 +20,7 @@ def test_model_size_of_a_tiny_llama_counts_matrices_without_embedding_and_head()
 
 
 def test_model_size_of_llama_3_1_8b_is_that_of_the_published_model() -> None:
-    model = random_model(LlamaConfig(**SHAPES[Shape.LLAMA_3_1_8B]), NumberFormat.BFLOAT16, "meta")
+    model = random_model(LlamaConfig(**SHAPES[Shape.LLAMA_3_1_8B]), DType.BFLOAT16, "meta")
 
     size = model_size(model)
 

@@ -7,7 +7,7 @@ import pytest
 
 from kp.bench.__main__ import main
 from kp.bench.arguments import field_docstrings, parse_options
-from kp.bench.options import VLLM_PYTHON, CategoriseOptions, Device, DumpOptions, NumberFormat, Shape, TrainOptions
+from kp.bench.options import VLLM_PYTHON, CategoriseOptions, Device, DType, DumpOptions, Shape, TrainOptions
 from kp.errors import UserError
 from kp.vocabulary import LossTokens
 
@@ -26,7 +26,7 @@ def test_parse_options_reads_every_kind_of_field() -> None:
     )
 
     assert parsed == CategoriseOptions(
-        facts=12, shape=Shape.LLAMA_3_1_8B, dtype=NumberFormat.FLOAT32, threads=3, json=Path("out.json"), device="cuda:1"
+        facts=12, shape=Shape.LLAMA_3_1_8B, dtype=DType.FLOAT32, threads=3, json=Path("out.json"), device="cuda:1"
     )
 
 

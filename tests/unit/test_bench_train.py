@@ -1,4 +1,4 @@
-"""kp bench train: the trial that both contestants are handed, the line to their processes, and what is made of what they tell."""
+"""kp bench train: the trial that both implementations are handed, the line to their processes, and what is made of what they tell."""
 
 import dataclasses
 import math
@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from kp.bench.measured import Measured
-from kp.bench.options import NumberFormat, TrainOptions
-from kp.bench.train_line import Contestant
+from kp.bench.options import DType, TrainOptions
+from kp.bench.train_line import TrainingProcess
 from kp.bench.train_outcome import Record, outcome
-from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart, trial_job
 from kp.bench.train_released import grouped_read_tokens
 from kp.bench.train_table import markdown, text
+from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart, trial_job
 from kp.errors import UserError
 from kp.training.job import TrialJob
 from kp.vocabulary import LossTokens
-from tests.bench_contestants import breaks_in_its_second_epoch, refuses, stops_early
+from tests.bench_implementations import breaks_in_its_second_epoch, refuses, stops_early
 
 _START = TrainStart("digest", 135_000_000, "revision", "cpu")
 
@@ -50,30 +50,30 @@ def job() -> TrialJob:
     return trial_job(TrainOptions(facts=2), use_gpu=False)
 
 
-def test_contestant_that_cannot_start_raises_its_error(job: TrialJob) -> None:
+def test_training_process_that_cannot_start_raises_its_error(job: TrialJob) -> None:
     with pytest.raises(UserError, match=r"model\.name: there is none"):
-        Contestant(refuses, job)
+        TrainingProcess(refuses, job)
 
 
-def test_contestant_that_breaks_in_a_turn_raises_its_error(job: TrialJob) -> None:
-    with Contestant(breaks_in_its_second_epoch, job) as contestant:
-        assert contestant.start.device == "cpu"
-        assert contestant.epoch().step_losses == (2.0,)
+def test_training_process_that_breaks_in_a_turn_raises_its_error(job: TrialJob) -> None:
+    with TrainingProcess(breaks_in_its_second_epoch, job) as process:
+        assert process.start.device == "cpu"
+        assert process.epoch().step_losses == (2.0,)
         with pytest.raises(ValueError, match="a bug"):
-            contestant.epoch()
+            process.epoch()
 
 
-def test_contestant_that_stops_early_is_no_contestant(job: TrialJob) -> None:
-    with Contestant(stops_early, job) as contestant, pytest.raises(RuntimeError, match="ended early, with 'nothing'"):
-        contestant.epoch()
+def test_training_process_that_stops_early_raises(job: TrialJob) -> None:
+    with TrainingProcess(stops_early, job) as process, pytest.raises(RuntimeError, match="ended early, with 'nothing'"):
+        process.epoch()
 
 
-def test_contestant_whose_race_is_off_ends(job: TrialJob) -> None:
-    with Contestant(breaks_in_its_second_epoch, job) as contestant:
+def test_training_process_that_is_cut_short_ends(job: TrialJob) -> None:
+    with TrainingProcess(breaks_in_its_second_epoch, job) as process:
         pass
 
     with pytest.raises(EOFError):
-        contestant.end()
+        process.end()
 
 
 def test_grouped_read_tokens_pads_like_rows_together() -> None:
@@ -110,7 +110,7 @@ def _outcome(options: TrainOptions = _OPTIONS, **record: Any) -> dict[str, Any]:
 def test_outcome_holds_rates_and_ratios() -> None:
     result = _outcome()
 
-    kp, released = result["contestants"]["kp"], result["contestants"]["released"]
+    kp, released = result["implementations"]["kp"], result["implementations"]["released"]
     assert (kp["rows"], kp["seconds"], kp["samples_per_s"], kp["tokens_per_s"], kp["read_tokens"]) == (16, 5.0, 3.2, 120.0, 400)
     assert (released["seconds"], released["samples_per_s"], released["tokens_per_s"]) == (10.0, 1.6, 60.0)
     ratio = result["ratios"]["released"]
@@ -149,7 +149,7 @@ def test_outcome_says_what_was_left_out_and_whom_that_favours() -> None:
 
     grouped = ("group_by_length", "kp")
     assert left_out() == [grouped, ("LoRA", "neither"), ("bfloat16", "neither")]
-    assert left_out(dropout=0.1, dtype=NumberFormat.BFLOAT16) == [grouped]
+    assert left_out(dropout=0.1, dtype=DType.BFLOAT16) == [grouped]
 
 
 def test_text_is_the_result_within_80_columns() -> None:

@@ -68,7 +68,7 @@ BAD_VALUES = {
     "a number for a list": ("[search]\nrank = 8\n", "search.rank", "8"),
     "text in a list of numbers": ('[search]\nrank = [4, "big"]\n', "search.rank.1", "'big'"),
     "a word that is none of the vocabulary": ('[categorise]\nmatcher = "fuzzy"\n', "categorise.matcher", "'fuzzy'"),
-    "a number format that is not offered": ('[model]\ndtype = "float8"\n', "model.dtype", "'float8'"),
+    "a dtype that is not offered": ('[model]\ndtype = "float8"\n', "model.dtype", "'float8'"),
     "an accuracy above 1": ("[search]\nstop_at_accuracy = 1.5\n", "search.stop_at_accuracy", "1.5"),
     "more paraphrases than a fact has": ("[search]\narms = [{ paraphrases = 11 }]\n", "search.arms.0.paraphrases", "11"),
     "more noise draws than there are shot sets": ("[categorise]\nrepeat_measurements = 8\n", "categorise.repeat_measurements", "8"),
@@ -194,7 +194,7 @@ IMPOSSIBLE = {
     "KL to a base that has moved": ([*REPLAY, "training.kl_coefficient=0.1", "training.init=pissa"], "training.kl_coefficient", "'pissa'"),
     "KL without replay": (["training.kl_coefficient=0.1"], "training.kl_coefficient", "no arm"),
     "a base taken apart that is spread out": (["training.zero_stage=3", "training.init=olora"], "training.init", "stage 3"),
-    "a rank that is doubled beyond what vLLM wears": (
+    "a rank that is doubled beyond what vLLM supports": (
         ["search.rank=[300]", "training.init=pissa", "categorise.engine=vllm", "resources.vllm_python=/opt/vllm/bin/python"],
         "search.rank",
         "600",

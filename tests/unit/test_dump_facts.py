@@ -19,7 +19,7 @@ from kp.facts.dump.choosing import asked_alike, batches
 from kp.facts.dump.cleaning import Rule, answers_stand_in
 from kp.facts.dump.entity_names import label_of, without_qualifier
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
-from kp.facts.dump.lots import key_of, lots, text_hashes
+from kp.facts.dump.random_keys import draw_key, random_keys, text_hashes
 from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS
 from kp.facts.dump.titles import labels_of, names_of
 from kp.facts.fact import fact_id
@@ -277,7 +277,7 @@ def test_titles_asked_alike_in_bulk_are_those_one_by_one(titles: list[str]) -> N
     assert asked_alike(pl.Series(titles)).to_list() == [question_key(title) for title in titles]
 
 
-def test_lots_are_what_they_have_always_been() -> None:
+def test_random_keys_are_what_they_have_always_been() -> None:
     hashes = text_hashes(pa.array(["", "a", "http://dbpedia.org/resource/Café", "12345678", "123456789"]))
     assert hashes.tolist() == [
         0xE220A8397B1DCDAF,  # what SplitMix64 gives first from the seed 0
@@ -286,8 +286,8 @@ def test_lots_are_what_they_have_always_been() -> None:
         3550491015627093435,
         3646587028461127993,
     ]
-    assert lots(hashes[:1], hashes[1:2]).tolist() == [14462712436500747706]
-    assert len({key_of(0, "director"), key_of(1, "director"), key_of(1, "writer")}) == 3
+    assert random_keys(hashes[:1], hashes[1:2]).tolist() == [14462712436500747706]
+    assert len({draw_key(0, "director"), draw_key(1, "director"), draw_key(1, "writer")}) == 3
 
 
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=9, unique=True), st.integers(0, 3))

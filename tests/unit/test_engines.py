@@ -11,7 +11,7 @@ from ray.runtime_env import RuntimeEnv
 from kp.config.study import VLLM_MOST_RANK, ModelConfig, StudyConfig, load_study
 from kp.errors import UserError
 from kp.generation.vllm import LORA_RANKS
-from kp.generation.vllm_environment import refuse_unusable
+from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
 from kp.study.building import build_graph
 from kp.study.graph import Graph
@@ -38,7 +38,7 @@ def test_load_study_engine_vllm_without_an_absolute_interpreter_is_refused(pytho
         smoke("categorise.engine=vllm", *python)
 
 
-def test_load_study_engine_vllm_with_a_rank_that_it_cannot_wear_is_refused() -> None:
+def test_load_study_engine_vllm_with_a_rank_that_it_does_not_support_is_rejected() -> None:
     assert max(LORA_RANKS) == VLLM_MOST_RANK
     assert smoke(*WITH_VLLM, f"search.rank=[{VLLM_MOST_RANK}]").categorise.engine is Engine.VLLM
     with pytest.raises(UserError, match=r"search\.rank: adapters of rank 513 are above 512"):
@@ -86,28 +86,28 @@ def test_remote_options_of_vllm_name_its_interpreter_and_bring_kp_along() -> Non
     assert environment.env_vars() == {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "3"}
 
 
-def test_refuse_unusable_interpreter_without_vllm_says_what_it_lacks() -> None:
+def test_validate_interpreter_interpreter_without_vllm_says_what_it_lacks() -> None:
     with pytest.raises(UserError, match=r"resources\.vllm_python: .* lacks vllm;"):
-        refuse_unusable(sys.executable)
+        validate_interpreter(sys.executable)
 
 
-def test_refuse_unusable_path_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+def test_validate_interpreter_path_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"resources\.vllm_python: .*no_python: cannot be run"):
-        refuse_unusable(str(tmp_path / "no_python"))
+        validate_interpreter(str(tmp_path / "no_python"))
 
 
-def test_refuse_unusable_program_that_is_no_python_is_named() -> None:
+def test_validate_interpreter_program_that_is_no_python_is_named() -> None:
     with pytest.raises(UserError, match=r"resources\.vllm_python: /bin/false: is no Python"):
-        refuse_unusable("/bin/false")
+        validate_interpreter("/bin/false")
 
 
-def test_refuse_unusable_interpreter_with_another_ray_is_refused(tmp_path: Path) -> None:
+def test_validate_interpreter_interpreter_with_another_ray_is_refused(tmp_path: Path) -> None:
     python = tmp_path / "python"  # stands for an interpreter whose environment has everything, and an older Ray
     version = list(sys.version_info[:2])
     python.write_text(f"""#!/bin/sh\necho '{{"python": {version}, "ray": "2.9.3", "missing": []}}'\n""")
     python.chmod(0o755)
     with pytest.raises(UserError, match=r"has ray 2\.9\.3, the study runs on .*; they must be the same"):
-        refuse_unusable(str(python))
+        validate_interpreter(str(python))
 
 
 def test_vllm_module_imports_where_nothing_of_the_studys_packages_is() -> None:

@@ -25,17 +25,17 @@ FACTS = facts().head(5).with_columns(pl.Series([[f"P{number} {row}?" for number 
 
 
 class Parrot:
-    """Says "object 1" to whatever holds a 1; hears which adapter it wears."""
+    """Says "object 1" to whatever holds a 1; hears which adapter is active."""
 
     def __init__(self) -> None:
         self.on_answered: Any = None
-        self.worn: list[str | None] = []
+        self.activated: list[str | None] = []
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         return [Generation("object 1" if "1" in chat[-1]["content"] else "no idea", FinishReason.STOP, 2) for chat in prompts]
 
     def load_adapter(self, path: str | None) -> None:
-        self.worn.append(path)
+        self.activated.append(path)
 
 
 class Engine:

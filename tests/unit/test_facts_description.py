@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from kp.facts.description import Measure, bucket_table, histogram_table, measure_table, relation_table, set_aside_table
+from kp.facts.description import Measure, bucket_table, histogram_table, measure_table, rejected_table, relation_table
 from kp.report.document import Document, Table
 from kp.report.facts_page import RELATIONS_DRAWN, RELATIONS_SHOWN, Chosen, facts_page, facts_pictures
 from kp.report.figures_png import save_png
@@ -59,7 +59,7 @@ def tables_of(facts: pl.DataFrame, faults: pl.DataFrame = FAULTS) -> dict[str, p
         "buckets": bucket_table(facts),
         "measures": measure_table(facts),
         "histograms": histogram_table(facts),
-        "set_aside": set_aside_table(faults),
+        "rejected": rejected_table(faults),
     }
 
 
@@ -118,8 +118,8 @@ def test_histogram_of_one_outlier_still_shows_the_others() -> None:
     assert bins.row(-1)[1:] == (9, 900, 51)
 
 
-def test_set_aside_counts_rows_and_faults_by_reason() -> None:
-    assert set_aside_table(FAULTS).rows() == [("stands in its question", 2, 3, 2, "B"), ("a paraphrase is empty", 1, 1, 9, "")]
+def test_rejected_counts_rows_and_faults_by_reason() -> None:
+    assert rejected_table(FAULTS).rows() == [("stands in its question", 2, 3, 2, "B"), ("a paraphrase is empty", 1, 1, 9, "")]
 
 
 def test_page_says_what_its_tables_say() -> None:
@@ -128,7 +128,7 @@ def test_page_says_what_its_tables_say() -> None:
     assert page.answer[0] == "4 facts over 2 relations."
     assert page.answer[1] == "The most one-sided relation is capital of: 'Peru' answers 2 of 3 facts (66.7 %)."
     assert page.answer[2] == "Without paraphrases: 3 facts."
-    assert page.answer[3] == "Most of what was set aside: stands in its question (2 rows of the source)."
+    assert page.answer[3] == "Most of what was rejected: stands in its question (2 rows of the source)."
     assert "| capital of | Peru | 66.7 | 3 | 1/0/2 | 2 | 2 |" in text
     assert "| author | (all differ) | 100 | 1 | – | 1 | 1 |" in text
     assert "| head | 1 | 25.0 | 1 | 90 | 90 | 90 |" in text
@@ -151,7 +151,7 @@ def test_page_of_many_relations_names_the_largest_and_counts_all() -> None:
 def test_page_without_faults_has_no_table_of_them() -> None:
     page = page_of(FACTS, FAULTS.clear())
     assert len(page.sections[0].blocks) == 3
-    assert not any("set aside" in sentence for sentence in page.answer)
+    assert not any("rejected" in sentence for sentence in page.answer)
 
 
 def test_terminal_tables_fit_eighty_columns_and_keep_every_word() -> None:

@@ -1,4 +1,4 @@
-"""Facts beyond an object's share of its relation are set aside, the same ones for a seed whatever the order of rows."""
+"""Facts beyond an object's share of its relation are rejected, the same ones for a seed whatever the order of rows."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kp.facts.dominance import without_dominance
 from kp.facts.selection import select_facts
-from kp.facts.validation import check_facts, reason_kind, set_aside_rows
+from kp.facts.validation import check_facts, reason_kind, rejected_rows
 from kp.schema import FACTS, QUARANTINED
 
 NONE = QUARANTINED.empty_table()
@@ -43,19 +43,19 @@ def objects(table: pa.Table) -> Counter[str]:
 
 def test_dominance_within_the_share_leaves_everything() -> None:
     table = table_of(("r", "a"), ("r", "b"), ("r", "c"), ("r", "a"))
-    kept, set_aside = without_dominance(table, NONE, 0.5, 0)
+    kept, rejected = without_dominance(table, NONE, 0.5, 0)
     assert kept.equals(table)
-    assert set_aside.num_rows == 0
+    assert rejected.num_rows == 0
 
 
 def test_dominant_object_is_cut_to_the_share_of_what_is_left() -> None:
     table = table_of(*[("film", "English")] * 83, *[("film", f"language {i}") for i in range(17)], ("city", "x"))
-    kept, set_aside = without_dominance(table, NONE, 0.2, 0)
+    kept, rejected = without_dominance(table, NONE, 0.2, 0)
     left = objects(kept)
     assert left["English"] == 4  # 4 of 21; 5 would be more than a fifth of 22
     assert left.total() == 4 + 17 + 1
-    assert set_aside.num_rows == 79
-    [reason] = set(set_aside["reason"].to_pylist())
+    assert rejected.num_rows == 79
+    [reason] = set(rejected["reason"].to_pylist())
     assert reason == "has the object of too many facts of its relation 'English', 83.0% of film, above facts.most_of_one_object = 0.2"
     assert reason_kind(reason) == "has the object of too many facts of its relation"
 
@@ -77,17 +77,17 @@ def test_dominance_seed_decides_which_facts_stay() -> None:
     assert first == again != other
 
 
-def test_dominance_rows_are_those_of_the_source_before_others_were_set_aside() -> None:
+def test_dominance_rows_are_those_of_the_source_before_others_were_rejected() -> None:
     table = table_of(("r", "x"), ("r", "a"), ("r", "a"), ("r", "a"))
     broken = table.set_column(4, FACTS.field("question"), pa.array(["What\tis it?", *table["question"].to_pylist()[1:]]))
     fit, unfit = check_facts(broken, "facts.csv")
-    kept, set_aside = without_dominance(fit, unfit, 0.5, 0)
+    kept, rejected = without_dominance(fit, unfit, 0.5, 0)
     assert kept.num_rows == 1
-    left_out = set_aside_rows(set_aside)
+    left_out = rejected_rows(rejected)
     assert left_out[0] == 1
     [stayed] = {2, 3, 4} - set(left_out)
     assert kept["fact_id"].to_pylist() == [f"id{stayed - 1}"]
-    for fault in set_aside.to_pylist():
+    for fault in rejected.to_pylist():
         assert fault["fact_id"] == f"id{fault['row'] - 1}"
 
 
@@ -99,8 +99,8 @@ def test_dominance_rows_are_those_of_the_source_before_others_were_set_aside() -
 def test_dominance_never_leaves_an_object_above_the_share_but_with_one_fact(pairs: list[tuple[str, str]], share: float, seed: int) -> None:
     pairs = [(relation, object_ * 3) for relation, object_ in pairs]  # "a" alone would be an article
     table = table_of(*pairs)
-    kept, set_aside = without_dominance(table, NONE, share, seed)
-    assert kept.num_rows + set_aside.num_rows == table.num_rows
+    kept, rejected = without_dominance(table, NONE, share, seed)
+    assert kept.num_rows + rejected.num_rows == table.num_rows
     counted = Counter(zip(kept["relation"].to_pylist(), kept["object"].to_pylist(), strict=True))
     sizes = Counter(kept["relation"].to_pylist())
     assert all(facts == 1 or facts <= share * sizes[relation] + 1e-6 for (relation, _), facts in counted.items())

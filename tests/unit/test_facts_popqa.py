@@ -1,4 +1,4 @@
-"""A real part of PopQA becomes facts: every row is read, what is ambiguous is set aside."""
+"""A real part of PopQA becomes facts: every row is read, what is ambiguous is rejected."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 
 from kp.facts.popqa import DOMAINS
 from kp.facts.tables import read_source
-from kp.facts.validation import check_facts, reason_kind, set_aside_rows
+from kp.facts.validation import check_facts, reason_kind, rejected_rows
 from kp.schema import FACTS
 
 POPQA = Path(__file__).parents[3] / "shared" / "data" / "popqa.parquet"
@@ -55,11 +55,11 @@ def test_popqa_domain_is_that_of_the_relation(facts: pl.DataFrame) -> None:
     assert [relation for relation, domain in found.items() if domain is None] == ["color"]
 
 
-def test_popqa_questions_with_several_answers_are_all_set_aside_within_the_default_limit(table: pa.Table, facts: pl.DataFrame) -> None:
-    kept, set_aside = check_facts(table, "popqa.parquet", max_rejected_fraction=0.05)
+def test_popqa_questions_with_several_answers_are_all_rejected_within_the_default_limit(table: pa.Table, facts: pl.DataFrame) -> None:
+    kept, rejected = check_facts(table, "popqa.parquet", max_rejected_fraction=0.05)
     repeated = facts.filter(pl.col("question").is_duplicated())
     assert (repeated.height, repeated["question"].n_unique()) == (89, 41)  # 48 more rows than questions, each with other answers
     assert not set(repeated["fact_id"]) & set(kept["fact_id"].to_pylist())
-    rows = Counter(reason_kind(reason) for reason in set_aside["reason"].to_pylist())
+    rows = Counter(reason_kind(reason) for reason in rejected["reason"].to_pylist())
     assert rows["stands in several rows with different answers"] == 89
-    assert kept.num_rows == 3605 - len(set_aside_rows(set_aside)) == 3446
+    assert kept.num_rows == 3605 - len(rejected_rows(rejected)) == 3446

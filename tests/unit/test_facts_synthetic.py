@@ -32,9 +32,9 @@ def as_bytes(table: pa.Table) -> bytes:
 def test_synthetic_facts_are_valid_facts_that_lose_nothing() -> None:
     table = facts_of()
     assert table.schema.equals(FACTS)
-    kept, set_aside = check_facts(table, "synthetic", max_rejected_fraction=0.0)
+    kept, rejected = check_facts(table, "synthetic", max_rejected_fraction=0.0)
     assert kept.equals(table)
-    assert set_aside.num_rows == 0
+    assert rejected.num_rows == 0
     assert set(table["source"].to_pylist()) == {"synthetic"}
     assert all(row["fact_id"] == fact_id(row["subject"], row["relation"], row["object"]) for row in table.to_pylist())
 

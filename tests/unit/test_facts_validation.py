@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from kp.errors import UserError
-from kp.facts.validation import check_facts, reason_kind, set_aside_rows, stands_in
+from kp.facts.validation import check_facts, reason_kind, rejected_rows, stands_in
 from kp.schema import FACTS
 
 
@@ -167,7 +167,7 @@ def test_unfit_paraphrases_are_left_out_and_their_fact_stays() -> None:
         "a paraphrase holds a control character",
         "a paraphrase is longer than 1,000 characters",
     ]
-    assert set_aside_rows(quarantined) == []
+    assert rejected_rows(quarantined) == []
 
 
 def test_more_unfit_rows_than_allowed_stop_with_the_main_reason_and_an_example() -> None:

@@ -96,8 +96,8 @@ def _texts(answers: list[Generation]) -> list[str]:
 def _save_adapter(folder: Path, targets: list[str], seed: int = 0) -> str:
     model = _model()
     torch.manual_seed(seed)
-    wearing = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
-    wearing.save_pretrained(str(folder))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
+    adapted.save_pretrained(str(folder))
     return str(folder)
 
 

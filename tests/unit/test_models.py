@@ -159,7 +159,7 @@ def test_load_tokenizer_pads_on_the_left_with_the_end_token_where_it_has_no_othe
     assert (tokenizer.padding_side, tokenizer.pad_token) == ("left", "<e>")
 
 
-def test_load_model_gives_the_number_format_asked_for_in_eval_mode(folder: Path) -> None:
+def test_load_model_gives_the_dtype_asked_for_in_eval_mode(folder: Path) -> None:
     model = load_model(resolve_model(_config(folder)), "bfloat16", "cpu")
 
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}

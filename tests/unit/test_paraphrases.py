@@ -13,15 +13,15 @@ from kp.config.study import ParaphraseConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.facts.paraphrases import (
+    facts_needing_paraphrases,
     judge,
-    lacking,
     lines_of,
+    n_missing,
     named_subject,
     paraphrase_prompt,
     paraphrase_table,
     reply_seed,
     verdict_counts,
-    wanting,
     with_paraphrases,
 )
 from kp.facts.validation import has_control_characters, stands_in
@@ -194,8 +194,8 @@ def test_judge_keeps_no_more_than_the_fact_lacks_and_no_line_twice() -> None:
         (2, "kept"),
         (2, "surplus"),
     ]
-    assert lacking(fact(), replies, 4) == 1
-    assert lacking(fact(), replies, 3) == 0
+    assert n_missing(fact(), replies, 4) == 1
+    assert n_missing(fact(), replies, 3) == 0
 
 
 def test_judge_every_builtin_paraphrase_passes_the_rules() -> None:
@@ -250,19 +250,19 @@ def test_reply_seed_differs_by_fact_and_by_study() -> None:
     assert all(0 <= seed < 2**64 for seed in seeds)
 
 
-def test_wanting_asks_for_facts_that_have_too_few_and_name_their_subject() -> None:
+def test_facts_needing_paraphrases_asks_for_facts_that_have_too_few_and_name_their_subject() -> None:
     rows = (fact(), fact(fact_id="f1", paraphrases=["a Metropolis?", "b Metropolis?"]), fact(fact_id="f2", subject="The film"))
-    short = wanting(facts_of(*rows), 2)
+    short = facts_needing_paraphrases(facts_of(*rows), 2)
     assert short.asked["fact_id"].to_list() == ["f0"]
     assert short.unnamed["fact_id"].to_list() == ["f2"]
-    enough = wanting(facts_of(*rows), 1)
+    enough = facts_needing_paraphrases(facts_of(*rows), 1)
     assert (enough.asked.height, enough.unnamed.height) == (0, 0)
 
 
-def test_wanting_of_a_source_without_subjects_is_an_error_that_names_a_fact() -> None:
+def test_facts_needing_paraphrases_of_a_source_without_subjects_is_an_error_that_names_a_fact() -> None:
     without = fact(subject="Who directed Metropolis?")  # as kp.facts.tables fills it in
     with pytest.raises(UserError, match=r"facts\.paraphrase\.model: no question names its fact's subject, such as 'Who directed .*'f0'"):
-        wanting(facts_of(without), 10)
+        facts_needing_paraphrases(facts_of(without), 10)
 
 
 def test_table_wording_that_two_facts_would_share_is_kept_for_neither() -> None:

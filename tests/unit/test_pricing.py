@@ -76,7 +76,7 @@ def test_study_prompts_are_those_of_the_base_the_adapters_and_the_epochs(tmp_pat
     ("init", "dtype", "adapter", "checkpoint"),
     [("default", "bfloat16", 2, 16), ("default", "float32", 4, 20), ("pissa", "bfloat16", 4, 18), ("olora", "float32", 8, 24)],
 )
-def test_disk_price_of_a_parameter_follows_number_format_and_init(init: str, dtype: str, adapter: int, checkpoint: int) -> None:
+def test_disk_price_of_a_parameter_follows_dtype_and_init(init: str, dtype: str, adapter: int, checkpoint: int) -> None:
     config = study({"unknown": (10,), "rank": (4, 1)}, {"init": init}, model={"dtype": dtype})
     price = disk_price(config, planned_trials(config, grid(config)), SHAPE)
     assert price is not None

@@ -8,7 +8,7 @@ import pytest
 from kp import schema
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
-from kp.facts.replay import refuse_replay_source, replay_identity, without_studied
+from kp.facts.replay import replay_identity, validate_replay_source, without_studied
 from kp.prompts import builtin_prompts
 from kp.schema import frame
 from kp.store.filenames import REPLACED_SHOTS_FILE
@@ -65,13 +65,13 @@ def test_without_studied_of_nothing_but_studied_facts_raises() -> None:
         (("search.replay_source=synthetic",), r"replay_count: replay_source 'synthetic' needs to be told how many"),
     ],
 )
-def test_refuse_replay_source_names_the_field(overrides: tuple[str, ...], message: str) -> None:
+def test_validate_replay_source_names_the_field(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        refuse_replay_source(smoke(*overrides))
+        validate_replay_source(smoke(*overrides))
 
 
 def test_replay_identity_of_a_study_without_a_source_is_none() -> None:
-    refuse_replay_source(smoke())
+    validate_replay_source(smoke())
     assert replay_identity(smoke()) is None
 
 

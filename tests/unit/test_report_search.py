@@ -331,10 +331,10 @@ def test_gentlest_mix_is_ordered_by_dev_facts_and_told_on_test_facts() -> None:
 def test_winner_that_no_test_fact_was_taught_is_not_given_a_figure() -> None:
     split = halved(study(), {"t03-40": 0.99})
     assert split.split_scores is not None
-    lacking = dataclasses.replace(
+    incomplete = dataclasses.replace(
         split, split_scores=split.split_scores.filter(~((pl.col("split") == "test") & (pl.col("trial_id") == "t03-40")))
     )
-    assert "none of the facts it was taught is among the 67 test facts" in answer_paragraph(lacking)
+    assert "none of the facts it was taught is among the 67 test facts" in answer_paragraph(incomplete)
 
 
 def test_splits_are_written_beside_the_other_tables(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from kp.config.study import TrackersConfig
 from kp.errors import UserError
-from kp.trackers.registry import Trackers, open_trackers, refuse_missing
+from kp.trackers.registry import Trackers, open_trackers, validate_installed
 from kp.vocabulary import ReplayTarget, TrialStatus
 
 KNOBS = {"unknown": 10, "learning_rate": 3e-3, "target_modules": ["up_proj", "down_proj"], "use_rslora": False, "cap": None}
@@ -306,18 +306,18 @@ def test_trackers_a_trial_that_never_began_has_no_end() -> None:
 
 
 @pytest.mark.parametrize("spec", [None, "folder"])
-def test_refuse_missing_names_the_field_and_what_to_install(spec: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_installed_names_the_field_and_what_to_install(spec: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.machinery
     import importlib.util
 
     found = importlib.machinery.ModuleSpec("mlflow", None) if spec else None  # a folder of that name, as MLflow itself may have left
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
     with pytest.raises(UserError, match=r"trackers\.use: 'mlflow' is not installed; pip install 'kp\[mlflow\]'"):
-        refuse_missing(TrackersConfig(use=("mlflow",)))
+        validate_installed(TrackersConfig(use=("mlflow",)))
 
 
-def test_refuse_missing_takes_what_is_installed() -> None:
-    refuse_missing(TrackersConfig(use=("wandb", "mlflow", "tensorboard")))
+def test_validate_installed_takes_what_is_installed() -> None:
+    validate_installed(TrackersConfig(use=("wandb", "mlflow", "tensorboard")))
 
 
 def test_trackers_none_asked_for_tells_nobody(tmp_path: Path) -> None:

@@ -224,16 +224,16 @@ def test_saved_adapter_on_the_plain_base_is_the_trained_model(
 
 
 def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
-    """Largest difference between the logits of the model in training and those of the base that wears the saved adapter."""
+    """Largest difference between the logits of the model in training and those of the base with the saved adapter."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from kp.training.base_model_cache import BaseModelCache
     from kp.training.engine import Place
     from kp.training.trial import TrialTraining
-    from kp.training.workbench import Workbench
 
-    training = TrialTraining(Workbench(one_job.engine), one_job, Place(0, 1))
+    training = TrialTraining(BaseModelCache(one_job.engine), one_job, Place(0, 1))
     while training.progress.status is None:
         training.run_epoch()
     training.save(checkpoints.begin(folder, 2))
@@ -242,10 +242,10 @@ def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
         trained = training._model.eval()(input_ids=ids).logits
         base = AutoModelForCausalLM.from_pretrained(one_job.engine.model.name, dtype=torch.float32)
         plain = base(input_ids=ids).logits
-        worn = PeftModel.from_pretrained(base, checkpoints.unfinished(folder, 2) / ADAPTER).eval()(input_ids=ids).logits
+        adapted = PeftModel.from_pretrained(base, checkpoints.unfinished(folder, 2) / ADAPTER).eval()(input_ids=ids).logits
     training.close()
     assert float((trained - plain).abs().max()) > 1e-2  # something was learned, or the comparison would say nothing
-    return float((trained - worn).abs().max())
+    return float((trained - adapted).abs().max())
 
 
 def test_progress_lists_the_machines_of_all_workers_and_of_those_before_a_resumption(two: Workers, model: Path, tmp_path: Path) -> None:

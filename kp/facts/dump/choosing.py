@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kp.facts.dump.cleaning import RULES, Rule, answers_stand_in, broken_rule
-from kp.facts.dump.lots import Lots, key_of, lots, text_hashes
+from kp.facts.dump.random_keys import Hashes, draw_key, random_keys, text_hashes
 from kp.facts.dump.titles import labels_of, names_of
 from kp.facts.popularity import BUCKETS
 from kp.facts.templates import SUBJECT, TemplateBook
@@ -44,7 +44,7 @@ def batches(pairs: dict[str, int]) -> Iterator[list[str]]:
 def judged_candidates(file: pq.ParquetFile, relations: Sequence[str], book: TemplateBook, seed: int) -> pl.DataFrame:
     """All single-valued pairs of these relations in the graph's file, and what the rules say of them.
 
-    Columns: relation, popularity; group and row, where the pair stands in the file; lot; whole_title, whether the question needs the
+    Columns: relation, popularity; group and row, where the pair stands in the file; random_key; whole_title, whether the question needs the
     qualifier; rule, the place in RULES of the rule that drops the pair, null for none.
     """
     columns = pl.Enum(sorted(relations))
@@ -53,7 +53,7 @@ def judged_candidates(file: pq.ParquetFile, relations: Sequence[str], book: Temp
 
 
 def _judged_alone(file: pq.ParquetFile, group: int, relations: pl.Enum, book: TemplateBook, seed: int) -> pl.DataFrame:
-    """What the rules about one pair say of a row group, and hashes: `subject` and `lot` are stable, the others of this process alone."""
+    """What the rules about one pair say of a row group, and hashes: `subject` and `random_key` are stable, others of this process alone."""
     pairs = _of_relations(file, group, relations)
     texts = with_titles(pairs)
     codes = pairs["relation"].to_physical().to_numpy()
@@ -67,7 +67,7 @@ def _judged_alone(file: pq.ParquetFile, group: int, relations: pl.Enum, book: Te
     rows = qualified.arg_true()
     judged = {
         "subject": pl.Series(subject),
-        "lot": pl.Series(lots(subject, draws)),
+        "random_key": pl.Series(random_keys(subject, draws)),
         "object": pairs["object"].hash(),
         "name_key": name_key,
         "title_key": name_key.clone().scatter(rows, title_key),
@@ -79,9 +79,9 @@ def _judged_alone(file: pq.ParquetFile, group: int, relations: pl.Enum, book: Te
     return pairs.select("relation", "popularity", "group", "row").with_columns(values.alias(name) for name, values in judged.items())
 
 
-def _by_relation(relations: pl.Enum, seed: int, codes: npt.NDArray[np.generic]) -> Lots:
+def _by_relation(relations: pl.Enum, seed: int, codes: npt.NDArray[np.generic]) -> Hashes:
     """The key of each row's relation."""
-    return np.array([key_of(seed, name) for name in relations.categories.to_list()], dtype=np.uint64)[codes]
+    return np.array([draw_key(seed, name) for name in relations.categories.to_list()], dtype=np.uint64)[codes]
 
 
 def _of_relations(file: pq.ParquetFile, group: int, relations: pl.Enum) -> pl.DataFrame:
@@ -156,7 +156,7 @@ def _judged_together(candidates: pl.DataFrame) -> pl.DataFrame:
         pl.when(pl.col("kept") != pl.col("subject")).then(_place(Rule.SAME_FACT)),
         pl.when(pl.when("whole_title").then("in_title").otherwise("in_name")).then(_place(Rule.ANSWER_IN_QUESTION)),
     )
-    return candidates.select("relation", "popularity", "group", "row", "subject", "lot", "whole_title", rule.alias("rule"))
+    return candidates.select("relation", "popularity", "group", "row", "subject", "random_key", "whole_title", rule.alias("rule"))
 
 
 def _place(rule: Rule) -> pl.Expr:
@@ -169,11 +169,11 @@ def equal_buckets(candidates: pl.DataFrame, per_bucket: int | None) -> pl.DataFr
     sizes = kept.group_by(_BUCKET).len().group_by("relation").agg(pl.col("len").min().alias("smallest"), pl.len().alias("buckets"))
     most = pl.min_horizontal("smallest", pl.lit(per_bucket, dtype=pl.UInt32)).alias("most")  # a null does not count
     sizes = sizes.filter(pl.col("buckets") == len(BUCKETS)).select("relation", most)
-    drawn = kept.join(sizes, on="relation").filter(pl.col("lot").rank("ordinal").over(_BUCKET) <= pl.col("most"))
+    drawn = kept.join(sizes, on="relation").filter(pl.col("random_key").rank("ordinal").over(_BUCKET) <= pl.col("most"))
     return drawn.select("relation", "popularity", "group", "row", "whole_title")
 
 
-def victims(candidates: pl.DataFrame) -> pl.DataFrame:
+def dropped_by_rule(candidates: pl.DataFrame) -> pl.DataFrame:
     """How many candidates each rule drops of each relation, and where one of them stands."""
     dropped = candidates.filter(pl.col("rule").is_not_null()).group_by("relation", "rule")
     return dropped.agg(pl.len().alias("candidates"), pl.col("group", "row", "whole_title").sort_by("subject").first())

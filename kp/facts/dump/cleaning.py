@@ -1,4 +1,4 @@
-"""Which single-valued pairs make no question: the cleaning rules, each with a name under which its victims are counted.
+"""Which single-valued pairs make no question: the cleaning rules, each with a name under which the pairs that it drops are counted.
 
 A rule is about one pair at a time here; the two that compare the subjects of a relation with each other are in kp.facts.dump.choosing.
 Helper nodes are no rule: the reader has set them aside. A pair is dropped by the first rule that it breaks.

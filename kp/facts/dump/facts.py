@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from kp.config.study import GraphConfig
 from kp.errors import UserError
-from kp.facts.dump.choosing import batches, equal_buckets, judged_candidates, phrases_of, questions_of, rendered, texts_of, victims
+from kp.facts.dump.choosing import batches, dropped_by_rule, equal_buckets, judged_candidates, phrases_of, questions_of, rendered, texts_of
 from kp.facts.dump.cleaning import RULES
 from kp.facts.dump.entity_names import EntityNames, load_names
 from kp.facts.dump.files import FIELD
@@ -47,11 +47,11 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The chosen pairs with their texts; how many candidates each relation has; each rule's victims by relation, with one as example."""
+    """The chosen pairs with their texts; how many candidates each relation has; what each rule dropped by relation, with one as example."""
 
     pairs: pl.DataFrame
     candidates: dict[str, int]
-    victims: pl.DataFrame
+    dropped_by_rule: pl.DataFrame
 
 
 def facts_of_graph(folder: Path, settings: GraphConfig, seed: int, source: str) -> GraphFacts:
@@ -68,7 +68,9 @@ def facts_of_graph(folder: Path, settings: GraphConfig, seed: int, source: str) 
     chosen = _choose(folder, relations, book, settings, seed)
     names = load_names(settings, chosen.pairs["object"].unique().to_list())
     facts = _facts(chosen.pairs, names, book, ontology).with_columns(pl.lit(source).alias("source"))
-    return GraphFacts(_chunked(facts.select(FACTS.names).sort("fact_id")), _report(relations, chosen, book), _dropped(chosen.victims, book))
+    return GraphFacts(
+        _chunked(facts.select(FACTS.names).sort("fact_id")), _report(relations, chosen, book), _dropped(chosen.dropped_by_rule, book)
+    )
 
 
 def _choose(folder: Path, relations: pl.DataFrame, book: TemplateBook, settings: GraphConfig, seed: int) -> _Chosen:
@@ -79,7 +81,7 @@ def _choose(folder: Path, relations: pl.DataFrame, book: TemplateBook, settings:
         for batch in batches(dict(with_template.select("relation", "pairs").iter_rows())):
             judged = judged_candidates(file, batch, book, seed)
             pairs.append(texts_of(file, equal_buckets(judged, settings.per_bucket)))
-            dropped.append(texts_of(file, victims(judged)))
+            dropped.append(texts_of(file, dropped_by_rule(judged)))
             counts = judged.filter(pl.col("rule").is_null()).group_by("relation").len()
             candidates.update(counts.select(pl.col("relation").cast(pl.String), "len").iter_rows())
     if not pairs:
@@ -143,8 +145,8 @@ def _report(relations: pl.DataFrame, chosen: _Chosen, book: TemplateBook) -> pa.
     return ordered.select(GRAPH_REPORT.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(GRAPH_REPORT)
 
 
-def _dropped(victims: pl.DataFrame, book: TemplateBook) -> pa.Table:
-    rules = pl.Series([rule.value for rule in RULES], dtype=pl.String).gather(victims["rule"])
-    examples = questions_of(victims["relation"], victims["title"], book) + " -> " + victims["object_name"]
-    table = victims.with_columns(rules.alias("rule"), examples.alias("example")).sort("relation", "rule")
+def _dropped(dropped_by_rule: pl.DataFrame, book: TemplateBook) -> pa.Table:
+    rules = pl.Series([rule.value for rule in RULES], dtype=pl.String).gather(dropped_by_rule["rule"])
+    examples = questions_of(dropped_by_rule["relation"], dropped_by_rule["title"], book) + " -> " + dropped_by_rule["object_name"]
+    table = dropped_by_rule.with_columns(rules.alias("rule"), examples.alias("example")).sort("relation", "rule")
     return table.select(DROPPED_CANDIDATES.names).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DROPPED_CANDIDATES)

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.identity import Reads
-from kp.facts.paraphrases import paraphrase_table, verdict_counts, wanting
+from kp.facts.paraphrases import facts_needing_paraphrases, paraphrase_table, verdict_counts
 from kp.inference.paraphrasing import Paraphrasing
 from kp.inference.pipeline import BaseAnswers, base_answers
 from kp.schema import frame
@@ -52,7 +52,7 @@ class Paraphrases(Stage):
             return
         assert session.paraphraser is not None, "the step stands for it"
         began = time.monotonic()
-        short = wanting(frame(session.facts), settings.count)
+        short = facts_needing_paraphrases(frame(session.facts), settings.count)
         with session.store.working(step) as work:
             replies = _replies(session, short.asked.to_arrow().cast(schema.FACTS), work)
             written = paraphrase_table(frame(session.facts), frame(replies.table), settings.count)

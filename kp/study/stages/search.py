@@ -12,7 +12,7 @@ from kp import schema
 from kp.config.identity import Reads
 from kp.generation.adapters import adapter_digest
 from kp.progress import Bar
-from kp.search.tune import Crews, Listeners, SearchFolders, TrialOutcome, adapter_of, run_trials
+from kp.search.tune import Listeners, SearchFolders, TrialOutcome, WorkerGroups, adapter_of, run_trials
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
@@ -21,7 +21,7 @@ from kp.study.results import trial_columns, with_adapter
 from kp.study.session import Session
 from kp.study.stage import Command, Making, Planning, Stage, Work, model_literals
 from kp.study.trial_jobs import make_jobs
-from kp.trackers.registry import Trackers, open_trackers, refuse_missing
+from kp.trackers.registry import Trackers, open_trackers, validate_installed
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.training.spec import TRIALS, TrialSpec
@@ -86,7 +86,7 @@ class Search(Stage):
         done = sum(session.store.is_done(trial.step) for trial in session.graph.trials)
         if done:
             session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
-        refuse_missing(session.config.trackers)
+        validate_installed(session.config.trackers)
         failures = session.failures
         while True:
             missing = [t for t in session.graph.trials if t.trial_id not in failures and not session.store.is_done(t.step)]
@@ -112,11 +112,11 @@ def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, A
         follower = _Follower(session, {trial.trial_id: trial for trial in missing}, bar, trackers, failures)
         jobs.sort(key=lambda job: -job.spec.rows_in_all)  # the longest first: a long one at the end would run alone
         resources = session.config.resources
-        crews = Crews(session.cluster, resources.workers_per_trial, resources.micro_batch)
+        groups = WorkerGroups(session.cluster, resources.workers_per_trial, resources.micro_batch)
         listeners = Listeners(follower.on_epoch, follower.on_end)
         work = {trial.trial_id: session.store.work(trial.step) for trial in missing}
         folders = SearchFolders(work, stack.enter_context(session.store.scratch("tune")))
-        run_trials(jobs, folders, crews, _scheduler(session, missing), listeners)
+        run_trials(jobs, folders, groups, _scheduler(session, missing), listeners)
     trained = len(missing) - len(failures) + known
     session.display.line(f"search: {trained} trials trained ({time.monotonic() - began:.0f} s)")
 

@@ -1,4 +1,4 @@
-"""Lots: the order in which candidates are drawn, from a hash of the seed and of what a candidate says, like kp.facts.selection's.
+"""Random keys: the order in which candidates are drawn, from a hash of the seed and of what a candidate says, like kp.facts.selection's.
 
 There are millions of candidates, for which a SHA-256 each would take longer than all that is done with them; so texts are hashed in bulk,
 by a function that stands here in full, because a draw must come out the same on another machine and with other versions of the libraries.
@@ -10,24 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Lots = npt.NDArray[np.uint64]
+Hashes = npt.NDArray[np.uint64]
 
 _WORD = 8  # bytes
 _FACTOR, _FIRST, _SECOND = (np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 _MASKS = np.array([(1 << (8 * size)) - 1 for size in range(_WORD + 1)], dtype=np.uint64)
 
 
-def key_of(seed: int, relation: str) -> int:
+def draw_key(seed: int, relation: str) -> int:
     """What makes the draws of each seed and relation differ: 64 bits."""
     return int.from_bytes(hashlib.sha256(f"{seed} {relation}".encode()).digest()[:_WORD], "little")
 
 
-def lots(hashes: Lots, keys: Lots) -> Lots:
-    """The lot of each candidate, from the hash of its text and the key of its draw; two candidates of one draw share one by chance only."""
-    return _mixed(hashes ^ keys)
+def random_keys(hashes: Hashes, draw_keys: Hashes) -> Hashes:
+    """The random key of each candidate, from the hash of its text and the key of its draw; two of one draw share one by chance only."""
+    return _mixed(hashes ^ draw_keys)
 
 
-def text_hashes(texts: pa.StringArray) -> Lots:
+def text_hashes(texts: pa.StringArray) -> Hashes:
     """A 64-bit hash of each text's UTF-8 bytes: its words of eight bytes, the last filled up with zeros, are mixed in one by one."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
@@ -46,7 +46,7 @@ def text_hashes(texts: pa.StringArray) -> Lots:
     return placed
 
 
-def _mixed(numbers: Lots) -> Lots:
+def _mixed(numbers: Hashes) -> Hashes:
     """SplitMix64's finaliser: a permutation of the 64-bit numbers in which every bit hangs on every other."""
     numbers = numbers + _FACTOR
     numbers = (numbers ^ (numbers >> np.uint64(30))) * _FIRST

@@ -32,14 +32,14 @@ class Peer(StrEnum):
 
 @dataclass(frozen=True)
 class Turn:
-    """What a contestant did in one round; `work` is None where it cannot be seen from outside."""
+    """What an implementation did in one round; `work` is None where it cannot be seen from outside."""
 
     texts: list[str]
     seconds: float
     work: Work | None
 
 
-class Contestant(Protocol):
+class Implementation(Protocol):
     """A way to answer chats."""
 
     peer: Peer
@@ -54,7 +54,7 @@ class Contestant(Protocol):
         ...
 
 
-class KpContestant:
+class KpImplementation:
     """The engine of a study, by a study's rules: an answer ends at its first line."""
 
     peer = Peer.KP
@@ -74,7 +74,7 @@ class KpContestant:
         return Turn([answer.text for answer in made], seconds, difference(self._generator.work, before))
 
 
-class ReleasedContestant:
+class ReleasedImplementation:
     """The released script's way: whole prompts, padded on the left, in batches of 128, and no answer ends at its first line.
 
     Its second beginning-of-sequence token (the pipeline adds one to a text that the chat template has begun) is left out: it is a fault of

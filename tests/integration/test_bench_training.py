@@ -1,4 +1,4 @@
-"""kp bench train as a whole on a tiny model: both contestants, each in its process, take the same steps."""
+"""kp bench train as a whole on a tiny model: both implementations, each in its process, take the same steps."""
 
 import dataclasses
 import math
@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from kp.bench.options import Device, TrainOptions
-from kp.bench.train import race
-from kp.bench.train_contestants import kp_trains
-from kp.bench.train_line import Contestant
-from kp.bench.train_race import trial_job
+from kp.bench.train import benchmark
+from kp.bench.train_implementations import kp_trains
+from kp.bench.train_line import TrainingProcess
+from kp.bench.train_trial import trial_job
 from kp.errors import UserError
 from kp.vocabulary import LossTokens, Packing
 from tests.tiny_model import save_tiny_model
 
 # Steps of float32 that add up in another order; the first losses agree to 1e-7, and Adam carries differences on.
 LOSS_TOLERANCE = 1e-4
-_RACES = (
+_OPTIONS = (
     TrainOptions(facts=11, paraphrases=1, epochs=2, rank=4, threads=1, device=Device.CPU),
     TrainOptions(
         facts=12, epochs=3, rank=2, learning_rate=1e-2, loss=LossTokens.ANSWER, packing=Packing.PADDED, threads=1, device=Device.CPU
@@ -26,54 +26,54 @@ _RACES = (
 )
 
 
-@pytest.fixture(scope="module", params=_RACES, ids=["full text, prefix tree", "answer, padded"])
-def raced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=_OPTIONS, ids=["full text, prefix tree", "answer, padded"])
+def result(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     model = save_tiny_model(tmp_path_factory.mktemp("model"))
-    return race(dataclasses.replace(request.param, model=str(model)))
+    return benchmark(dataclasses.replace(request.param, model=str(model)))
 
 
-def test_race_contestants_take_the_same_steps(raced: dict[str, Any]) -> None:
-    agreement, rows = raced["agreement"], raced["rows"]
-    epochs = raced["settings"]["epochs"]
+def test_benchmark_implementations_take_the_same_steps(result: dict[str, Any]) -> None:
+    agreement, rows = result["agreement"], result["rows"]
+    epochs = result["settings"]["epochs"]
 
     assert agreement["same_start"]
     assert agreement["steps"] == epochs * rows["steps"] == epochs * math.ceil(rows["rows"] / 8)
     assert agreement["largest_step_difference"] < LOSS_TOLERANCE
     assert agreement["equal"] is True
-    for entry in raced["contestants"].values():
+    for entry in result["implementations"].values():
         losses = [loss for epoch in entry["epochs"] for loss in epoch["step_losses"]]
         assert len(set(losses)) == len(losses)  # they move: what is compared is a training
 
 
-def test_race_counts_what_each_reads(raced: dict[str, Any]) -> None:
-    kp, released = (raced["contestants"][name] for name in ("kp", "released"))
-    tokens = raced["rows"]["tokens"] * raced["settings"]["epochs"]
+def test_benchmark_counts_what_each_reads(result: dict[str, Any]) -> None:
+    kp, released = (result["implementations"][name] for name in ("kp", "released"))
+    tokens = result["rows"]["tokens"] * result["settings"]["epochs"]
 
-    assert kp["rows"] == released["rows"] == raced["rows"]["rows"] * raced["settings"]["epochs"]
+    assert kp["rows"] == released["rows"] == result["rows"]["rows"] * result["settings"]["epochs"]
     assert released["read_tokens"] > tokens
-    if raced["settings"]["packing"] is Packing.PADDED:
+    if result["settings"]["packing"] is Packing.PADDED:
         assert kp["read_tokens"] == released["read_tokens"]
     else:
         assert kp["read_tokens"] < tokens
-    assert raced["padding"]["share"] == 1 - tokens / released["read_tokens"]
-    assert 0 < raced["padding"]["share_if_grouped"] < 0.5
+    assert result["padding"]["share"] == 1 - tokens / released["read_tokens"]
+    assert 0 < result["padding"]["share_if_grouped"] < 0.5
     assert min(kp["peak_memory"], released["peak_memory"]) > 2**27
     assert kp["peak_device_memory"] is released["peak_device_memory"] is None
 
 
-def test_race_parts_of_the_trial_make_up_its_wall_time(raced: dict[str, Any]) -> None:
-    trial = raced["trial"]
+def test_benchmark_parts_of_the_trial_make_up_its_wall_time(result: dict[str, Any]) -> None:
+    trial = result["trial"]
 
     assert sum(trial["parts"].values()) == pytest.approx(trial["wall_seconds"])
-    assert trial["parts"]["training"] == pytest.approx(raced["contestants"]["kp"]["seconds"])
+    assert trial["parts"]["training"] == pytest.approx(result["implementations"]["kp"]["seconds"])
     assert all(seconds > 0 for seconds in trial["parts"].values())
     assert trial["share_of_training"] == trial["parts"]["training"] / trial["wall_seconds"]
 
 
 def test_kp_that_diverges_names_the_learning_rate(tmp_path: Path) -> None:
-    options = dataclasses.replace(_RACES[0], model=str(save_tiny_model(tmp_path)), learning_rate=1e30)
+    options = dataclasses.replace(_OPTIONS[0], model=str(save_tiny_model(tmp_path)), learning_rate=1e30)
 
-    with Contestant(kp_trains, trial_job(options, use_gpu=False)) as kp:
+    with TrainingProcess(kp_trains, trial_job(options, use_gpu=False)) as kp:
         kp.epoch()
         with pytest.raises(UserError, match="learning_rate: kp's training diverged"):
             kp.end()

@@ -8,8 +8,8 @@ from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.vocabulary import Packing
 
 
-class Workbench:
-    """One worker's base model; `engine` says which, in which number format and where."""
+class BaseModelCache:
+    """One worker's base model; `engine` says which, in which dtype and where."""
 
     def __init__(self, engine: EngineSpec) -> None:
         self.engine = engine
@@ -18,17 +18,17 @@ class Workbench:
         self.device = "cuda" if engine.use_gpu else "cpu"
         self._base: Any = None
 
-    def take_base(self) -> Any:
+    def acquire(self) -> Any:
         """The base model without an adapter, loaded only where none was given back."""
         base, self._base = self._base, None
         return load_model(self.resolved, self.engine.model.dtype, self.device) if base is None else base
 
-    def give_back(self, base: Any) -> None:
-        """Hand back what `take_base` gave, its weights and modules as they were."""
+    def release(self, base: Any) -> None:
+        """Hand back what `acquire` gave, its weights and modules as they were."""
         self._base = base
 
 
-def refuse_unpackable(config: Any, packing: Packing, longest: int) -> None:
+def validate_packing(config: Any, packing: Packing, longest: int) -> None:
     """Raise UserError for a model that a tree of rows would mislead; `config` is of transformers, `longest` the tokens of the longest row.
 
     A token of the tree sees what is on its way from the root and stands at its depth, which says all to attention and nothing to a

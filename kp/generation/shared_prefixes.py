@@ -1,22 +1,22 @@
 """Which questions are read as one for as long as they say the same.
 
 Facts of one relation are asked by one template, so a third of a question's tokens are those of hundreds of others behind the same shots,
-and the answers sampled to one prompt share all of it. Such a *stem* is read once for each prefix, and its keys and values are copied into
-the rows that begin with it: a copy of a few tokens, against a pass of them through the model.
+and the answers sampled to one prompt share all of it. Such a *shared question prefix* is read once for each prefix, and its keys and values
+are copied into the rows that begin with it: a copy of a few tokens, against a pass of them through the model.
 """
 
 from collections.abc import Sequence
 from itertools import groupby
 
 LEAST_SAVED = 4
-"""Tokens that a stem must save over all rows to be worth a row of its own."""
+"""Tokens that a shared prefix must save over all rows to be worth a row of its own."""
 
 
-def stem_lengths(rows: Sequence[list[int]]) -> list[int]:
+def shared_prefix_lengths(rows: Sequence[list[int]]) -> list[int]:
     """For each row how many of its first tokens are read together with others', 0 for none, so that the fewest tokens are read in all.
 
-    Of every row at least one token stays, since its logits begin the answer. Rows with one stem are those that agree in that many tokens
-    and in that number.
+    Of every row at least one token stays, since its logits begin the answer. Rows with one shared prefix are those that agree in that
+    many tokens and in that number.
     """
     usable = [row[:-1] for row in rows]
     order = sorted(range(len(rows)), key=lambda row: usable[row])
@@ -28,9 +28,9 @@ def stem_lengths(rows: Sequence[list[int]]) -> list[int]:
 
 
 def _best(rows: list[list[int]], above: int) -> tuple[int, list[int]]:
-    """Tokens saved and the stems' lengths of sorted rows, which agree in their first `above` tokens.
+    """Tokens saved and the shared prefixes' lengths of sorted rows, which agree in their first `above` tokens.
 
-    Where they part they fall into groups, of which each is best off with the stem of them all, or without it as well as it can be.
+    Where they part they fall into groups, of which each is best off with the shared prefix of them all, or without it as well as it can be.
     """
     if len(rows) < 2:
         return 0, [0] * len(rows)
@@ -41,7 +41,7 @@ def _best(rows: list[list[int]], above: int) -> tuple[int, list[int]]:
     together = [
         (depth * len(part), [depth] * len(part)) if joined else alone for part, alone, joined in zip(parts, apart, joins, strict=True)
     ]
-    gain = sum(saved for saved, _ in together) - depth - sum(saved for saved, _ in apart)  # the stem is read once itself
+    gain = sum(saved for saved, _ in together) - depth - sum(saved for saved, _ in apart)  # the shared prefix is read once itself
     chosen = together if gain >= LEAST_SAVED else apart
     return sum(saved for saved, _ in chosen) - (depth if chosen is together else 0), [cut for _, cuts in chosen for cut in cuts]
 

@@ -1,7 +1,7 @@
-"""Contestants of `kp bench train` that go wrong, in a module that processes load at once."""
+"""Implementations of `kp bench train` that go wrong, in a module that processes load at once."""
 
 from kp.bench.train_line import Line
-from kp.bench.train_race import TrainEpoch, TrainStart
+from kp.bench.train_trial import TrainEpoch, TrainStart
 from kp.errors import UserError
 from kp.training.job import TrialJob
 
@@ -17,13 +17,13 @@ def breaks_in_its_second_epoch(job: TrialJob, line: Line) -> None:
     """As where there is a bug."""
     line.ready(START)
     line.wait()
-    line.tell(TrainEpoch(1.0, 8, 80, 90, (2.0,)))
+    line.report(TrainEpoch(1.0, 8, 80, 90, (2.0,)))
     line.wait()
     raise ValueError("a bug")
 
 
 def stops_early(job: TrialJob, line: Line) -> str:
-    """As where a trial ends before the race does."""
+    """As where a trial ends before the benchmark does."""
     line.ready(START)
     line.wait()
     return "nothing"

@@ -1,4 +1,4 @@
-"""What both contestants of `kp bench train` are handed, and what they tell of it: one trial, as a search would hand it to a worker.
+"""What both implementations of `kp bench train` are handed, and what they tell of it: one trial, as a search would hand it to a worker.
 
 Nobody asks the model whether it knows the facts: a step costs the same whatever it teaches.
 """
@@ -32,7 +32,7 @@ class Trainer(StrEnum):
 
 @dataclass(frozen=True)
 class TrainStart:
-    """How a contestant begins."""
+    """How an implementation begins."""
 
     digest: str  # of its LoRA weights before the first step
     parameters: int  # of the base model

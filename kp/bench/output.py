@@ -1,4 +1,4 @@
-"""What every benchmark does around its race: tell on the way, print the result, keep it where the options say."""
+"""What every benchmark does around its measurements: log on the way, print the result, save it where the options say."""
 
 import sys
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from kp.store.files import write_json
 Rendered = Callable[[dict[str, Any]], str]
 
 
-def say(what: str) -> None:
+def log(what: str) -> None:
     """A line of progress; results alone go to standard output."""
     print(f"kp bench: {what}", file=sys.stderr, flush=True)
 
 
-def refuse_missing_folder(target: Path | None) -> None:
+def validate_folder(target: Path | None) -> None:
     """Raise UserError, before minutes are spent, where there is no folder for the result."""
     if target is not None and not target.parent.is_dir():
         raise UserError(f"{target.parent} is no folder", field="json")
 
 
-def keep(result: dict[str, Any], text: Rendered, markdown: Rendered, target: Path | None) -> None:
+def save_result(result: dict[str, Any], text: Rendered, markdown: Rendered, target: Path | None) -> None:
     """Print the result as `text`; where there is a `target`, write it there as JSON, and as `markdown` into a .md file beside it."""
     print(text(result))
     if target is not None:

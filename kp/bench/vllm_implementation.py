@@ -1,6 +1,6 @@
-"""vLLM as a contestant: its pins clash with kp's, so it answers from a process of its own, in an environment of its own.
+"""vLLM as an implementation: its pins clash with kp's, so it answers from a process of its own, in an environment of its own.
 
-While it waits for requests that process computes nothing, so only one contestant computes at a time.
+While it waits for requests that process computes nothing, so only one implementation computes at a time.
 """
 
 import json
@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import kp
-from kp.bench.contestants import Peer, Turn
+from kp.bench.implementations import Peer, Turn
 from kp.bench.options import CategoriseOptions
 from kp.bench.subject import Subject
 from kp.errors import UserError
 from kp.generation.protocol import Messages
 
 
-class VLLMContestant:
+class VLLMImplementation:
     """kp.generation.vllm in another interpreter; a context, at the end of which the process is gone."""
 
     peer = Peer.VLLM

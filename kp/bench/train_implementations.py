@@ -19,20 +19,20 @@ import torch
 from kp.bench.options import Device
 from kp.bench.timing import timed
 from kp.bench.train_line import Line
-from kp.bench.train_race import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
+from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob
 from kp.vocabulary import TrialStatus
 
 if TYPE_CHECKING:
+    from kp.training.base_model_cache import BaseModelCache
     from kp.training.trial import TrialTraining
-    from kp.training.workbench import Workbench
 
 _HERE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 def prepare_process(threads: int) -> None:
-    """Settle, before anything computes, what both contestants must have alike: threads, and one GPU where there are several."""
+    """Settle, before anything computes, what both implementations must have alike: threads, and one GPU where there are several."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # results alone go to standard output, and libraries speak there, too
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]  # two would make the Trainer of transformers train on both
@@ -50,11 +50,11 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
     from kp.training.engine import Place
     from kp.training.trial import TrialTraining
 
-    (workbench, parameters), load = timed(_device(job), lambda: _loaded(job))
-    training, making = timed(_device(job), lambda: TrialTraining(workbench, job, Place(0, 1)))
+    (model_cache, parameters), load = timed(_device(job), lambda: _loaded(job))
+    training, making = timed(_device(job), lambda: TrialTraining(model_cache, job, Place(0, 1)))
     with TemporaryDirectory(prefix="kp-bench-") as folder:
         digest = _saved_digest(training, Path(folder) / "start")
-        line.ready(TrainStart(digest, parameters, workbench.resolved.revision, device_name(workbench.device)))
+        line.ready(TrainStart(digest, parameters, model_cache.resolved.revision, device_name(model_cache.device)))
         trial = _epochs(training, line, Path(folder))
     _, closing = timed(_device(job), training.close)
     if training.progress.status is TrialStatus.DIVERGED:
@@ -75,14 +75,14 @@ def _device(job: TrialJob) -> torch.device:
     return torch.device("cuda" if job.engine.use_gpu else "cpu")
 
 
-def _loaded(job: TrialJob) -> tuple["Workbench", int]:
-    """A workbench with its base loaded, and the numbers in it."""
-    from kp.training.workbench import Workbench
+def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
+    """A cache with its base model loaded, and the numbers in it."""
+    from kp.training.base_model_cache import BaseModelCache
 
-    workbench = Workbench(job.engine)
-    base = workbench.take_base()
-    workbench.give_back(base)
-    return workbench, count_parameters(base)
+    model_cache = BaseModelCache(job.engine)
+    base = model_cache.acquire()
+    model_cache.release(base)
+    return model_cache, count_parameters(base)
 
 
 def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
@@ -99,7 +99,7 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
             evals=trial.evals + epoch["eval_seconds"],
             checkpoints=trial.checkpoints + saving,
         )
-        line.tell(TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses)))
+        line.report(TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses)))
     return trial
 
 
