@@ -5,10 +5,8 @@ take the same steps. What is left of the released script's set-up is how it comp
 their batch, logits of every token.
 """
 
-import hashlib
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from kp.bench.options import Device
 from kp.bench.timing import timed
 from kp.bench.train_line import Line
+from kp.bench.train_state import adapter_digest, count_parameters, device_name, peak_device_memory
 from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob
@@ -125,27 +123,3 @@ def _checkpoint(training: "TrialTraining", folder: Path) -> None:
     epoch = len(training.progress.epochs)
     training.save(checkpoints.begin(folder, epoch))
     checkpoints.commit(folder, epoch)
-
-
-def start_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """A digest of LoRA's weights by PEFT's names, as float32 whatever they are kept as: the start of two trainers that save differently."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(state):
-        digest.update(name.encode())
-        digest.update(state[name].detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """Numbers in a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def device_name(device: str) -> str:
-    """What the device is called."""
-    return torch.cuda.get_device_name() if device == Device.CUDA else device
-
-
-def peak_device_memory() -> int | None:
-    """Bytes that this process has held on its GPU at most, None on a CPU."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
