@@ -1,1 +1,1 @@
-"""Pure: tables in, tables out. What counts as right, how well a fact is known, what moved."""
+"""Pure functions from tables to tables: which answers are right, how well a fact is known, what training changed."""

@@ -1,6 +1,6 @@
-"""How often two ways of answering the same questions answer the same, string for string.
+"""How often two ways of answering the same questions give equal answers, compared as strings.
 
-Needs the standard library alone, since a benchmark on a machine without kp's other packages compares its implementations with it.
+It uses only the standard library, so that a benchmark can use it on a machine without kp's other packages.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Agreement:
 
 
 def agreement(answers_a: Sequence[str], answers_b: Sequence[str]) -> Agreement:
-    """Pairs of the same place compared; ValueError where the two are not of one length, or hold nothing that could be compared."""
+    """Compare the answers pairwise by position; raises ValueError if the lengths differ or if there are no answers."""
     if len(answers_a) != len(answers_b) or not answers_a:
         raise ValueError(f"{len(answers_a)} answers cannot be compared with {len(answers_b)}")
     return Agreement(len(answers_a), sum(a == b for a, b in zip(answers_a, answers_b, strict=True)))

@@ -1,8 +1,8 @@
-"""Aliases that make a right answer doubtful.
+"""Aliases that make a match doubtful.
 
-Two kinds. An *ambiguous* alias belongs to several objects of one relation, so an answer that gives it does not say which was meant. A
-*dangerous* one is likely to be found in answers that do not mean it. Both are properties of the facts alone; they are listed and not
-removed, because some are simply true ("K" is potassium) and because the published numbers were made with them.
+There are two kinds. An *ambiguous* alias belongs to several objects of one relation, so an answer that gives it does not say which one it
+means. A *dangerous* alias is likely to be found in answers that do not mean it. Both are properties of the facts alone. They are listed but
+not removed, because some are simply true ("K" is potassium) and because the published numbers include them.
 """
 
 import re
@@ -20,9 +20,9 @@ class AliasProblem(StrEnum):
     """Why an alias is doubtful."""
 
     AMBIGUOUS = "ambiguous"  # an alias of several objects of the relation
-    EMPTY = "empty"  # nothing is left of it after normalisation: `strict` and `exact` never find it
-    SHORT = "short"  # below 3 characters: `released` finds it inside other words, `strict` wants the whole answer
-    PROMPT_WORD = "prompt_word"  # a word that stands in every prompt, so that a model which echoes it is right
+    EMPTY = "empty"  # normalisation leaves nothing of it: `strict` and `exact` never find it
+    SHORT = "short"  # below 3 characters: `released` finds it inside other words, `strict` requires that it is the whole answer
+    PROMPT_WORD = "prompt_word"  # a word of every prompt, so that a model which echoes the prompt is right
     ANSWER_PREFIX = "answer_prefix"  # part of "answer: ", so that `released` finds it in nearly every reply
     SHORT_NUMBER = "short_number"  # a number that `released` finds inside longer ones
 
@@ -33,7 +33,7 @@ _PROMPT_WORDS = frozenset(re.findall(r"\w+", (SYSTEM + QUESTION_PREFIX + ANSWER_
 
 
 def doubtful_aliases(facts: pl.DataFrame) -> pl.DataFrame:
-    """The DOUBTFUL_ALIASES of FACTS: a row per relation, alias and problem, sorted by these after the number of facts, largest first."""
+    """The DOUBTFUL_ALIASES of FACTS: a row per relation, alias and problem; sorted by number of facts (largest first), then by these."""
     listed = facts.select("fact_id", "relation", "object", pl.col("answers").alias("alias")).explode("alias")
     aliases = listed.with_columns(
         pl.Series("alias", [normalise(alias) or alias for alias in listed["alias"]], dtype=pl.String),

@@ -1,9 +1,9 @@
-"""How far a category hangs on the matcher that judged it.
+"""How much a category depends on the matcher that judged it.
 
-Three matchers read the same answers, so each difference between them is a choice of the reader and not of the model. Which of them is too
-generous is measured by holding every answer against facts that were not asked: others of the same relation, since an answer is of their
-kind and most likely to be taken for theirs. What `exact` finds there are answers that do name another fact's object; what a matcher finds
-beyond that is its own doing.
+Three matchers read the same answers, so any difference between them comes from the matcher and not from the model. To measure which of
+them is too generous, every answer is compared with the answers of other facts of the same relation: they are of the same kind and the most
+likely to be confused. Where `exact` matches, the answer does name another fact's object; whatever a matcher finds beyond that is its own
+error.
 """
 
 import random
@@ -18,20 +18,20 @@ from kp.metrics.statistics import clustered_share_error
 from kp.schema import DISAGREEMENT, FALSE_POSITIVES, MATCHER_TRANSITIONS, REFUSALS
 from kp.vocabulary import Matcher
 
-OTHER_FACTS = 20  # of the same relation that an answer is held against; in a large relation a sample
+OTHER_FACTS = 20  # of the same relation that an answer is compared with; a sample if the relation is larger
 PAIRS = tuple(combinations(Matcher, 2))
 
 _Row = dict[str, str | float | int | None]
 
 
 def disagreement_table(answers: pl.DataFrame) -> pl.DataFrame:
-    """The DISAGREEMENT of each pair of matchers over one model's ANSWERS: on all shot sets together, then on each."""
+    """The DISAGREEMENT of each pair of matchers over one model's ANSWERS: over all shot sets, then for each."""
     rows = [_disagreement(part, shot_set, first, second) for shot_set, part in _whole_and_parts(answers) for first, second in PAIRS]
     return _table(rows, DISAGREEMENT.names, ("rate", "standard_error"))
 
 
 def matcher_transitions(categories: pl.DataFrame) -> pl.DataFrame:
-    """The MATCHER_TRANSITIONS of one model's CATEGORIES: on each shot set, how many facts two matchers put into which categories.
+    """The MATCHER_TRANSITIONS of one model's CATEGORIES: for each shot set, how many facts two matchers put into each pair of categories.
 
     Raises UserError where the matchers judged different facts.
     """
@@ -51,7 +51,7 @@ def matcher_transitions(categories: pl.DataFrame) -> pl.DataFrame:
 
 
 def refusal_table(answers: pl.DataFrame) -> pl.DataFrame:
-    """The REFUSALS in one model's ANSWERS: of each shot set, then of each of its prompts."""
+    """The REFUSALS in one model's ANSWERS: for each shot set, then for each of its prompts."""
     rows = []
     for (shot_set,), asked in answers.sort("shot_set", "prompt_index").group_by("shot_set", maintain_order=True):
         rows.append(_refusals(asked, str(shot_set), None))
@@ -62,8 +62,8 @@ def refusal_table(answers: pl.DataFrame) -> pl.DataFrame:
 def false_positive_table(facts: pl.DataFrame, answers: pl.DataFrame, seed: int, others: int = OTHER_FACTS) -> pl.DataFrame:
     """The FALSE_POSITIVES of each matcher on one model's ANSWERS to `facts` (FACTS): over all relations, then in each.
 
-    Each answer is held against the aliases of up to `others` other facts of its relation, none of which shares an alias with the fact that
-    was asked; where there are more, `seed` draws them. A rate is null where a relation has no such facts.
+    Each answer is compared with the aliases of up to `others` other facts of its relation, none of which shares an alias with the fact that
+    was asked; if there are more, `seed` draws them. A rate is null if the relation has no such facts.
     """
     asked = facts.sort("relation", "fact_id")
     said = answers.group_by("fact_id", "answer").agg(pl.len().alias("times"))
@@ -105,7 +105,7 @@ def _share(answers: pl.DataFrame) -> _Row:
 
 
 def _other_aliases(answers: Mapping[str, Sequence[str]], seed: int, others: int) -> Iterator[tuple[str, list[Sequence[str]]]]:
-    """For each fact of a relation the aliases of the facts that its answers are held against."""
+    """For each fact of a relation, the aliases of the facts that its answers are compared with."""
     normalised = {fact: {normalise(alias) for alias in aliases} - {""} for fact, aliases in answers.items()}
     holders: dict[str, set[str]] = {}
     for fact, aliases in normalised.items():
@@ -113,7 +113,7 @@ def _other_aliases(answers: Mapping[str, Sequence[str]], seed: int, others: int)
             holders.setdefault(alias, set()).add(fact)
     for fact, aliases in normalised.items():
         alike = {fact}.union(*(holders[alias] for alias in aliases))
-        # Enough of them for `others` to be left when all that are alike were drawn, too.
+        # Draw enough that `others` are left even if every fact with a shared alias is among them.
         drawn = random.Random(f"{seed} {fact}").sample(list(answers), min(len(answers), others + len(alike)))
         yield fact, [answers[other] for other in drawn if other not in alike][:others]
 
@@ -146,5 +146,5 @@ def _false_positives(per_fact: pl.DataFrame, relation: object, matcher: Matcher)
 
 
 def _table(rows: Sequence[_Row], names: Sequence[str], numbers: Sequence[str]) -> pl.DataFrame:
-    """Rows in the order of a schema's columns; `numbers` may be null throughout."""
+    """A frame with its columns in the schema's order; the columns `numbers` may hold only nulls."""
     return pl.DataFrame(rows, schema_overrides=dict.fromkeys(numbers, pl.Float64), infer_schema_length=None).select(names)

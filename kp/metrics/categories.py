@@ -1,7 +1,7 @@
-"""From ten answers to how well a model knows a fact.
+"""From ten answers to the category that says how well a model knows a fact.
 
-All three matchers are counted at once and the count is kept beside the class, because a category is a coarse reading of it. A fact that
-missed a prompt could never be HighlyKnown on the same terms as the others, so an incomplete table is refused rather than counted.
+All three matchers are counted in one pass. The count is kept next to the category, which is only a coarse summary of it. A fact without an
+answer to every prompt cannot be compared with the others, so an incomplete table is an error.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ _MODEL = ["model_id", "shot_set"]
 
 
 def category(correct: int, asked: int) -> Category:
-    """The class of a fact answered right `correct` times out of `asked` prompts; raises ValueError outside 0 <= correct <= asked > 0."""
+    """The category of a fact with `correct` right answers out of `asked`; raises ValueError unless 0 <= correct <= asked > 0."""
     return Category.of(correct, asked)
 
 
 def categorise(answers: pl.DataFrame) -> pl.DataFrame:
-    """ANSWERS to CATEGORIES: a row per fact, model, shot set and matcher, sorted by model, shot set, matcher, fact.
+    """Turn ANSWERS into CATEGORIES: a row per fact, model, shot set and matcher, sorted by model, shot set, matcher and fact.
 
-    Raises UserError where a prompt of a fact occurs twice, or where a fact lacks a prompt that others of the same model and shot set have.
+    Raises UserError if a fact has two answers to a prompt, or none to a prompt that other facts of its model and shot set have.
     """
     _validate_unique_answers(answers)
     _validate_complete_answers(answers)
@@ -37,7 +37,7 @@ def categorise(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def of_matcher(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
-    """The CATEGORIES rows of one matcher, in their order; raises UserError where there are none, or where one is WeaklyKnown."""
+    """The CATEGORIES rows of one matcher, in their order; raises UserError if there are none, or if one is WeaklyKnown."""
     found = categories.filter(pl.col("matcher") == matcher.value)
     if found.is_empty():
         raise UserError(f"categories: column 'matcher': no row of matcher '{matcher}'")
@@ -46,9 +46,9 @@ def of_matcher(categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
 
 
 def category_counts(categories: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Facts of each category for every value of the columns `by` that CATEGORIES holds: `by`, category, facts; zeros included.
+    """Number of facts per category for every value of the columns `by` of CATEGORIES: columns `by`, category, facts; zeros included.
 
-    Raises UserError where a row is WeaklyKnown.
+    Raises UserError if a row is WeaklyKnown.
     """
     validate_greedy_classes(categories)
     kinds = pl.DataFrame({"category": [kind.value for kind in GREEDY_CATEGORIES]})
@@ -58,14 +58,14 @@ def category_counts(categories: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame
 
 
 def validate_unique_facts(categories: pl.DataFrame) -> None:
-    """Raises UserError where a CATEGORIES table holds a fact twice, so is not of one model, one shot set and one matcher."""
+    """Raise UserError if a CATEGORIES table has a fact twice, so covers more than one model, shot set or matcher."""
     repeated = categories.filter(pl.col("fact_id").is_duplicated())["fact_id"].sort()
     if len(repeated):
         raise UserError(f"categories: fact '{repeated[0]}' has more than one row, expected one model, one shot set and one matcher")
 
 
 def validate_greedy_classes(categories: pl.DataFrame) -> None:
-    """Raises UserError where a category is none of the greedy ones, and would fall out of counts that know only these."""
+    """Raise UserError if a category is not one of the greedy ones; counts over these alone would miss it."""
     for row in categories.filter(~pl.col("category").is_in([kind.value for kind in GREEDY_CATEGORIES])).head(1).iter_rows(named=True):
         expected = ", ".join(GREEDY_CATEGORIES)
         raise UserError(f"categories: column 'category': fact '{row.get('fact_id')}' is '{row['category']}', expected one of {expected}")

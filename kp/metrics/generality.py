@@ -1,7 +1,7 @@
-"""Held-out paraphrases as questions: does an adapter give a fact's answer to a wording that no trial trained on, or only to those it saw?
+"""Held-out paraphrases as questions: does an adapter answer a wording that no trial trained on, or only the wordings that it saw?
 
-Each held-out paraphrase of a trained fact is asked as if it were a fact of its own, so that it goes the way of all questions. What tells it
-apart on that way is an id that nobody reads: which fact and which paraphrase it is stands in columns.
+Each held-out paraphrase of a trained fact is asked as if it were a separate fact, so that it passes through the same pipeline as every
+question. Its id only has to be unique and is never parsed; which fact and which paraphrase it stands for is stored in columns.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ _ORDER = ["shot_set", "prompt_index", "fact_id", "paraphrase_index"]
 
 
 def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int) -> pl.DataFrame:
-    """The last `count` paraphrases of each fact (FACTS) among `trained`, a row each (QUESTIONS), in the order of the facts."""
+    """The last `count` paraphrases of each fact (FACTS) in `trained`, one row each (QUESTIONS), in the order of the facts."""
     rows = [
         {
             **fact,
@@ -39,12 +39,12 @@ def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int
 
 
 def held_out_paraphrases(paraphrases: Sequence[str], count: int) -> list[tuple[int, str]]:
-    """The last `count` of a fact's paraphrases, which no trial trains on, each with its place in the list."""
+    """The last `count` of a fact's paraphrases, which no trial trains on, each with its index in the list."""
     return list(enumerate(paraphrases))[-count:] if count else []
 
 
 def answers_by_fact(answers: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:
-    """The HELD_OUT_ANSWERS out of ANSWERS to `questions` (QUESTIONS), each under the fact that was paraphrased, in a fixed order."""
+    """ANSWERS to `questions` (QUESTIONS) as HELD_OUT_ANSWERS, each with the id of the fact that was paraphrased, in a fixed order."""
     asked = questions.select("fact_id", "paraphrased_fact", "paraphrase_index")
     joined = answers.join(asked, on="fact_id", how="left", validate="m:1")
     return joined.with_columns(pl.col("paraphrased_fact").alias("fact_id")).select(HELD_OUT_ANSWERS.names).sort(_ORDER)

@@ -1,8 +1,8 @@
-"""What a model that knows no fact, but the most common answer of each relation, would get right.
+"""The majority baseline: what a model gets right that knows no fact, only the most common answer of each relation.
 
-A fact counts as HighlyKnown when all answers to it are right. A model that says "English" to every question about languages is right for
-many of them without knowing one. So each relation's most common object is held against its facts, and the HighlyKnown facts for which it
-is right are named: they may be known, but being right does not show it.
+A fact counts as HighlyKnown if all answers to it are right. A model that says "English" to every question about languages is right for
+many of them without knowing any. So each relation's most common object is compared with its facts, and the HighlyKnown facts for which it
+is right are listed: the model may know them, but its right answers do not show it.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ _Row = dict[str, str | float | int | None]
 def majority_table(facts: pl.DataFrame, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """The MAJORITY of each relation, sorted by name, from FACTS and one model's ANSWERS and CATEGORIES (their S0).
 
-    Of objects that are equally common the first by name is taken. An answer gives the object when it is right by one of the aliases that
-    all facts with that object have in common. Raises UserError where the categories hold a fact twice, or a relation has no answers.
+    If several objects are equally common, the first by name counts. An answer gives the object if it matches one of the aliases that all
+    facts with that object share. Raises UserError if the categories have a fact twice, or if a relation has no answers.
     """
     known = _highly_known(categories, matcher)
     said = answers.filter(shot_set=ShotSet.S0.value).select("fact_id", "answer")
@@ -33,7 +33,7 @@ def majority_table(facts: pl.DataFrame, answers: pl.DataFrame, categories: pl.Da
 
 
 def constant_facts(facts: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
-    """The CONSTANT_FACTS: those HighlyKnown on S0 for which their relation's most common object is right, sorted by relation and id."""
+    """The CONSTANT_FACTS: HighlyKnown facts on S0 for which their relation's most common object is right; sorted by relation and id."""
     known = _highly_known(categories, matcher)
     rows = [
         (fact_id, group["relation"][0], most_common)
@@ -91,19 +91,19 @@ def most_common_object(group: pl.DataFrame) -> str:
 
 
 def facts_having(group: pl.DataFrame, object_: str) -> pl.DataFrame:
-    """Those of the facts that have this object, however it is spelt."""
+    """The facts that have this object, in any spelling."""
     wanted = normalise(object_)
     return group.filter(pl.Series([normalise(name) == wanted for name in group["object"]], dtype=pl.Boolean))
 
 
 def _right_facts(group: pl.DataFrame, constant: str, matcher: Matcher) -> list[str]:
-    """Ids of the facts for which a reply that gives `constant`, as replies do after "Answer: ", is right."""
+    """Ids of the facts for which a reply with `constant` after "Answer: " is right."""
     reply = ANSWER_PREFIX + constant
     return [fact_id for fact_id, aliases in group.select("fact_id", "answers").iter_rows() if matches(reply, aliases, matcher)]
 
 
 def _shared_aliases(having: pl.DataFrame, most_common: str) -> list[str]:
-    """The object's name, and the aliases that all facts with it have: another right answer to one of them is not this object."""
+    """The object's name and the aliases that all its facts share; an alias of only one of them may name something else."""
     shared = set.intersection(*(set(aliases) for aliases in having["answers"]))
     return [most_common, *sorted(shared - {most_common})]
 

@@ -1,9 +1,9 @@
 """When an answer counts as right.
 
-A category, and with it every number of a study, hangs on one yes or no per answer, so three matchers are kept side by side. `strict` finds
-an alias inside the first line of an answer, but only as whole words. `exact` wants nothing but the alias there. `released` does what the
-paper's released code does, faults included, so that its numbers can be compared: it looks for the alias anywhere in the lower-cased raw
-text, inside other words too, in later lines, and in the prefix "answer: ".
+A category, and with it every number of a study, depends on one yes or no per answer, so the verdicts of three matchers are stored. `strict`
+finds an alias inside the first line of an answer, but only as whole words. `exact` requires that the line is the alias and nothing else.
+`released` does what the paper's released code does, faults included, so that its numbers can be compared: it looks for the alias anywhere
+in the lower-cased raw text, also inside other words, in later lines and in the prefix "answer: ".
 """
 
 import re
@@ -32,7 +32,7 @@ class Matches:
 
 
 class _Punctuation(dict[int, str | None]):
-    """A str.translate table that looks up a character's Unicode class once: separators become spaces, invisible characters vanish."""
+    """A str.translate table that looks up each character's Unicode class once: separators become spaces, invisible characters go."""
 
     def __missing__(self, code: int) -> str | None:
         kind = unicodedata.category(chr(code))
@@ -45,7 +45,7 @@ _PUNCTUATION = _Punctuation(_NO_APOSTROPHES)
 
 
 def first_line(answer: str) -> str:
-    """The first line that is not empty, after a leading "Answer:" (once or more, any case); "" where there is none."""
+    """The first line that is not empty, without a leading "Answer:" (repeated, in any case); "" if there is none."""
     lines = (line.strip() for line in _ANSWER_PREFIX.sub("", answer).splitlines())
     return next((line for line in lines if line), "")
 
@@ -53,17 +53,17 @@ def first_line(answer: str) -> str:
 def normalise(text: str) -> str:
     """NFKC, casefolded, without punctuation and articles, single spaces.
 
-    Apostrophes, the dots of initialisms ("U.S.A.") and the commas of digit groups ("1,000") leave no gap, all other punctuation and symbols
-    do. Articles stay where nothing else is left ("A" is an answer, too). The result is a fixed point: normalising it again changes nothing.
+    Apostrophes, the dots of initialisms ("U.S.A.") and the commas of digit groups ("1,000") are removed; all other punctuation and symbols
+    become spaces. An article stays if nothing else is left ("A" is an answer). The result is a fixed point of this function.
     """
-    # Apostrophes go first (NFKC takes one of them apart), and NFKC comes again wherever the text was changed since.
+    # Apostrophes go first (NFKC decomposes one of them), and NFKC is repeated wherever the text has changed since.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.translate(_NO_APOSTROPHES)).casefold())
     words = _DIGIT_GROUPS.sub("", _INITIALISM.sub(_without_dots, folded)).translate(_PUNCTUATION).split()
     return unicodedata.normalize("NFKC", " ".join([word for word in words if word not in _ARTICLES] or words))
 
 
 def match_all(answer: str, aliases: Sequence[str]) -> Matches:
-    """All three matchers on one raw answer; `aliases` are the right answers, the canonical one among them."""
+    """Apply all three matchers to one raw answer; `aliases` are the right answers, the canonical one included."""
     said = normalise(first_line(answer))
     wanted = [_normalise_alias(alias) for alias in aliases]
     return Matches(
@@ -74,7 +74,7 @@ def match_all(answer: str, aliases: Sequence[str]) -> Matches:
 
 
 def matches(answer: str, aliases: Sequence[str], matcher: Matcher) -> bool:
-    """Whether one raw answer is right by one matcher."""
+    """Whether one raw answer is right according to one matcher."""
     found = match_all(answer, aliases)
     return {Matcher.STRICT: found.strict, Matcher.EXACT: found.exact, Matcher.RELEASED: found.released}[matcher]
 
@@ -86,7 +86,7 @@ def _holds(said: str, alias: str) -> bool:
 
 
 def _released(answer: str, aliases: Sequence[str]) -> bool:
-    # The released data holds lower-case aliases, so these are lowered here; an empty alias is found in any text, as it is there.
+    # The released data has lower-case aliases, so they are lowered here; an empty alias is found in any text, as in that code.
     lowered = answer.lower()
     return any(alias.lower() in lowered for alias in aliases)
 
@@ -95,6 +95,6 @@ def _without_dots(initialism: re.Match[str]) -> str:
     return initialism.group().replace(".", "")
 
 
-@lru_cache(maxsize=65536)  # the ten answers to a question meet the same aliases
+@lru_cache(maxsize=65536)  # the ten answers to a question are compared with the same aliases
 def _normalise_alias(alias: str) -> str:
     return normalise(alias)

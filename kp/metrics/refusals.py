@@ -1,8 +1,8 @@
 """When an answer declines to answer.
 
-A list of written patterns rather than a classifier, so that a reader can see why an answer counts, and a count can be repeated anywhere.
-Most patterns want a speaker, or a statement about what can be known: the bare word "information", by which the released code tells a
-refusal, also stands in "Information theory". A work that is called "I Don't Know" or "Unknown" is counted wrongly; that is accepted.
+A list of patterns rather than a classifier, so that a reader can see why an answer counts, and a count can be repeated anywhere. Most
+patterns require a speaker, or a statement about what can be known: the bare word "information", by which the released code recognises a
+refusal, also occurs in "Information theory". A work called "I Don't Know" or "Unknown" is miscounted; that is accepted.
 """
 
 import re
@@ -41,6 +41,6 @@ _PREFIX = re.compile(r"^(?:answer ?: ?)+")
 
 
 def is_refusal(answer: str) -> bool:
-    """Whether a raw answer declines to answer, in any of its lines; case and the shape of apostrophes do not matter."""
+    """Whether any line of a raw answer declines to answer; case and the kind of apostrophe do not matter."""
     straight = answer.replace("\u2019", "'").replace("\u2018", "'").lower()
     return _REFUSAL.search(_PREFIX.sub("", " ".join(straight.split()))) is not None

@@ -1,6 +1,6 @@
-"""What one model's answers on S1 say about it, as single numbers: did it learn, does it still answer, and how varied are its answers.
+"""Single numbers from one model's answers on S1: did it learn, does it still answer, and how varied are its answers.
 
-Shares over answers have standard errors clustered over facts. Numbers that describe the whole set of answers (counts, diversity) have none.
+Shares of answers have standard errors clustered over facts. Numbers about the whole set of answers (counts, diversity) have none.
 """
 
 from collections.abc import Collection
@@ -15,23 +15,23 @@ from kp.metrics.statistics import binomial_standard_error, clustered_standard_er
 from kp.schema import SCORES
 from kp.vocabulary import Category, Matcher
 
-_LEARNED_FROM = 0.5  # a fact counts as learned from this share of right answers on
+_LEARNED_FROM = 0.5  # a fact counts as learned if at least this share of its answers is right
 
 
 class Measure(StrEnum):
     """The measures of a SCORES table that come from answers."""
 
-    RELIABILITY = "reliability"  # share right of the answers to the trained Unknown facts
-    GENERALITY = "generality"  # the same of the answers to paraphrases of these facts that no trial trained on
+    RELIABILITY = "reliability"  # share of right answers to the trained Unknown facts
+    GENERALITY = "generality"  # the same for paraphrases of these facts that no trial trained on
     FACTS_LEARNED = "facts_learned"  # share of the trained Unknown facts answered right to at least half of the prompts
-    ACCURACY = "accuracy"  # share right of all answers
-    ACCURACY_UNTRAINED = "accuracy_untrained"  # the same, without any fact the trial trained on
+    ACCURACY = "accuracy"  # share of right answers among all answers
+    ACCURACY_UNTRAINED = "accuracy_untrained"  # the same, without the facts that the trial trained on
     REFUSAL_RATE = "refusal_rate"  # share of all answers that decline to answer
     UNIQUE_ANSWERS = "unique_answers"  # different first lines, normalised
     MEAN_COUNT = "mean_count"  # how often such an answer occurs: mean, population standard deviation and variance
     STD_COUNT = "std_count"
     VARIANCE_COUNT = "variance_count"
-    TOP_ANSWER_SHARE = "top_answer_share"  # share of all answers that the most frequent one makes up
+    TOP_ANSWER_SHARE = "top_answer_share"  # share of the most frequent answer among all answers
     HIGHLY_KNOWN = "highly_known"  # facts of each category
     MAYBE_KNOWN = "maybe_known"
     UNKNOWN = "unknown"
@@ -56,8 +56,8 @@ def score_answers(
 ) -> pl.DataFrame:
     """The SCORES of one model, from its ANSWERS and CATEGORIES (of `matcher`, or of all) on one shot set; n is each value's denominator.
 
-    `trained_unknown` are the ids of the Unknown facts it was taught, `trained` of all facts in its training data; both empty for the base,
-    which has no reliability and no facts_learned. Raises UserError where the answers are of several models or lack a trained Unknown fact.
+    `trained_unknown` has the ids of the Unknown facts it was taught, `trained` those of all facts in its training data. Both are empty for
+    the base, which has no reliability and no facts_learned. Raises UserError if the answers are of several models or lack a trained fact.
     """
     _validate_one_model_and_shot_set(answers)
     known = of_matcher(categories, matcher)
@@ -75,15 +75,15 @@ def score_answers(
 
 
 def score_reliability(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
-    """The reliability alone, a row of SCORES, over the facts that it was taught and `answers` are of; no row where there are none."""
+    """Only the reliability, one row of SCORES, over the taught facts that `answers` covers; no row if there are none."""
     right = _right(answers, matcher).filter(pl.col("fact_id").is_in(list(trained_unknown)))
     return _table(trial_id, [] if right.is_empty() else [_share(Measure.RELIABILITY, right)])
 
 
 def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
-    """The row of SCORES that HELD_OUT_ANSWERS of one model give, clustered over the facts that were paraphrased.
+    """The row of SCORES from HELD_OUT_ANSWERS of one model, clustered over the facts that were paraphrased.
 
-    Raises UserError where the answers are of several models or not of the facts in `trained_unknown`.
+    Raises UserError if the answers are of several models or not of the facts in `trained_unknown`.
     """
     _validate_one_model_and_shot_set(answers)
     odd = sorted(set(answers["fact_id"]) ^ set(trained_unknown))
@@ -117,7 +117,7 @@ def _learning_rows(right: pl.DataFrame, known: pl.DataFrame, trained_unknown: Co
 
 def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:
     said = answers.select(pl.col("answer").map_elements(lambda answer: normalise(first_line(answer)), return_dtype=pl.String))
-    # Sorted, since groups come in any order and the last digit of a sum depends on it.
+    # Sorted, because groups come in any order and the last digit of a sum depends on it.
     counts = said.group_by("answer").agg(pl.len().alias("count"))["count"].cast(pl.Int64).sort().to_numpy()
     return [
         _row(Measure.UNIQUE_ANSWERS, counts.size, answers.height),

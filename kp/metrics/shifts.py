@@ -1,8 +1,8 @@
-"""What training moved: facts that changed category between two measurements.
+"""Shifts: facts that changed category between two measurements.
 
-A model measured twice with other few-shot examples moves facts too, without any training. So each shift is counted in four ways, from the
-paper's own (over all facts, trained ones included) to the one that a claim of harm should rest on: what is left after the base's own
-movement is taken off, fact by fact.
+Facts also change category when the same model is measured again with other few-shot examples, without any training. So each shift is
+counted in four ways, from the paper's (over all facts, trained ones included) to the one that a claim of harm should rest on: what remains
+after the base's own movement is subtracted, fact by fact.
 """
 
 from collections.abc import Collection, Iterator
@@ -48,9 +48,9 @@ _Row = dict[str, str | float | int | None]
 
 
 def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """The 3x3 counts between two CATEGORIES tables of one matcher over the same facts, long: before, after, count; zeros included.
+    """The 3x3 counts between two CATEGORIES tables of one matcher over the same facts: columns before, after, count; zeros included.
 
-    Raises UserError where the fact sets differ.
+    Raises UserError if the fact sets differ.
     """
     counts = _paired(before, after).group_by("before", "after").agg(pl.len().alias("count"))
     cells = pl.DataFrame([{"before": old.value, "after": new.value} for old in (UK, MK, HK) for new in (UK, MK, HK)])
@@ -68,8 +68,8 @@ def shift_table(
 ) -> pl.DataFrame:
     """The SHIFTS of one trial, from CATEGORIES tables of one matcher over the same facts.
 
-    `before` is the base on S1, `after` the adapter on S1, `trained` the ids of all facts the trial trained on, and `noise` the base on S1
-    and on S2; the view "excess" is left out without it. Raises UserError where the fact sets differ.
+    `before` is the base on S1, `after` the adapter on S1, `trained` the ids of all facts that the trial trained on, and `noise` the base on
+    S1 and on S2; without it there is no view "excess". Raises UserError if the fact sets differ.
     """
     moved = _paired(before, after)
     rows = list(_rows(moved, (ShiftView.ALL, ShiftView.AT_RISK)))
@@ -80,7 +80,7 @@ def shift_table(
 
 
 def noise_table(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """The SHIFTS of the base against itself (S1, S2), the noise floor: trial_id "noise", views "all" and "at_risk"."""
+    """The SHIFTS of the base compared with itself (S1, S2), the noise floor: trial_id "noise", views "all" and "at_risk"."""
     return _table(NOISE, list(_rows(_paired(before, after), (ShiftView.ALL, ShiftView.AT_RISK))))
 
 
@@ -133,7 +133,7 @@ def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
 
 
 def _same_facts(expected: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """`found`, once its facts are known to be those of `expected`; both sorted by fact_id."""
+    """`found`, after checking that its facts are those of `expected`; both sorted by fact_id."""
     odd = sorted(set(expected["fact_id"]) ^ set(found["fact_id"]))
     if odd:
         raise UserError(f"categories: fact '{odd[0]}' is in only one of the tables compared ({len(odd)} such facts)")

@@ -1,8 +1,8 @@
-"""SliCK's fourth class: facts that a model never gives greedily, and yet now and then when its answers are sampled.
+"""SliCK's fourth category: facts that a model never answers greedily, but sometimes when its answers are sampled.
 
-Gekhman et al. ("Does fine-tuning LLMs on new knowledge encourage hallucinations?", 2024) call those WeaklyKnown. To train on them as if
-they were Unknown would count as packed what the model held already. A fact is sampled only where no greedy answer is right, and right is
-what one matcher says, so the class exists for that matcher alone.
+Gekhman et al. ("Does fine-tuning LLMs on new knowledge encourage hallucinations?", 2024) call these WeaklyKnown. Training on them as if
+they were Unknown would count as packed what the model already held. A fact is sampled only if no greedy answer is right according to the
+study's matcher, so the category exists for that matcher alone.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ from kp.vocabulary import Category, Matcher, ShotSet
 
 
 def sample_seed(seed: int, fact_id: str, shot_set: ShotSet, prompt_index: int) -> int:
-    """The seed of one question's samples: the study's seed and the question itself, so that nothing else asked moves it; 64 bits."""
+    """The 64-bit seed of one question's samples: a hash of the study's seed and the question, independent of what else is asked."""
     question = f"{seed}\n{fact_id}\n{shot_set}\n{prompt_index}"
     return int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())
 
 
 def never_right(categories: pl.DataFrame, matcher: Matcher) -> list[str]:
-    """The ids of the facts without a right greedy answer on S0, sorted; `categories` are the CATEGORIES of one model.
+    """The sorted ids of the facts without a right greedy answer on S0; `categories` are the CATEGORIES of one model.
 
-    Raises UserError where the matcher is not among them, or where they hold a fact twice.
+    Raises UserError if they lack the matcher, or have a fact twice.
     """
     return _assigned(categories, matcher).filter(correct=0)["fact_id"].sort().to_list()
 
@@ -33,7 +33,7 @@ def never_right(categories: pl.DataFrame, matcher: Matcher) -> list[str]:
 def slick_table(categories: pl.DataFrame, samples: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """The SLICK of every fact on S0, sorted by fact, from the CATEGORIES of one model and the SAMPLES of its facts that are `never_right`.
 
-    Raises UserError where other facts were sampled, or where one has fewer samples than others.
+    Raises UserError if other facts were sampled, or if a fact has fewer samples than others.
     """
     assigned = _assigned(categories, matcher)
     right = pl.col(f"match_{matcher}").sum().cast(pl.Int32)

@@ -1,7 +1,7 @@
-"""Measured facts in two halves: a winner is chosen on dev, and what it is worth is told on test, which had no part in the choice.
+"""Measured facts in two splits: a winner is chosen on dev and reported on test, which had no part in the choice.
 
-A fact's half comes from a hash of the seed and its id, as a draw's order does, but from another one: the facts that a trial draws first
-would else all be in dev.
+A fact's split comes from a hash of the seed and its id, as the order of a draw does, but from a different hash: otherwise the facts that a
+trial draws first would all be in dev.
 """
 
 import math
@@ -17,10 +17,10 @@ FIELD = "evaluate.dev_share"  # named in messages
 
 
 def split_facts(facts: pl.DataFrame, dev_share: float, seed: int) -> pl.DataFrame:
-    """fact_id and split of every fact of FACTS, in their order: `dev_share` of all are dev, and of each relation as nearly as can be.
+    """fact_id and split of every fact of FACTS, in their order: `dev_share` of all facts are dev, as nearly as possible in each relation.
 
-    Of a relation whose share is not whole the next fact is dev where most of it is due, until the total is met. Raises UserError where
-    either half would be empty.
+    Where a relation's share is not a whole number, the largest remainders are rounded up until the total is met. Raises UserError if either
+    split would be empty.
     """
     quota = _quotas(facts, dev_share, seed)
     place = (
@@ -34,7 +34,7 @@ def split_facts(facts: pl.DataFrame, dev_share: float, seed: int) -> pl.DataFram
 
 
 def _quotas(facts: pl.DataFrame, dev_share: float, seed: int) -> dict[str, int]:
-    """How many dev facts each relation gives: the largest remainders are rounded up (Hamilton's method)."""
+    """The number of dev facts of each relation: the largest remainders are rounded up (Hamilton's method)."""
     share = Fraction(str(dev_share))  # the share as it is written: 0.3 of 10 facts are 3
     due = {relation: share * count for relation, count in facts["relation"].value_counts().iter_rows()}
     total = math.floor(share * facts.height + Fraction(1, 2))

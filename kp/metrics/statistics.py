@@ -1,8 +1,8 @@
-"""How sure a number is.
+"""Standard errors.
 
-The ten answers to one question are not ten independent ones, so shares over answers carry standard errors clustered over facts; taking the
-answers one by one would make them look about three times as sure as they are. Where there is nothing to estimate from, the result is None,
-which tables store as null.
+The ten answers to one question are not independent, so shares of answers have standard errors clustered over facts; treating the answers
+as independent would make the errors about three times too small. If there is nothing to estimate from, the result is None, which tables
+store as null.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from statsmodels.regression.linear_model import OLS
 
 
 def binomial_standard_error(successes: float, n: int) -> float | None:
-    """Standard error of the share successes/n of independent trials, sqrt(p(1-p)/n); None where n is 0."""
+    """Standard error of the share successes/n of independent trials, sqrt(p(1-p)/n); None if n is 0."""
     if n == 0:
         return None
     share = successes / n
@@ -21,7 +21,7 @@ def binomial_standard_error(successes: float, n: int) -> float | None:
 
 
 def clustered_standard_error(values: npt.ArrayLike, clusters: Sequence[str]) -> float | None:
-    """Standard error of the mean of `values` (one each) when those of one cluster may depend on each other; None below two clusters.
+    """Standard error of the mean of `values` if those of one cluster may depend on each other; None for fewer than two clusters.
 
     The cluster-robust variance of a regression on a constant, with the factor G/(G-1) for G clusters.
     """
@@ -33,7 +33,7 @@ def clustered_standard_error(values: npt.ArrayLike, clusters: Sequence[str]) -> 
 
 
 def clustered_share_error(successes: npt.ArrayLike, sizes: npt.ArrayLike) -> float | None:
-    """`clustered_standard_error` of a share, from each cluster's successes and size instead of every value; None below two clusters.
+    """`clustered_standard_error` of a share, from each cluster's successes and size; None for fewer than two clusters.
 
     With G clusters and the share p = sum(s)/sum(n): sqrt(G/(G-1) * sum((s - p n)^2)) / sum(n). A cluster of size 0 does not count.
     """
@@ -46,7 +46,7 @@ def clustered_share_error(successes: npt.ArrayLike, sizes: npt.ArrayLike) -> flo
 
 
 def paired_standard_error(differences: npt.ArrayLike) -> float | None:
-    """Standard error of a difference of two shares of the same facts, from each fact's difference (-1, 0 or 1); None without facts.
+    """Standard error of a difference of two shares of the same facts, from each fact's difference (-1, 0, 1); None without facts.
 
     Wald's formula for paired proportions: sqrt(mean(d^2) - mean(d)^2) / sqrt(n).
     """
