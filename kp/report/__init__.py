@@ -1,5 +1,4 @@
-"""From a study's tables to a report a person can read.
+"""From a study's tables to a readable report.
 
-Everything here is pure but for `write_report`, and needs neither ray nor torch, so that a report can be made again anywhere from tables
-alone.
+Everything here except `write_report` is pure and needs neither ray nor torch, so a report can be made again anywhere from the tables alone.
 """

@@ -1,7 +1,7 @@
-"""The study's answer in a few sentences, every number of which is read from the tables.
+"""The study's answer in a few sentences; every number in them is read from the tables.
 
-A reader acts on these sentences, so they are cautious by rule and not by mood: a difference below twice its standard error is said to be
-within the noise, a mix is called gentlest only over trials that every mix finished alike, and a study that taught nothing says that first.
+Readers act on these sentences, so fixed rules keep them cautious: a difference below twice its standard error is called noise, mixes are
+compared only over settings that every mix finished, and a study that taught nothing says so first.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from kp.report.notation import percent
 from kp.vocabulary import Category, Matcher, ShotSet
 
 ALIASES_SHOWN = 40
-COMMON_SHOWN = 10  # relations that the opening tables name
+COMMON_SHOWN = 10  # relations in the opening tables
 RISING = tuple(category.value for category in (Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN))
 
 
@@ -30,7 +30,7 @@ class Subject:
 
 def audit_page(subject: Subject, tables: Mapping[str, pl.DataFrame]) -> Document:
     """The page; `tables` are by the name of their file: disagreement, matcher_transitions, false_positives, doubtful_aliases, refusals,
-    majority, category_counts. The first section holds the small tables that a terminal shows, too."""
+    majority, category_counts. The first section has the small tables that are also shown on the terminal."""
     short = (
         disagreement_block(tables["disagreement"]),
         _false_positives(tables["false_positives"].filter(pl.col("relation").is_null())),
@@ -51,18 +51,18 @@ def audit_page(subject: Subject, tables: Mapping[str, pl.DataFrame]) -> Document
 
 
 def disagreement_block(disagreement: pl.DataFrame) -> Table:
-    """Answers that two matchers judge otherwise, over all shot sets (DISAGREEMENT)."""
+    """Answers on which two matchers disagree, over all shot sets (DISAGREEMENT)."""
     rows = tuple(
         Row((f"{row['first']}, {row['second']}", f"{row['n']:,}", f"{row['first_only'] + row['second_only']:,}",
              percent(row["rate"], row["standard_error"]), f"{row['first_only']:,}", f"{row['second_only']:,}"))
         for row in disagreement.filter(pl.col("shot_set").is_null()).iter_rows(named=True)
     )  # fmt: skip
-    caption = "Answers that two matchers judge otherwise, over all shot sets; ± is one standard error, clustered over facts."
+    caption = "Answers on which two matchers disagree, over all shot sets; ± is one standard error, clustered over facts."
     return Table(caption, columns("matchers", "answers", "differ", "% ± s.e.", "right by the first only", "by the second only"), rows)
 
 
 def majority_block(majority: pl.DataFrame, shown: int) -> Table:
-    """The relations where a constant answer gets HighlyKnown facts right (MAJORITY), the `shown` largest first; the last row sums up."""
+    """The `shown` relations where a constant answer gets most HighlyKnown facts right (MAJORITY); the last row is the sum."""
     found = majority.filter(pl.col("highly_known_constant") > 0).sort("highly_known_constant", "relation", descending=[True, False])
     rows = [_constant_row(row) for row in found.head(shown).iter_rows(named=True)]
     if rows:
@@ -70,7 +70,7 @@ def majority_block(majority: pl.DataFrame, shown: int) -> Table:
         facts, right = int(majority["facts"].sum()), int(majority["right_facts"].sum())
         given = percent(int(majority["given"].sum()) / int(majority["answers"].sum()))
         rows.append(Row((f"all {majority.height}", "", f"{right:,} of {facts:,}", given, f"{constant:,} of {known:,}"), reference=True))
-    caption = "HighlyKnown facts that a model would get right by always giving its relation's most common object; S0."
+    caption = "HighlyKnown facts that a model would get right by always giving the relation's most common object; S0."
     if found.height > shown:
         caption += f" The {shown} relations with most of them."
     return Table(caption, columns("relation", "most common object", "right for", "given (%)", "HighlyKnown", words=2), tuple(rows))
@@ -86,9 +86,9 @@ def _sentences(subject: Subject, tables: Mapping[str, pl.DataFrame]) -> Iterator
     own = false.row(by_predicate=pl.col("matcher") == subject.matcher.value, named=True)
     exact = false.row(by_predicate=pl.col("matcher") == Matcher.EXACT.value, named=True)
     constant, known = int(majority["highly_known_constant"].sum()), int(majority["highly_known"].sum())
-    yield f"Of {known:,} HighlyKnown facts, {constant:,} would be right for a model that gives one constant answer in each relation."
+    yield f"Of {known:,} HighlyKnown facts, a model that gives one constant answer per relation would get {constant:,} right."
     yield (
-        f"Held against other facts of its relation, an answer is taken for theirs by {subject.matcher} in "
+        f"Compared with other facts of its relation, an answer is taken for theirs by {subject.matcher} in "
         f"{percent(own['rate'], own['standard_error'])} % of cases; in {percent(exact['rate'])} % it is exactly theirs."
     )
     doubtful = tables["doubtful_aliases"]
@@ -102,8 +102,8 @@ def _false_positives(whole: pl.DataFrame) -> Table:
         for row in whole.iter_rows(named=True)
     )
     caption = (
-        "Answers taken for a fact that was not asked: each is held against other facts of its relation that share no alias with the one "
-        "asked. Where exact finds one, the model did name that fact's object; the rest is the matcher's."
+        "Answers taken for a fact that was not asked: each is compared with other facts of its relation that share no alias with the one "
+        "asked. Where exact finds one, the model did name that fact's object; the rest is the matcher's error."
     )
     return Table(caption, columns("matcher", "held against", "taken for it", "% ± s.e."), rows)
 
@@ -185,9 +185,9 @@ def _majority(majority: pl.DataFrame) -> Table:
         for row in majority.iter_rows(named=True)
     )  # fmt: skip
     caption = (
-        "Each relation's most common object: the share of facts that have it, the share for which it is a right answer, and the share of "
-        "the model's answers on S0 that give it; then the HighlyKnown facts, and for how many of them it is right. Where all objects "
-        "differ the first by name stands for them."
+        "Each relation's most common object: the share of facts that have it, the share for which it is a right answer, the share of "
+        "the model's answers on S0 that give it, the HighlyKnown facts, and the number of those for which it is right. If all objects "
+        "differ, the first by name is shown."
     )
     head = columns(
         "relation",

@@ -1,4 +1,4 @@
-"""What the base model knows before any training, how steady that is, and how far it depends on matchers and on common answers."""
+"""What the base model knows before training, how stable that is, and how much it depends on matchers and on common answers."""
 
 from itertools import combinations
 
@@ -17,7 +17,7 @@ RELATIONS_SHOWN = 12  # in the table of constant answers
 
 
 def base_model_section(tables: ReportTables, matcher: Matcher, pictures: set[str]) -> Section:
-    """Categories by shot set, sampled, by popularity and relation; changes by noise alone; the matchers' disagreement; constant answers."""
+    """Categories by shot set, sampling, popularity and relation; changes from noise alone; matcher disagreement; constant answers."""
     categories = tables.base_categories.filter(pl.col("matcher") == matcher)
     blocks: list[Block] = []
     if "base_categories" in pictures:
@@ -108,7 +108,7 @@ def _by_matcher(categories: pl.DataFrame) -> Table:
 
 
 def _disagreement(categories: pl.DataFrame, disagreement: pl.DataFrame) -> Table:
-    """Facts that two matchers put in different categories, and answers that they judge otherwise, over all shot sets."""
+    """Facts that two matchers put in different categories, and answers on which they disagree, over all shot sets."""
     rows = []
     for counted in disagreement.filter(pl.col("shot_set").is_null()).iter_rows(named=True):
         first, second = counted["first"], counted["second"]
@@ -122,6 +122,6 @@ def _disagreement(categories: pl.DataFrame, disagreement: pl.DataFrame) -> Table
         )
         rows.append(Row((f"{first}, {second}", *shares, f"{counted['first_only']:,}", f"{counted['second_only']:,}")))
     head = columns(
-        "matchers", "categories that differ (n · %)", "answers judged otherwise (n · %)", "right by the first only", "by the second only"
+        "matchers", "categories that differ (n · %)", "answers judged differently (n · %)", "right by the first only", "by the second only"
     )
     return Table("Where the matchers disagree, over all shot sets.", head, tuple(rows))

@@ -1,4 +1,4 @@
-"""What the report says, section by section, from the tables."""
+"""The report's sections, composed from the tables."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,16 +21,16 @@ from kp.vocabulary import BASE, NOISE, ShiftView
 
 NOTED = "see the note above"
 VIEWS = {
-    ShiftView.ALL: "Over all measured facts, trained ones counted in: % ± one s.e., and how many facts that is.",
+    ShiftView.ALL: "Over all measured facts, including trained ones: % ± one s.e., and the number of facts.",
     ShiftView.AT_RISK: "Over the facts at risk: only those whose category before could have moved that way are in the denominator.",
     ShiftView.UNTRAINED: "Without the facts the trial trained on. The noise row is over all facts.",
-    ShiftView.EXCESS: "In excess of the noise floor: the rate over all facts less that of the base against itself, in percentage points.",
+    ShiftView.EXCESS: "In excess of the noise floor: the rate over all facts minus that of the base against itself, in percentage points.",
 }
 SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
 
 
 def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn: Iterable[str]) -> Document:
-    """The whole report; `drawn` names the pictures that exist."""
+    """The whole report; `drawn` has the names of the pictures that exist."""
     summary = found.summary
     pictures = set(drawn)
     sections = (
@@ -45,10 +45,10 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
     )
     lead_caption = (
         "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less "
-        "harm. Inside the grey band, two standard errors of the noise floor, a change cannot be told from asking the base model again."
+        "harm. Inside the grey band, two standard errors of the noise floor, a change looks the same as asking the base model again."
     )
     if len(summary.filter(STOPPED)):
-        lead_caption += " Crosses were stopped early: they trained for fewer epochs, so the harm of theirs that is seen is underestimated."
+        lead_caption += " Crosses were stopped early: they trained for fewer epochs, so their harm is underestimated."
     if found.split:
         lead_caption += " Drawn over all facts; the ring marks the trial that the dev facts chose."
     return Document(
@@ -62,7 +62,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
 
 def _learning(summary: pl.DataFrame, pictures: set[str]) -> Section:
     seeds = (
-        " A curve is the mean over seeds, its band their range; a seed that finished early counts with its last value from there on."
+        " A curve is the mean over seeds, its band their range; a seed that finished early keeps its last value for later epochs."
         if summary["seed"].n_unique() > 1
         else ""
     )
@@ -71,7 +71,7 @@ def _learning(summary: pl.DataFrame, pictures: set[str]) -> Section:
         f"{style_sentence(summary)}{seeds} A curve that ends in a cross was stopped, diverged or failed; one that just ends reached the "
         "accuracy it was asked for."
     )
-    captions = {"learning_curves": accuracy, "loss_curves": "Mean training loss of each epoch, drawn alike."}
+    captions = {"learning_curves": accuracy, "loss_curves": "Mean training loss of each epoch, in the same style."}
     return Section("learning", "Learning", tuple(Figure(name, caption) for name, caption in captions.items() if name in pictures))
 
 
@@ -79,8 +79,8 @@ def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> 
     blocks: list[Block] = []
     if "shifts" in pictures:
         caption = (
-            "Facts that changed category between the base and the adapter, over all measured facts; the number in a bar is how many. "
-            "The top row is the base model asked twice: what lies within its length is noise."
+            "Facts that changed category between the base and the adapter, over all measured facts; a bar's number is their count. "
+            "The top row is the base model asked twice: anything within its length is noise."
         )
         blocks.append(Figure("shifts", caption + dagger_note(summary)))
     figures = {(row["trial_id"], row["view"], row["shift"]): row for row in tables.shifts.iter_rows(named=True)}

@@ -1,8 +1,8 @@
-"""Learning over epochs as small multiples: a panel a mix, as figure 2 of the paper has them, on one pair of axes.
+"""Learning over epochs as small multiples: one panel per mix, as in figure 2 of the paper, with shared axes.
 
-Colour tells N where the study has several, else the rank; the dash tells the learning rate; the marker the rank where colour does not.
-A curve is the mean over the seeds of one configuration. A seed that finished early counts with its last value from there on, since that
-is the adapter it left; curves of seeds that were cut short go only as far as all of these ran.
+Colour shows N if the study has several, otherwise the rank; the dash shows the learning rate; the marker shows the rank if colour does not.
+A curve is the mean over the seeds of one configuration. A seed that finished early keeps its last value for later epochs, because that is
+the adapter it produced. Curves of seeds that were cut short end where the shortest of them ended.
 """
 
 import math
@@ -30,7 +30,7 @@ from kp.report.notation import learning_rate
 from kp.report.tables import ReportTables
 from kp.vocabulary import TrialStatus
 
-MANY_LINES = 12  # in a panel: from more on, what was cut short is grey and thin
+MANY_LINES = 12  # in a panel: with more lines, those that were cut short are grey and thin
 UNKNOWN_ACCURACY = "unknown_accuracy (share of facts)"
 TICK_STEPS = (1, 2, 5, 10, 20, 50, 100)
 MOST_TICKS = 10
@@ -40,7 +40,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Curve:
-    """The trials of one configuration that ended alike, and their values by epoch."""
+    """The trials of one configuration that ended in the same way, and their values by epoch."""
 
     first: Row  # of the summary; its knobs are those of all
     name: str
@@ -84,7 +84,7 @@ def _curves(tables: ReportTables, summary: pl.DataFrame, column: str) -> list[_C
 
 
 def _run(values: Sequence[float | None], length: int) -> tuple[float | None, ...]:
-    """One seed's values over `length` epochs, the last one carried on."""
+    """One seed's values over `length` epochs; the last one is repeated."""
     finite = [value if value is not None and math.isfinite(value) else None for value in values[:length]]
     return tuple(finite + finite[-1:] * (length - len(finite)))
 
@@ -100,12 +100,12 @@ def _name(rows: Sequence[Row], free: list[str]) -> str:
 
 @dataclass(frozen=True)
 class _Styles:
-    """Which property of a curve shows which knob."""
+    """Which visual property of a curve shows which knob."""
 
     colour_by: str  # column of the summary
     colours: Mapping[int, str]
-    dashes: Mapping[float, str]  # by learning rate; empty where there are too many to tell apart
-    markers: Mapping[int, str]  # by rank; empty where colour tells it
+    dashes: Mapping[float, str]  # by learning rate; empty if there are too many to distinguish
+    markers: Mapping[int, str]  # by rank; empty if colour shows it
 
     def group(self, row: Row) -> str:
         return f"{'N = ' if self.colour_by == 'unknown' else 'rank '}{row[self.colour_by]:,}"
@@ -122,7 +122,7 @@ def _styles(summary: pl.DataFrame) -> _Styles:
 
 
 def style_sentence(summary: pl.DataFrame) -> str:
-    """What colours, dashes and markers of the curves tell."""
+    """A sentence on what the colours, dashes and markers of the curves show."""
     styles = _styles(summary)
     told = [f"Colour is {'N' if styles.colour_by == 'unknown' else 'the rank'}"]
     told += ["the dash the learning rate"] if len(styles.dashes) > 1 else []
@@ -139,7 +139,7 @@ def _panels(curves: list[_Curve], summary: pl.DataFrame, y_title: str, y_range: 
     by_arm = {arm: [curve for curve in drawn if curve.first["arm"] == arm] for arm in arms}
     crowded = max(map(len, by_arm.values())) > MANY_LINES
     panels = tuple(
-        # what is in the background comes first, so that it is painted over
+        # background lines come first, so that others are drawn over them
         LinePanel(arm, tuple(_line(curve, styles, crowded) for curve in sorted(of_arm, key=lambda curve: not curve.cut_short)))
         for arm, of_arm in by_arm.items()
     )

@@ -1,6 +1,6 @@
-"""The parts a report is put together from, free of any format.
+"""The parts of a report, independent of any format.
 
-The page and the Markdown file are renderings of one `Document`, so they say the same things in the same order.
+The page and the Markdown file are both rendered from one `Document`, so they say the same things in the same order.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """`reference` marks the base or the noise floor; `note` is a line of its own below the row."""
+    """`reference` marks the base or the noise floor; `note` is a separate line below the row."""
 
     cells: tuple[str, ...]
     reference: bool = False
@@ -60,7 +60,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture by the name of its file, with what to see in it."""
+    """A picture, by the name of its file, and its caption."""
 
     kind: ClassVar[str] = "figure"
     name: str
@@ -82,10 +82,10 @@ class Document:
     title: str
     subtitle: str
     answer: tuple[str, ...]  # sentences; the first stands out
-    lead: Figure | None  # the picture beside the answer
+    lead: Figure | None  # the picture next to the answer
     sections: tuple[Section, ...]
 
 
 def columns(*titles: str, words: int = 1) -> tuple[Column, ...]:
-    """Columns of which the first `words` hold text and the rest numbers."""
+    """Columns; the first `words` hold text, the rest numbers."""
     return tuple(Column(title, numeric=place >= words) for place, title in enumerate(titles))

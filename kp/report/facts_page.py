@@ -1,4 +1,4 @@
-"""What `kp facts --describe` shows: the chosen facts, counted from every side on which a study can go wrong."""
+"""What `kp facts --describe` shows: counts of the chosen facts in every respect that can spoil a study."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -45,8 +45,8 @@ class Chosen:
 
 
 def facts_page(chosen: Chosen, tables: Mapping[str, pl.DataFrame]) -> Document:
-    """The page; `tables` are by the name of their file: relations, buckets, measures, histograms, rejected. The first section holds the
-    small tables that a terminal shows, too."""
+    """The page; `tables` are by the name of their file: relations, buckets, measures, histograms, rejected. The first section has the
+    small tables that are also shown on the terminal."""
     relations, histograms = tables["relations"], tables["histograms"]
     short = (
         _relations_in_short(relations),
@@ -81,7 +81,7 @@ def _sentences(chosen: Chosen, tables: Mapping[str, pl.DataFrame]) -> Iterator[s
 
 
 def _one_sided(relations: pl.DataFrame) -> pl.DataFrame:
-    """Relations in which an object comes twice, the most dominated first."""
+    """Relations in which an object occurs more than once, the most dominated first."""
     return relations.filter(pl.col("most_common_facts") > 1).sort("dominance", "relation", descending=[True, False])
 
 
@@ -118,7 +118,7 @@ def _buckets(buckets: pl.DataFrame) -> Table:
         ))
         for row in buckets.iter_rows(named=True)
     )  # fmt: skip
-    caption = "Facts by popularity of their subject; its degree is the triples that it stands in, or its page views where those are given."
+    caption = "Facts by popularity of their subject; its degree is the number of its triples, or its page views if the source gives these."
     return Table(caption, columns("popularity", "facts", "%", "subjects", "least degree", "median", "greatest"), rows)
 
 
@@ -130,7 +130,7 @@ def _measures(measures: pl.DataFrame, histograms: pl.DataFrame) -> Table:
         ))
         for row in measures.iter_rows(named=True)
     )  # fmt: skip
-    caption = "How many aliases facts have beside the canonical answer, and how long questions and canonical answers are."
+    caption = "How many aliases facts have in addition to the canonical answer, and how long questions and canonical answers are."
     return Table(caption, (*columns("", "least", "median", "mean", "greatest"), *columns("histogram")), rows)
 
 
@@ -155,7 +155,7 @@ def _relations(relations: pl.DataFrame) -> Table:
     head = columns(
         "relation", "domain", "most common object", "of the facts (%)", "facts", *BUCKETS, "not known", "objects", "no paraphrase", words=3
     )
-    caption = "Facts of each relation, by popularity of their subject; its different objects, and the one that most facts have."
+    caption = "Facts of each relation, by popularity of their subject; its distinct objects, and the one that most facts have."
     return Table(caption, head, rows)
 
 
@@ -210,7 +210,7 @@ def _bins(histograms: pl.DataFrame, measure: Measure) -> pl.DataFrame:
 
 
 def _labels(bins: pl.DataFrame) -> list[str]:
-    """`3`, `3–4`, and `20+` for a last bin that is wider than the others."""
+    """`3`, `3–4`, and `20+` if the last bin is wider than the others."""
     pairs = list(bins.select("least", "greatest").iter_rows())
     labels = [str(least) if least == greatest else f"{least}–{greatest}" for least, greatest in pairs]
     if len(pairs) > 1 and pairs[-1][1] - pairs[-1][0] > pairs[0][1] - pairs[0][0]:

@@ -1,7 +1,7 @@
-"""What each picture shows, before anything is drawn.
+"""The data of each picture, before anything is drawn.
 
-The printed and the interactive figures read the same frozen values from here, so that they cannot differ. There are only four kinds of
-picture (a scatter, lines, stacked bars, dots with errors); both renderers draw kinds, not topics.
+The printed and the interactive figures read the same frozen values, so they cannot differ. There are only four kinds of picture (a scatter,
+lines, stacked bars, dots with errors); a renderer draws a kind and does not know the topic.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# Okabe and Ito's colours, told apart under all common kinds of colour blindness, less the yellow that vanishes on white.
+# Okabe and Ito's colours, distinguishable under all common kinds of colour blindness, without the yellow, which vanishes on white.
 ARM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "pentagon", "cross")
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -17,7 +17,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 @dataclass(frozen=True)
 class Point:
-    """One trial of the scatter; errors are the lengths of the bars below, above."""
+    """One trial of the scatter; errors are the lengths of the error bars below and above."""
 
     label: str
     x: float
@@ -41,23 +41,23 @@ class Group:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Facts packed against knowledge lost; `band` is the noise floor's half width around 0, `best` the label of the answer's trial."""
+    """Facts packed against knowledge lost; `band` is half the width of the noise floor around 0, `best` the label of the best trial."""
 
     x_title: str
     y_title: str
-    x_ticks: tuple[tuple[float, str], ...]  # position and label; empty where the renderer may choose
+    x_ticks: tuple[tuple[float, str], ...]  # position and label; if empty, the renderer chooses
     band: float | None
     groups: tuple[Group, ...]
     best: str | None
 
     @property
     def hollow(self) -> bool:
-        """Whether any marker is."""
+        """Whether any marker is hollow."""
         return any(not point.reliable and not point.stopped for group in self.groups for point in group.points)
 
     @property
     def stopped(self) -> bool:
-        """Whether any trial of it was."""
+        """Whether any trial was stopped early."""
         return any(point.stopped for group in self.groups for point in group.points)
 
     @property
@@ -66,22 +66,22 @@ class Scatter:
 
     @property
     def best_label_side(self) -> Literal["left", "right"]:
-        """Where the label of the best point has room."""
+        """The side on which the label of the best point has room."""
         widest = max((point.x for group in self.groups for point in group.points), default=0.0)
         return "left" if self.best_point is not None and self.best_point.x > 0.4 * widest else "right"
 
 
 BEST = "most packed at reliability ≥ 0.8"
-CUT_SHORT = "x"  # the marker of what did not run its course
+CUT_SHORT = "x"  # the marker of a run that was cut short
 THIN, THICK = 0.9, 1.9  # widths of lines in points
 QUIET_COLOUR = "#9aa3ab"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve; `low` and `high` are the ends of the band around it, empty where there is none.
+    """One curve; `low` and `high` are the edges of the band around it, empty if it has none.
 
-    `group` is the key that shows and hides it on the page. A line that is `cut_short` ends in a mark.
+    `group` is the legend key that shows and hides it on the page. A line that is `cut_short` ends in a mark.
     """
 
     name: str
@@ -98,13 +98,13 @@ class Line:
 
     @property
     def last(self) -> int | None:
-        """The place of the last point that has a value."""
+        """The index of the last point that has a value."""
         return max((place for place, value in enumerate(self.y) if value is not None), default=None)
 
 
 @dataclass(frozen=True)
 class LineKey:
-    """An entry of the legend: `shape` is a dash, or a marker; lines with its `group` are shown and hidden by it, none where it is empty."""
+    """A legend entry: `shape` is a dash or a marker; it shows and hides the lines of its `group`, or none if that is empty."""
 
     name: str
     group: str
@@ -120,7 +120,7 @@ class LinePanel:
 
 @dataclass(frozen=True)
 class LinePanels:
-    """Small multiples: lines over the same axes, a panel each."""
+    """Small multiples: panels of lines with the same axes."""
 
     x_title: str
     y_title: str
@@ -139,12 +139,12 @@ class Series:
     colour: str
     text_colour: str
     values: tuple[float, ...]
-    texts: tuple[str, ...]  # written into the bar where it fits
+    texts: tuple[str, ...]  # written into the bar if it fits
 
 
 @dataclass(frozen=True)
 class StackedBars:
-    """Horizontal bars, one a row from the top; values below 0 stack to the left. A gap follows each row in `gaps_after`."""
+    """Horizontal bars, one per row from the top; values below 0 stack to the left. A gap follows each row in `gaps_after`."""
 
     x_title: str
     rows: tuple[str, ...]
@@ -154,7 +154,7 @@ class StackedBars:
 
 @dataclass(frozen=True)
 class Dot:
-    """A value with the ends of its error bar, which are the value itself where no error is known."""
+    """A value and the ends of its error bar, which equal the value if no error is known."""
 
     row: str
     value: float
@@ -165,7 +165,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class DotPanel:
-    """Values one below the other; `reference` is drawn as a vertical line."""
+    """Values in rows; `reference` is drawn as a vertical line."""
 
     x_title: str
     reference: float | None
@@ -181,7 +181,7 @@ class DotPanels:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Upright bars, one a bin from the left."""
+    """Vertical bars, one per bin."""
 
     x_title: str
     labels: tuple[str, ...]
@@ -190,7 +190,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Histograms:
-    """Histograms of one set of things, `y_title`, side by side; printed only, since no interactive page has any."""
+    """Histograms of the same things, `y_title`, side by side; only printed, because no interactive page has any."""
 
     y_title: str
     panels: tuple[Histogram, ...]
@@ -206,7 +206,7 @@ def arm_styles(arms: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where a number of facts stands on the x axis: in proportion, or by its square root where N spans more than 20-fold."""
+    """The position of a number of facts on the x axis: proportional, or its square root if N spans a factor of more than 20."""
 
     sizes: tuple[int, ...]
 
@@ -218,17 +218,17 @@ class Positions:
         return math.sqrt(max(facts, 0)) if self.by_root else facts
 
     def errors(self, facts: float, error: float | None) -> tuple[float, float]:
-        """Lengths of the error bar to the left and to the right of the place."""
+        """Lengths of the error bar to the left and to the right of the position."""
         if error is None:
             return 0.0, 0.0
         here = self.place(facts)
         return here - self.place(facts - error), self.place(facts + error) - here
 
     def ticks(self) -> tuple[tuple[float, str], ...]:
-        """Ticks at 0 and at the sizes that were run; none where the axis is proportional."""
+        """Ticks at 0 and at the sizes that were run; none if the axis is proportional."""
         return tuple((self.place(size), f"{size:,}") for size in (0, *sorted(set(self.sizes)))) if self.by_root else ()
 
 
 def row_places(rows: int, gaps_after: tuple[int, ...]) -> list[float]:
-    """Heights of the rows of a bar chart from the top, with half a row's gap after each of `gaps_after`."""
+    """The y position of each row of a bar chart, from the top; half a row of gap follows each row in `gaps_after`."""
     return [row + 0.5 * sum(gap < row for gap in gaps_after) for row in range(rows)]

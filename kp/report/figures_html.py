@@ -1,8 +1,8 @@
 """The pictures for the page, as plotly.js specifications.
 
-Specifications are plain JSON made here rather than by plotly's Python figures, whose templates would add kilobytes of styling to each and
-a random id. Colours that follow the page's light or dark theme are written as CSS variables, e.g. "var(--ink)"; the page's script puts
-their values in. Legends are the page's too, so that they wrap on a narrow screen.
+Specifications are plain JSON made here rather than by plotly's Python figures, whose templates would add kilobytes of styling and a random
+id to each. Colours that follow the page's light or dark theme are written as CSS variables such as "var(--ink)"; the page's script inserts
+their values. The page also draws the legends, so that they wrap on a narrow screen.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ MANY_ROWS = 60
 
 @dataclass(frozen=True)
 class LegendItem:
-    """`group` is the `legendgroup` of the traces that the item shows and hides; `shape` is a marker, `bar`, `band` or a dash."""
+    """`group` is the `legendgroup` of the traces that the item toggles; `shape` is a marker, `bar`, `band` or a dash."""
 
     name: str
     group: str
@@ -42,7 +42,7 @@ class LegendItem:
 
 @dataclass(frozen=True)
 class Interactive:
-    """One figure: a legend and one plotly specification a panel."""
+    """One figure: a legend and one plotly specification per panel."""
 
     legend: tuple[LegendItem, ...]
     panels: tuple[dict[str, Any], ...]
@@ -179,7 +179,7 @@ def _line_trace(line: Line) -> dict[str, Any]:
 
 
 def _band_traces(line: Line) -> list[dict[str, Any]]:
-    """The lower edge, and the upper one with the area between the two; none where the line has no band."""
+    """The lower edge, and the upper one with the area between them; empty if the line has no band."""
     if not line.low:
         return []
     edge = {"type": "scatter", "mode": "lines", "legendgroup": line.group, "x": list(line.x), "line": {"width": 0}, "hoverinfo": "skip"}
@@ -187,7 +187,7 @@ def _band_traces(line: Line) -> list[dict[str, Any]]:
 
 
 def _faded(colour: str) -> str:
-    """A hexadecimal colour, mostly transparent."""
+    """A hexadecimal colour, made mostly transparent."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, .16)"
 

@@ -1,6 +1,6 @@
 """The pictures for print and for Markdown, drawn by matplotlib.
 
-Figures are made without pyplot: no global state, no display, and two reports in one process cannot disturb each other.
+Figures are made without pyplot: there is no global state and no display, and two reports in one process cannot interfere.
 """
 
 from collections.abc import Iterator
@@ -57,11 +57,11 @@ STYLE: Any = {
     "legend.fontsize": 9,
     "figure.facecolor": "white",
 }
-DOTS_PER_INCH = 200  # twice matplotlib's own
+DOTS_PER_INCH = 200  # twice matplotlib's default
 PANELS_ABREAST = 3  # histograms, or panels of lines, in one row
-LONGEST_TICKS = 20  # characters of all labels below a histogram; more are turned
+LONGEST_TICKS = 20  # characters of all labels below a histogram; longer ones are rotated
 BAR_COLOUR = "#0072B2"
-KEYS_ABREAST = 4  # entries of a legend of lines in one row
+KEYS_ABREAST = 4  # entries in one row of a legend of lines
 
 
 def save_png(picture: Picture | Histograms, path: Path) -> None:
@@ -136,7 +136,7 @@ def _draw_best(axes: Axes, picture: Scatter) -> None:
     axes.plot(point.x, point.y, marker="o", markersize=19, markeredgewidth=1.3, color=INK, markerfacecolor="none", zorder=5)
     away = -13 if picture.best_label_side == "left" else 13
     side: Any = "right" if away < 0 else "left"
-    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}  # error bars of others may lie behind
+    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}  # other points' error bars may lie behind it
     axes.annotate(BEST, (point.x, point.y), xytext=(away, 8), textcoords="offset points", ha=side, fontsize=9, zorder=6, bbox=paper)
 
 

@@ -1,6 +1,6 @@
-"""What a trial is called: its data mix in words, and the knobs that tell it from the others.
+"""The labels of trials: the data mix in words, and the knobs that distinguish the trial from the others.
 
-Labels stand in tables, on axes and beside markers, so they are short and name a knob only where trials differ in it.
+Labels appear in tables, on axes and next to markers, so they are short and name a knob only if trials differ in it.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from kp.training.spec import KNOB_LABELS
 from kp.vocabulary import TrialStatus
 
 KNOBS = KNOB_LABELS
-"""Column of TRIALS -> its name; the knobs in addition to N, mix, rank, learning rate and seed, which have places of their own."""
+"""Column of TRIALS -> its name; the knobs other than N, mix, rank, learning rate and seed, which have their own places."""
 
 SHORT = {"Unknown only": "UK only", "HighlyKnown": "HK", "MaybeKnown": "MK", "paraphrases": "P", "paraphrase": "P"}
 STOPPED_MARK = "†"
@@ -33,21 +33,21 @@ def varied_knobs(trials: pl.DataFrame) -> list[str]:
 
 
 def free_knobs(trials: pl.DataFrame) -> list[str]:
-    """Those of `varied_knobs` that differ at one mix and rank: not an alpha that goes with the rank, nor a KL that replay alone has."""
+    """The `varied_knobs` that differ within one mix and rank: not an alpha that follows the rank, nor a KL that only replay has."""
     groups = trials.group_by("highly_known", "maybe_known", "paraphrases", "rank")
     most = groups.agg(pl.col(name).n_unique() for name in KNOBS).select(pl.col(name).max() for name in KNOBS)
     return [name for name in varied_knobs(trials) if most[name][0] > 1]
 
 
 def knob_value(value: object) -> str:
-    """A knob as a table writes it."""
+    """A knob's value as written in a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return setting(value) if isinstance(value, float) else str(value)
 
 
 def trial_labels(trials: pl.DataFrame) -> list[str]:
-    """A short unique label for each trial, such as `N=40 · +1 HK r=16 lr=0.003`; one that was stopped ends in a dagger."""
+    """A short unique label for each trial, such as `N=40 · +1 HK r=16 lr=0.003`; that of a stopped trial ends in a dagger."""
     rows = list(trials.iter_rows(named=True))
     varied = [(key, name) for key, name in (("r", "rank"), ("lr", "learning_rate"), ("seed", "seed")) if trials[name].n_unique() > 1]
     varied += [(KNOBS[name], name) for name in free_knobs(trials)]
@@ -59,12 +59,12 @@ def trial_labels(trials: pl.DataFrame) -> list[str]:
 
 
 def marked(status: str) -> str:
-    """The mark after the name of a trial that ended so: a dagger after a blank, or nothing."""
+    """The mark after the name of a trial with this status: a space and a dagger, or nothing."""
     return f" {STOPPED_MARK}" if status == TrialStatus.STOPPED else ""
 
 
 def dagger_note(summary: pl.DataFrame) -> str:
-    """What the mark means, for a caption; empty where no trial was stopped."""
+    """What the mark means, for a caption; empty if no trial was stopped."""
     stopped = (summary["status"] == TrialStatus.STOPPED.value).any()
     return f" {STOPPED_MARK} was stopped early, and its harm is underestimated." if stopped else ""
 

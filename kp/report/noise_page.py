@@ -15,10 +15,10 @@ _VIEWS = {ShiftView.ALL: "over all facts", ShiftView.AT_RISK: "over the facts at
 
 
 def noise_page(subject: Subject, tables: Mapping[str, pl.DataFrame]) -> Document:
-    """The page; `tables` are by the name of their file: noise_shifts, noise_spread, noise_transitions. The first section holds the small
-    tables that a terminal shows, too."""
+    """The page; `tables` are by the name of their file: noise_shifts, noise_spread, noise_transitions. The first section has the small
+    tables that are also shown on the terminal."""
     shifts, spread = tables["noise_shifts"], tables["noise_spread"]
-    several = spread.filter(pl.col("draws") > 1)  # one draw has no spread to show
+    several = spread.filter(pl.col("draws") > 1)  # one draw has no spread
     totals = several.filter(pl.col("shift").is_in(_TOTALS))
     sections = (
         Section("short", "In short", (_draws(shifts), *_spread(totals, "Positive and negative shifts"))),

@@ -1,6 +1,6 @@
-"""How a number is written, in one place, so that every table, caption and sentence of a report writes it the same way.
+"""How numbers are written: in one place, so that every table, caption and sentence of a report writes them the same way.
 
-Measured values carry three significant digits. A value and its standard error share their number of decimals. A missing value is a dash,
+Measured values have three significant digits. A value and its standard error have the same number of decimals. A missing value is a dash,
 never a zero.
 """
 
@@ -20,24 +20,24 @@ def measured(value: float | None) -> str:
 
 
 def counted(value: float | None) -> str:
-    """A whole number in full; three significant digits where it is not whole."""
+    """A whole number in full; any other number with three significant digits."""
     if value is None:
         return MISSING
     return _plain(value, 0) if float(value).is_integer() else measured(value)
 
 
 def setting(value: float | None) -> str:
-    """A number somebody chose, such as a learning rate: as short as it can be written."""
+    """A number that somebody chose, in its shortest form."""
     return MISSING if value is None else f"{value:g}"
 
 
 def learning_rate(value: float | None) -> str:
-    """A learning rate: a chosen one in full, one drawn from a range to three digits."""
+    """A learning rate: in full if it was chosen, with three digits if it was drawn from a range."""
     return MISSING if value is None else f"{value:.3g}"
 
 
 def percent(rate: float | None, error: float | None = None) -> str:
-    """A share as a percentage without its sign, with its standard error where there is one."""
+    """A share as a percentage without the percent sign, with its standard error if there is one."""
     return with_error(_hundredfold(rate), _hundredfold(error))
 
 
@@ -59,12 +59,12 @@ def with_error(value: float | None, error: float | None, sign: str = "-") -> str
 
 
 def exceeds_noise(difference: float | None, error: float | None) -> bool:
-    """Whether a difference is at least twice its standard error; False where either is missing."""
+    """Whether a difference is at least twice its standard error; False if either is missing."""
     return difference is not None and error is not None and difference != 0 and abs(difference) >= 2 * error
 
 
 def starred(text: str, difference: float | None, error: float | None) -> str:
-    """`text` with a star where the difference is at least twice its standard error."""
+    """`text`, with a star if the difference is at least twice its standard error."""
     return f"{text}*" if exceeds_noise(difference, error) else text
 
 

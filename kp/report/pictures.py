@@ -1,4 +1,4 @@
-"""The study's pictures, taken from its tables; those over epochs are in kp.report.curves."""
+"""The study's pictures, made from its tables; those over epochs are in kp.report.curves."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ POPULARITY = ("head", "torso", "tail")
 
 
 def pictures(tables: ReportTables, found: Evidence, matcher: Matcher) -> dict[str, Picture]:
-    """Every picture that the tables have data for, by the name of its file."""
+    """Every picture for which the tables have data, by the name of its file."""
     summary = found.summary
     drawn: dict[str, Picture | None] = {
         "packed_against_lost": packed_against_lost(tables, found),
@@ -57,7 +57,7 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher) -> dict[st
 
 
 def packed_against_lost(tables: ReportTables, found: Evidence) -> Scatter | None:
-    """One marker a measured trial: reliability x N against the negative excess shift in percentage points, over all facts."""
+    """One marker per measured trial: reliability x N against the negative excess shift in percentage points, over all facts."""
     summary = found.summary
     drawn = summary.filter(pl.col("facts_packed").is_not_null() & pl.col("negative_excess").is_not_null())
     if drawn.is_empty():
@@ -129,7 +129,7 @@ def base_categories(tables: ReportTables, matcher: Matcher) -> StackedBars | Non
 
 
 def shift_bars(tables: ReportTables, summary: pl.DataFrame) -> StackedBars | None:
-    """Gains to the right, losses to the left, in percent of all facts; the base against itself on top."""
+    """Gains to the right, losses to the left, in percent of all facts; the base compared with itself is the top row."""
     shifts = tables.shifts.filter(pl.col("view") == ShiftView.ALL)
     names = {NOISE: "noise (base twice)"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
     present = [trial_id for trial_id in names if trial_id in set(shifts["trial_id"])]
@@ -148,7 +148,7 @@ def shift_bars(tables: ReportTables, summary: pl.DataFrame) -> StackedBars | Non
 
 
 def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None:
-    """Refusals and unique answers of each adapter against the base."""
+    """Refusals and unique answers of each adapter, compared with the base."""
     panels = []
     for measure, title, factor in (("refusal_rate", "refusals (% of answers)", 100), ("unique_answers", "unique answers", 1)):
         base = tables.scores.filter((pl.col("trial_id") == BASE) & (pl.col("measure") == measure))
@@ -177,7 +177,7 @@ def _dots(summary: pl.DataFrame, column: str, error: str | None, title: str, fac
 
 
 def _ends(column: str, factor: float, value: float, error: float | None) -> tuple[float, float]:
-    """Two standard errors to each side, but a share stays one."""
+    """Two standard errors to each side; a share stays within 0 and 1."""
     low, high = value - 2 * (error or 0.0), value + 2 * (error or 0.0)
     if column.endswith("_rate"):
         low, high = max(low, 0.0), min(high, 1.0)

@@ -1,6 +1,6 @@
 """How the study was made, what its columns mean, and what it cannot say.
 
-The limits are computed from the config and the tables: a study with three seeds is not told that it has one.
+The limits are computed from the config and the tables, so a report of three seeds does not warn that there is only one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,19 +19,19 @@ DEFINITIONS = (
     ("S0, S1, S2", "disjoint sets of 10 prompts, 4 shots each: S0 assigns categories, S1 measures, S2 and any later one the base again."),
     ("N", "Unknown facts a trial trains on."),
     ("mix", "what each Unknown fact is accompanied by in training: HighlyKnown facts, MaybeKnown facts or paraphrases of its question."),
-    ("unknown_accuracy", "share of the trained Unknown facts answered right after an epoch, on a fixed set of prompts."),
+    ("unknown_accuracy", "share of the trained Unknown facts answered right after an epoch, with a fixed set of prompts."),
     ("reliability", "share of right answers to the trained Unknown facts over the 10 prompts of S1, after training."),
-    ("generality", "the same share for paraphrases of their questions that no trial trained on; where the study holds some out."),
+    ("generality", "the same share for paraphrases of their questions that no trial trained on; if the study holds some out."),
     ("facts packed", "reliability × N."),
     ("completed, stopped", "ran its epochs or learned what it was asked to; ended early by the scheduler, for learning slower."),
     ("diverged, failed, oom", "a loss that is not finite; an error; out of memory."),
-    ("dev, test facts", "where the study has both, winners are chosen by the first and told by the second."),
+    ("dev, test facts", "if the study has both, winners are chosen on the first and reported on the second."),
     (
         "positive, negative shift",
         "share of facts whose category rose (UK→HK, UK→MK, MK→HK) or fell (HK→UK, HK→MK, MK→UK) from base to adapter.",
     ),
     ("noise floor", "the same shifts between two measurements of the base model, S1 and S2."),
-    ("excess", "shift less the noise floor's, over all facts; its standard error is of the paired difference."),
+    ("excess", "shift minus the noise floor's, over all facts; its standard error is of the paired difference."),
     ("at risk, untrained", "shift over only the facts that could move that way; shift without the facts the trial trained on."),
     ("refusals", "share of answers that decline to answer."),
     ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),
@@ -44,8 +44,8 @@ TRIAL_TIMES = {
     "training_seconds": "training: optimiser steps",
     "eval_seconds": "measuring unknown_accuracy",
 }
-"""Column of TRIALS -> what that part of a trial's wall time went to."""
-SMALL = 1000  # facts below which the report warns that small effects are out of its sight
+"""Column of TRIALS -> what that part of a trial's wall time was spent on."""
+SMALL = 1000  # with fewer facts, the report warns that it cannot see small effects
 
 
 def made_section(tables: ReportTables, context: ReportContext, found: Evidence) -> Section:
@@ -73,7 +73,7 @@ def made_section(tables: ReportTables, context: ReportContext, found: Evidence) 
 
 
 def _where_time_went(trials: pl.DataFrame) -> list[Table]:
-    """The trials' wall time by what it was spent on; empty where no trial has its times."""
+    """The trials' wall time by what it was spent on; empty if no trial has times."""
     timed = trials.drop_nulls(["wall_seconds", *TRIAL_TIMES])
     if timed.is_empty():
         return []
@@ -84,12 +84,12 @@ def _where_time_went(trials: pl.DataFrame) -> list[Table]:
     rows.append(Row(("together", duration(wall), percent(1.0)), reference=True))
     missing = len(trials) - len(timed)
     left_out = f"; {missing} without times are left out" if missing else ""
-    caption = f"Where the time went: the wall time of {len(timed)} trials, summed{left_out}. It is in no comparison."
+    caption = f"Where the time went: the wall time of {len(timed)} trials, summed{left_out}. It is not part of any comparison."
     return [Table(caption, columns("spent on", "time", "share (%)"), tuple(rows))]
 
 
 def limits(tables: ReportTables, context: ReportContext, found: Evidence) -> list[str]:
-    """What the design of this study leaves open, one sentence or two each."""
+    """What the design of this study leaves open, in one or two sentences each."""
     summary = found.summary
     reasons = [_seeds(summary)]
     for column, name, written in (("rank", "rank", setting), ("learning_rate", "learning rate", learning_rate)):
@@ -98,7 +98,7 @@ def limits(tables: ReportTables, context: ReportContext, found: Evidence) -> lis
             reasons.append(f"One {name} was tried ({written(values[0])}): nothing here says that it is the best one.")
     if len(summary):
         reasons.append(
-            f"The largest N tried is {max(summary['unknown'].to_list())}: where a mix still learned it, its capacity lies beyond this grid."
+            f"The largest N tried is {max(summary['unknown'].to_list())}: if a mix still learned it, its capacity lies beyond this grid."
         )
     reasons += [_resolution(tables, summary), _benchmark_resolution(tables)]
     if best_trial(found) is not None and not found.split:
@@ -148,7 +148,7 @@ def _benchmark_resolution(tables: ReportTables) -> str:
 
 
 def toml_text(config: Mapping[str, Any]) -> str:
-    """Nested plain values as TOML; keys without a value are left out, as TOML has none."""
+    """Nested plain values as TOML; keys with None are left out, because TOML has no null."""
     lines = [f"{key} = {_toml(value)}" for key, value in config.items() if value is not None and not isinstance(value, Mapping)]
     for name, section in config.items():
         if isinstance(section, Mapping):

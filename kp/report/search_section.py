@@ -1,7 +1,7 @@
-"""What a search found: which configurations learn N facts for good, and a view of the grid.
+"""What a search found: which configurations learn N facts reliably, and a view of the grid.
 
-A configuration is everything that was chosen for a trial but its seed. Its figure is the mean over the seeds that finished; one that the
-scheduler stopped has none, only how far it had come.
+A configuration is everything that was chosen for a trial except its seed. Its figure is the mean over the seeds that finished. One that
+the scheduler stopped has no figure, only its last unknown_accuracy.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,9 +16,9 @@ from kp.report.notation import MISSING, learning_rate, measured, with_error
 from kp.report.winners import FINISHED, STOPPED, Evidence
 from kp.vocabulary import TrialStatus
 
-LEARNED_FOR_GOOD = 0.95  # the reliability from which a configuration is said to learn its facts
-NAMED = 3  # configurations that a sentence of the opening paragraph names
-LISTED = 12  # and one of the section
+LEARNED_FOR_GOOD = 0.95  # the reliability from which a configuration counts as learning its facts
+NAMED = 3  # configurations named by a sentence of the opening paragraph
+LISTED = 12  # and by a sentence of the section
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Configuration:
     arm: str
     rank: int
     learning_rate: float
-    others: tuple[tuple[str, str], ...]  # name and value of every further knob that varies by itself
-    reliability: float | None  # on the facts told of
-    error: float | None  # where one seed was run
+    others: tuple[tuple[str, str], ...]  # name and value of every other knob that varies independently
+    reliability: float | None  # on the reported facts
+    error: float | None  # if one seed was run
     lowest: float | None
     highest: float | None
     seeds: int
-    chosen_by: float | None  # reliability on the facts chosen by
+    chosen_by: float | None  # reliability on the facts that winners are chosen on
 
     def __str__(self) -> str:
         others = "".join(f", {name} {value}" for name, value in self.others)
@@ -43,7 +43,7 @@ class Configuration:
 
     @property
     def figure(self) -> str:
-        """Its reliability with its error or the range over seeds."""
+        """The reliability with its error or the range over seeds."""
         if self.seeds < 2:
             return with_error(self.reliability, self.error)
         return f"{measured(self.reliability)}, {measured(self.lowest)} to {measured(self.highest)} over {self.seeds} seeds"
@@ -62,7 +62,7 @@ def search_section(found: Evidence) -> Section:
 
 
 def largest_reach(found: Evidence) -> str:
-    """The sentence on the largest N that some configuration learns for good; empty where none does."""
+    """A sentence on the largest N that some configuration learns reliably; empty if none does."""
     for unknown in sorted(found.summary["unknown"].unique(), reverse=True):
         if _reaching(_configurations(found, unknown)):
             return _reach(found, unknown, NAMED)
@@ -70,14 +70,14 @@ def largest_reach(found: Evidence) -> str:
 
 
 def stopped_sentence(summary: pl.DataFrame) -> str:
-    """How many trials were stopped, and why their figures are not those of the others; empty where none was."""
+    """How many trials were stopped, and why their figures do not compare with the others; empty if none was."""
     stopped = summary.filter(STOPPED).height
     if not stopped:
         return ""
     were, they, figures = ("was", "It", "its") if stopped == 1 else ("were", "They", "their")
     return (
         f"{stopped} of {len(summary)} trials {were} stopped early by the scheduler ({STOPPED_MARK}). {they} trained for fewer epochs, so "
-        f"{figures} harm is not that of a finished trial and is underestimated; no comparison of mixes has them, and none is a winner."
+        f"{figures} harm is not that of a finished trial and is underestimated; they are in no comparison of mixes, and none is a winner."
     )
 
 
@@ -111,7 +111,7 @@ def _reaching(configurations: Iterable[Configuration]) -> list[Configuration]:
 
 
 def _configurations(found: Evidence, unknown: int) -> list[Configuration]:
-    """Those of one N that a trial finished and was measured at, in the summary's order."""
+    """The configurations of one N with a finished, measured trial, in the summary's order."""
     free = free_knobs(found.summary)
     keys = ["unknown", "arm", "rank", "learning_rate", *free]
     chosen = found.chosen_by.select("trial_id", pl.col("reliability").alias("chosen_by"))
@@ -151,7 +151,7 @@ def _grid(found: Evidence) -> Table:
         head = (f"{unknown:,}", str(rank), learning_rate(rate), *map(knob_value, others))
         rows.append(Row((*head, *(_cell(cells.get((*setting, arm), [])) for arm in arms))))
     halves = " Over dev and test facts together." if found.split else ""
-    seeded = " With several seeds: the mean over those that finished and were measured, and their range." if _seeded(summary) else ""
+    seeded = " For several seeds: the mean over those that finished and were measured, and their range." if _seeded(summary) else ""
     stopped = (
         f" {STOPPED_MARK} was stopped early: its unknown_accuracy at that point, which is another measure, on other prompts."
         if summary.filter(STOPPED).height
@@ -166,7 +166,7 @@ def _seeded(summary: pl.DataFrame) -> bool:
 
 
 def _cell(trials: list[Mapping[str, Any]]) -> str:
-    """The trials of one configuration: one, or one a seed."""
+    """The cell of one configuration's trials, one per seed."""
     finished = [row for row in trials if row["status"] == TrialStatus.COMPLETED and row["reliability"] is not None]
     values = [row["reliability"] for row in finished]
     lines = []

@@ -1,7 +1,7 @@
-"""One row a trial: what went in, how it ended, what it packed and what it cost.
+"""One row per trial: its settings, how it ended, what it packed and what it cost.
 
-The report's first table, its opening sentences, its picture and the terminal's closing table all read this frame, so that they cannot
-disagree. Rates are shares (0 to 1) and differences are differences of shares; nothing is rounded here.
+The report's first table, its opening sentences, its picture and the closing table on the terminal all read this frame, so they cannot
+disagree. Rates are shares (0 to 1), differences are differences of shares, and nothing is rounded here.
 """
 
 import polars as pl
@@ -15,11 +15,11 @@ PACKED_AND_LOST = [
     *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "positive_excess", "positive_excess_se", "negative_excess"),
     *("negative_excess_se", "negative_at_risk", "negative_at_risk_se", "measured_n", "untrained_lost", "untrained_n"),
 ]
-"""The columns that rest on single facts, which a study with halves has for each of them."""
+"""The columns that are computed over facts; a study with splits has them for each split."""
 
 
 def summary_table(tables: ReportTables) -> pl.DataFrame:
-    """One row a trial, ordered by mix, N, rank, learning rate, seed and the other knobs; what was not measured is null.
+    """One row per trial, ordered by mix, N, rank, learning rate, seed and the other knobs; what was not measured is null.
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability`,
     `facts_packed` (reliability x N), `positive_excess`, `negative_excess`, `negative_at_risk`, `untrained_lost` of `untrained_n` facts,
@@ -39,7 +39,7 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
 
 def summary_of_split(tables: ReportTables, summary: pl.DataFrame, split: Split) -> pl.DataFrame:
-    """The summary with what was packed and lost as the facts of one half tell it; for studies that have halves alone."""
+    """The summary with `PACKED_AND_LOST` over the facts of one split; raises ValueError if the study has no splits."""
     if tables.split_shifts is None or tables.split_scores is None:
         raise ValueError("the study's facts are not split")
     of_split = pl.col("split") == split
@@ -95,7 +95,7 @@ def _benchmark(benchmarks: pl.DataFrame, task: str, metric: str, name: str) -> p
 
 
 def _against_base(measured: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Adds `*_delta` and its standard error, as of two independent samples: wider than of the paired ones these are."""
+    """Add `*_delta` and its standard error for two independent samples, which is wider than for the paired samples these are."""
     base = measured.filter(pl.col("trial_id") == BASE).row(0, named=True) if BASE in measured["trial_id"] else {}
     value, error = (pl.lit(base.get(column), pl.Float64) for column in (name, f"{name}_se"))
     return measured.with_columns(

@@ -1,7 +1,7 @@
-"""What a report is made of: the study's tables and the circumstances they were made in.
+"""The input of a report: the study's tables, and the circumstances in which they were made.
 
-The frames carry every number; the context carries none that a conclusion rests on. Keeping the two apart lets the same tables be
-reported again elsewhere, and makes plain which part of a report changes when only the machine does.
+The frames have every number; no conclusion rests on the context. Keeping the two apart allows the same tables to be reported again
+elsewhere, and shows which part of a report changes if only the machine does.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 @dataclass(frozen=True)
 class ReportTables:
-    """The frames of one study, with the columns of kp.schema; raises UserError naming the first table and column that is missing."""
+    """The frames of one study, with the columns of kp.schema; raises UserError that names the first missing table and column."""
 
     facts: pl.DataFrame
     base_categories: pl.DataFrame  # CATEGORIES of the base on all its shot sets, all three matchers
@@ -50,10 +50,10 @@ class ReportTables:
     majority: pl.DataFrame  # of the base on S0
     disagreement: pl.DataFrame  # of the base
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
-    slick: pl.DataFrame | None = None  # where the study samples answers of the base
-    splits: pl.DataFrame | None = None  # which half each measured fact is in, where the study has two; the next two come with it
-    split_shifts: pl.DataFrame | None = None  # SHIFTS over one half's facts, with trial_id "noise"
-    split_scores: pl.DataFrame | None = None  # SCORES of the measure "reliability" over one half's facts
+    slick: pl.DataFrame | None = None  # if the study samples answers of the base
+    splits: pl.DataFrame | None = None  # the split of each measured fact, if the study has splits; the next two come with it
+    split_shifts: pl.DataFrame | None = None  # SHIFTS over one split's facts, with trial_id "noise"
+    split_scores: pl.DataFrame | None = None  # SCORES of the measure "reliability" over one split's facts
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
@@ -81,7 +81,7 @@ class ReportTables:
 
 @dataclass(frozen=True)
 class ReportContext:
-    """How the tables came about; `config` is the resolved study as nested plain values."""
+    """How the tables were made; `config` is the resolved study as nested plain values."""
 
     study: str
     config: Mapping[str, Any]
@@ -95,7 +95,7 @@ class ReportContext:
 
     @property
     def matcher(self) -> Matcher:
-        """The matcher that decides the study's categories; raises UserError where the config lacks it."""
+        """The matcher that decides the study's categories; raises UserError if the config lacks it."""
         value = self.config.get("categorise", {}).get("matcher")
         if value is None:
             raise UserError("is missing in the config", field="categorise.matcher")

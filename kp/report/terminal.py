@@ -1,4 +1,4 @@
-"""A report's tables on a terminal: the same cells as in its files, at most 80 columns wide."""
+"""A report's tables on a terminal: the same cells as in the files, at most 80 columns wide."""
 
 from rich.table import Table as TerminalTable
 
@@ -8,7 +8,7 @@ WIDTH = 80  # columns
 
 
 def terminal_table(table: Table) -> TerminalTable:
-    """One table with its caption above it; cells that are too long are wrapped."""
+    """One table with its caption above it; long cells are wrapped."""
     shown = TerminalTable(title=table.caption, title_justify="left", title_style="", width=None, min_width=40)
     for column in table.columns:
         shown.add_column(column.title, justify="right" if column.numeric else "left", overflow="fold")

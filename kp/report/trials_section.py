@@ -1,4 +1,4 @@
-"""The table of all trials: what went in, how each ended, what it packed and what it cost."""
+"""The table of all trials: their settings, how each ended, what it packed and what it cost."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ STAR = "A star marks a difference of at least two standard errors."
 
 
 def trials_section(tables: ReportTables, found: Evidence) -> Section:
-    """Every trial with the knobs that differ between trials; beside N, mix, rank and learning rate, which are always told."""
+    """Every trial with N, mix, rank, learning rate, and the other knobs that differ between trials."""
     summary = found.summary
     knobs = varied_knobs(summary)
     cells = [_trial_cells(row, knobs) for row in summary.iter_rows(named=True)]
@@ -44,13 +44,13 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
 
 
 def _note(row: Mapping[str, Any]) -> str | None:
-    """Why a trial did not run its course."""
+    """Why a trial did not finish."""
     unfinished = row["cause"] and row["status"] != TrialStatus.COMPLETED
     return f"{row['trial_id']}, {row['status']}: {row['cause']}" if unfinished else None
 
 
 def _base_cells(tables: ReportTables) -> dict[str, str]:
-    """What the base has of a trial's cells; empty where it was not scored."""
+    """The cells of the base; empty if it was not scored."""
     scores = {row["measure"]: row for row in tables.scores.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
     if not scores:
         return {}
@@ -91,7 +91,7 @@ def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def difference_cell(difference: float | None, error: float | None) -> str:
-    """In points, starred where it is beyond the noise."""
+    """A difference in points, with a star if it is beyond the noise."""
     return starred(points(difference, error), difference, error)
 
 

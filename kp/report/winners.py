@@ -1,10 +1,10 @@
-"""Which trial, and which mix, the report puts first, and on what evidence.
+"""Which trial and which mix the report puts first, and on what evidence.
 
-Whoever picks the best of many and reports it on the facts it was picked by, reports its luck as well. Where a study sets facts apart,
-winners are chosen on the dev half and all that is told of them is measured on the test half.
+To pick the best of many and report it on the facts it was picked on is to report its luck as well. If a study splits its facts, winners are
+chosen on the dev split, and everything reported about them is measured on the test split.
 
-A trial that was stopped early wins nothing and is in no comparison of mixes: it trained for fewer epochs than it was meant to, so it
-has harmed less than it would have, and it was stopped for learning badly.
+A trial that was stopped early wins nothing and is in no comparison of mixes: it trained for fewer epochs than planned, so it did less harm
+than it would have done, and it was stopped for learning badly.
 """
 
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from kp.report.summary import summary_of_split
 from kp.report.tables import ReportTables
 from kp.vocabulary import NOISE, ShiftView, Split, TrialStatus
 
-RELIABLE = 0.8  # the reliability from which a trial's facts count as packed
-LEARNED = 0.05  # below this, or below twice its standard error, a trial taught nothing worth the name
+RELIABLE = 0.8  # from this reliability on, a trial's facts count as packed
+LEARNED = 0.05  # below this, or below twice its standard error, a trial taught nothing
 FINISHED = pl.col("status") == TrialStatus.COMPLETED.value
 STOPPED = pl.col("status") == TrialStatus.STOPPED.value
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The summary thrice: over all facts, over those that winners are chosen by, over those that are told of them.
+    """The summary over all facts, over the facts that winners are chosen on, and over the facts that they are reported on.
 
-    All three have the same rows, and are one frame where the study's facts are not split. `noise` has the base's own shifts over the
-    facts told of.
+    All three have the same rows, and are one frame if the study's facts are not split. `noise` has the base's own shifts over the reported
+    facts.
     """
 
     summary: pl.DataFrame
@@ -40,17 +40,17 @@ class Evidence:
 
     @property
     def split(self) -> bool:
-        """Whether winners are chosen by other facts than those that are told of them."""
+        """Whether winners are chosen and reported on different facts."""
         return self.dev_facts is not None
 
     @property
     def facts(self) -> str:
-        """What the facts told of are called."""
+        """What the reported facts are called."""
         return "test facts" if self.split else "facts"
 
 
 def evidence(tables: ReportTables, summary: pl.DataFrame) -> Evidence:
-    """What the tables have to choose winners by."""
+    """The evidence for choosing winners, from the tables."""
     if tables.splits is None or tables.split_shifts is None:
         return Evidence(summary, summary, summary, tables.shifts.filter(pl.col("trial_id") == NOISE))
     facts = {split: tables.splits.filter(pl.col("split") == split).height for split in Split}
@@ -60,20 +60,20 @@ def evidence(tables: ReportTables, summary: pl.DataFrame) -> Evidence:
 
 
 def best_trial(found: Evidence) -> dict[str, Any] | None:
-    """The finished trial with the most facts packed at `RELIABLE` or more, as it is told; of equals the one with the least harm."""
+    """The reported row of the finished trial with the most facts packed at `RELIABLE` or more; if equal, with the least harm."""
     reliable = found.chosen_by.filter(FINISHED & (pl.col("reliability") >= RELIABLE) & ~_nothing_learned())
     ordered = reliable.sort(["facts_packed", "negative_excess", "trial_id"], descending=[True, False, False], nulls_last=True)
     return told(found, ordered["trial_id"][0]) if len(ordered) else None
 
 
 def told(found: Evidence, trial_id: str) -> dict[str, Any]:
-    """A trial's row of the summary that is told."""
+    """A trial's row of the reported summary."""
     return found.report_split.row(by_predicate=pl.col("trial_id") == trial_id, named=True)
 
 
 @dataclass(frozen=True)
 class MixHarm:
-    """One mix over the trials that all mixes have in common: mean negative excess shift, its standard error, mean reliability."""
+    """One mix over the settings that all mixes share: mean negative excess shift, its standard error, mean reliability."""
 
     arm: str
     harm: float
@@ -83,9 +83,9 @@ class MixHarm:
 
 
 def mix_harm(found: Evidence) -> list[MixHarm]:
-    """The mixes from the least to the most negative excess shift, each over the knob settings that every mix finished and was measured at.
+    """The mixes by rising negative excess shift, each over the knob settings at which every mix has a finished, measured trial.
 
-    Mixes without a finished, measured trial are left out. The order is that of the facts chosen by, the figures are of the facts told of.
+    Mixes without any such trial are left out. The order comes from the facts chosen on, the figures from the reported facts.
     """
     chosen = {mix.arm: mix.harm for mix in _by_mix(found.chosen_by)}
     mixes = [mix for mix in _by_mix(found.report_split) if mix.arm in chosen]
@@ -93,7 +93,7 @@ def mix_harm(found: Evidence) -> list[MixHarm]:
 
 
 def _by_mix(summary: pl.DataFrame) -> list[MixHarm]:
-    """All trials are measured on the same facts against the same noise, so their errors do not average out: a mix's is their mean."""
+    """All trials are measured on the same facts and noise, so their errors do not average out: a mix's error is their mean."""
     measured = summary.filter(FINISHED & pl.col("negative_excess").is_not_null())
     knobs = ["unknown", "rank", "learning_rate", "seed", *free_knobs(summary)]
     arms = measured["arm"].n_unique()
@@ -112,7 +112,7 @@ def _by_mix(summary: pl.DataFrame) -> list[MixHarm]:
 
 
 def noise_count(found: Evidence) -> tuple[float, int] | None:
-    """How many of the facts told of fall to a lower category when the base is asked twice, and how many those facts are."""
+    """How many of the reported facts fall to a lower category when the base is asked twice, and the number of these facts."""
     rows = found.noise.filter((pl.col("view") == ShiftView.ALL) & (pl.col("shift") == "negative"))
     return (rows["count"][0], rows["n"][0]) if len(rows) else None
 

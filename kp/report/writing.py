@@ -1,4 +1,4 @@
-"""Puts a report on disk: the page, its Markdown twin, the pictures and every table it rests on."""
+"""Write a report to disk: the page, the same as Markdown, the pictures and every table it rests on."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SPREADSHEETS = ("shifts", "scores", "benchmarks", "epochs")
 def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:
     """Write report.html, report.md, figures/ and tables/ into `folder`, which must exist and be empty; returns the page's path.
 
-    The same tables and context give the same files. Raises UserError where the folder is missing or holds something.
+    The same tables and context give the same files. Raises UserError if the folder is missing or not empty.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: the report's folder does not exist")
