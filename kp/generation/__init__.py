@@ -1,1 +1,58 @@
-"""Greedy answers and likelihoods from a model; kp.generation.protocol says what a generator is, apart from the engines."""
+"""Answers from a model: the interface of a generator, independent of the engine behind it.
+
+The interface is separate from the engines so that code which only asks for answers, and its tests, load no model library.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+Messages = Sequence[Mapping[str, str]]
+"""A chat: mappings with `role` (system, user, assistant) and `content`; the last one is the question to be answered."""
+
+OnAnswered = Callable[[int], None]
+"""Called while a generator works, with the number of answers that it has made since the last call."""
+
+
+def unheard(answers: int) -> None:
+    """The default OnAnswered, which does nothing."""
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"  # the model generated an end-of-sequence token
+    NEWLINE = "newline"  # the answer's first line is complete
+    LENGTH = "length"  # max_new_tokens were generated
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer: its text without special tokens, why it ended, and how many tokens were generated, the ending one included.
+
+    If answers end at their first line, the text is what comes before the first newline. Leading newlines are not skipped: an answer that
+    begins with one is empty, exactly as if the whole answer had been cut at its first newline.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    tokens: int
+
+
+class Generator(Protocol):
+    """Answers chats, with one LoRA adapter at a time or none; the caller may set `on_answered`."""
+
+    on_answered: OnAnswered
+
+    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+        """One greedy answer per prompt, in the order given."""
+        ...
+
+    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+        """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
+        ...
+
+    def load_adapter(self, path: str | None) -> None:
+        """Activate the PEFT adapter saved in this folder instead of the current one; None deactivates it."""
+        ...

@@ -1,7 +1,7 @@
-"""A saved LoRA adapter as an engine needs to know it before it loads its weights: what it is, whatever its folder is called.
+"""What an engine needs to know of a saved LoRA adapter before it loads the weights.
 
-An engine keeps what it computed under an adapter by the adapter's name; a name that is used again would serve the old adapter's answers.
-The digest of the content is the one name that cannot be used again.
+An engine caches what it computed with an adapter under the adapter's name; a name that is used twice would return the old adapter's
+answers. The digest of the content is the one name that cannot be used twice.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class SavedAdapter:
 
 
 def read_adapter(folder: Path) -> SavedAdapter:
-    """Raises UserError where the folder holds no adapter, or one that is no LoRA."""
+    """Raises UserError if the folder has no adapter, or one that is not a LoRA."""
     digest = adapter_digest(folder)
     config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA":
@@ -34,7 +34,7 @@ def read_adapter(folder: Path) -> SavedAdapter:
 
 
 def adapter_digest(folder: Path) -> str:
-    """SHA-256 over the adapter's config and weights, in hex; raises UserError where either is missing."""
+    """SHA-256 over the adapter's config and weights, in hex; raises UserError if either is missing."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():

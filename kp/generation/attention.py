@@ -1,17 +1,17 @@
-"""Attention over tokens that are packed into one line: some are the next token of a row, some a new row's whole question.
+"""Attention over tokens packed into one line: the next token of each decode row, and the whole question of each prefill row.
 
-Almost all of a few-shot prompt is shots, and the same shots stand before thousands of questions. The keys and values of such a *prefix*
-are computed once and every row attends to that one copy. A row's own tokens live in its *slot* of buffers that are made once, behind a copy
-of the *shared question prefix*, the few tokens with which its question begins as others do, where it has one. One pass of
-the model therefore reads a plain line of tokens without padding, [1, tokens], whatever the lengths of the rows and whichever prefix they
-follow, and this module's attention function, registered with transformers, finds for each token what it may look at:
+Almost all of a few-shot prompt is shots, and the same shots precede thousands of questions. The keys and values of such a *prefix* are
+computed once, and every row attends to that one copy. The keys and values of a row's own tokens are in its *slot* of preallocated buffers,
+after a copy of the *shared question prefix*, the first few tokens that its question has in common with others (if any). So one pass of the
+model reads a line of tokens without padding, [1, tokens], whatever the lengths of the rows and whichever prefix they follow. This module's
+attention function, registered with transformers, attends for each token to:
 
     its row's prefix      one matrix product for all tokens behind the same prefix
-    its row's own tokens  from the slots, into which the keys and values of the new tokens have just been written
+    its row's own tokens  in the slots, into which the keys and values of the new tokens have just been written
 
-Each half gives its output and the logarithm of its softmax's denominator, which is all that is needed to join the two as if there had been
-one softmax. So the result is the model's own attention in another order of summation, for every architecture whose attention can be
-exchanged, sliding windows and soft caps included.
+Each half returns its output and the logarithm of its softmax's denominator, which is all that is needed to combine the two into one
+softmax. So the result is the model's own attention in another order of summation, for every architecture whose attention can be replaced,
+including sliding windows and soft caps.
 """
 
 from collections.abc import Iterator
@@ -26,19 +26,19 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
 _ATTENTION = "kp_packed"
-# What models hand to an attention function without changing what attention is.
+# Arguments that models pass to an attention function and that do not change its result.
 _HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states", "dropout"})
 _SLIDING = "sliding_attention"
 _KNOWN_LAYERS = frozenset({"full_attention", _SLIDING})
 
 
 class NotShareableError(Exception):
-    """The model's attention has a trait that the packed attention does not have."""
+    """The model's attention has a feature that the packed attention does not support."""
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of shared tokens, shots or a shared question prefix: per layer [key heads, tokens, width]."""
+    """Keys and values of shared tokens (shots, or a shared question prefix): per layer [key heads, tokens, width]."""
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -49,24 +49,24 @@ class Prefix:
 class Line:
     """The tokens of one pass and where each belongs.
 
-    The first `n_decode` tokens are each the next one of a decode row; token i belongs to slot i. Behind them stand the prefill rows, one
-    after another.
+    The first `n_decode` tokens are the next tokens of the decode rows; token i belongs to slot i. The prefill rows follow, one after
+    another.
     """
 
     ids: Tensor  # [1, tokens]
     positions: Tensor  # [1, tokens]
-    slot: Tensor  # [tokens], where a token's keys and values are kept
-    column: Tensor  # [tokens], the place in that slot
+    slot: Tensor  # [tokens], the slot of a token's keys and values
+    column: Tensor  # [tokens], the column in that slot
     n_decode: int
     order: Tensor  # [tokens], the tokens sorted by prefix
-    behind: list[tuple[int | None, int]]  # for each prefix in that order its index (None: no prefix) and how many tokens it has
+    behind: list[tuple[int | None, int]]  # for each prefix in that order, its index (None: no prefix) and how many tokens follow it
     starts: Tensor  # [prefill rows], where they begin in the line
     lengths: Tensor  # [prefill rows], without their shared prefixes
-    wanted: Tensor  # tokens after which logits are asked for
-    decode_columns: int  # the most own tokens that a decode row has, this one included
+    wanted: Tensor  # tokens after which logits are computed
+    decode_columns: int  # the most own tokens of a decode row, this one included
     prefill_columns: int  # the same of a prefill row, its shared prefix included
     farthest: int  # the greatest position
-    made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made at the first one
+    made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made by the first layer
 
 
 class _SlotLayer(DynamicLayer):
@@ -98,10 +98,10 @@ class _SlotLayer(DynamicLayer):
             buffer[first:end, :, : states.shape[1]] = states
 
     def _made(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The buffers, made at the first need for keys and values like these [key heads, tokens, width]."""
+        """The buffers, made on first use for keys and values like these [key heads, tokens, width]."""
         if self.buffers is None:
             slots, columns = self.shape
-            # Zeros, not whatever memory holds: a masked column counts 0 times its value, and 0 times NaN would still be NaN.
+            # Zeros, not uninitialised memory: a masked column contributes 0 times its value, and 0 times NaN would still be NaN.
             keys, values = (states.new_zeros(slots, states.shape[0], columns, states.shape[-1]) for states in (key, value))
             self.buffers = keys, values
         return self.buffers
@@ -111,20 +111,20 @@ class _SlotLayer(DynamicLayer):
 
 
 class Slots:
-    """Room for the own tokens of `slots` rows, each of at most `columns` tokens, behind any of `prefixes`."""
+    """Buffers for the own tokens of `slots` rows, at most `columns` tokens each, behind any of `prefixes`."""
 
     def __init__(self, layers: int, slots: int, columns: int, prefixes: list[Prefix]) -> None:
         self.prefixes = prefixes
         self._layers = [_SlotLayer(slots, columns) for _ in range(layers)]
         self.line: Line | None = None
-        self.seen = 0  # layers that asked for attention in the present pass
+        self.seen = 0  # layers that called the attention function in the current pass
 
     def decode_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
         """Keys and values of the decode rows: [slots, key heads, columns, width]."""
         return self._own(layer, slice(0, line.n_decode), line.decode_columns)
 
     def prefill_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
-        """The same of the prefill rows."""
+        """The same for the prefill rows."""
         return self._own(layer, slice(line.n_decode, line.n_decode + len(line.lengths)), line.prefill_columns)
 
     def _own(self, layer: int, rows: slice, columns: int) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ class Slots:
             layer.copy_kv(first, end, key, value)
 
     def move(self, sources: list[int], targets: list[int], columns: int) -> None:
-        """Carry rows, of at most so many tokens, from their slots to others."""
+        """Move rows of at most `columns` tokens from their slots to others."""
         if not sources:
             return
         for layer in self._layers:
@@ -146,7 +146,7 @@ class Slots:
                 buffer[targets, :, :columns] = buffer[sources, :, :columns]
 
     def as_prefix(self, slot: int, tokens: int) -> Prefix:
-        """What a slot holds, as a prefix of rows to come."""
+        """The content of a slot, as a prefix for later rows."""
         pairs = [layer.buffers for layer in self._layers if layer.buffers is not None]
         keys, values = ([pair[side][slot, :, :tokens].clone() for pair in pairs] for side in (0, 1))
         return Prefix(keys, values, tokens)
@@ -159,7 +159,7 @@ class Slots:
         return Cache(layers=list(self._layers))
 
     def end(self) -> None:
-        """Raise NotShareableError unless every layer asked for attention once."""
+        """Raise NotShareableError unless every layer called the attention function once."""
         if self.seen != len(self._layers):
             raise NotShareableError(f"only {self.seen} of its {len(self._layers)} layers use an exchangeable attention")
 
@@ -169,7 +169,7 @@ _active: ContextVar[Slots | None] = ContextVar("kp_packed_slots", default=None)
 
 @contextmanager
 def exchanged_attention(base: Any) -> Iterator[None]:
-    """Exchange the model's attention for a while: the same object may be training a moment later."""
+    """Replace the model's attention within the context: the same object may be training a moment later."""
     own_attention = base.config._attn_implementation
     base.set_attn_implementation(_ATTENTION)
     try:
@@ -189,7 +189,7 @@ def attending_to(slots: Slots) -> Iterator[None]:
 
 
 def validate_layer_types(config: Any) -> None:
-    """Raise NotShareableError where the config names kinds of layers whose attention looks elsewhere (chunks, recurrences)."""
+    """Raise NotShareableError if the config has layer types with a different kind of attention (chunks, recurrences)."""
     odd = sorted(set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS)
     if odd:
         raise NotShareableError(f"it has layers of kind {', '.join(odd)}")
@@ -239,7 +239,7 @@ class _Kernel:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """query [batch, heads, queries, width], key and value [batch, heads, keys, width], bias [batch, 1, queries, keys], -inf where
-        attention must not look; returns [batch, heads, queries, width] and float32 [batch, heads, queries]."""
+        a query must not attend; returns [batch, heads, queries, width] and float32 [batch, heads, queries]."""
         scores = (query @ key.transpose(-1, -2)).float().mul_(self.scaling)
         if self.softcap is not None:
             scores = scores.div_(self.softcap).tanh_().mul_(self.softcap)
@@ -247,16 +247,16 @@ class _Kernel:
             scores += bias
         peak = scores.amax(dim=-1, keepdim=True)
         if bias is not None:
-            peak.clamp_(min=torch.finfo(torch.float32).min)  # where nothing is seen the sum is 0, and its logarithm -inf
+            peak.clamp_(min=torch.finfo(torch.float32).min)  # if nothing is visible the sum is 0, and its logarithm -inf
         shares = scores.sub_(peak).exp_()
         total = shares.sum(dim=-1, keepdim=True)
         output = (shares.to(value.dtype) @ value).div_(total.clamp(min=torch.finfo(torch.float32).tiny))
         return output, (peak + total.log())[..., 0]
 
     def of_many(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The same where a few heads have very many queries, for which a CPU has a faster kernel."""
+        """The same for a few heads with very many queries, for which a CPU has a faster kernel."""
         if query.device.type == "cpu" and self.softcap is None and bias is None and key.shape[-1] == value.shape[-1]:
-            # PyTorch's own fused kernel, by the name that gives the denominator too: scaled_dot_product_attention keeps it to itself.
+            # PyTorch's fused kernel, called by the name that also returns the denominator, which scaled_dot_product_attention does not.
             return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, scale=self.scaling)
         return self(query, key, value, bias)
 
@@ -268,7 +268,7 @@ def _bias(seen: Tensor) -> Tensor:
 def _decode_attention(
     grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel
 ) -> tuple[Tensor, Tensor]:
-    """The first tokens of the line, each to its slot; [tokens, key heads, heads per key head, width] and the same without width."""
+    """Decode tokens, each attending to its slot; returns [tokens, key heads, heads per key head, width] and the same without width."""
     if ("seen", window) not in line.made:
         seen = _seen_columns(line, window)[:, None, None].expand(-1, 1, grouped.shape[2], -1)
         line.made["seen", window] = _bias(seen)
@@ -276,12 +276,12 @@ def _decode_attention(
 
 
 def _seen_columns(line: Line, window: int | None) -> Tensor:
-    """[rows, columns]: a row sees its own columns up to its newest."""
+    """[rows, columns]: a row sees its own columns up to the newest one."""
     return _seen(line.column[: line.n_decode], line.decode_columns, window)
 
 
 def _seen(newest: Tensor, columns: int, window: int | None) -> Tensor:
-    """[..., columns]: which columns a token sees that stands in column `newest` [...]."""
+    """[..., columns]: which columns are visible to a token in column `newest` [...]."""
     column = torch.arange(columns, device=newest.device)
     seen = column <= newest[..., None]
     return seen if window is None else seen & (column > newest[..., None] - window)
@@ -290,13 +290,13 @@ def _seen(newest: Tensor, columns: int, window: int | None) -> Tensor:
 def _prefill_attention(
     grouped: Tensor, keys: Tensor, values: Tensor, line: Line, window: int | None, kernel: _Kernel
 ) -> tuple[Tensor, Tensor]:
-    """The tokens of prefill rows to those of their own row, shared prefix and token itself included; shapes as in `_decode_attention`."""
+    """Prefill tokens, each attending to its own row up to itself, shared prefix included; shapes as in `_decode_attention`."""
     if "padded" not in line.made:
         line.made["padded"] = _padding(line)
-    padded, flat = line.made["padded"]  # [prefill rows, longest], and where each token went in it
+    padded, flat = line.made["padded"]  # [prefill rows, longest], and the flat index of each token in it
     longest, per_key_head = padded.shape[1], grouped.shape[2]
     if ("causal", window) not in line.made:
-        seen = _seen(line.column[padded], line.prefill_columns, window)  # what a short row's padding sees does not matter
+        seen = _seen(line.column[padded], line.prefill_columns, window)  # what the padding of a short row sees does not matter
         line.made["causal", window] = _bias(seen.repeat(1, per_key_head, 1)[:, None])
     queries = grouped[padded].permute(0, 2, 3, 1, 4).flatten(2, 3)
     output, weight = kernel(queries, keys, values, line.made["causal", window])
@@ -316,7 +316,7 @@ def _padding(line: Line) -> tuple[Tensor, Tensor]:
 def _with_prefixes(
     own: Tensor, own_weight: Tensor, grouped: Tensor, slots: Slots, layer: int, window: int | None, kernel: _Kernel
 ) -> Tensor:
-    """The own half [tokens, key heads, heads per key head, width] joined with attention to the prefixes; same shape, the line's order."""
+    """The own half [tokens, key heads, heads per key head, width] combined with attention to the prefixes; same shape and order."""
     line = slots.line
     assert line is not None
     if "back" not in line.made:
@@ -335,7 +335,7 @@ def _with_prefixes(
         outputs.append(output)
         weights.append(weight)
     to_prefix, weight = torch.cat(outputs)[line.made["back"]], torch.cat(weights)[line.made["back"]]
-    # Of two softmaxes with the denominators e^a and e^b the second one's share in the joint one is e^b / (e^a + e^b).
+    # If two softmaxes have the denominators e^a and e^b, the share of the second in the joint one is e^b / (e^a + e^b).
     share = torch.sigmoid(weight - own_weight)[..., None]
     return torch.lerp(own.float(), to_prefix.float(), share).to(own.dtype)
 
@@ -343,7 +343,8 @@ def _with_prefixes(
 def _prefix(
     queries: Tensor, prefix: Prefix, layer: int, positions: Tensor, window: int | None, farthest: int, kernel: _Kernel
 ) -> tuple[Tensor, Tensor]:
-    """Tokens [tokens, key heads, heads per key head, width] at `positions` to the prefix before them; shapes as in `_decode_attention`."""
+    """Tokens [tokens, key heads, heads per key head, width] at `positions`, attending to their prefix; shapes as in
+    `_decode_attention`."""
     tokens, _, per_key_head, _ = queries.shape
     bias = None
     if window is not None and farthest >= window:
@@ -358,7 +359,7 @@ def _prefix(
 def _validate_window(module: torch.nn.Module, layer: int, window: int | None) -> None:
     kinds = getattr(getattr(module, "config", None), "layer_types", None)
     if kinds and kinds[layer] == _SLIDING and window is None:
-        raise NotShareableError("it does not tell its attention the sliding window")
+        raise NotShareableError("it does not pass the sliding window to its attention")
 
 
 AttentionInterface.register(_ATTENTION, _packed_attention)

@@ -1,13 +1,13 @@
-"""Many rows on their way to their answers, the batch full to the end.
+"""Continuous batching: many rows are decoded together, and the batch stays full to the end.
 
-A pass of the model reads the next token of every row that goes on and, as far as the token budget allows, the whole questions of rows that
-wait, whichever prefix they follow. A row that has ended leaves at once, so no pass carries ended rows and few run below the budget.
+A pass of the model reads the next token of every decode row and, as far as the token budget allows, the whole questions of waiting rows
+(prefill rows), whichever prefix they follow. A row that has ended leaves at once, so no pass has ended rows and few run below the budget.
 
-Where questions begin alike behind the same prefix, what they share (their *shared question prefix*, see
-kp.generation.shared_prefixes) is read before them, once.
+If questions behind the same prefix begin alike, their *shared question prefix* (see kp.generation.shared_prefixes) is read before them,
+once.
 
-What an answer is expected to begin with is read together with the question and verified, rather than made one token after another: after
-each of these *draft* tokens the model says which token it would have written, and the draft counts as far as it says the same.
+The expected beginning of an answer is read together with the question and verified, instead of being generated token by token: for each of
+these *draft* tokens the model predicts the token it would have written, and the draft is accepted as far as the two agree.
 """
 
 from collections import deque
@@ -24,21 +24,21 @@ from kp.generation.forward import Forward
 
 @dataclass(frozen=True)
 class Draws:
-    """How a sampled answer's tokens are drawn: from the softmax at `temperature`, by one uniform number a token.
+    """How a sampled answer's tokens are drawn: from the softmax at `temperature`, with one uniform number per token.
 
-    The numbers belong to the row, so that what is drawn does not depend on which rows are decoded together.
+    The numbers belong to the row, so the draws do not depend on which rows are decoded together.
     """
 
     temperature: float
-    uniforms: tuple[float, ...]  # one for each token that may be made
+    uniforms: tuple[float, ...]  # one for each token that may be generated
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question on its way: tokens `ids` behind prefix number `prefix` and shared question prefix number `shared_prefix` (None: none);
-    `draft` may begin the answer."""
+    """One question: tokens `ids` behind prefix number `prefix` and shared question prefix number `shared_prefix` (None: none); the answer
+    may begin with `draft`."""
 
-    index: int  # place in the caller's list
+    index: int  # index in the caller's list
     prefix: int | None
     ids: list[int]
     draft: list[int]
@@ -48,23 +48,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a pass may hold."""
+    """The size limits of a pass."""
 
     rows: int  # decoded together
     tokens: int  # read in one pass; a single row may have more
 
     def halved(self, rows: int) -> "Limits":
-        """Half of what was just tried with so many rows."""
+        """Half of what was just tried with `rows` rows."""
         return Limits(max(1, (rows + 1) // 2), max(1, self.tokens // 2))
 
 
 @dataclass
 class Work:
-    """Tokens that went through the model so far."""
+    """Tokens that the model has read so far."""
 
     prefix_tokens: int = 0
-    prompt_tokens: int = 0  # of questions, behind their prefix; shared prefixes count as often as they are read
-    answer_tokens: int = 0  # read to make the next one, drafts included
+    prompt_tokens: int = 0  # of questions, without their prefix; shared prefixes count each time they are read
+    answer_tokens: int = 0  # read to generate the next one, drafts included
     logits: int = 0  # positions whose logits were computed
     passes: int = 0
 
@@ -77,18 +77,18 @@ class Work:
 @dataclass
 class _Live:
     row: Row
-    own: int  # tokens in its slot; those of its shared prefix before it was read
+    own: int  # tokens in its slot; before the row is read, those of its shared prefix
     made: list[int] = field(default_factory=list)
 
 
 def read_prefixes(forward: Forward, sequences: Sequence[list[int]], most_tokens: int, work: Work) -> list[Prefix]:
-    """The keys and values of these tokens, each sequence from its beginning; as many at once as `most_tokens` allow."""
+    """The keys and values of these sequences; as many are read at once as `most_tokens` allows."""
     work.prefix_tokens += sum(map(len, sequences))
     return _read(forward, [Row(0, None, ids, []) for ids in sequences], [], most_tokens, work)
 
 
 def read_shared_prefixes(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_tokens: int, work: Work) -> list[Prefix]:
-    """The keys and values of these rows' own tokens, each behind its prefix; as many at once as `most_tokens` allow."""
+    """The keys and values of these rows' own tokens, each behind its prefix; as many are read at once as `most_tokens` allows."""
     work.prompt_tokens += sum(len(row.ids) for row in rows)
     return _read(forward, rows, prefixes, most_tokens, work)
 
@@ -109,13 +109,13 @@ def _read(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_to
 
 
 def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
-    """Logits [vocabulary] of the token that begins a row's answer; inside `Forward.exchanged`."""
+    """Logits [vocabulary] of the first token of a row's answer; call it inside `Forward.exchanged`."""
     slots = Slots(forward.layers, 1, len(row.ids), prefixes)
     return forward.packed(_line([], [_Live(row, 0)], prefixes, forward.device, keep=1), slots)[0]
 
 
 class Decoder:
-    """Rows behind any of `shared`, prefixes and shared prefixes, decoded until a token of `ends` or until `new_tokens` are made."""
+    """Decodes rows behind `shared` (prefixes, shared question prefixes) until a token of `ends` or until `new_tokens` are generated."""
 
     def __init__(
         self,
@@ -133,11 +133,11 @@ class Decoder:
 
     @property
     def rows_tried(self) -> int:
-        """Rows in the present pass."""
+        """Rows in the current pass."""
         return len(self._live)
 
     def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
-        """Each row with the tokens that it made, the ending one included, in the order of finishing; rows wait in the order given."""
+        """Each row with its generated tokens, the ending one included, in the order of finishing; rows are admitted in the given order."""
         waiting = deque(rows)
         columns = max(self._shared_prefix_tokens(row) + len(row.ids) for row in rows) + self._new_tokens
         slots = Slots(self._forward.layers, min(self._limits.rows, len(rows)), columns, self._prefixes)
@@ -166,7 +166,7 @@ class Decoder:
         return 0 if row.shared_prefix is None else self._shared_prefixes[row.shared_prefix].tokens
 
     def _copy_shared_prefixes(self, slots: Slots, n_decode: int) -> None:
-        """Give the prefill rows their shared prefixes; neighbours mostly have the same one."""
+        """Copy the shared prefixes into the slots of the prefill rows; neighbours mostly have the same one."""
         prefill_rows = enumerate(self._live[n_decode:], start=n_decode)
         for shared_prefix, neighbours in groupby(prefill_rows, key=lambda placed: placed[1].row.shared_prefix):
             places = [slot for slot, _ in neighbours]
@@ -174,14 +174,14 @@ class Decoder:
                 slots.copy_kv(places[0], places[-1] + 1, self._shared_prefixes[shared_prefix])
 
     def _choose(self, logits: Tensor, n_decode: int) -> list[int]:
-        """For each of the logits' positions the token that its row takes there."""
+        """The chosen token for each position of the logits."""
         asked = [(live, 0 if position < n_decode else len(live.row.draft)) for position, live in enumerate(self._live)]
         wanted = [(live.row.draws, len(live.made) + offset) for live, drafts in asked for offset in range(drafts + 1)]
         chosen: list[int] = choose_tokens(logits, wanted).tolist()
         return chosen
 
     def _leave(self, slots: Slots) -> Iterator[tuple[Row, list[int]]]:
-        """Rows that have ended go, and the last ones move into the gaps, so that decode rows are always in the first slots."""
+        """Remove rows that have ended and move the last ones into the gaps, so that decode rows are always in the first slots."""
         ended = [live.made[-1] in self._ends or len(live.made) >= self._new_tokens for live in self._live]
         stay = len(ended) - sum(ended)
         gaps = [slot for slot in range(stay) if ended[slot]]
@@ -203,7 +203,7 @@ class Decoder:
 
 
 def _take(live: _Live, chosen: list[int]) -> None:
-    """Move a row on by what the model chose: the next token, or one for the question's end and one for each draft token."""
+    """Append the chosen tokens to a row: the next token, or one for the question's end and one for each draft token."""
     if live.made:
         live.own += 1
         live.made += chosen
@@ -215,8 +215,8 @@ def _take(live: _Live, chosen: list[int]) -> None:
 
 
 def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) -> Tensor:
-    """One token for each row of `logits` [rows, vocabulary]: the likeliest, or the draw that belongs to this token of the row's answer."""
-    chosen = logits.max(dim=-1).indices  # on a CPU several times as fast as argmax in bfloat16
+    """One token for each row of `logits` [rows, vocabulary]: the most likely one, or the draw for this token of the row's answer."""
+    chosen = logits.max(dim=-1).indices  # several times as fast as argmax in bfloat16 on a CPU
     drawn = [
         (place, draws.temperature, draws.uniforms[token])
         for place, (draws, token) in enumerate(wanted)
@@ -224,7 +224,7 @@ def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) ->
     ]
     if drawn:
         places, temperatures, uniforms = (torch.tensor(column, device=logits.device) for column in zip(*drawn, strict=True))
-        # Inversion of the distribution's cumulative sum.
+        # Inverse transform sampling: find each uniform number in the cumulative sum.
         cumulative = (logits[places].float() / temperatures[:, None]).softmax(dim=-1).double().cumsum(dim=-1)
         found = torch.searchsorted(cumulative, (uniforms.double() * cumulative[:, -1])[:, None], right=True)[:, 0]
         chosen[places] = found.clamp(max=logits.shape[-1] - 1)
@@ -234,7 +234,7 @@ def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) ->
 def _line(
     decode_rows: list[_Live], prefill_rows: list[_Live], prefixes: list[Prefix], device: torch.device, keep: int | None = None
 ) -> Line:
-    """The line of one pass; with `keep`, logits after the last so many tokens alone."""
+    """The line of one pass; with `keep`, logits only after the last `keep` tokens."""
     ids: list[int] = []
     columns: list[int] = []
     wanted: list[int] = []

@@ -1,7 +1,7 @@
-"""Where an answer ends, and its text: one rule for every engine, on tokens, so that engines can be compared string for string.
+"""Where an answer ends, and its text: one rule on tokens for every engine, so that engines can be compared string for string.
 
-An engine that ends answers by its own search for a stop string, or turns tokens into text as they come, would differ from another in what
-it cuts off and in the spaces that it leaves; so every engine is told which tokens end an answer, and hands the tokens in here.
+Engines that search for a stop string, or that decode tokens one by one, differ in what they cut off and in the spaces that they leave. So
+every engine gets the tokens that end an answer, and passes the generated tokens to this module.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Endings:
-    """The ids of the tokens that end an answer; `newline` is empty where answers run on past their first line."""
+    """The ids of the tokens that end an answer; `newline` is empty if answers may have several lines."""
 
     end_of_sequence: frozenset[int]
     newline: frozenset[int]
@@ -27,7 +27,7 @@ class Endings:
         return self.end_of_sequence | self.newline
 
     def generation(self, tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> Generation:
-        """The answer that these tokens are, the ending one included; at least one token."""
+        """The answer made of these tokens (at least one), the ending one included."""
         text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
         if tokens[-1] in self.end_of_sequence:
             reason = FinishReason.STOP
@@ -39,13 +39,13 @@ class Endings:
 
 
 def end_tokens(generation: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """The model's end-of-sequence tokens; the tokenizer's where the model's generation config names none."""
+    """The model's end-of-sequence tokens; the tokenizer's if the model's generation config has none."""
     configured = None if generation is None else generation.eos_token_id
     ends = tokenizer.eos_token_id if configured is None else configured
     return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
 
 def newline_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """Every token whose text holds a newline."""
+    """Every token whose text contains a newline."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     return frozenset(token for token, text in enumerate(texts) if "\n" in text)

@@ -1,4 +1,4 @@
-"""A causal model of transformers as functions from tokens to the logits that are asked for."""
+"""A causal model of transformers as functions from tokens to the requested logits."""
 
 import inspect
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from kp.generation.attention import Line, NotShareableError, Slots, attending_to, exchanged_attention, validate_layer_types
 
-# How far the logits of a prompt read in one line may be from the model's own, relative to their size. Another order of summation moves
-# float32 in the sixth digit and bfloat16 in the second; attention that looks elsewhere moves the first.
+# How much the logits of a packed prompt may differ from the model's own, relative to their size. Another order of summation changes the
+# sixth digit in float32 and the second in bfloat16; attention to other tokens changes the first.
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _TOLERANCE_ELSE = 0.1
 
 
 class Forward:
-    """A model, plain or wrapped by PEFT; made once per model, since it looks at signatures."""
+    """A model, plain or wrapped by PEFT; made once per model, because it inspects signatures."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -24,24 +24,24 @@ class Forward:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     @property
     def layers(self) -> int:
-        """Layers that attend."""
+        """Number of attention layers."""
         return int(self.base.config.get_text_config().num_hidden_layers)
 
     def validate_shareable(self) -> None:
-        """Raise NotShareableError where it is plain from the outside that the model's attention cannot be exchanged."""
+        """Raise NotShareableError if the model's class or config shows that its attention cannot be replaced."""
         wanted = {"position_ids", "logits_to_keep", "past_key_values"}
         if not getattr(self.base, "_supports_attention_backend", False) or not wanted <= self._accepted.keys():
-            raise NotShareableError("its attention cannot be exchanged")
+            raise NotShareableError("its attention cannot be replaced")
         validate_layer_types(self.base.config.get_text_config())
 
     def packed(self, line: Line, slots: Slots) -> Tensor:
-        """Logits [wanted, vocabulary] after the tokens of a line; inside `exchanged_attention` alone."""
+        """Logits [wanted, vocabulary] after the tokens of a line; call it only inside `exchanged_attention`."""
         cache = slots.begin(line)
         with attending_to(slots):
             output = self.model(
@@ -65,7 +65,7 @@ class Forward:
 
 
 def validate_logits(ours: Tensor, own: Tensor) -> None:
-    """Raise NotShareableError where logits [vocabulary] of a packed prompt are not those of the model's own attention."""
+    """Raise NotShareableError if the logits [vocabulary] of a packed prompt differ from those of the model's own attention."""
     allowed = _TOLERANCE.get(own.dtype, _TOLERANCE_ELSE)
     distance = float((ours.double() - own.double()).norm() / own.double().norm())
     if not distance <= allowed:

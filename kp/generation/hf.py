@@ -1,13 +1,13 @@
-"""Greedy and sampled answers with transformers, made for many questions asked under few shot prompts.
+"""Greedy and sampled answers with transformers, optimised for many questions under few shot prompts.
 
-Almost all tokens of a few-shot prompt belong to the shots, and the same shots stand before hundreds of questions. So prompts are grouped by
+Almost all tokens of a few-shot prompt belong to the shots, and the same shots precede hundreds of questions. So prompts are grouped by
 everything before their question, and what a group shares is computed once per model. Where the shared part ends is decided on tokens, never
-on text: a tokenizer may join characters across any cut in a string. It depends on the messages of the group alone, not on which questions
-happen to come together or came before.
+on text: a tokenizer may merge characters across any cut in a string. It depends only on the messages of the group, not on which questions
+happen to be asked together or were asked before.
 
-In float32 the answers are those of `model.generate` on one unpadded prompt at a time; in bfloat16 both round, differently. Before the first
-answer the logits of one prompt, read in this way, are held against the model's own, so that a model whose attention is of an unknown kind
-is found out and asked the slow way, with a warning.
+In float32 the answers equal those of `model.generate` on one unpadded prompt at a time; in bfloat16 the two round differently. Before the
+first answer, the logits of one packed prompt are compared with the model's own. A model with an unknown kind of attention is detected in
+this way, and answers the slow way, with a warning.
 """
 
 import logging
@@ -40,17 +40,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LABEL = re.compile(r"\w{1,20}:")
-_PREFIXES_KEPT = 32  # three shot sets of ten prompts, and some
+_PREFIXES_KEPT = 32  # three shot sets of ten prompts, and a few more
 _PREFIX_TOKENS = 4096  # of prefixes that are read in one pass
 
 
 class HFGenerator:
     """Answers from a causal model of transformers, plain or wrapped by PEFT.
 
-    `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that went through the model,
-    and `on_answered`, where a caller sets it, hears of every answer as it ends.
-    The model may be one in training: its modes are given back as found, gradients are neither used nor touched, and nothing computed
-    with weights that may have changed since is used again.
+    `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that the model has read. If a
+    caller sets `on_answered`, it is called for every answer as it ends. The model may be in training: its train/eval modes are restored,
+    gradients are neither used nor touched, and nothing is reused that was computed with weights that may have changed since.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class HFGenerator:
         self._handed_in_adapter = hasattr(model, "peft_config")
         self._adapter: str | None = None
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
-        self._limits: Limits | None = None  # measured at the first question
+        self._limits: Limits | None = None  # measured when the first question is asked
         self._forward = Forward(model)
         self._verified = False
         self._shareable = True
@@ -83,19 +82,19 @@ class HFGenerator:
 
     @property
     def model(self) -> torch.nn.Module:
-        """The model as it stands, with its adapter if one is active."""
+        """The model, with its adapter if one is active."""
         model: torch.nn.Module = self._forward.model
         return model
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
-        """One greedy answer per prompt, in the order given; out of memory, a batch is halved until it fits.
+        """One greedy answer per prompt, in the given order; out of memory, the batch is halved until it fits.
 
-        Raises UserError where a prompt and its answer exceed the model's positions.
+        Raises UserError if a prompt and its answer exceed the model's positions.
         """
         return self._answers(prompts, [None] * len(prompts), 1)
 
     def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
-        """For each prompt `count` answers drawn at `temperature`, by the prompt's own seed: the same whatever else is asked beside it."""
+        """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
         draws = [
             Draws(temperature, tuple(stream.random() for _ in range(self._max_new_tokens)))
             for seed in seeds
@@ -105,16 +104,16 @@ class HFGenerator:
         return [made[start : start + count] for start in range(0, len(made), count)]
 
     def forget_prefixes(self) -> None:
-        """Drop the keys and values kept of shared prompts, as a benchmark must that counts the making of them."""
+        """Drop the cached keys and values of shared prompts; a benchmark needs this to measure their computation."""
         self._prefixes.clear()
 
     def load_adapter(self, path: str | None) -> None:
-        """Activate the PEFT adapter saved in this folder in place of the present one; None deactivates it.
+        """Activate the PEFT adapter saved in this folder instead of the current one; None deactivates it.
 
-        Raises UserError if the folder holds no adapter, or one for other modules than this model has.
+        Raises UserError if the folder has no adapter, or one for modules that this model does not have.
         """
         if self._handed_in_adapter:
-            raise ValueError("the model was handed in with an adapter of its own; give the generator the base model to exchange adapters")
+            raise ValueError("the model was passed with its own adapter; pass the base model to exchange adapters")
         digest = None if path is None else adapter_digest(Path(path))
         model = self._forward.model
         if self._adapter is not None:
@@ -159,14 +158,14 @@ class HFGenerator:
         return tokenise(self.tokenizer, texts, self._format)
 
     def _shared_tokens(self, messages: Messages, token_ids: list[list[int]]) -> int:
-        """How many tokens any question after these messages would share: those that two made-up ones share."""
+        """The number of tokens that any question after these messages shares, found with two made-up questions."""
         label = _label(messages[-1]["content"])
         probes = [[*messages[:-1], {**messages[-1], "content": label + ending}] for ending in (" A", " 1")]
-        # The last token of a row is never shared: its logits begin the answer.
+        # The last token of a row is never shared, because its logits give the answer's first token.
         return _common_start([*self._tokenised(probes), *(ids[:-1] for ids in token_ids)])
 
     def _draft(self, messages: Messages, token_ids: list[int]) -> list[int]:
-        """The tokens of the label ("Answer:") with which the shots' answers begin, where all of them begin so."""
+        """The tokens of the label ("Answer:") with which the shots' answers begin, if all of them have the same."""
         labels = {_label(message["content"]) for message in messages if message["role"] == "assistant"}
         label = labels.pop() if len(labels) == 1 else ""
         (answered,) = self._tokenised([messages], label)
@@ -187,7 +186,7 @@ class HFGenerator:
     def _decoded(
         self, asked: list[tuple[list[int], int, list[int]]], draws: Sequence[Draws | None], count: int
     ) -> Iterator[tuple[Row, list[int]]]:
-        """Every row with the tokens it made; rows are as short as what they share allows."""
+        """Every row with its generated tokens; rows contain only the tokens that they do not share."""
         beginnings = {tuple(ids[:shared]): place for place, (ids, shared, _) in enumerate(asked) if shared} if self._shareable else {}
         numbers = {beginning: number for number, beginning in enumerate(beginnings)}
         rows = []
@@ -226,7 +225,7 @@ class HFGenerator:
         return PlainDecoder(self._forward, limits.rows, self._max_new_tokens, self._endings.tokens, pad, self.work)
 
     def _retrying(self, rows: list[Row], make: Callable[[Limits], Decoder | PlainDecoder]) -> Iterator[tuple[Row, list[int]]]:
-        """Rows answered within memory: where it runs out, what is left goes on with half as much at once."""
+        """Rows with their answers; out of memory, the remaining rows continue with half as many at once."""
         left = {row.index: row for row in rows}
         limits = self._limits or Limits(self._batch_size, _PREFIX_TOKENS)
         while left:
@@ -239,10 +238,10 @@ class HFGenerator:
                 if not is_out_of_memory(error) or decoder.rows_tried <= 1:
                     raise
                 tried, limits = decoder.rows_tried, limits.halved(decoder.rows_tried)
-                _log.warning("out of memory with %d rows in a pass, going on with %d", tried, limits.rows)
+                _log.warning("out of memory with %d rows in a pass, continuing with %d", tried, limits.rows)
                 self._limits = limits
             if left:
-                release_memory()  # outside the except clause: until it ends, the traceback holds the pass's tensors
+                release_memory()  # outside the except clause, because within it the traceback keeps the pass's tensors alive
 
     def _prefixes_of(self, beginnings: list[tuple[int, ...]]) -> list[Prefix]:
         missing = [ids for ids in beginnings if (self._adapter, ids) not in self._prefixes]
@@ -258,7 +257,7 @@ class HFGenerator:
         return wanted
 
     def _read(self, read: Callable[[int], list[Prefix]], rows: list[Row]) -> list[Prefix]:
-        """Some rows by `read`, which takes the most tokens of a pass: several in one, fewer where memory runs out."""
+        """The prefixes of some rows by `read`, called with the most tokens per pass; out of memory, with fewer."""
         tokens = _PREFIX_TOKENS
         while True:
             try:
@@ -270,7 +269,7 @@ class HFGenerator:
             release_memory()
 
     def _verify(self, ids: list[int], shared: int) -> None:
-        """Hold one packed prompt against the model's own way to read it; one whose attention is of an unknown kind goes plain."""
+        """Compare one packed prompt with the model's own way to read it; if they differ, decode the plain way from now on."""
         device = self._forward.device
         try:
             with self._forward.exchanged():
@@ -293,19 +292,19 @@ def _beginning(messages: Messages) -> tuple[Any, ...]:
 
 
 def _label(content: str) -> str:
-    """The word before a colon with which a message begins ("Question:"), or nothing."""
+    """The word and colon with which a message begins ("Question:"), or an empty string."""
     found = _LABEL.match(content)
     return found.group() if found else ""
 
 
 def _common_start(sequences: list[list[int]]) -> int:
-    """How many first tokens all of them have in common."""
+    """The length of the longest common prefix."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False)))
 
 
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[bool]:
-    """The model in eval mode; yields whether any module was in train mode, and puts each back as it was."""
+    """The model in eval mode; yields whether any module was in train mode, and restores each module's mode."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -319,7 +318,7 @@ def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
-    # The weights as stored, in the model's own dtype: the same arithmetic as in training.
+    # Keep the stored weights in the model's dtype: the same arithmetic as in training.
     adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
     with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
         names = set(stored.keys())
@@ -330,12 +329,12 @@ def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
 
 
 def _place(row: Row) -> tuple[Any, ...]:
-    """One prompt after another, so that a pass has few prefixes with many tokens each; one shared prefix after another; then by length."""
+    """Sort key: by prompt, so that a pass has few prefixes with many tokens each; then by shared prefix; then longest first."""
     return row.prefix or 0, -1 if row.shared_prefix is None else row.shared_prefix, -len(row.ids), row.ids, row.index
 
 
 def _with_shared_prefixes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows, less what several behind the same prefix begin with, and these shared prefixes, each a row of its own."""
+    """The rows without the first tokens that several behind the same prefix share, and these shared prefixes as separate rows."""
     shared_prefixes: dict[tuple[int | None, tuple[int, ...]], int] = {}
     shorter = []
     behind_each: dict[int | None, list[Row]] = {}

@@ -1,4 +1,4 @@
-"""How much one pass may hold, from what the device has left and from what a pass is seen to take."""
+"""The limits of one pass, from the device's free memory and from the measured memory of a pass."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from kp.generation.decoding import Limits, Work, read_prefixes
 from kp.generation.forward import Forward
 
 LEAST_TOKENS = 512
-"""Tokens of a pass on a CPU, which is no faster with more: the fewer there are, the fewer rows are on their way when questions run out."""
+"""Tokens of a pass on a CPU. More are no faster, and with fewer, fewer rows are unfinished when the questions run out."""
 
 _CUDA_MOST_TOKENS = 16_384
 _PROBE_TOKENS = 1024
@@ -17,10 +17,10 @@ _SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much f
 
 
 def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_rows: int) -> Limits:
-    """Rows and tokens of a pass that fit beside the model; a row's own tokens are at most `columns`.
+    """Rows and tokens of a pass that fit in memory next to the model; a row has at most `columns` own tokens.
 
-    On CUDA a pass over a probe is run and its peak taken; on a CPU what is free limits the rows alone. Without a prefix to measure keys
-    and values on, a short one is made.
+    On CUDA the peak of a probe pass is measured; on a CPU free memory limits only the rows. Without a prefix to measure the size of keys
+    and values, a short one is made.
     """
     free = _free_bytes(forward.device)
     probe = prefix or read_prefixes(forward, [[0] * 8], 8, Work())[0]
@@ -34,7 +34,7 @@ def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_
 
 
 def _cuda_token_bytes(forward: Forward) -> float:
-    """Peak memory of a pass per token, its logits over the vocabulary included."""
+    """Peak memory of a pass per token, including its logits."""
     device = forward.device
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -47,7 +47,7 @@ def _cuda_token_bytes(forward: Forward) -> float:
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Memory that this process may still take; None where the system does not tell."""
+    """Memory that this process may still allocate; None if the system does not report it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
@@ -60,11 +60,11 @@ def _free_bytes(device: torch.device) -> int | None:
 
 
 def release_memory() -> None:
-    """Give back what PyTorch keeps of freed CUDA memory."""
+    """Release freed CUDA memory that PyTorch has cached."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that memory ran out; on a CPU PyTorch has no class of its own for it."""
+    """Whether an error means that memory ran out; for a CPU, PyTorch has no error class for it."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)

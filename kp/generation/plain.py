@@ -1,7 +1,7 @@
-"""Rows decoded the model's own way, for models whose attention cannot be exchanged (recurrences, chunks, untold windows).
+"""Decoding the model's own way, for models whose attention cannot be replaced (recurrences, chunks, unknown windows).
 
-Each row computes its whole prompt, padded on the left to the longest of its batch, with the cache and the attention of the model's choice;
-rows that have ended are taken out of the batch. Slower, and as exact.
+Each row computes its whole prompt, padded on the left to the longest of its batch, with the model's own cache and attention. Rows that have
+ended are removed from the batch. It is slower and just as exact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from transformers.cache_utils import DynamicCache
 from kp.generation.decoding import Row, Work, choose_tokens
 from kp.generation.forward import Forward
 
-_COMPACT_BELOW = 0.9  # share of live rows under which the ended ones are taken out
+_COMPACT_BELOW = 0.9  # if the share of live rows is below this, ended ones are removed
 
 
 class PlainDecoder:
-    """Rows with nothing in common, each with its whole prompt in `ids`; drafts are not used."""
+    """Decodes rows that share nothing, each with its whole prompt in `ids`; drafts are not used."""
 
     def __init__(self, forward: Forward, rows_at_once: int, new_tokens: int, ends: frozenset[int], pad: int, work: Work) -> None:
         self._forward, self._rows_at_once = forward, rows_at_once
@@ -26,7 +26,7 @@ class PlainDecoder:
         self.rows_tried = 0
 
     def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
-        """Each row with the tokens that it made, the ending one included; rows are taken in the order given."""
+        """Each row with its generated tokens, the ending one included; rows are admitted in the given order."""
         for start in range(0, len(rows), self._rows_at_once):
             batch = rows[start : start + self._rows_at_once]
             self.rows_tried = len(batch)
@@ -37,7 +37,7 @@ class PlainDecoder:
         logits = batch.prefill(*self._padded(rows))
         self._work.prompt_tokens += sum(len(row.ids) for row in rows)
         made: list[list[int]] = [[] for _ in rows]
-        places = list(range(len(rows)))  # which row each row of the batch is
+        places = list(range(len(rows)))  # the index in `rows` of each row of the batch
         ended: set[int] = set()
         for count in range(1, self._new_tokens + 1):
             self._work.passes += 1
@@ -60,7 +60,7 @@ class PlainDecoder:
         return made
 
     def _padded(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
-        """ids and where they are valid, both [rows, longest]."""
+        """Token ids and the mask of valid ones, both [rows, longest]."""
         device = self._forward.device
         longest = max(len(row.ids) for row in rows)
         ids = torch.tensor([[self._pad] * (longest - len(row.ids)) + row.ids for row in rows], device=device)
@@ -91,7 +91,7 @@ class _Batch:
         return self._run(tokens[:, None], positions)
 
     def keep(self, rows: Tensor) -> None:
-        """Forget all rows but these (ascending indices)."""
+        """Drop all rows except these (ascending indices)."""
         self._valid, self._next = self._valid[rows], self._next[rows]
         self._cache.batch_select_indices(rows)
 

@@ -1,7 +1,7 @@
-"""From chat messages to text and tokens: the one place that decides what a model is really shown.
+"""From chat messages to text and tokens: the one place that decides what a model actually reads.
 
-Training and generation must show a model the same thing, so both go through here. A chat template writes its own special tokens; the
-tokenizer therefore adds none to a templated text (adding them a second time is a known fault of generation pipelines).
+Training and generation must show a model the same tokens, so both use this module. A chat template writes its own special tokens, so the
+tokenizer adds none to a templated text (adding them twice is a known bug of generation pipelines).
 """
 
 import logging
@@ -24,11 +24,11 @@ class ChatFormat(StrEnum):
     """How messages become text."""
 
     TEMPLATE = "template"  # the tokenizer's own chat template
-    PLAIN = "plain"  # contents alone, each on a line of its own, roles unsaid: for models that were never taught a chat format
+    PLAIN = "plain"  # only the contents, one per line, without roles: for models that were not trained on a chat format
 
 
 def chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
-    """The tokenizer's template where it has one; else `PLAIN`, which is logged, because such answers do not compare with templated ones."""
+    """The tokenizer's template if it has one; otherwise `PLAIN`, with a warning, because such answers do not compare with others."""
     if tokenizer.chat_template:
         return ChatFormat.TEMPLATE
     _log.warning("%s has no chat template: messages are written as plain lines", tokenizer.name_or_path)
@@ -38,7 +38,7 @@ def chat_format(tokenizer: "PreTrainedTokenizerBase") -> ChatFormat:
 def render(tokenizer: "PreTrainedTokenizerBase", messages: Messages, form: ChatFormat) -> str:
     """The text after which the model writes the next answer.
 
-    Raises UserError where the model's template refuses the messages (some allow no system message).
+    Raises UserError if the model's template rejects the messages (some allow no system message).
     """
     if form is ChatFormat.PLAIN:
         return "".join(f"{message['content']}\n" for message in messages)
@@ -49,7 +49,7 @@ def render(tokenizer: "PreTrainedTokenizerBase", messages: Messages, form: ChatF
 
 
 def tokenise(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], form: ChatFormat) -> list[list[int]]:
-    """Token ids of rendered texts; only plain text gets the special tokens that the tokenizer sets before a text."""
+    """Token ids of rendered texts; only plain text gets the special tokens that the tokenizer adds."""
     if not texts:
         return []
     encoded = tokenizer(list(texts), add_special_tokens=form is ChatFormat.PLAIN, padding=False, return_attention_mask=False)

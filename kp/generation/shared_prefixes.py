@@ -1,22 +1,22 @@
-"""Which questions are read as one for as long as they say the same.
+"""Which questions are read together for as long as their tokens agree.
 
-Facts of one relation are asked by one template, so a third of a question's tokens are those of hundreds of others behind the same shots,
-and the answers sampled to one prompt share all of it. Such a *shared question prefix* is read once for each prefix, and its keys and values
-are copied into the rows that begin with it: a copy of a few tokens, against a pass of them through the model.
+Facts of one relation are asked with one template, so a third of a question's tokens equal those of hundreds of others after the same shots,
+and answers sampled for one prompt share the whole question. Such a *shared question prefix* is read once for each prefix, and its keys and
+values are copied into the rows that begin with it: copying a few tokens is cheaper than passing them through the model.
 """
 
 from collections.abc import Sequence
 from itertools import groupby
 
 LEAST_SAVED = 4
-"""Tokens that a shared prefix must save over all rows to be worth a row of its own."""
+"""Tokens that a shared prefix must save over all rows to be worth a separate row."""
 
 
 def shared_prefix_lengths(rows: Sequence[list[int]]) -> list[int]:
-    """For each row how many of its first tokens are read together with others', 0 for none, so that the fewest tokens are read in all.
+    """For each row, how many of its first tokens are read together with other rows (0 for none), so that the fewest tokens are read.
 
-    Of every row at least one token stays, since its logits begin the answer. Rows with one shared prefix are those that agree in that
-    many tokens and in that number.
+    At least one token of every row stays, because its logits give the answer's first token. Rows have the same shared prefix if they have
+    the same length here and agree in that many tokens.
     """
     usable = [row[:-1] for row in rows]
     order = sorted(range(len(rows)), key=lambda row: usable[row])
@@ -28,9 +28,9 @@ def shared_prefix_lengths(rows: Sequence[list[int]]) -> list[int]:
 
 
 def _best(rows: list[list[int]], above: int) -> tuple[int, list[int]]:
-    """Tokens saved and the shared prefixes' lengths of sorted rows, which agree in their first `above` tokens.
+    """Tokens saved, and the lengths of the shared prefixes, for sorted rows that agree in their first `above` tokens.
 
-    Where they part they fall into groups, of which each is best off with the shared prefix of them all, or without it as well as it can be.
+    Where the rows diverge, they form groups; each group uses either the prefix that all rows share, or its own best solution.
     """
     if len(rows) < 2:
         return 0, [0] * len(rows)
@@ -47,6 +47,6 @@ def _best(rows: list[list[int]], above: int) -> tuple[int, list[int]]:
 
 
 def _agreeing(one: list[int], other: list[int], start: int) -> int:
-    """In how many first tokens two rows agree, which agree in `start`; of sorted rows the first and the last agree in what all do."""
+    """The common prefix length of two rows that agree up to `start`; for the first and last of sorted rows it is that of all of them."""
     most = min(len(one), len(other))
     return next((place for place in range(start, most) if one[place] != other[place]), most)

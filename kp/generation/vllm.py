@@ -1,11 +1,11 @@
-"""Answers from vLLM, for GPU clusters: the same chats, tokens and endings as the `hf` engine, and another way to compute them.
+"""Answers from vLLM, for GPU clusters: the same chats, tokens and endings as the `hf` engine, computed differently.
 
-vLLM pins versions of torch and transformers that kp's own environment cannot have, so this module runs in an environment of its own and
-imports nothing that is not there: vllm, torch, transformers, and the light modules of kp. It hands vLLM token ids and takes token ids back;
-chat templates, special tokens, stop strings and text are decided by the modules that the `hf` engine uses too.
+vLLM pins versions of torch and transformers that conflict with kp's environment, so this module runs in its own environment and imports
+only what exists there: vllm, torch, transformers, and the light modules of kp. It passes token ids to vLLM and gets token ids back; chat
+templates, special tokens, endings and text are decided by the modules that the `hf` engine also uses.
 
-Shared prompts are left to vLLM's prefix caching. Its cache tells adapters apart by their names, therefore an adapter's name is the digest
-of its content.
+Shared prompts are left to vLLM's prefix caching. Its cache distinguishes adapters by name, so an adapter's name is the digest of its
+content.
 """
 
 import os
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 PROCESS_SETTINGS = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives and dies with this process, and with it the memory it holds
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine runs in this process, so its memory is freed when this process ends
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
-"""Environment variables that vLLM reads when it is imported; what the user has set stands."""
+"""Environment variables that vLLM reads when it is imported; values set by the user are kept."""
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The values that vLLM takes for max_lora_rank."""
+"""The values that vLLM accepts for max_lora_rank."""
 
 _CPU_SETTINGS: dict[str, Any] = {
     "enforce_eager": True,  # compiling takes longer than the answers of a study on CPU
-    "block_size": 32,  # what its attention is fastest with; the default of 128 is longer than most shared prompts, and so shares nothing
+    "block_size": 32,  # the fastest for its attention; the default of 128 is longer than most shared prompts, so nothing would be shared
     "kv_cache_memory_bytes": 2 << 30,  # otherwise most of the machine's memory
 }
 
 
 class VLLMGenerator:
-    """Answers from the model in the folder `model_path`, on `device` ("cpu" or "cuda"), its weights as `dtype` ("bfloat16", "float32").
+    """Answers from the model in the folder `model_path`, on `device` ("cpu" or "cuda"), with weights in `dtype` ("bfloat16", "float32").
 
     `batch_size` is the most rows that are decoded together. `max_lora_rank` is the largest rank of the adapters to be activated; without it
-    the engine is made for none. Raises UserError where this environment's vLLM is not built for the device.
+    the engine supports no adapters. Raises UserError if this environment's vLLM is not built for the device.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class VLLMGenerator:
         self._format = chat_format(tokenizer)
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
         self._endings = Endings(end_tokens(_generation_config(model_path), tokenizer), newline)
-        self._adapter_numbers: dict[str, int] = {}  # by digest; vLLM wants a number beside the name, never used twice
+        self._adapter_numbers: dict[str, int] = {}  # by digest; vLLM needs a number in addition to the name, never used twice
         self._adapter: Any = None
         self._llm: Any = _engine(model_path, dtype, device, batch_size, max_lora_rank)
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
-        """One greedy answer per prompt, in the order given; raises UserError where a prompt and its answer exceed the model's positions."""
+        """One greedy answer per prompt, in the given order; raises UserError if a prompt and its answer exceed the model's positions."""
         return self._answers(self._token_ids(prompts), [self._parameters(temperature=0.0)] * len(prompts))
 
     def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
-        """For each prompt `count` answers drawn at `temperature`, by the prompt's own seed: the same draws whatever is asked beside it."""
+        """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
         repeated = [ids for ids in self._token_ids(prompts) for _ in range(count)]
         parameters = [
             self._parameters(temperature=temperature, seed=random.Random(f"{seed}-{number}").getrandbits(62))
@@ -85,9 +85,9 @@ class VLLMGenerator:
         return [made[start : start + count] for start in range(0, len(made), count)]
 
     def load_adapter(self, path: str | None) -> None:
-        """Activate the PEFT adapter saved in this folder in place of the present one; None deactivates it.
+        """Activate the PEFT adapter saved in this folder instead of the current one; None deactivates it.
 
-        Raises UserError if the folder holds no LoRA adapter, one of a higher rank than the engine was made for, or one that vLLM refuses.
+        Raises UserError if the folder has no LoRA adapter, one of a higher rank than the engine was made for, or one that vLLM rejects.
         """
         from vllm.lora.request import LoRARequest
 
@@ -100,13 +100,13 @@ class VLLMGenerator:
         number = self._adapter_numbers.setdefault(saved.digest, len(self._adapter_numbers) + 1)
         adapter = LoRARequest(lora_name=saved.digest, lora_int_id=number, lora_path=str(saved.folder.resolve()))
         try:
-            self._llm.llm_engine.add_lora(adapter)  # now, not at the first answer: what is wrong with it is the caller's to know
+            self._llm.llm_engine.add_lora(adapter)  # now rather than at the first answer, so that the caller gets the error
         except ValueError as error:
             raise UserError(f"adapter {path}: vLLM cannot activate it: {error}") from error
         self._adapter = adapter
 
     def forget_prefixes(self) -> None:
-        """Drop the keys and values kept of shared prompts, as a benchmark must that counts the making of them."""
+        """Drop the cached keys and values of shared prompts; a benchmark needs this to measure their computation."""
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not drop its prefix cache")
 
@@ -123,7 +123,7 @@ class VLLMGenerator:
     def _parameters(self, temperature: float, seed: int | None = None) -> Any:
         from vllm import SamplingParams
 
-        # Ends are told as tokens, vLLM's own idea of the end of a sequence is put aside, and text is made here: see kp.generation.endings.
+        # Endings are passed as tokens, vLLM's own end of sequence is ignored, and text is decoded here: see kp.generation.endings.
         return SamplingParams(
             temperature=temperature,
             seed=seed,
@@ -138,7 +138,7 @@ class VLLMGenerator:
             return []
         asked = [{"prompt_token_ids": ids} for ids in token_ids]
         made = self._llm.generate(asked, parameters, lora_request=self._adapter, use_tqdm=False)
-        self.on_answered(len(made))  # vLLM says nothing before all are made
+        self.on_answered(len(made))  # vLLM reports nothing before all are generated
         return [self._endings.generation(self.tokenizer, list(answer.outputs[0].token_ids)) for answer in made]
 
 
@@ -154,10 +154,10 @@ def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_
         model=model_path,
         dtype=dtype,
         seed=0,
-        max_model_len=-1,  # the model's own positions, or as many as the memory for keys and values holds
+        max_model_len=-1,  # the model's positions, or as many as fit in the memory for keys and values
         max_num_seqs=batch_size,
         enable_prefix_caching=True,
-        generation_config="vllm",  # greedy or as asked; nothing of the model's own sampling settings
+        generation_config="vllm",  # greedy or as requested; ignores the model's own sampling settings
         **(_CPU_SETTINGS if device == "cpu" else {}),
         **_lora_settings(max_lora_rank),
     )
@@ -172,7 +172,7 @@ def _lora_settings(max_lora_rank: int | None) -> dict[str, Any]:
 
 
 def _generation_config(model_path: str) -> "GenerationConfig":
-    """The model's generation config as transformers finds it when it loads the model: the file's, else one made from the model's config."""
+    """The model's generation config as transformers loads it: from the file, otherwise made from the model's config."""
     from transformers import AutoConfig, GenerationConfig
 
     if (Path(model_path) / "generation_config.json").is_file():

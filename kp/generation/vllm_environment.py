@@ -1,10 +1,10 @@
-"""The environment of its own that vLLM's actors run in, as the driver sees it.
+"""The separate environment of vLLM's actors, as the driver sees it.
 
-vLLM pins torch and transformers to versions that kp's own environment cannot have. Ray starts an actor under any interpreter that its
-runtime environment names as `py_executable`, if that has the same Python and Ray; so vLLM's environment is made once on every node
-(`make vllm-env`), and not by Ray at the start of each job: Ray's own `pip` environments inherit the packages that clash.
+vLLM pins torch and transformers to versions that conflict with kp's environment. Ray starts an actor under any interpreter that its runtime
+environment names as `py_executable`, if it has the same Python and Ray versions. So vLLM's environment is made once on every node
+(`make vllm-env`), and not by Ray at the start of each job: Ray's `pip` environments inherit the conflicting packages.
 
-An interpreter that will not do kills its actor before anything is said, and Ray starts it anew; so it is looked at here first.
+An unsuitable interpreter kills its actor before it can report anything, and Ray restarts it; so the interpreter is checked here first.
 """
 
 import json
@@ -30,12 +30,12 @@ print(json.dumps({"python": list(sys.version_info[:2]), "ray": ray, "missing": m
 
 
 def remote_options(python: str, threads: int) -> dict[str, Any]:
-    """What Ray must be told to start an actor under the interpreter `python`, with kp as it is here and `threads` CPU threads."""
+    """Ray options that start an actor under the interpreter `python`, with this copy of kp and `threads` CPU threads."""
     return {"runtime_env": {"py_executable": shlex.quote(python), "env_vars": _variables() | {"OMP_NUM_THREADS": str(threads)}}}
 
 
 def validate_interpreter(python: str) -> None:
-    """Raise UserError naming resources.vllm_python unless, on this node, it is an interpreter that can hold a vLLM actor of this study."""
+    """Raise UserError naming resources.vllm_python unless, on this node, it is an interpreter that can run this study's vLLM actors."""
     found = _probed(python)
     own: dict[str, Any] = {"python": list(sys.version_info[:2]), "ray": metadata.version("ray")}
     if found["missing"]:
@@ -50,7 +50,7 @@ def validate_interpreter(python: str) -> None:
 def _probed(python: str) -> dict[str, Any]:
     command = [python, "-c", _PROBE, *NEEDED]
     try:
-        # From the root, since Python looks for modules in the present folder too, and an actor is not started there.
+        # From the root, because Python also looks for modules in the current folder, and an actor does not start there.
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True, env=_variables(), cwd="/")
     except OSError as error:
         raise UserError(f"{python}: cannot be run: {error.strerror}", field=FIELD) from error
@@ -63,9 +63,10 @@ def _probed(python: str) -> dict[str, Any]:
 
 
 def _variables() -> dict[str, str]:
-    """kp's own folder on the path of the other interpreter, and nothing else of this environment.
+    """Put kp's folder on the path of the other interpreter, and nothing else of this environment.
 
-    A kp that is installed among this environment's packages cannot be shared without them: there, that environment must have its own.
+    If kp is installed in this environment's site-packages, it cannot be shared without the other packages: then that environment must have
+    its own kp.
     """
     parent = Path(__file__).resolve().parents[2]
     return {"PYTHONPATH": ""} if parent.name in ("site-packages", "dist-packages") else {"PYTHONPATH": str(parent)}

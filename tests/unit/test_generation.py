@@ -158,8 +158,8 @@ def test_generate_out_of_memory_halves_the_batch_and_gives_the_same_answers(capl
     model.register_forward_pre_hook(fits_so_many, with_kwargs=True)
 
     assert _generator(model).generate(prompts) == expected
-    assert "out of memory with 16 rows in a pass, going on with 8" in caplog.text
-    assert "out of memory with 8 rows in a pass, going on with 4" in caplog.text
+    assert "out of memory with 16 rows in a pass, continuing with 8" in caplog.text
+    assert "out of memory with 8 rows in a pass, continuing with 4" in caplog.text
 
 
 def test_generate_out_of_memory_with_a_single_row_raises() -> None:
