@@ -1,1 +1,1 @@
-"""Base models: which one is meant, where it is, its shape."""
+"""Base models: resolving a name, loading, and the shapes of the weights."""

@@ -1,7 +1,7 @@
-"""How large a model's matrices are, and so how large an adapter on it: what a plan can say of disk before any weights are loaded.
+"""The sizes of a model's matrices, and so of an adapter on it, so that a plan can estimate disk space before weights are loaded.
 
-A model that is on this machine says so itself, in its config.json. Of one that is not, the plan shall not fetch anything; for the models
-that studies of this kind are about, the shapes that their makers published stand below. Of any other nothing is said, rather than guessed.
+A model on this machine has its sizes in config.json. For other models the plan must not fetch anything; the published shapes of the models
+that such studies commonly use are listed below. For any other model the size is unknown, rather than guessed.
 """
 
 import json
@@ -14,14 +14,14 @@ from kp.models.loading import EMBEDDED, NamedModel, cache_root, describe_model
 
 CONFIG_FILE = "config.json"
 
-# The families whose every layer has exactly the seven matrices below under these names, by `model_type`. A mixture of experts, or a model
-# that keeps several of them in one matrix, is none of them.
+# The families (`model_type`) whose every layer has exactly the seven matrices below under these names. A mixture of experts, or a model that
+# fuses several of them into one matrix, is not among them.
 FAMILIES = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3", "smollm3")
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A decoder's sizes; `origin` says how they are known."""
+    """A decoder's sizes; `origin` says where they come from."""
 
     hidden: int
     intermediate: int
@@ -32,7 +32,7 @@ class ModelShape:
     origin: str
 
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """The matrices of one layer that an adapter can be put on: name -> numbers in, numbers out."""
+        """The matrices of one layer that an adapter can target: name -> input size, output size."""
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         return {
             "q_proj": (self.hidden, queries),
@@ -45,7 +45,7 @@ class ModelShape:
         }
 
     def adapter_parameters(self, target_modules: Sequence[str], rank: int) -> int | None:
-        """Numbers in a LoRA adapter, r (in + out) for each matrix it is on; None where a module is none of those of a layer."""
+        """Parameters of a LoRA adapter, r (in + out) for each target matrix; None if a module is not one of a layer's."""
         matrices = self.matrices()
         if not set(target_modules) <= matrices.keys():
             return None
@@ -66,7 +66,7 @@ _PUBLISHED: dict[str, tuple[int, int, int, int, int, int]] = {  # hidden, interm
 
 
 def model_shape(model: NamedModel) -> ModelShape | None:
-    """The model's shape from its files where they are here, else as published; None where neither says. Fetches nothing."""
+    """The model's shape from its files if they are here, otherwise as published; None if unknown. Fetches nothing."""
     folder = model_folder(model)
     if folder is not None:
         return shape_of_config(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
@@ -75,7 +75,7 @@ def model_shape(model: NamedModel) -> ModelShape | None:
 
 
 def model_folder(model: NamedModel) -> Path | None:
-    """Where the model's config.json is on this machine; None where it is not here yet."""
+    """The folder with the model's config.json on this machine; None if it is not here yet."""
     folder = Path(model.name).expanduser()
     if model.name == EMBEDDED:
         folder = cache_root() / "models" / f"{EMBEDDED}-{describe_model(model)}"
@@ -85,7 +85,7 @@ def model_folder(model: NamedModel) -> Path | None:
 
 
 def shape_of_config(config: dict[str, Any]) -> ModelShape | None:
-    """The shape that a config.json tells; None for a family whose matrices are others than those of FAMILIES."""
+    """The shape given by a config.json; None for a family that is not in FAMILIES."""
     if config.get("model_type") not in FAMILIES:
         return None
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
