@@ -1,7 +1,7 @@
-"""What a model is shown: the chat of one question, and the prompts of four worked examples that questions are asked under.
+"""What a model is shown: the chat of one question, and the prompts of four worked examples before it.
 
-Only the standard library is needed here, so that whatever holds a model can ask it: a training worker, or a benchmark on a machine that
-has torch and transformers and nothing else. Where shots come from, and which of them a study may use, is kp.facts.shots' business.
+This module needs only the standard library, so that anything with a model can use it: a training worker, or a benchmark on a machine that
+has torch and transformers and nothing else. kp.facts.shots decides where shots come from and which of them a study may use.
 """
 
 import json
@@ -37,13 +37,13 @@ def builtin_shots() -> list[Shot]:
 
 
 def builtin_prompts(shot_set: ShotSet) -> list[list[Shot]]:
-    """The prompts of one set of the built-in shots, leaks not looked for; ValueError for a set that they do not reach to."""
+    """The prompts of one set of the built-in shots, not checked for leaks; ValueError for a set beyond the built-in shots."""
     start = SHOTS_PER_SET * list(ShotSet).index(shot_set)
     return cut_prompts(builtin_shots()[start : start + SHOTS_PER_SET])
 
 
 def cut_prompts(shots: Sequence[Shot]) -> list[list[Shot]]:
-    """The prompts of one shot set out of its SHOTS_PER_SET shots, in their order; ValueError for any other number."""
+    """The prompts of one shot set from its SHOTS_PER_SET shots, in their order; ValueError for any other number."""
     if len(shots) != SHOTS_PER_SET:
         raise ValueError(f"{len(shots)} shots, a shot set has {SHOTS_PER_SET}")
     return [list(shots[start : start + SHOTS_PER_PROMPT]) for start in range(0, SHOTS_PER_SET, SHOTS_PER_PROMPT)]
@@ -58,7 +58,7 @@ def messages(shots: Sequence[Shot], question: str) -> list[dict[str, str]]:
 
 
 def training_messages(question: str, target: str) -> list[dict[str, str]]:
-    """The chat of one training row: no shots, and the assistant's turn holds `target`."""
+    """The chat of one training row: no shots, and `target` in the assistant's turn."""
     return [*messages((), question), _turn("assistant", ANSWER_PREFIX + target)]
 
 
