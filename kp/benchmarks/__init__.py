@@ -1,1 +1,1 @@
-"""Benchmarks by lm-eval, and the scorer that reads a shared context once."""
+"""Benchmarks run with lm-eval, and a scorer that reads a shared context only once."""

@@ -1,10 +1,10 @@
-"""Benchmarks through lm-eval that need no hub: MMLU's development questions and a set of misconceptions.
+"""Benchmarks that run in lm-eval and need no hub: MMLU's development questions and a set of misconceptions.
 
-Knowledge lost to an adapter shows first in what the model knew besides the trained facts, so base and adapters answer the same questions
-under lm-eval's own scoring. The tasks are lm-eval tasks like any other (YAML under kp/data/tasks); kp.benchmarks.registry says which
+When an adapter costs knowledge, this shows first in what the model knew apart from the trained facts. So base and adapters answer the same
+questions under lm-eval's own scoring. The tasks are ordinary lm-eval tasks (YAML under kp/data/tasks). kp.benchmarks.registry decides which
 questions are asked, and this module turns lm-eval's per-question results into rows of the benchmarks table.
 
-lm-eval is imported inside the functions: plans use this module without paying for it.
+lm-eval is imported inside the functions, so that plans can use this module without paying for it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _TASKS = _DATA / "tasks"
 
 
 def harness_digest(plan: BenchmarkPlan) -> str:
-    """SHA-256 over all that decides the numbers besides the model and the study's settings: the tasks, their data, lm-eval's version."""
+    """SHA-256 over what determines the numbers besides the model and the study's settings: tasks, their data, lm-eval's version."""
     asked = plan.benchmarks()
     identity = {
         "lm_eval": importlib.metadata.version("lm-eval"),
@@ -40,10 +40,10 @@ def harness_digest(plan: BenchmarkPlan) -> str:
 
 
 def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> pa.Table:
-    """Score a loaded transformers or PEFT model; returns BENCHMARKS, one row a task and metric.
+    """Score a loaded transformers or PEFT model; returns BENCHMARKS, one row per task and metric.
 
     `batch_size` is the most rows of a batch. `work` receives `lm_eval.log` and, for each task, TASK.jsonl with the log-likelihoods and
-    scores of every question. Raises UserError where the plan asks more questions than there are.
+    scores of every question. Raises UserError if the plan asks more questions than there are.
     """
     plan.questions()
     rows: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def _template_hash(task: str) -> str:
 
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
-    """Send what lm-eval prints (bars, hints, warnings about a loaded model) to `log`."""
+    """Redirect what lm-eval prints (bars, hints, warnings about a loaded model) to `log`."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

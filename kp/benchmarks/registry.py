@@ -1,7 +1,7 @@
-"""Which benchmarks there are: the registry that the harness, the plan and the report loop over.
+"""The registry of benchmarks, over which the harness, the plan and the report loop.
 
-A benchmark is an lm-eval task (a YAML under kp/data/tasks) and an entry here that says which field of `[evaluate]` asks for it, which of
-its questions are asked, and what its scores are called. Nothing here imports lm-eval: plans and reports use it without paying for that.
+A benchmark is an lm-eval task (a YAML under kp/data/tasks) and an entry here with the field of `[evaluate]` that requests it, the questions
+to ask, and the names of its scores. Nothing here imports lm-eval, so that plans and reports do not pay for it.
 """
 
 from collections.abc import Callable
@@ -14,31 +14,31 @@ from kp.errors import UserError
 
 @dataclass(frozen=True)
 class Score:
-    """A metric of a task as lm-eval calls it, and what a report calls it."""
+    """A metric of a task: its name in lm-eval, and its names in a report."""
 
     metric: str
-    column: str  # prefix of the columns of the report's summary
+    column: str  # prefix of its columns in the report's summary
     title: str  # over a column or a picture
     words: str  # in a sentence
-    is_share: bool = False  # 0 or 1 a question, so that its error is a share's
+    is_share: bool = False  # 0 or 1 per question, so its error is that of a share
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One task; `askable` counts the questions it has under these settings, `draw` names those asked by their place, ascending."""
+    """One task; `askable` is the number of questions under these settings, `draw` returns the ascending indices of those asked."""
 
     task: str
-    field: str  # of `[evaluate]`: how many questions are asked, 0 for none
+    field: str  # of `[evaluate]`: the number of questions, 0 for none
     scores: tuple[Score, ...]
     askable: Callable[[EvaluateConfig], int]
     draw: Callable[[EvaluateConfig, int], list[int]]  # given the study's seed
     shots: Callable[[EvaluateConfig], int | None]  # None leaves it to the task's YAML
     limits: str  # why there are no more questions, for a message
-    note: str = ""  # what a reader has to know before comparing
-    data_files: tuple[str, ...] = ()  # under kp/data, beside the tasks' own
+    note: str = ""  # what a reader must know before comparing
+    data_files: tuple[str, ...] = ()  # under kp/data, in addition to the task's own files
 
     def asked(self, settings: EvaluateConfig) -> int:
-        """Questions that the study wants."""
+        """The number of questions that the study asks for."""
         count: int = getattr(settings, self.field)
         return count
 
@@ -69,17 +69,17 @@ BENCHMARKS = (
 
 @dataclass(frozen=True)
 class BenchmarkPlan:
-    """What is asked of every model: the settings, and the study's seed, by which questions are drawn."""
+    """What every model is asked: the settings, and the study's seed, with which questions are drawn."""
 
     settings: EvaluateConfig
     seed: int
 
     def benchmarks(self) -> tuple[Benchmark, ...]:
-        """Those that have a question asked."""
+        """The benchmarks with at least one question."""
         return tuple(benchmark for benchmark in BENCHMARKS if benchmark.asked(self.settings))
 
     def questions(self) -> int:
-        """Questions asked of one model; raises UserError where more are wanted than there are."""
+        """Questions per model; raises UserError if a benchmark has fewer than requested."""
         for benchmark in self.benchmarks():
             asked, askable = benchmark.asked(self.settings), benchmark.askable(self.settings)
             if asked > askable:
@@ -88,6 +88,6 @@ class BenchmarkPlan:
 
 
 def benchmark_plan(config: StudyConfig) -> BenchmarkPlan | None:
-    """What lm-eval is to run, or None where the study asks for no questions."""
+    """What lm-eval has to run, or None if the study asks for no questions."""
     plan = BenchmarkPlan(config.evaluate, config.seed)
     return plan if plan.benchmarks() else None

@@ -1,10 +1,10 @@
-"""An lm-eval model that reads a question once, however many answers are scored after it.
+"""An lm-eval model that reads a question once, however many answers are scored for it.
 
-lm-eval's own HFLM runs question + answer for every answer of more than one token, and computes the logits of every position over the
-whole vocabulary. Here the answers of a question stand one after another in one row behind it; the attention mask lets each see the
-question and itself only, and logits are computed from the question's last token on. On short multiple-choice questions that is less than
-half of the work, and the log-likelihoods are the same. It needs attention that takes a mask and positions as given, so it serves the
-model types that a test holds against HFLM; others run as HFLM does.
+lm-eval's HFLM runs question + answer for every answer of more than one token, and computes the logits of every position over the whole
+vocabulary. Here all answers of a question follow it in one row. The attention mask lets each answer see only the question and itself, and
+logits are computed only from the question's last token on. For short multiple-choice questions this is less than half of the work, and the
+log-likelihoods are the same. It needs attention that uses the given mask and positions, so it serves only the model types that a test
+compares with HFLM; all others run in HFLM.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 SERVED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """Model types (config.model_type) whose answers share their context."""
 
-_ATTENTION = frozenset({"eager", "sdpa"})  # implementations that take a mask of four dimensions
+_ATTENTION = frozenset({"eager", "sdpa"})  # implementations that accept a mask with four dimensions
 _BATCH_TOKENS = 4096  # padding included; a few long prompts or many short ones
 
 Request = tuple[tuple[str, str], list[int], list[int]]
@@ -24,7 +24,7 @@ Request = tuple[tuple[str, str], list[int], list[int]]
 
 @dataclass(frozen=True)
 class _Row:
-    """One context with all its continuations; `requests[i]` are the indices of the requests that ask for `continuations[i]`."""
+    """One context with all its continuations; `requests[i]` has the indices of the requests for `continuations[i]`."""
 
     context: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
@@ -32,7 +32,7 @@ class _Row:
 
     @property
     def tail(self) -> int:
-        """Tokens behind the context; the last token of a continuation is predicted and never read."""
+        """Tokens after the context; the last token of a continuation is predicted and never read."""
         return sum(len(continuation) - 1 for continuation in self.continuations)
 
 
@@ -44,7 +44,7 @@ class SharedContextLM(HFLM):
     ) -> list[tuple[float, bool]]:
         config = self.model.config
         if config.model_type not in SERVED or config._attn_implementation not in _ATTENTION:
-            # HFLM keeps the logits of every position, twice, so its batches must be smaller where prompts are long.
+            # HFLM keeps the logits of every position twice, so its batches must be smaller for long prompts.
             longest = max(len(context) + len(continuation) for _, context, continuation in requests)
             self.batch_size_per_gpu = max(1, min(int(self.batch_size), _BATCH_TOKENS // longest))
             return list(super()._loglikelihood_tokens(requests, disable_tqdm=disable_tqdm, override_bs=override_bs))
@@ -63,7 +63,7 @@ class SharedContextLM(HFLM):
         positions = torch.zeros_like(tokens)
         segments = torch.full_like(tokens, -1)  # -1 padding, 0 context, 1.. continuations
         for index, row in enumerate(batch):
-            # Contexts end in the same column, so that one slice of columns holds every logit that counts.
+            # Contexts end in the same column, so that one slice of columns holds every logit that is needed.
             _place(tokens[index], positions[index], segments[index], row, context)
         dtype = self.model.get_input_embeddings().weight.dtype
         with torch.no_grad():
@@ -116,7 +116,7 @@ def _place(tokens: torch.Tensor, positions: torch.Tensor, segments: torch.Tensor
 
 
 def _mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask (rows, 1, length, length): a token sees what came before it of its own segment and of the context."""
+    """Additive mask (rows, 1, length, length): a token sees the earlier tokens of its own segment and of the context."""
     query, key = segments[:, :, None], segments[:, None, :]
     length = segments.shape[1]
     earlier = torch.ones((length, length), dtype=torch.bool).tril()
