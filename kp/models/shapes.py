@@ -14,8 +14,8 @@ from kp.models.loading import EMBEDDED, NamedModel, cache_root, describe_model
 
 CONFIG_FILE = "config.json"
 
-# The families (`model_type`) whose every layer has exactly the seven matrices below under these names. A mixture of experts, or a model that
-# fuses several of them into one matrix, is not among them.
+# The families (`model_type`) whose every layer has exactly the seven matrices below under these names. A mixture of experts, or a model
+# that fuses several of them into one matrix, is not among them.
 FAMILIES = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3", "smollm3")
 
 
