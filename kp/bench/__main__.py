@@ -1,6 +1,6 @@
 """`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch and transformers and nothing else.
 
-`dump` and `train` are here, too; they need what kp reads dumps and trains with.
+`dump` and `train` also need the packages with which kp reads dumps and trains.
 """
 
 import sys

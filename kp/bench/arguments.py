@@ -1,6 +1,7 @@
-"""A command line out of a dataclass, with the standard library alone.
+"""A command line from a dataclass, using only the standard library.
 
-The `kp` command makes its own from the same dataclass with tyro; here the same flags, defaults and help texts must do without it.
+The `kp` command builds its command line from the same dataclass with tyro; this module provides the same flags, defaults and help texts
+without it.
 """
 
 import argparse
@@ -18,8 +19,8 @@ Options = TypeVar("Options")
 
 
 def parse_options(options: type[Options], program: str, arguments: Sequence[str] | None = None) -> Options:
-    """An instance of the dataclass `options` from the command line, a flag for each field; fields are int, float, str, Path, StrEnum or
-    one of them and None."""
+    """An instance of the dataclass `options` from the command line, with a flag for each field; fields are int, float, str, Path, StrEnum,
+    or one of them or None."""
     parser = argparse.ArgumentParser(
         prog=program, description=inspect.getdoc(options), formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -40,7 +41,7 @@ def parse_options(options: type[Options], program: str, arguments: Sequence[str]
 
 
 def field_docstrings(options: type) -> dict[str, str]:
-    """The docstring that stands below each field."""
+    """The docstring below each field."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
     assert isinstance(definition, ast.ClassDef)
     found = {}

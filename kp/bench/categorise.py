@@ -1,8 +1,8 @@
-"""The benchmark: who answers the questions of a categorisation fastest.
+"""`kp bench categorise`: which implementation answers the questions of a categorisation fastest.
 
-A machine that others use, or whose clock follows its heat, is not the same from minute to minute. So each of them takes a turn in every
-round, the order moves on by one from round to round, and the references (matrix products, the model's own prefill) are taken within the
-rounds, too. Only one computes at a time.
+The speed of a shared or thermally limited machine changes from minute to minute. So each implementation takes a turn in every round, the
+order rotates from round to round, and the references (matrix products, the model's own prefill) are measured within the rounds, too. Only
+one implementation computes at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,11 +27,11 @@ from kp.generation.protocol import Messages
 from kp.generation.rendering import chat_format, render, tokenise
 from kp.store.hardware import MOST_CPU_GENERATORS
 
-_WARM_UP = 200  # chats, of all prompts
+_WARM_UP = 200  # chats, from all prompts
 
 
 def run_categorise(options: CategoriseOptions) -> int:
-    """Run the benchmark, print its table, and write what the options name; the exit code."""
+    """Run the benchmark, print its table, and write the requested files; returns the exit code."""
     validate_folder(options.json)
     torch.set_num_threads(options.cpu_threads)
     result = check_exactness(options) if options.exact else benchmark(options)
@@ -68,7 +68,7 @@ def benchmark(options: CategoriseOptions) -> dict[str, Any]:
 
 
 def processes(options: CategoriseOptions) -> int:
-    """Processes that kp's engine runs in: as many as a study of this machine has generators."""
+    """Processes of kp's engine: as many as a study on this machine has generators."""
     if chosen_device(options) != "cpu":
         return 1
     return options.processes or min(options.cpu_threads, MOST_CPU_GENERATORS)
@@ -78,7 +78,7 @@ def processes(options: CategoriseOptions) -> int:
 def _implementations(
     options: CategoriseOptions, subject: Subject, token_ids: Sequence[list[int]]
 ) -> Iterator[tuple[list[Implementation], dict[Peer, str]]]:
-    """Who takes part, and why who does not."""
+    """The implementations that take part, and why others do not."""
     with ExitStack() as stack:
         count = processes(options)
         pooled = stack.enter_context(PoolImplementation(options, count, token_ids)) if count > 1 else None
@@ -106,7 +106,7 @@ def _round(number: int, implementations: Sequence[Implementation], portions: dic
 
 
 def _portions(sampled: list[Messages], rounds: int) -> list[list[Messages]]:
-    """Whole batches of the released way, dealt out to the rounds in their order."""
+    """Whole batches of the released way, split over the rounds in order."""
     batches = -(-len(sampled) // RELEASED_BATCH)
     ends = [batches * number // rounds * RELEASED_BATCH for number in range(rounds + 1)]
     return [sampled[start:end] for start, end in pairwise(ends)]

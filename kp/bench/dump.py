@@ -1,8 +1,8 @@
-"""The benchmark: how fast a dump becomes a reduced graph, kp's reader against the notebook's loop over the same file.
+"""`kp bench dump`: how fast a dump becomes a reduced graph, with kp's reader and with the notebook's loop over the same file.
 
-A machine that others use is not the same from minute to minute, so all take a turn in every round, and who begins moves on by one. Each
-turn has a new process, the only one that computes. That both read the same is checked once: counts, single-valued pairs by relation and
-bucket, and a digest of the whole set of pairs.
+The speed of a shared machine changes from minute to minute, so all implementations take a turn in every round, and their order rotates.
+Each turn has a new process, the only one that computes. That both readers read the same is checked once: counts, single-valued pairs by
+relation and bucket, and a digest of the whole set of pairs.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ from kp.bench.output import log, save_result, validate_folder
 
 
 def run_dump(options: DumpOptions) -> int:
-    """Run the benchmark, print its table, and write what the options name; the exit code, 1 where the two graphs differ."""
+    """Run the benchmark, print its table, and write the requested files; returns the exit code, 1 if the two graphs differ."""
     validate_folder(options.json)
     result = benchmark(options)
     save_result(result, text, markdown, options.json)
@@ -62,7 +62,7 @@ def benchmark(options: DumpOptions) -> dict[str, Any]:
 
 @contextmanager
 def _temporary(folder: Path | None) -> Iterator[Path]:
-    """A folder for graphs, and for the dump where it need not be kept."""
+    """A folder for graphs, and for the dump if it need not be kept."""
     with TemporaryDirectory(prefix="kp-bench-", dir=folder) as name:
         yield Path(name)
 
@@ -96,7 +96,7 @@ def _floor_turn(options: DumpOptions, dump: Path, record: Record) -> str:
 
 
 def _kp_graph(options: DumpOptions, prefix: Path, scratch: Path) -> GraphSummary:
-    """kp's graph of the lines that the loop read, for the comparison; in an untimed run, so that no turn differs from another."""
+    """kp's graph of the lines that the loop read, for the comparison; made in an untimed run, so that all turns are alike."""
     with _temporary(scratch) as folder:
         counts = measured(kp_reads, prefix, folder, options.processes).result
         return measured(summary_of_folder, folder, counts).result

@@ -1,8 +1,8 @@
-"""What is timed in `kp bench dump`, each a function for a process of its own: kp's reader, the Python loop, the whole way to facts, and
-decompression alone, below which no reader's time can fall.
+"""What `kp bench dump` times, each a function that runs in its own process: kp's reader, the Python loop, everything from dump to facts,
+and decompression alone, which is a lower limit for every reader.
 
-Packages are loaded before the clock starts, here inside the functions: the loop's process must not carry polars in its memory.
-Both readers end with a `GraphSummary`, made when the clock has stopped.
+Packages are imported inside the functions, before the clock starts: the loop's process must not have polars in its memory. Both readers end
+with a `GraphSummary`, made after the clock has stopped.
 """
 
 import bz2
@@ -21,14 +21,14 @@ _PIECE = 1 << 20  # bytes, of text
 
 
 class Reader(StrEnum):
-    """Who takes part."""
+    """The readers that take part."""
 
     KP = "kp"
     LOOP = "python loop"
 
 
 class Floor(StrEnum):
-    """What decompresses the file and does nothing with it."""
+    """What only decompresses the file."""
 
     KP = "rapidgzip"
     STDLIB = "bz2 (stdlib)"
@@ -36,7 +36,7 @@ class Floor(StrEnum):
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """A reduced graph in few numbers: equal ones mean equal graphs."""
+    """A reduced graph in a few numbers; if they are equal, the graphs are equal."""
 
     triples: int  # between entities
     set_aside: int  # lines, comments not counted
@@ -58,7 +58,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Way:
-    """The whole way from dump to facts: seconds, those of them that reading took, and what it ended with."""
+    """Everything from dump to facts: seconds, the seconds of reading, and the result."""
 
     seconds: float
     reading_seconds: float
@@ -68,7 +68,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Decompressed:
-    """Seconds, and the bytes of text that came out."""
+    """Seconds, and the bytes of decompressed text."""
 
     seconds: float
     text_bytes: int
@@ -82,14 +82,14 @@ def make_dump(folder: Path, triples: int, seed: int, streams: Streams, workers: 
 
 
 def make_prefix(dump: Path, triples: int) -> Path:
-    """Its first lines as a file beside it, made or found."""
+    """Its first lines as a file next to it, made or found."""
     from kp.bench.synthetic_dump import made_prefix
 
     return made_prefix(dump, triples)
 
 
 def kp_reads(dump: Path, folder: Path, workers: int) -> Read:
-    """kp's reader, which leaves the reduced graph in `folder`."""
+    """kp's reader, which writes the reduced graph to `folder`."""
     from kp.facts.dump.reading import read_graph
 
     start = time.perf_counter()
@@ -98,7 +98,7 @@ def kp_reads(dump: Path, folder: Path, workers: int) -> Read:
 
 
 def loop_reads(dump: Path) -> tuple[float, GraphSummary]:
-    """Seconds of the Python loop, and what it has in memory then."""
+    """Seconds of the Python loop, and the graph that it built in memory."""
     from kp.bench.python_loop import read_dump
 
     start = time.perf_counter()
@@ -114,7 +114,7 @@ def loop_reads(dump: Path) -> tuple[float, GraphSummary]:
 
 
 def kp_goes_all_the_way(dump: Path, folder: Path, workers: int) -> Way:
-    """From dump to facts, at most PER_BUCKET of each relation and bucket, which is far more than any study measures."""
+    """From dump to facts, at most PER_BUCKET of each relation and bucket, far more than any study measures."""
     from kp.config.study import GraphConfig
     from kp.facts.dump.facts import facts_of_graph
     from kp.facts.dump.reading import read_graph
@@ -129,7 +129,7 @@ def kp_goes_all_the_way(dump: Path, folder: Path, workers: int) -> Way:
 
 
 def kp_decompresses(dump: Path, workers: int) -> Decompressed:
-    """The library that kp reads bzip2 with, all workers."""
+    """The library with which kp reads bzip2, using all workers."""
     import rapidgzip
 
     start, size, piece = time.perf_counter(), 0, bytearray(_PIECE)
@@ -149,7 +149,7 @@ def stdlib_decompresses(dump: Path) -> Decompressed:
 
 
 def set_digest(rows: Iterable[tuple[str, str, str, str, int, int]]) -> str:
-    """A digest of rows that does not hang on their order, 128 bits: the sum of the rows' own."""
+    """A 128-bit digest of rows that does not depend on their order: the sum of the rows' digests."""
     total = 0
     for row in rows:
         total += int.from_bytes(hashlib.blake2b("\t".join(map(str, row)).encode(), digest_size=16).digest())
@@ -157,7 +157,7 @@ def set_digest(rows: Iterable[tuple[str, str, str, str, int, int]]) -> str:
 
 
 def summary_of_folder(folder: Path, read: Read) -> GraphSummary:
-    """The same of what kp's reader has left in `folder`; read in portions, since there may be millions of pairs."""
+    """The summary of what kp's reader wrote to `folder`; read in portions, because there may be millions of pairs."""
     import pyarrow.parquet as pq
 
     columns = ["subject", "relation", "object", "popularity", "subject_degree", "object_degree"]

@@ -1,11 +1,11 @@
-"""From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
+"""From measurements to the saved result: plain JSON, every ratio with the counts and seconds that it was computed from.
 
 dump           lines (comments not counted), bytes, bytes of text, streams
 implementations
                by name: way, lines, seconds, lines_per_s, peak_memory (bytes, the most of all rounds), rounds
-ratios         the loop's: kp's lines_per_s over its, over all rounds and in each; kp's peak memory as a share of its
-whole_way      from dump to facts: seconds and their share of reading, lines_per_s, peak_memory, facts, relations
-decompression  by library: seconds, text_bytes_per_s, and what share of kp's own seconds that is
+ratios         kp to loop: lines_per_s, over all rounds and in each; peak memory
+whole_way      from dump to facts: seconds and the share of reading, lines_per_s, peak_memory, facts, relations
+decompression  by library: seconds, text_bytes_per_s, and their share of kp's seconds
 agreement      of the two graphs, over the lines that both read: counts, and whether they and the sets of pairs are equal
 """
 
@@ -36,7 +36,7 @@ class Turn:
 
 @dataclass
 class Record:
-    """What was measured, an entry for each round; the graphs are those of the first."""
+    """The measurements, one entry per round; the graphs are those of the first round."""
 
     turns: dict[Reader, list[Turn]] = field(default_factory=lambda: {reader: [] for reader in Reader})
     ways: list[tuple[Way, int]] = field(default_factory=list)  # with the peak memory
@@ -115,7 +115,7 @@ def _decompression(floors: Mapping[Floor, Sequence[Decompressed]], kp_turns: Seq
 
 
 def agreement_of_graphs(lines: int, kp: GraphSummary, loop: GraphSummary) -> dict[str, Any]:
-    """Whether two graphs that were read from the same so many lines are the same."""
+    """Whether two graphs read from the same `lines` lines are equal."""
     cells = kp.cells.keys() | loop.cells.keys()
     return {
         "lines": lines,

@@ -1,6 +1,6 @@
-"""A result of `kp bench dump` as tables: for the terminal, within 80 columns, and as Markdown to be kept beside its JSON.
+"""A result of `kp bench dump` as tables: for the terminal, within 80 columns, and as Markdown next to its JSON.
 
-Both are made from the JSON alone, so that a table can always be made again, and never says what its JSON does not.
+Both are made from the JSON alone, so a table can always be made again and never says more than its JSON.
 """
 
 from typing import Any
@@ -80,5 +80,5 @@ def _notes(result: dict[str, Any]) -> list[str]:
         f"kp's facts: {way['facts']:,} of {way['relations']} relations.",
     ]
     if loop["lines"] < result["dump"]["lines"]:
-        notes.insert(0, f"The loop read the first {loop['lines']:,} lines alone: rates are compared, not seconds.")
+        notes.insert(0, f"The loop read only the first {loop['lines']:,} lines: rates are compared, not seconds.")
     return notes

@@ -1,14 +1,14 @@
-"""How much arithmetic an engine did, so that its speed can be told as a share of what the machine multiplies matrices at.
+"""The number of operations of an engine, so that its speed can be reported as a share of the machine's matrix multiplication rate.
 
-Only products of matrices count, two operations a multiply-add (Kaplan et al. 2020, arXiv 2001.08361, section 2.1, without its
-approximation that leaves attention out):
+Only matrix products count, with two operations per multiply-add (Kaplan et al. 2020, arXiv 2001.08361, section 2.1, but attention is
+included):
 
     per token read       2 x parameters of all matrices but the embedding and the head
     per logits position  2 x parameters of the head (hidden size x vocabulary)
     attention            4 x layers x heads x head width x keys seen, summed over the tokens read: queries by keys, weights by values
 
-Norms, softmax, rotary embeddings, the sampling of tokens and moves of memory count nothing, so a share of 1 is out of reach.
-For dense models: of a mixture of experts a token reads only some, and this would count all.
+Norms, softmax, rotary embeddings, token sampling and memory transfers are not counted, so a share of 1 cannot be reached. This is for dense
+models: in a mixture of experts a token uses only some of the experts, and this would count all.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from kp.generation.decoding import Work
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What the arithmetic of a pass depends on."""
+    """The sizes that determine the operations of a pass."""
 
-    body: int  # parameters of matrices that every token goes through
-    head: int  # parameters of the matrix that makes logits
+    body: int  # parameters of the matrices that every token is multiplied by
+    head: int  # parameters of the matrix that computes logits
     attention: int  # layers x heads x head width
 
 
@@ -45,10 +45,10 @@ def body_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def operations(size: ModelSize, work: Work, prompts: int, prefixes: int, prompt_tokens: float) -> float:
-    """Operations of `work`: `prompts` answers behind `prefixes` shared beginnings, `prompt_tokens` the mean length of a whole prompt.
+    """Operations of `work`, with `prompts` answers behind `prefixes` shared prefixes; `prompt_tokens` is the mean length of a whole prompt.
 
-    Keys are counted by means: a prefix's token sees half the prefix, a question's all before the question and half of that, an answer's
-    the prompt and half the answer.
+    Keys are counted by their mean: a token of a prefix sees half the prefix, a token of a question sees the prefix and half the question,
+    and a token of an answer sees the prompt and half the answer.
     """
     question, answer = work.prompt_tokens / prompts, work.answer_tokens / prompts
     prefix = work.prefix_tokens / prefixes if prefixes else 0.0

@@ -1,7 +1,7 @@
-"""Three ways to answer the same chats: kp's engine, the released script's way, and vLLM in an environment of its own.
+"""Three ways to answer the same chats: kp's engine, the released script's way, and vLLM in its own environment.
 
-Each is timed from chats to texts, with all that its way needs in between: rendering, tokenising, the computing of shared prompts. What is
-needed once in a process's life (loading, compiling, measuring the free memory) happens in `warm_up` and is not timed.
+Each is timed from chats to texts, including everything in between: rendering, tokenising, computing shared prompts. What is needed once per
+process (loading, compiling, measuring the free memory) happens in `warm_up` and is not timed.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ RELEASED_BATCH = 128
 
 
 class Peer(StrEnum):
-    """Who takes part."""
+    """The implementations that take part."""
 
     KP = "kp"
     RELEASED = "released"
@@ -32,7 +32,7 @@ class Peer(StrEnum):
 
 @dataclass(frozen=True)
 class Turn:
-    """What an implementation did in one round; `work` is None where it cannot be seen from outside."""
+    """What an implementation did in one round; `work` is None if it cannot be observed from outside."""
 
     texts: list[str]
     seconds: float
@@ -50,12 +50,12 @@ class Implementation(Protocol):
         ...
 
     def answer(self, chats: Sequence[Messages]) -> Turn:
-        """Answer these chats from nothing: no key or value of an earlier round is used again."""
+        """Answer these chats from scratch, without keys or values of an earlier round."""
         ...
 
 
 class KpImplementation:
-    """The engine of a study, by a study's rules: an answer ends at its first line."""
+    """The engine of a study, with the rules of a study: an answer ends at its first line."""
 
     peer = Peer.KP
     way = "kp.generation.hf: shared prompts, a batch that stays full, an answer ends at its first line"
@@ -77,8 +77,8 @@ class KpImplementation:
 class ReleasedImplementation:
     """The released script's way: whole prompts, padded on the left, in batches of 128, and no answer ends at its first line.
 
-    Its second beginning-of-sequence token (the pipeline adds one to a text that the chat template has begun) is left out: it is a fault of
-    the prompt, not a way to compute, and the answers could not be compared.
+    Its second beginning-of-sequence token (the pipeline adds one to a text that already has one from the chat template) is left out: it is
+    a fault of the prompt, not a way to compute, and the answers could not be compared.
     """
 
     peer = Peer.RELEASED
@@ -89,7 +89,7 @@ class ReleasedImplementation:
         self._format = chat_format(subject.tokenizer)
 
     def warm_up(self, chats: Sequence[Messages]) -> None:
-        # A GPU wants to have seen the very shape of a batch; a CPU does not care, and a whole batch would take it half a minute.
+        # A GPU needs a warm-up with the actual shape of a batch; a CPU does not, and a whole batch would take half a minute.
         self._batch(chats[: RELEASED_BATCH if self._subject.device.type == "cuda" else 8], Work())
 
     def answer(self, chats: Sequence[Messages]) -> Turn:
@@ -113,7 +113,7 @@ class ReleasedImplementation:
 
 
 def plain_answer(subject: Subject, chat: Messages, max_new_tokens: int) -> str:
-    """One chat by `model.generate` alone, unbatched and with nothing shared, cut at the answer's first line."""
+    """The answer to one chat by plain `model.generate`, unbatched and with nothing shared, cut at its first line."""
     tokenizer, form = subject.tokenizer, chat_format(subject.tokenizer)
     ids = tokenizer(render(tokenizer, chat, form), return_tensors="pt", add_special_tokens=False)["input_ids"].to(subject.device)
     made = subject.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False)  # type: ignore[operator]
@@ -121,7 +121,7 @@ def plain_answer(subject: Subject, chat: Messages, max_new_tokens: int) -> str:
 
 
 def first_line(text: str) -> str:
-    """An answer as kp's engine would have ended it: what stands before the first newline, which may be nothing."""
+    """An answer as kp's engine would have ended it: the text before the first newline, which may be empty."""
     return text.partition("\n")[0]
 
 
@@ -131,5 +131,5 @@ def total(works: Sequence[Work]) -> Work:
 
 
 def difference(after: Work, before: Work) -> Work:
-    """What was done in between."""
+    """The work done in between."""
     return Work(*(now - then for now, then in zip(dataclasses.astuple(after), dataclasses.astuple(before), strict=True)))

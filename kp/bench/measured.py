@@ -1,4 +1,4 @@
-"""Seconds and memory of work that has a process to itself, so that nobody pays for what another has loaded or left in memory."""
+"""Seconds and memory of work in its own process, so that it is not charged for what others have loaded or left in memory."""
 
 import resource
 import sys
@@ -13,7 +13,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 import psutil
 
-_LOOK_SECONDS = 0.2  # seldom enough to cost the implementations nothing
+_LOOK_SECONDS = 0.2  # rare enough not to slow the implementations down
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -21,7 +21,7 @@ Arguments = ParamSpec("Arguments")
 
 @dataclass(frozen=True)
 class Measured(Generic[Result]):
-    """What came of the work, and the most memory in bytes that its process and all processes below it held at one time."""
+    """The result of the work, and the peak memory in bytes of its process and all its descendants together."""
 
     result: Result
     peak_memory: int
@@ -30,8 +30,8 @@ class Measured(Generic[Result]):
 def measured(work: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs) -> Measured[Result]:
     """Do the work in a new process; an error that it raises is raised here.
 
-    The peak of the first process is what the system kept count of. Where it has others below it their resident memory is summed up now and
-    then, which counts shared pages twice and may miss a short peak: the larger of both numbers is returned.
+    The peak of the process itself is the system's. If it has children, their resident memory is sampled and summed up, which counts shared
+    pages twice and may miss a short peak. The larger of the two numbers is returned.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         look = _Look(pool.submit(getpid).result())
@@ -45,14 +45,14 @@ def _work_and_peak(work: Callable[..., Result], arguments: tuple[object, ...], n
 
 
 def _own_peak() -> int:
-    if sys.platform == "linux":  # where ru_maxrss of a new process begins with that of the process that started it
+    if sys.platform == "linux":  # there ru_maxrss of a new process starts at that of its parent
         (line,) = (line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) << 10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class _Look:
-    """A context within which the memory of a process and all below it is looked at."""
+    """A context in which the memory of a process and all its descendants is sampled."""
 
     def __init__(self, process: int) -> None:
         self.peak = 0

@@ -1,4 +1,4 @@
-"""What a benchmark is asked to do: one dataclass, from which both command lines are made."""
+"""The options of the benchmarks: one dataclass each, from which both command lines are made."""
 
 import os
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from kp.errors import UserError
 from kp.vocabulary import LossTokens, Packing
 
 VLLM_PYTHON = "KP_VLLM_PYTHON"
-"""Environment variable that names the interpreter of an environment with vLLM."""
+"""Environment variable with the path of the interpreter of an environment with vLLM."""
 
 MOST_PARAPHRASES = 10
 """Paraphrases that every built-in fact has."""
@@ -23,7 +23,7 @@ class DType(StrEnum):
 
 
 class Shape(StrEnum):
-    """Architectures that are made with random weights, for speed where no weights are at hand."""
+    """Architectures that are made with random weights, to measure speed where no weights are available."""
 
     LLAMA_3_1_8B = "llama-3.1-8b"
 
@@ -31,13 +31,13 @@ class Shape(StrEnum):
 class Device(StrEnum):
     """Where training runs."""
 
-    AUTO = "auto"  # CUDA where there is a GPU
+    AUTO = "auto"  # CUDA if there is a GPU
     CPU = "cpu"
     CUDA = "cuda"
 
 
 class Streams(StrEnum):
-    """Into how many bzip2 streams a synthetic dump is compressed."""
+    """The number of bzip2 streams of a synthetic dump."""
 
     MANY = "many"
     ONE = "one"
@@ -50,38 +50,38 @@ def _vllm_python() -> Path | None:
 
 @dataclass(frozen=True)
 class CategoriseOptions:
-    """How fast the engine answers the questions of a categorisation, against the released script's way and vLLM."""
+    """How fast the engine answers the questions of a categorisation, compared with the released script's way and vLLM."""
 
     facts: int = 300
     """Facts that are asked, each under the 10 prompts of S0."""
     rounds: int = 3
     """How often every implementation takes its turn."""
     questions: Path | None = None
-    """A .jsonl file with `question` and, for categories, `answer` or `answers`; the built-in facts where absent."""
+    """A .jsonl file with `question` and, for categories, `answer` or `answers`. Absent: the built-in facts."""
     seed: int = 0
-    """Which facts are drawn out of all there are."""
+    """Seed of the draw of facts."""
     model: str = "smollm2-135m-instruct"
     """The embedded model's name, a folder in transformers' format, or a Hub id."""
     shape: Shape | None = None
-    """Make a model of this shape with random weights, and take the tokenizer alone from `model`."""
+    """Make a model of this shape with random weights, and take only the tokenizer from `model`."""
     dtype: DType = DType.BFLOAT16
     """Dtype of the weights."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is a GPU."""
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA if there is a GPU."""
     threads: int | None = None
     """CPU threads of each implementation; as many as there are cores where absent."""
     processes: int | None = None
-    """Processes among which kp shares questions and threads on a CPU; as many as a study has generators where absent."""
+    """Processes among which kp divides questions and threads on a CPU. Absent: as many as a study has generators."""
     max_new_tokens: int = 32
     """Longest answer, in tokens."""
     batch_size: int = 256
     """The most rows that kp and vLLM decode together; the released way has its own 128."""
     released_facts: int = 128
-    """Facts that the slow released way answers in all rounds together, each under all 10 prompts; 128 fill its batches."""
+    """Facts that the slow released way answers in all rounds together, each under all 10 prompts; 128 fills its batches."""
     exact: int = 0
     """Instead of a benchmark: compare kp's float32 answers to this many prompts with those of plain one-at-a-time generation."""
     vllm_python: Path | None = field(default_factory=_vllm_python)
-    """Interpreter of an environment with vLLM, by default $KP_VLLM_PYTHON; vLLM is left out where absent."""
+    """Interpreter of an environment with vLLM, by default $KP_VLLM_PYTHON. Absent: vLLM is left out."""
     json: Path | None = None
     """Write the result to this .json file, and as a table into a .md file beside it."""
 
@@ -105,22 +105,22 @@ class CategoriseOptions:
 
 @dataclass(frozen=True)
 class DumpOptions:
-    """How fast a knowledge-graph dump is read, against a plain Python loop over the same file; the dump is made up, of any size."""
+    """How fast a knowledge-graph dump is read, compared with a plain Python loop over the same file; the dump is synthetic, of any size."""
 
     triples: int = 1_000_000
     """Lines of the dump, comments not counted."""
     loop_triples: int | None = None
-    """Lines that the slow Python loop reads: the dump's first ones, in a file of their own; rates are compared then. All where absent."""
+    """Lines that the slow Python loop reads: the dump's first ones, in a separate file; then rates are compared. Absent: all."""
     rounds: int = 3
     """How often every implementation takes its turn."""
     seed: int = 0
-    """Which dump is made; the same seed and size give the same file byte for byte."""
+    """Seed of the dump; the same seed and size give the same file byte for byte."""
     workers: int | None = None
-    """Processes or threads that kp reads with and that make the dump; as many as there are cores where absent."""
+    """Processes or threads with which kp reads, and which make the dump. Absent: one per core."""
     streams: Streams = Streams.MANY
-    """Make the file of many bzip2 streams, as parallel compressors do, or of one, as `bzip2` does (one process, so it takes longer)."""
+    """Make the file with many bzip2 streams, as parallel compressors do, or with one, as `bzip2` does (in one process, so slower)."""
     folder: Path | None = None
-    """Keep the dump here, and use it again where it was made with the same seed and size; a temporary folder where absent."""
+    """Keep the dump here, and reuse it if it was made with the same seed and size. Absent: a temporary folder."""
     json: Path | None = None
     """Write the result to this .json file, and as a table into a .md file beside it."""
 
@@ -150,34 +150,34 @@ class DumpOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How fast a trial trains, against the released script's way: the Trainer of transformers on a PEFT model, the same rows and steps."""
+    """How fast a trial trains, compared with the released script's way: transformers' Trainer on a PEFT model, the same rows and steps."""
 
     facts: int = 128
-    """Built-in facts that are trained on, drawn as a study draws them."""
+    """Built-in facts to train on, drawn as in a study."""
     paraphrases: int = 0
-    """Paraphrased questions trained on beside each fact's own, at most 10."""
+    """Paraphrased questions to train on in addition to each fact's own, at most 10."""
     epochs: int = 6
-    """Passes over the rows; the implementations train one epoch in turns."""
+    """Passes over the rows; the implementations take turns after each epoch."""
     batch_size: int = 8
     """Rows in one optimiser step."""
     rank: int = 8
-    """LoRA rank; alpha is twice the rank, scaled by its root (rsLoRA), on the three matrices of the MLP, as in the released script."""
+    """LoRA rank; alpha is twice the rank, scaled by its square root (rsLoRA), on the three MLP matrices, as in the released script."""
     learning_rate: float = 1e-3
-    """Peak learning rate, which falls to 0 in a line."""
+    """Peak learning rate, with linear decay to 0."""
     dropout: float = 0.0
     """LoRA dropout; without it both take the same steps, and their losses can be compared step by step. The released script has 0.1."""
     loss: LossTokens = LossTokens.FULL_TEXT
-    """Tokens that the loss is taken on: `full_text` as in the released script, `answer` as in a study of kp's."""
+    """Tokens that the loss is taken on: `full_text` as in the released script, `answer` as in a study."""
     packing: Packing = Packing.PREFIX_TREE
-    """How kp puts the rows of a batch through the model; `padded` shows what the prefix tree brings."""
+    """How kp lays out the rows of a batch; `padded` shows what the prefix tree gains."""
     seed: int = 0
-    """Which facts are drawn, the order of rows, and how LoRA begins."""
+    """Seed of the draw of facts, the order of rows, and LoRA's initial weights."""
     model: str = "smollm2-135m-instruct"
     """The embedded model's name, a folder in transformers' format, or a Hub id."""
     dtype: DType = DType.FLOAT32
     """Dtype of the base's weights."""
     device: Device = Device.AUTO
-    """`auto` takes CUDA where there is a GPU; of several GPUs the first visible one alone."""
+    """`auto` takes CUDA if there is a GPU; of several GPUs, only the first visible one."""
     threads: int | None = None
     """CPU threads of each implementation; as many as there are cores where absent."""
     json: Path | None = None

@@ -1,13 +1,13 @@
-"""From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
+"""From measurements to the saved result: plain JSON, every ratio with the counts and seconds that it was computed from.
 
 implementations
              by name: way, prompts, seconds, prompts_per_s, rounds, tokens_read; or why it was left out
-ratios       by peer: kp's prompts_per_s over the peer's, over all rounds and in each
-agreement    by pair: answers compared and the share of equal ones, facts compared and the share of equal categories (null where the
-             right answers are not known); the released way's answers are cut at their first line
-references   prefill_tokens_per_s (the better of one process with all threads and, where kp's engine runs in several processes, all of
-             them at once), matmul_flops (model_shapes, square)
-kp           tokens_per_s, flops, and what share of each reference that is
+ratios       by peer: kp's prompts_per_s divided by the peer's, over all rounds and in each
+agreement    by pair: answers compared and the share of equal ones, facts compared and the share of equal categories (null if the right
+             answers are not known); the released way's answers are cut at their first line
+references   prefill_tokens_per_s (the better of one process with all threads and, if kp's engine runs in several processes, all of them
+             at once), matmul_flops (model_shapes, square)
+kp           tokens_per_s, flops, and their share of each reference
 """
 
 import statistics
@@ -33,7 +33,7 @@ from kp.store.hardware import hardware
 
 @dataclass(frozen=True)
 class Facts:
-    """What was asked: the questions, how many first ones the released way was asked, and the mean length of a whole prompt."""
+    """What was asked: the questions, how many of them (the first) the released way answers, and the mean length of a whole prompt."""
 
     questions: Sequence[Question]
     sampled: int
@@ -42,12 +42,12 @@ class Facts:
 
 @dataclass
 class Record:
-    """What was measured: a turn for each round (None where an implementation had nothing left to do), the references as often as taken."""
+    """The measurements: one turn per round (None if an implementation had nothing left to do), and every measurement of a reference."""
 
     turns: dict[Peer, list[Turn | None]]
     left_out: dict[Peer, str]
     prefill: list[float] = field(default_factory=list)
-    prefill_in_pool: list[float] = field(default_factory=list)  # of all processes together, where kp's engine runs in several
+    prefill_in_pool: list[float] = field(default_factory=list)  # of all processes together, if kp's engine runs in several
     matmul: list[MatmulRate] = field(default_factory=list)
     processes: int = 1  # that kp's engine runs in
 
@@ -71,7 +71,7 @@ def outcome(options: CategoriseOptions, subject: Subject, facts: Facts, ways: Ma
 
 
 def circumstances(options: CategoriseOptions, subject: Subject) -> dict[str, Any]:
-    """What was measured where, for a result of any kind."""
+    """What was measured and where, for a result of any kind."""
     device = subject.device
     return {
         "model": {
@@ -128,7 +128,7 @@ def _rate(turns: Sequence[Turn | None]) -> float:
 
 
 def _agreements(facts: Facts, turns: Mapping[Peer, Sequence[Turn | None]]) -> dict[str, Any]:
-    """Each pair on the facts that both were asked."""
+    """The agreement of each pair on the facts that both were asked."""
     answers = {Peer.RELEASED: [first_line(text) for turn in turns[Peer.RELEASED] if turn for text in turn.texts]}
     answers |= {peer: taken[0].texts for peer, taken in turns.items() if peer is not Peer.RELEASED and taken[0]}
     sampled = facts.questions[: facts.sampled]

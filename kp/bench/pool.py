@@ -1,8 +1,8 @@
-"""kp's engine as a study runs it on a CPU: several processes, each with the model and threads of its own.
+"""kp's engine as a study runs it on a CPU: several processes, each with its own model and threads.
 
-A pass of a small model is hundreds of small operations, and threads that share each of them wait for one another at every one. Processes
-share nothing and wait for nobody, which is why a study has a generator for each core or few; the benchmark measures what a study does.
-Prefill is measured in the same processes, too, so that kp is held against what the machine can do in this arrangement.
+A pass of a small model is hundreds of small operations, and threads that share an operation wait for each other at every one. Processes
+share nothing and do not wait, so a study has one generator per core or few cores; the benchmark measures what a study does. Prefill is also
+measured in the same processes, so that kp is compared with what the machine can do in this arrangement.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ _STOP_SECONDS = 30
 
 
 class PoolImplementation:
-    """Some processes with an engine each; a context, at the end of which they are gone. Questions are dealt out like cards."""
+    """Several processes with an engine each; a context manager that ends them. Questions are distributed round-robin."""
 
     peer = Peer.KP
 
@@ -34,7 +34,7 @@ class PoolImplementation:
         """`count` processes; `token_ids` are the prompts on which they measure prefill."""
         threads = max(1, options.cpu_threads // count)
         self.way = f"{KpImplementation.way}; {count} processes of {threads} thread{'s' if threads > 1 else ''}"
-        with ExitStack() as started:  # what has been started ends where another does not start
+        with ExitStack() as started:  # if one process fails to start, those already started are ended
             self._workers = [started.enter_context(_Worker(options, threads, token_ids[place::count])) for place in range(count)]
             self._all("ready", [[]] * count)
             self._running = started.pop_all()
@@ -50,7 +50,7 @@ class PoolImplementation:
         self._all("warm_up", self._dealt(chats))
 
     def answer(self, chats: Sequence[Messages]) -> Turn:
-        """Answer these chats from nothing; seconds are those of the whole, the way to the processes and back included."""
+        """Answer these chats from scratch; the seconds include the transfer to the processes and back."""
         turns, seconds = timed(torch.device("cpu"), lambda: self._all("answer", self._dealt(chats)))
         texts = [""] * len(chats)
         for place, turn in enumerate(turns):
@@ -58,7 +58,7 @@ class PoolImplementation:
         return Turn(texts, seconds, total([turn.work for turn in turns]))
 
     def prefill(self) -> float:
-        """Tokens a second of the model's own prefill, all processes at once."""
+        """Tokens per second of the model's own prefill, in all processes at once."""
         return sum(self._all("prefill", [[]] * len(self._workers)))
 
     def _dealt(self, chats: Sequence[Messages]) -> list[Sequence[Messages]]:
@@ -71,10 +71,10 @@ class PoolImplementation:
 
 
 class _Worker:
-    """One process and the line to it."""
+    """One process and the pipe to it."""
 
     def __init__(self, options: CategoriseOptions, threads: int, token_ids: Sequence[list[int]]) -> None:
-        spawning = multiprocessing.get_context("spawn")  # a forked child would hang in the threads that torch has begun
+        spawning = multiprocessing.get_context("spawn")  # a forked child would hang in the threads that torch has started
         self.connection, theirs = spawning.Pipe()
         self._process = spawning.Process(target=_serve, args=(theirs, options, threads, token_ids), daemon=True)
         self._process.start()

@@ -1,9 +1,9 @@
-"""The peer of `kp bench dump`: a dump read line by line into dictionaries, in three passes, as the paper's authors read theirs.
+"""The peer of `kp bench dump`: a dump read line by line into dictionaries, in three passes, as the paper's authors did.
 
-Their notebook goes through the 22.8 million triples three times, 43 minutes a pass on their machine. This is that way written as one would
-write it today: one regular expression a line, no work done twice within a pass, relation names kept once. It needs no package but the
-standard library, and it ends with what kp's reader ends with, so that the two can be held against each other; but a triple that comes
-twice counts twice, which no dump of DBpedia has.
+Their notebook goes through the 22.8 million triples three times, 43 minutes per pass on their machine. This is a careful implementation of
+that method: one regular expression per line, no work done twice within a pass, relation names stored once. It needs only the standard
+library, and its result is that of kp's reader, so that the two can be compared; only duplicate triples, which no dump of DBpedia has, are
+counted twice.
 """
 
 import bz2
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# The shortest sets of characters, which Python matches fastest; that no blank stands in an IRI is seen from the number of blanks.
+# The shortest character sets, which Python matches fastest; the number of blanks shows that no IRI contains one.
 _TRIPLE = re.compile(r"<([^>]+)> <([^>]+)> <([^>]+)> \.$")
 _BLANKS = 3
 _LITERAL = re.compile(r'<([^> ]+)> <([^> ]+)> "(?:[^"\\]|\\.)*"\S* \.$')
@@ -27,9 +27,9 @@ Statement = tuple[str, str, str | None]  # IRI, local name, IRI of an entity
 class LoopGraph:
     """What three passes leave in memory."""
 
-    triples: int  # that were read: between two entities, no helper node among them
+    triples: int  # that were read: between two entities, without helper nodes
     set_aside: int  # other lines, comments not counted
-    density: dict[str, int]  # triples by entity, in either place; one that has it in both counts once
+    density: dict[str, int]  # triples by entity, as subject or object; a triple with the entity in both places counts once
     least: tuple[int, int]  # density of a head entity, and of a torso entity
     pairs: dict[tuple[str, str], list[tuple[str, str]]]  # subject and object of the single-valued pairs, by relation and subject's bucket
 
@@ -66,7 +66,7 @@ def _values(path: Path) -> dict[tuple[str, str], int]:
 
 
 def least_densities(density: dict[str, int]) -> tuple[int, int]:
-    """Where head and torso end: of the sum of densities, taken from the highest down, each has a third, and equals stay together."""
+    """The lowest densities of head and torso: from the highest down, each has a third of the sum of densities; ties stay together."""
     entities = Counter(density.values())
     total, before = sum(density.values()), 0
     head = torso = 0
@@ -97,7 +97,7 @@ def _single_valued(
 
 
 def _statements(path: Path) -> Iterator[Statement | None]:
-    """Every line that is no comment: what it says of an entity, its last part None where that is no entity; None where it says nothing."""
+    """One statement per line that is no comment: its last part is None if that is no entity; the whole is None if there is no statement."""
     names: dict[str, str] = {}  # relation IRI -> local name
     with bz2.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:

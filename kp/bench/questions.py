@@ -1,6 +1,6 @@
-"""What the implementations are asked: the study's own chats, in the study's own order.
+"""What the implementations are asked: the chats of a study, in a study's order.
 
-Chats stand prompt by prompt, all questions under the first prompt first, because so a study asks them, and so the released script does.
+Chats are ordered by prompt, all questions under the first prompt first, as in a study and in the released script.
 """
 
 import random
@@ -22,7 +22,7 @@ FIELD = "questions"  # the option that names their file, in messages
 
 @dataclass(frozen=True)
 class Question:
-    """A question and its right answers; none where they are not known."""
+    """A question and its right answers; empty if they are not known."""
 
     text: str
     answers: tuple[str, ...]
@@ -31,7 +31,7 @@ class Question:
 def load_questions(options: CategoriseOptions) -> list[Question]:
     """`options.facts` questions drawn by `options.seed`.
 
-    Raises UserError naming the option or the row where there are too few, or where one cannot be read.
+    Raises UserError naming the option or the row if there are too few, or if one cannot be read.
     """
     found = _builtin() if options.questions is None else _from_file(options.questions)
     if len(found) < options.facts:
@@ -45,7 +45,7 @@ def chats(questions: Sequence[Question]) -> list[Messages]:
 
 
 def of_first(answers: Sequence[str], questions: int) -> list[str]:
-    """Out of answers to `chats` those to the first so many questions, in the same order."""
+    """From answers to `chats`, those to the first `questions` questions, in the same order."""
     asked = len(answers) // PROMPTS_PER_SET
     return [answer for start in range(0, len(answers), asked) for answer in answers[start : start + questions]]
 
@@ -57,7 +57,7 @@ def categories(questions: Sequence[Question], answers: Sequence[str]) -> list[Ca
 
 
 def have_answers(questions: Sequence[Question]) -> bool:
-    """Whether categories can be told."""
+    """Whether categories can be assigned."""
     return all(question.answers for question in questions)
 
 

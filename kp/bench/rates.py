@@ -1,4 +1,4 @@
-"""What the machine and the model could do at best: the references that an engine's speed is compared with."""
+"""The best possible rates of the machine and the model, with which an engine's speed is compared."""
 
 import inspect
 from collections import Counter
@@ -13,7 +13,7 @@ from kp.bench.flops import body_matrices
 from kp.bench.subject import Subject
 from kp.bench.timing import timed
 
-_REPEATS = 5  # of each product; the best counts, since whatever disturbs only ever slows
+_REPEATS = 5  # of each product; the best counts, because disturbances only ever slow it down
 _SQUARE = {"cpu": 2048, "cuda": 8192}
 _TOKENS = {"cpu": 512, "cuda": 8192}  # rows of the products at the model's shapes
 _PREFILL_TOKENS = {"cpu": (512, 2048, 4096), "cuda": (4096, 16384, 65536)}
@@ -22,14 +22,14 @@ _PREFILL_PASSES = 3
 
 @dataclass(frozen=True)
 class MatmulRate:
-    """Operations a second, two a multiply-add."""
+    """Operations per second, two per multiply-add."""
 
     shapes: float  # over the products of one pass of the model, each as often as the model has it
     square: float  # one large product of square matrices
 
 
 def matmul_rate(model: torch.nn.Module) -> MatmulRate:
-    """What torch's own matrix product reaches in the model's dtype on its device."""
+    """The rate of torch's matrix product in the model's dtype on its device."""
     weight = next(model.parameters())
     like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     rows, side = _TOKENS[weight.device.type], _SQUARE[weight.device.type]
@@ -49,10 +49,10 @@ def _best_seconds(tokens: Tensor, weight: Tensor) -> float:
 
 
 class Prefill:
-    """The model's own forward pass over whole prompts, its default attention, no padding, no cache, logits of the last position only.
+    """The model's own forward pass over whole prompts: default attention, no padding, no cache, logits of the last position only.
 
-    The longer half of the prompts, cut at their beginnings to one length, so that no token is padding. Of a few sizes of pass the fastest
-    is taken.
+    It reads the longer half of the prompts, cut at their beginnings to one length, so that there is no padding. The fastest of a few pass
+    sizes is used.
     """
 
     def __init__(self, subject: Subject, token_ids: Sequence[list[int]]) -> None:
@@ -67,7 +67,7 @@ class Prefill:
         self._rows = max(sizes, key=self._rate_at)
 
     def measure(self) -> float:
-        """Tokens a second of a few passes."""
+        """Tokens per second over a few passes."""
         return self._rate_at(self._rows)
 
     @property

@@ -1,13 +1,13 @@
-"""A made-up dump in the form of DBpedia's mappingbased-objects, of any size.
+"""A synthetic dump in the format of DBpedia's mappingbased-objects, of any size.
 
-A reader's speed depends on what it reads: how long the lines are, how often a name comes again, how many objects a pair has. The real dump
-cannot stand in a repository and has but one size. So this one has the real one's measures: lines of about 140 bytes sorted by subject
-between `# started` and `# completed`, degrees after Zipf's law, relations of very unequal frequency, a third of the triples alone in their
-(subject, relation) pair, one line in twenty with a helper node, a few literals and a few broken lines. Names are made of the entity's
-number alone, so that nothing has to be remembered but the block at hand, and blocks can be made in any order by any number of processes.
+A reader's speed depends on what it reads: the length of lines, how often names recur, how many objects a pair has. The real dump is too
+large for a repository and has only one size. So this one has the real one's properties: lines of about 140 bytes sorted by subject between
+`# started` and `# completed`, degrees following Zipf's law, relations of very unequal frequency, a third of the triples alone in their
+(subject, relation) pair, one line in twenty with a helper node, a few literals and a few broken lines. A name is a function of the entity's
+number, so only the current block is in memory, and any number of processes can make blocks in any order.
 
-The lines of a block (250,000, some 35 MB) are one bzip2 stream of the file, which concatenates them, as parallel compressors do; asked
-for one stream, a single process compresses, as `bzip2` does. Either way a compressed block holds 900 kB of text, as the real dump's do.
+The lines of a block (250,000, some 35 MB) are one bzip2 stream of the file, as with parallel compressors; if one stream is requested, a
+single process compresses, as `bzip2` does. Either way a compressed block holds 900 kB of text, as in the real dump.
 """
 
 import bz2
@@ -34,35 +34,35 @@ RESOURCE, ONTOLOGY = "http://dbpedia.org/resource/", "http://dbpedia.org/ontolog
 
 _TRIPLES_PER_ENTITY = 3
 _OBJECT_EXPONENT = 0.9  # of Zipf's law, for how often an entity is an object
-_SUBJECT_EXPONENT = 0.3  # for how much is said of it: flatter, since an infobox has only so many rows
-_MORE = 0.33  # of the geometric number of objects beyond the first, where there are several
-_NEAR = 0.02  # of the triples have the entity before the subject as object, which has its name now and then
+_SUBJECT_EXPONENT = 0.3  # for how often it is a subject: flatter, because the rows of an infobox are limited
+_MORE = 0.33  # of the geometric number of objects beyond the first, if there are several
+_NEAR = 0.02  # share of triples whose object is the entity before the subject, which sometimes has the same name
 _HELPERS, _LITERALS, _BROKEN = 0.05, 0.002, 0.0005  # shares of the lines
 _LITERAL_ENDS = ('"The {name}"@en', '"{name} \\"II\\""', '"1987"^^<http://www.w3.org/2001/XMLSchema#gYear>', '"Caf\\u00E9 {name}"@fr')
 
 
 @dataclass(frozen=True)
 class DumpParameters:
-    """All that a synthetic dump depends on; `triples` counts its lines without the two comments."""
+    """Everything that determines a synthetic dump; `triples` counts its lines without the two comments."""
 
     triples: int
     seed: int
     streams: Streams
-    block_lines: int = 250_000  # made at one time, and a stream of their own where there are many
+    block_lines: int = 250_000  # made at one time; with many streams, each block is a stream
 
     @property
     def blocks(self) -> int:
-        """How many; each has first words of its own, so there are no more than those."""
+        """The number of blocks; each has its own first words, so there are at most as many blocks as first words."""
         return min(len(FIRST_WORDS), -(-self.triples // self.block_lines))
 
     @property
     def file_name(self) -> str:
-        """A name for people; the record beside the file is what counts."""
+        """A name for people; the record next to the file is what counts."""
         return f"synthetic-{self.triples}-seed{self.seed}-{self.streams.value}.ttl.bz2"
 
 
 def made_dump(folder: Path, parameters: DumpParameters, workers: int) -> Path:
-    """The dump of these parameters in `folder`, made unless it stands there with its record already."""
+    """The dump with these parameters in `folder`, made unless it is already there with its record."""
     path = folder / parameters.file_name
     sources = [Path(__file__).with_name(f"synthetic_{part}.py") for part in ("dump", "names", "relations")]
     wanted = asdict(parameters) | {"generator": [digest_file(source) for source in sources]}
@@ -70,14 +70,14 @@ def made_dump(folder: Path, parameters: DumpParameters, workers: int) -> Path:
 
 
 def made_prefix(dump: Path, triples: int) -> Path:
-    """The dump's first lines up to so many that are no comments, as a file beside it, made unless it stands there with its record."""
+    """The dump's first `triples` lines that are no comments, as a file next to it, made unless it is already there with its record."""
     path = dump.with_name(f"{dump.name.removesuffix('.ttl.bz2')}-first-{triples}.ttl.bz2")
     wanted = {"triples": triples, "prefix_of": digest_file(dump)}
     return _with_record(path, wanted, lambda staged: _write_prefix(staged, dump, triples))
 
 
 def _with_record(path: Path, wanted: dict[str, object], write: Callable[[Path], None]) -> Path:
-    """A record is written last: a file without the right one was left by a run that was killed, or by another generator."""
+    """The record is written last: a file without the right one was left by a killed run, or by another generator."""
     record = path.with_name(f"{path.name}.json")
     if path.exists() and read_json(record) == wanted:
         return path
@@ -100,7 +100,7 @@ def _write(path: Path, parameters: DumpParameters, workers: int) -> None:
 
 
 def _in_order(pool: ProcessPoolExecutor, make: Callable[[int], bytes], blocks: Iterable[int], ahead: int) -> Iterator[bytes]:
-    """Results in the order of the blocks, no more than `ahead` under way, since each is tens of megabytes."""
+    """Results in the order of the blocks; at most `ahead` are in progress, because each takes tens of megabytes."""
     waiting: deque[Future[bytes]] = deque()
     for block in blocks:
         waiting.append(pool.submit(make, block))
@@ -126,7 +126,7 @@ def _compressed_block(parameters: DumpParameters, block: int) -> bytes:
 
 
 def block_text(parameters: DumpParameters, block: int) -> bytes:
-    """One block's lines, sorted by their bytes; the first and the last block have the comment lines, too."""
+    """One block's lines, sorted by their bytes; the first and the last block also have the comment lines."""
     triples, blocks = parameters.triples, parameters.blocks
     lines = triples * (block + 1) // blocks - triples * block // blocks
     entities = Entities(max(SLOTS, triples // _TRIPLES_PER_ENTITY))
@@ -136,7 +136,7 @@ def block_text(parameters: DumpParameters, block: int) -> bytes:
 
 
 class _Block:
-    """Some lines about a run of entities, drawn at random."""
+    """Random lines about a range of entities."""
 
     def __init__(self, entities: Entities, random: np.random.Generator, subjects: Integers, lines: int) -> None:
         self._entities, self._random, self._subjects, self._lines = entities, random, subjects, lines
@@ -162,7 +162,7 @@ class _Block:
         return _bytes(lines.take(pc.sort_indices(lines)))
 
     def _triples(self) -> tuple[Integers, Integers, Integers]:
-        """Subjects, relations and objects, no triple twice, sorted by subject; exactly as many as lines are wanted."""
+        """Subjects, relations and objects, without duplicates, sorted by subject; exactly as many as there are lines."""
         drawn = np.empty(0, dtype=np.int64)
         while len(drawn) < self._lines:
             drawn = np.union1d(drawn, self._drawn(self._lines + 100))
@@ -172,7 +172,7 @@ class _Block:
         return self._subjects[places], relations, objects
 
     def _drawn(self, lines: int) -> Integers:
-        """Triples, each packed into one number: place of the subject, relation, object."""
+        """Triples, each packed into one number: index of the subject, relation, object."""
         places = self._chosen_subjects(lines)  # one for each pair of subject and relation; more than needed
         relations = self._chosen_relations(self._entities.kinds(self._subjects[places]))
         alone = self._random.random(lines) < self._table.alone[relations]
@@ -181,7 +181,7 @@ class _Block:
         objects = self._chosen_objects(self._table.objects[relations[pairs]])
         near = self._random.random(lines) < _NEAR
         objects[near] = np.maximum(self._subjects[places[pairs[near]]] - 1, 0)
-        named = self._first_of_name[relations[pairs]]  # a relation that holds for two kinds of subject or object is one by its name
+        named = self._first_of_name[relations[pairs]]  # a relation of two kinds of subject or object is identified by its name
         packed = (places[pairs] * len(self._table.names) + named) * self._entities.count + objects
         return packed[self._subjects[places[pairs]] != objects]
 
@@ -199,7 +199,7 @@ class _Block:
         return chosen
 
     def _chosen_objects(self, kinds: Integers) -> Integers:
-        """Zipf's law over the ranks by the inverse of its (continuous) distribution, moved to the nearest ranks of the wanted kinds."""
+        """Ranks drawn from Zipf's law by the inverse of its continuous distribution, moved to the nearest ranks of these kinds."""
         power = 1 - _OBJECT_EXPONENT
         whole = self._entities.count // SLOTS * SLOTS
         ranks = (1 + self._random.random(len(kinds)) * ((whole + 1) ** power - 1)) ** (1 / power) - 1
@@ -208,10 +208,10 @@ class _Block:
 
 
 def _with_helpers(columns: list[pa.Array], subjects: Integers, rows: Integers) -> list[pa.Array]:
-    """Names, relations and names with helper nodes in these rows: by turns the object is one, or the subject of the next."""
+    """Names, relations and names with helper nodes in these rows: alternately as object and as subject of the next row."""
     names, relations, objects = columns
     _, firsts = np.unique(subjects, return_index=True)
-    numbers = rows - firsts[np.searchsorted(firsts, rows, side="right") - 1] + 1  # the row's place among those of its subject
+    numbers = rows - firsts[np.searchsorted(firsts, rows, side="right") - 1] + 1  # the row's index among those of its subject
     leading = np.arange(len(rows)) % 2 == 0
     relation_of, words = zip(*(HELPERS[number % len(HELPERS)] for number in range(len(rows))), strict=True) if len(rows) else ((), ())
     nodes = pc.binary_join_element_wise(
@@ -242,14 +242,14 @@ def _as_literal(number: int, line: str) -> str:
 
 
 def _as_broken(number: int, line: str) -> str:
-    """No full stop, no object, an IRI that does not end, an IRI with a blank: by turns."""
+    """In turn: no full stop, no object, an unterminated IRI, an IRI with a blank."""
     subject, relation, rest = line.split(" ", 2)
     ends = (rest.removesuffix(" .\n") + "\n", ".\n", rest.replace("> .", " ."), rest.replace("_", " ", 1).replace("> .", " II> ."))
     return f"{subject} {relation} {ends[number % len(ends)]}"
 
 
 def _bytes(lines: pa.Array) -> bytes:
-    """The texts one after the other, as they lie in memory."""
+    """The concatenated texts, as they are in memory."""
     _, offsets, data = lines.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32)[lines.offset : lines.offset + len(lines) + 1]
     return data.to_pybytes()[ends[0] : ends[-1]]

@@ -1,7 +1,7 @@
 """The entities of a synthetic dump: names, kinds and fame, each a function of the entity's number alone.
 
-Numbers follow the alphabet by the first word of the name, so a run of numbers is a run of the sorted file. Fame (the rank that Zipf's law
-is drawn by) runs through the numbers in a fixed permutation, so the famous stand anywhere in the alphabet; kinds go by rank, so each kind
+Numbers are in alphabetical order of the first word of the name, so a range of numbers is a range of the sorted file. Fame (the rank for
+Zipf's law) is a fixed permutation of the numbers, so famous entities are spread over the alphabet. Kinds follow from the rank, so each kind
 has its famous ones.
 """
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-SLOTS = 20  # ranks that lie together and share out the kinds
+SLOTS = 20  # consecutive ranks over which the kinds are distributed
 _PERMUTATION = 2_654_435_761  # a prime beyond any number of entities, so it has an inverse
 _STRIDE = 1_327  # coprime to the number of last names
 _MIX = 0x9E37_79B9_7F4A_7C15  # Fibonacci hashing: the golden ratio in 64 bits
 
 
 class Kind(StrEnum):
-    """What an entity is; decides how its name is built and what is said of it."""
+    """What an entity is; determines how its name is built and which relations it has."""
 
     PERSON = "person"
     WORK = "work"
@@ -60,7 +60,7 @@ _NAMING = {
     Kind.ORGANISATION: _Naming(3, ("_", "_&_", "_", "_"), ("", "", "_Records", "_F.C.", "_University", "_TV", "_S.A.")),
     Kind.TOPIC: _Naming(1, ("_", "-"), ("", "", "_music", "_language", "_(genus)", "_Party")),
 }
-_NAMESAKE = 15  # one entity in so many has the name of the one before it
+_NAMESAKE = 15  # one in this many entities has the name of the one before it
 _NAMESAKE_ENDINGS = ("_(band)", "_(play)", "_(village)", "_(ship)", "_(surname)")
 KINDS = tuple(_NAMING)
 KIND_OF_SLOT = np.repeat(np.arange(len(KINDS)), [naming.slots for naming in _NAMING.values()])
@@ -93,7 +93,7 @@ _LAST_NAMES = [stem + end for end, stem in product(_ENDS, _STEMS)]
 
 
 class Entities:
-    """So many entities, numbered from 0."""
+    """`count` entities, numbered from 0."""
 
     def __init__(self, count: int) -> None:
         """`count` is SLOTS or more, so that there is one of each kind."""
@@ -110,15 +110,15 @@ class Entities:
         return (ranks * _PERMUTATION + self._offset) % self.count
 
     def ranks(self, entities: Integers) -> Integers:
-        """How famous they are; the inverse of `at_rank`."""
+        """The ranks of fame of these entities; the inverse of `at_rank`."""
         return (entities - self._offset) % self.count * self._inverse % self.count
 
     def kinds(self, entities: Integers) -> Integers:
-        """Places in KINDS."""
+        """Indices in KINDS."""
         return np.asarray(KIND_OF_SLOT[self.ranks(entities) % SLOTS], dtype=np.int64)
 
     def names(self, entities: Integers) -> pa.Array:
-        """Local names as they stand in an IRI, no two alike; some differ in the qualifier alone."""
+        """Local names as in an IRI, all different; some differ only in the qualifier."""
         chance = _mixed(entities)
         namesakes = (chance % _NAMESAKE == 0) & (self._words_and_places(entities)[1] > 0)  # of one with the same first word
         own = _of_kind("endings", self.kinds(entities), chance >> 16)
@@ -126,7 +126,7 @@ class Entities:
         return pc.binary_join_element_wise(self._titles(entities - namesakes), endings, "")
 
     def _titles(self, entities: Integers) -> pa.Array:
-        """Names without their endings, no two alike."""
+        """Names without their endings, all different."""
         words, places = self._words_and_places(entities)
         again, lasts = np.divmod(places, len(_LAST_NAMES))
         parts = (
@@ -138,13 +138,13 @@ class Entities:
         return pc.binary_join_element_wise(*parts, "")
 
     def _words_and_places(self, entities: Integers) -> tuple[Integers, Integers]:
-        """Their first words, and their places among those of the same one."""
+        """Their first words, and their index among the entities with the same first word."""
         words = entities * len(FIRST_WORDS) // self.count
         return words, entities - -(-words * self.count // len(FIRST_WORDS))
 
 
 def _mixed(entities: Integers) -> Integers:
-    """32 bits of chance that hang on the number alone."""
+    """32 pseudo-random bits that depend only on the number."""
     return ((entities.astype(np.uint64) * np.uint64(_MIX)) >> np.uint64(32)).astype(np.int64)
 
 

@@ -1,7 +1,7 @@
-"""What a synthetic dump says of its entities: relations of DBpedia's ontology, the frequent ones of each kind of subject first.
+"""The relations of a synthetic dump: those of DBpedia's ontology, the frequent ones of each kind of subject first.
 
-A dump of the same parameters must have the same bytes in every version of kp, so the names stand here and are not read from kp's templates;
-most of them have a template, the rarer ones mostly not, as it is with the real dump.
+A dump with the same parameters must have the same bytes in every version of kp, so the names are listed here and not read from kp's
+templates. As in the real dump, most of them have a template, and the rarer ones mostly do not.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kp.bench.synthetic_names import KINDS, Kind
 
-_OFTEN_ALONE, _SELDOM_ALONE = 0.88, 0.25  # how probably a subject has one object of the relation and no more
+_OFTEN_ALONE, _SELDOM_ALONE = 0.88, 0.25  # probability that a subject has exactly one object of the relation
 
 _RELATIONS = {
     Kind.PERSON: {
@@ -56,15 +56,15 @@ _RELATIONS = {
 }
 
 HELPERS = (("occupation", "PersonFunction"), ("careerStation", "CareerStation"), ("militaryService", "MilitaryService"))
-"""Relations whose object is a node that stands for a stage of a life, and the word in its name."""
+"""Relations whose object is a helper node for a stage of a person's life, and the word in the node's name."""
 
 HELPER_RELATION = "team"
-"""What is said of such nodes."""
+"""The relation of such nodes."""
 
 
 @dataclass(frozen=True)
 class RelationTable:
-    """Relations under numbers: name, kind of object (place in KINDS), chance of a single object; and by kind of subject how often."""
+    """Numbered relations: name, kind of object (index in KINDS), probability of a single object; and their frequency by kind of subject."""
 
     names: list[str]
     objects: NDArray[np.int64]
@@ -74,7 +74,7 @@ class RelationTable:
 
 @cache
 def relation_table() -> RelationTable:
-    """All relations; those that several kinds of subject or object have stand in it several times."""
+    """All relations; those of several kinds of subject or object are in it several times."""
     names: list[str] = []
     objects, alone, of_kind = [], [], []
     for kind in KINDS:

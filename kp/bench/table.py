@@ -1,6 +1,6 @@
-"""A result as tables: for the terminal, within 80 columns, and as Markdown to be kept beside its JSON.
+"""A result as tables: for the terminal, within 80 columns, and as Markdown next to its JSON.
 
-Both are made from the JSON alone, so that a table can always be made again, and never says what its JSON does not.
+Both are made from the JSON alone, so a table can always be made again and never says more than its JSON.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; all cells are text, and all but the first of a row are numbers."""
+    """Rows below a head; all cells are strings, and all but the first of a row are numbers."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -18,7 +18,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole result: lines that open it, the first its title, then tables, then notes."""
+    """A whole result: opening lines (the first is the title), tables, notes."""
 
     head: list[str]
     tables: list[Table]

@@ -1,4 +1,4 @@
-"""Seconds that the device, too, is done with: CUDA returns before it has computed."""
+"""Timing that waits for the device: CUDA calls return before they have computed."""
 
 import time
 from collections.abc import Callable
@@ -19,6 +19,6 @@ def timed(device: torch.device, compute: Callable[[], Result]) -> tuple[Result, 
 
 
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was told so far."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

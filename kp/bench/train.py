@@ -1,7 +1,7 @@
-"""The benchmark: how fast a trial trains, kp's worker against the released script's way, on the same rows in the same steps.
+"""`kp bench train`: how fast a trial trains, with kp's worker and in the released script's way, on the same rows in the same steps.
 
-A machine that others use is not the same from minute to minute, so the two train one epoch in turns, and who begins moves on from epoch to
-epoch; only one computes at a time. Whether both end with the same loss is a part of the result: a faster way to another loss is none.
+The speed of a shared machine changes from minute to minute, so the two take turns after every epoch, and their order alternates; only one
+computes at a time. Whether both end with the same loss is part of the result: a faster way to another loss is no improvement.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from kp.errors import UserError
 
 
 def run_train(options: TrainOptions) -> int:
-    """Run the benchmark, print its table, and write what the options name; the exit code, 1 where the final losses differ."""
+    """Run the benchmark, print its table, and write the requested files; returns the exit code, 1 if the final losses differ."""
     validate_folder(options.json)
     result = benchmark(options)
     save_result(result, text, markdown, options.json)

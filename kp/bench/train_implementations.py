@@ -1,8 +1,8 @@
-"""The two ways to train, each the work of a process of its own: kp's worker, and the Trainer of transformers on a PEFT model.
+"""The two ways to train, each in its own process: kp's worker, and transformers' Trainer on a PEFT model.
 
-Both are given the same base, tokens, order of rows, batches, start of LoRA, loss, optimiser, schedule and clipping, so that they should
-take the same steps. What is left of the released script's set-up is how it computes: eager attention, rows padded to the longest of
-their batch, logits of every token.
+Both get the same base, tokens, order of rows, batches, initial LoRA weights, loss, optimiser, schedule and clipping, so they should take
+the same steps. What remains of the released script's set-up is how it computes: eager attention, rows padded to the longest of their batch,
+logits of every token.
 """
 
 import os
@@ -30,8 +30,8 @@ _HERE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 def prepare_process(threads: int) -> None:
-    """Settle, before anything computes, what both implementations must have alike: threads, and one GPU where there are several."""
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # results alone go to standard output, and libraries speak there, too
+    """Set, before anything computes, what both implementations must have in common: threads, and one GPU if there are several."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # only results may go to standard output, and libraries print there, too
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]  # two would make the Trainer of transformers train on both
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -39,10 +39,10 @@ def prepare_process(threads: int) -> None:
 
 
 def kp_trains(job: TrialJob, line: Line) -> KpTrial:
-    """A trial as a worker of a search trains it, with a measurement and a checkpoint after every epoch; the base is loaded before."""
+    """A trial trained like by a search worker, with an evaluation and a checkpoint after every epoch; the base is loaded before."""
     prepare_process(job.engine.threads)
     _process_group(job.engine.use_gpu)
-    import deepspeed  # noqa: F401  # like peft, so that set-up has no import in it: a worker's every trial but its first has none
+    import deepspeed  # noqa: F401  # and peft: so that set-up includes no import, as for every trial of a worker except the first
     import peft  # noqa: F401
 
     from kp.training.engine import Place
@@ -64,7 +64,7 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
 def released_trains(job: TrialJob, line: Line) -> ReleasedTrial:
     """The released script's way, in `kp.bench.train_released`."""
     prepare_process(job.engine.threads)
-    from kp.bench.train_released import train_the_released_way  # only now: what it imports speaks on standard output
+    from kp.bench.train_released import train_the_released_way  # only now, because its imports print to standard output
 
     return train_the_released_way(job, line)
 
@@ -74,7 +74,7 @@ def _device(job: TrialJob) -> torch.device:
 
 
 def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
-    """A cache with its base model loaded, and the numbers in it."""
+    """A cache with its base model loaded, and the number of parameters."""
     from kp.training.base_model_cache import BaseModelCache
 
     model_cache = BaseModelCache(job.engine)
@@ -84,7 +84,7 @@ def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
 
 
 def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
-    """All epochs, each when it is kp's turn; the trial as far as they are concerned."""
+    """Run all epochs, each when it is kp's turn; returns the times of the trial that they account for."""
     device, trial = _device(training.job), KpTrial()
     while training.progress.status is None:
         line.wait()
@@ -102,7 +102,7 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
 
 
 def _process_group(use_gpu: bool) -> None:
-    """What Ray Train would have set up: DeepSpeed looks for its worker's place in the environment."""
+    """Set up what Ray Train would: DeepSpeed reads its worker's rank from the environment."""
     import torch.distributed
 
     os.environ.update(_HERE)
@@ -117,7 +117,7 @@ def _saved_digest(training: "TrialTraining", folder: Path) -> str:
 
 
 def _checkpoint(training: "TrialTraining", folder: Path) -> None:
-    """As `kp.search.worker` commits one."""
+    """Commit a checkpoint as `kp.search.worker` does."""
     from kp.training import checkpoints
 
     epoch = len(training.progress.epochs)

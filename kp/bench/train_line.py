@@ -1,7 +1,7 @@
-"""An implementation that trains in a process of its own and waits there for its turns.
+"""An implementation that trains in its own process and waits there for its turns.
 
-A training has a state that cannot be left and taken up again between epochs without changing what is measured, so it runs in one process
-from beginning to end, and the line to it says when. The process is that of `kp.bench.measured`, which knows the most memory it has held.
+Training cannot be interrupted and resumed between epochs without changing what is measured. So it runs in one process from start to end,
+and a pipe signals when to continue. The process is started by `kp.bench.measured`, which records its peak memory.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ End = TypeVar("End")
 
 @dataclass(frozen=True)
 class Line:
-    """The implementation's end, handed to its process: it says `ready` once, and for every epoch waits for its turn and tells of it."""
+    """The process's end of the pipe: it reports `ready` once, and for every epoch waits for its turn and reports the epoch."""
 
     connection: Connection
 
@@ -32,7 +32,7 @@ class Line:
         self.connection.send(start)
 
     def wait(self) -> None:
-        """Until it is this implementation's turn; EOFError where the benchmark is cut short."""
+        """Wait for this implementation's turn; raises EOFError if the benchmark is cut short."""
         self.connection.recv()
 
     def report(self, epoch: TrainEpoch) -> None:
@@ -41,11 +41,11 @@ class Line:
 
 
 class TrainingProcess(Generic[End]):
-    """Work that is told over a Line when to train an epoch; a context, at the end of which its process is gone."""
+    """Work that trains an epoch whenever its Line says so; a context manager that ends its process."""
 
     def __init__(self, work: Callable[[TrialJob, Line], End], job: TrialJob) -> None:
         """Start the process and wait until it is ready; an error of the work is raised here, as by the other methods."""
-        self._line, self._theirs = Pipe()  # theirs is kept: it is handed over when the process has come up, and not before
+        self._line, self._theirs = Pipe()  # keep a reference: it is only sent once the process has started
         self._thread = ThreadPoolExecutor(1)
         self._work = self._thread.submit(lambda: measured(work, job, Line(self._theirs)))
         try:

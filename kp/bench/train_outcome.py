@@ -1,19 +1,18 @@
-"""From what was measured to the result that is kept: plain JSON, every ratio beside the counts and seconds that it comes from.
+"""From measurements to the saved result: plain JSON, every ratio with the counts and seconds that it was computed from.
 
 rows         rows, facts, tokens (of an epoch's rows), steps (optimiser steps of an epoch)
 implementations
-             by name: way, rows, seconds (of all epochs), samples_per_s, tokens_per_s (tokens of the rows), read_tokens (put through the
-             model: padding counted, what rows share counted once where it is read once), peak_memory and peak_device_memory (bytes; the
-             latter of a GPU, null on a CPU), epochs (seconds, loss, step_losses)
-ratios       the released way's: kp's samples_per_s over its, over all epochs and in each; kp's read_tokens and peak memories as a share
-             of its
+             by name: way, rows, seconds (of all epochs), samples_per_s, tokens_per_s (tokens of the rows), read_tokens (read by the model:
+             padding is counted, and shared tokens once if they are read once), peak_memory and peak_device_memory (bytes; the latter of a
+             GPU, null on a CPU), epochs (seconds, loss, step_losses)
+ratios       kp to the released way: samples_per_s, over all epochs and in each; read_tokens and peak memories
 agreement    same_start (of LoRA), the final losses (means over the last epoch's steps) and their relative difference, the largest
-             relative difference of a step's losses, and whether the final ones are equal within the tolerance: null under dropout, whose
-             masks differ
-padding      of the released way: its share of read_tokens here and under group_by_length; what the ratio would be under group_by_length
-             if its seconds fell as its tokens do
-trial        kp's: load_seconds (of the base, once in a worker's life), wall_seconds from set-up to end, parts, share_of_training
-left_out     of the released set-up, and whom that favours
+             relative difference of a step's losses, and whether the final ones are equal within the tolerance: null with dropout, because
+             the masks differ
+padding      of the released way: its share of read_tokens here and with group_by_length; the ratio with group_by_length if its seconds fell
+             in proportion to its tokens
+trial        kp's: load_seconds (of the base, once per worker), wall_seconds from set-up to end, parts, share_of_training
+left_out     what the released set-up has in addition, and whom leaving it out favours
 """
 
 import math
@@ -33,10 +32,10 @@ from kp.training.job import TrialJob
 from kp.vocabulary import Packing, Role
 
 TOLERANCE = 0.01
-"""Final losses that differ by less than this share are equal."""
+"""Final losses with a relative difference below this are equal."""
 
 _PACKINGS = {
-    Packing.PREFIX_TREE: "what rows of a batch begin with is read once, nothing is padded",
+    Packing.PREFIX_TREE: "tokens that rows of a batch share are read once, nothing is padded",
     Packing.PADDED: "rows padded to the longest of their batch",
 }
 _RELEASED_WAY = (
@@ -49,7 +48,7 @@ _PACKAGES = ("torch", "transformers", "peft", "deepspeed", "accelerate")
 
 @dataclass
 class Record:
-    """What was measured; epochs in the order in which they were trained."""
+    """The measurements; epochs in the order in which they were trained."""
 
     starts: dict[Trainer, TrainStart]
     epochs: dict[Trainer, list[TrainEpoch]] = field(default_factory=lambda: {trainer: [] for trainer in Trainer})
@@ -58,7 +57,7 @@ class Record:
 
 
 def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, Any]:
-    """The result of a benchmark that was run to its end."""
+    """The result of a completed benchmark."""
     assert record.kp is not None
     assert record.released is not None
     ways = {Trainer.KP: f"a kp.training worker, DeepSpeed: {_PACKINGS[options.packing]}; logits where a label is predicted"}
@@ -116,7 +115,7 @@ def _ratio(kp: dict[str, Any], released: dict[str, Any]) -> dict[str, Any]:
 
 
 def agreement_of_losses(record: Record, judged: bool) -> dict[str, Any]:
-    """Whether both began alike, and how far their losses are from each other."""
+    """Whether both started with the same weights, and how far their losses differ."""
     ours, theirs = record.epochs[Trainer.KP], record.epochs[Trainer.RELEASED]
     steps = [
         _difference(one, other)
@@ -136,7 +135,7 @@ def agreement_of_losses(record: Record, judged: bool) -> dict[str, Any]:
 
 
 def _difference(one: float, other: float) -> float:
-    """Relative to the second; a loss that is no number is infinitely far from any."""
+    """The difference relative to the second; infinite if a loss is not a number."""
     found = abs(one - other) / abs(other)
     return found if math.isfinite(found) else math.inf
 
@@ -161,10 +160,10 @@ def _trial(trial: KpTrial) -> dict[str, Any]:
 
 
 def left_out(options: TrainOptions) -> list[dict[str, str]]:
-    """What the released set-up has beyond this benchmark, and whom its absence favours."""
+    """What the released set-up has in addition to this benchmark, and whom leaving it out favours."""
     found = [{"what": "group_by_length, under which it pads less: both read the rows in kp's order", "favours": Trainer.KP.value}]
     if options.dropout == 0:
-        found.append({"what": "LoRA dropout of 0.1, under which losses could not be compared step by step", "favours": "neither"})
+        found.append({"what": "LoRA dropout of 0.1, with which losses could not be compared step by step", "favours": "neither"})
     if options.dtype is DType.FLOAT32:
         found.append({"what": "bfloat16: both compute in float32", "favours": "neither"})
     return found

@@ -1,7 +1,7 @@
-"""The released script's way to train: PEFT and the Trainer of transformers, with its defaults wherever the script has them.
+"""The released script's way to train: PEFT and transformers' Trainer, with its defaults wherever the script has them.
 
-Rows, order and start of LoRA are kp's, so that both implementations take the same steps; that alone is added to the Trainer, with a note of
-each step's loss and a pause between epochs for the other's turn.
+Rows, their order and LoRA's initial weights are kp's, so that both implementations take the same steps. Apart from that, the Trainer only
+records each step's loss and pauses between epochs for the other's turn.
 """
 
 import time
@@ -27,7 +27,7 @@ from kp.training.spec import TrialSpec
 
 
 def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
-    """Train the trial's rows for its epochs, nothing measured or saved in between."""
+    """Train the trial's rows for its epochs, without evaluating or saving in between."""
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
     resolved = resolve_model(job.engine.model, job.engine.model_field)
     tokenizer = load_tokenizer(resolved, job.engine.model_field)
@@ -37,7 +37,7 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
     rows = [
         encode_row(tokenizer, row["question"], row["target"], spec.training.loss, spec.training.max_length) for row in job.rows.to_pylist()
     ]
-    tokenizer.padding_side = "right"  # where a row's positions are those it has alone; both sides cost the same
+    tokenizer.padding_side = "right"  # so that a row has the same positions as alone; both sides cost the same
     with TemporaryDirectory(prefix="kp-bench-") as scratch:
         trainer = _SameOrderTrainer(
             model=model,
@@ -46,7 +46,7 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
         )
         trainer.orders = [epoch_order(len(rows), spec.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
-        trainer.remove_callback(PrinterCallback)  # results alone go to standard output
+        trainer.remove_callback(PrinterCallback)  # only results go to standard output
         start = TrainStart(_digest(model), parameters, resolved.revision, device_name(device.value))
         trainer.add_callback(_Turns(line, start, trainer, rows))
         trainer.train()
@@ -92,7 +92,7 @@ def _digest(model: Any) -> str:
 
 
 class _SameOrderTrainer(Trainer):
-    """A Trainer that is told the order of rows, one for each epoch, and notes what it reads and each step's loss."""
+    """A Trainer with a given order of rows for each epoch, which records the tokens it reads and each step's loss."""
 
     orders: list[list[int]]
 
@@ -127,7 +127,7 @@ class _Orders(Sampler[int]):
 
 
 class _Turns(TrainerCallback):
-    """Waits for its turn before every epoch and tells of it afterwards."""
+    """Waits for its turn before every epoch and reports the epoch afterwards."""
 
     def __init__(self, line: Line, start: TrainStart, trainer: _SameOrderTrainer, rows: Sequence[EncodedRow]) -> None:
         self._line, self._start, self._trainer = line, start, trainer
@@ -150,7 +150,7 @@ class _Turns(TrainerCallback):
 
 
 def grouped_read_tokens(lengths: Sequence[int], batch_size: int, epochs: int) -> int:
-    """Tokens of padded batches in all epochs, in the order that group_by_length would have given rows of these lengths."""
+    """Tokens of padded batches in all epochs, if rows of these lengths were in the order of group_by_length."""
     read = 0
     for epoch in range(epochs):
         order = get_length_grouped_indices(lengths, batch_size, generator=torch.Generator().manual_seed(epoch))

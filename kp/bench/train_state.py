@@ -9,7 +9,7 @@ from kp.bench.options import Device
 
 
 def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """A digest of LoRA's weights by PEFT's names, as float32 whatever they are kept as."""
+    """A digest of LoRA's weights under PEFT's names, converted to float32."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(state):
         digest.update(name.encode())
@@ -18,15 +18,15 @@ def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Numbers in a model."""
+    """The number of parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def device_name(device: str) -> str:
-    """What the device is called."""
+    """The device's name."""
     return torch.cuda.get_device_name() if device == Device.CUDA else device
 
 
 def peak_device_memory() -> int | None:
-    """Bytes that this process has held on its GPU at most, None on a CPU."""
+    """Peak bytes of this process on its GPU, None on a CPU."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None

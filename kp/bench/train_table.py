@@ -1,6 +1,6 @@
-"""A result of `kp bench train` as tables: for the terminal, within 80 columns, and as Markdown to be kept beside its JSON.
+"""A result of `kp bench train` as tables: for the terminal, within 80 columns, and as Markdown next to its JSON.
 
-Both are made from the JSON alone, so that a table can always be made again, and never says what its JSON does not.
+Both are made from the JSON alone, so a table can always be made again and never says more than its JSON.
 """
 
 from typing import Any
@@ -93,15 +93,15 @@ def _trial(trial: dict[str, Any]) -> Table:
 
 def _notes(result: dict[str, Any]) -> list[str]:
     found, padding = result["agreement"], result["padding"]
-    verdict = {True: "The final losses are equal", False: "THE FINAL LOSSES DIFFER", None: "Under dropout the final losses are not judged"}
+    verdict = {True: "The final losses are equal", False: "THE FINAL LOSSES DIFFER", None: "With dropout the final losses are not compared"}
     start = "the same" if found["same_start"] else "NOT THE SAME"
     return [
         f"{verdict[found['equal']]}: {found['final_loss']['difference']:.3%} apart, {found['tolerance']:.0%} allowed.\n"
         f"No step's losses are more than {found['largest_step_difference']:.3%} apart; LoRA began {start}.",
-        f"Padding is {padding['share']:.1%} of what the released way read; under group_by_length it would be\n"
-        f"{padding['share_if_grouped']:.1%}, and kp {padding['ratio_if_grouped']:.2f} times as fast if its seconds fell as its tokens do.",
+        f"Padding is {padding['share']:.1%} of what the released way read; with group_by_length it would be\n"
+        f"{padding['share_if_grouped']:.1%}, and kp {padding['ratio_if_grouped']:.2f} times as fast if seconds fall as tokens do.",
         f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
-        "The benchmark's seconds are those of optimiser steps; measuring and checkpoints are in kp's trial alone.",
+        "The benchmark's seconds are those of optimiser steps; only kp's trial includes evaluation and checkpoints.",
         *(f"Left out of the released set-up, which favours {entry['favours']}:\n{entry['what']}." for entry in result["left_out"]),
     ]
 

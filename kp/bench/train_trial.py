@@ -1,6 +1,6 @@
-"""What both implementations of `kp bench train` are handed, and what they tell of it: one trial, as a search would hand it to a worker.
+"""What both implementations of `kp bench train` get and report: one trial, as a search would give it to a worker.
 
-Nobody asks the model whether it knows the facts: a step costs the same whatever it teaches.
+Whether the model already knows the facts is not measured: a step costs the same whatever it teaches.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from kp.vocabulary import Category, Role, ShotSet
 
 
 class Trainer(StrEnum):
-    """Who takes part."""
+    """The implementations that take part."""
 
     KP = "kp"
     RELEASED = "released"
@@ -32,7 +32,7 @@ class Trainer(StrEnum):
 
 @dataclass(frozen=True)
 class TrainStart:
-    """How an implementation begins."""
+    """How an implementation starts."""
 
     digest: str  # of its LoRA weights before the first step
     parameters: int  # of the base model
@@ -42,12 +42,12 @@ class TrainStart:
 
 @dataclass(frozen=True)
 class TrainEpoch:
-    """One turn: the seconds of its optimiser steps, batches made and losses read, and nothing else."""
+    """One turn; its seconds are those of optimiser steps, including making batches and reading losses, and nothing else."""
 
     seconds: float
     rows: int
     tokens: int  # of the rows
-    read_tokens: int  # put through the model: padding counted, what rows share counted once where it is read once
+    read_tokens: int  # read by the model: padding is counted, and shared tokens once if they are read once
     step_losses: tuple[float, ...]  # mean over the trained tokens of each step's batch
 
     @property
@@ -58,9 +58,9 @@ class TrainEpoch:
 
 @dataclass(frozen=True)
 class KpTrial:
-    """Where the time of kp's trial went, in seconds, the waiting for turns left out."""
+    """How kp's trial spent its time, in seconds, without the waiting for turns."""
 
-    load: float = 0.0  # of the base model, once in a worker's life and no part of `wall`
+    load: float = 0.0  # of the base model, once per worker and not part of `wall`
     wall: float = 0.0
     setup: float = 0.0
     training: float = 0.0
@@ -71,9 +71,9 @@ class KpTrial:
 
 @dataclass(frozen=True)
 class ReleasedTrial:
-    """What is left to know of the released way at the end."""
+    """What the released way reports at the end."""
 
-    grouped_read_tokens: int  # that it would have put through the model in all epochs, had rows of like length stood together
+    grouped_read_tokens: int  # that the model would have read in all epochs if rows of similar length were batched together
     peak_device_memory: int | None  # bytes, of a GPU
 
 
@@ -102,7 +102,7 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
 
 
 def _study(options: TrainOptions) -> StudyConfig:
-    """The released script's training, but for what the options change."""
+    """The released script's training, except for what the options change."""
     return StudyConfig.model_validate(
         {
             "name": "bench",

@@ -1,6 +1,6 @@
-"""vLLM as an implementation: its pins clash with kp's, so it answers from a process of its own, in an environment of its own.
+"""vLLM as an implementation: its pins conflict with kp's, so it answers from a separate process in its own environment.
 
-While it waits for requests that process computes nothing, so only one implementation computes at a time.
+While it waits for requests, that process computes nothing, so only one implementation computes at a time.
 """
 
 import json
@@ -20,12 +20,12 @@ from kp.generation.protocol import Messages
 
 
 class VLLMImplementation:
-    """kp.generation.vllm in another interpreter; a context, at the end of which the process is gone."""
+    """kp.generation.vllm in another interpreter; a context manager that ends the process."""
 
     peer = Peer.VLLM
 
     def __init__(self, python: Path, subject: Subject, options: CategoriseOptions) -> None:
-        """Raises UserError where there is no such interpreter, or where its vLLM refuses the model or the device."""
+        """Raises UserError if there is no such interpreter, or if its vLLM rejects the model or the device."""
         engine = {
             "model_path": subject.path,
             "dtype": options.dtype.value,
@@ -71,7 +71,7 @@ class VLLMImplementation:
         return reply
 
     def _end(self) -> None:
-        """No more requests: the process goes by itself."""
+        """Close the requests, upon which the process ends."""
         if self._process.poll() is None:
             self._process.communicate()
 

@@ -1,11 +1,11 @@
-"""vLLM's half of the benchmark, run by the interpreter of an environment that has vLLM: requests in, answers out, a JSON text a line.
+"""vLLM's half of the benchmark, run by the interpreter of an environment with vLLM: requests in, answers out, one JSON text per line.
 
-    {"engine": {...}}      -> {"version": ..., "threads": ...}      the arguments of VLLMGenerator, first of all
+    {"engine": {...}}      -> {"version": ..., "threads": ...}      the arguments of VLLMGenerator, sent first
     {"warm_up": [chats]}   -> {"texts": [...], "seconds": ...}
     {"answer": [chats]}    -> the same; keys and values of earlier requests are dropped first
     anything refused       -> {"refused": {"message": ..., "field": ...}}      of a UserError
 
-Seconds are taken here, where the work is done, so that the pipe between the processes costs vLLM nothing.
+Seconds are measured here, where the work is done, so that vLLM is not charged for the pipe between the processes.
 """
 
 import json
@@ -24,7 +24,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
     import torch
 
     generator = _engine(json.loads(requests.readline())["engine"])
-    import vllm  # only now: the engine sets what it reads when it is imported
+    import vllm  # only now, because the engine sets variables that vllm reads when it is imported
 
     _reply(replies, {"version": vllm.__version__, "threads": torch.get_num_threads()})
     for line in requests:
@@ -62,7 +62,7 @@ def _reply(replies: IO[str], reply: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Serve on standard input and output; what libraries print goes to standard error, or it would stand among the replies."""
+    """Serve on standard input and output; what libraries print goes to standard error, or it would mix with the replies."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as replies:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         try:
