@@ -68,7 +68,7 @@ def noise(said: dict[str, str]) -> Document:
 
 
 def test_audit_page_opens_with_what_a_constant_answer_gets(audit: Document) -> None:
-    assert audit.answer[0] == "Of 2 HighlyKnown facts, 2 would be right for a model that gives one constant answer in each relation."
+    assert audit.answer[0] == "Of 2 HighlyKnown facts, a model that gives one constant answer per relation would get 2 right."
     assert audit.answer[2] == "3 of 4 facts have an alias that is ambiguous or dangerous."
 
 
