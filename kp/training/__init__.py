@@ -1,1 +1,1 @@
-"""What one training worker does, from a trial's rows to its adapter; all but `worker` works without Ray."""
+"""What one training worker does, from a trial's rows to its adapter; nothing here needs Ray."""

@@ -1,4 +1,4 @@
-"""What a worker keeps from one trial to the next: the tokenizer, and the base model where a trial left it as it was."""
+"""What a worker keeps from one trial to the next: the tokenizer, and the base model if the trial did not change it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from kp.vocabulary import Packing
 
 
 class BaseModelCache:
-    """One worker's base model; `engine` says which, in which dtype and where."""
+    """One worker's base model; `engine` determines the model, its dtype and its device."""
 
     def __init__(self, engine: EngineSpec) -> None:
         self.engine = engine
@@ -19,20 +19,20 @@ class BaseModelCache:
         self._base: Any = None
 
     def acquire(self) -> Any:
-        """The base model without an adapter, loaded only where none was given back."""
+        """The base model without an adapter; it is loaded unless one was released."""
         base, self._base = self._base, None
         return load_model(self.resolved, self.engine.model.dtype, self.device) if base is None else base
 
     def release(self, base: Any) -> None:
-        """Hand back what `acquire` gave, its weights and modules as they were."""
+        """Return the model from `acquire`, with its weights and modules unchanged."""
         self._base = base
 
 
 def validate_packing(config: Any, packing: Packing, longest: int) -> None:
-    """Raise UserError for a model that a tree of rows would mislead; `config` is of transformers, `longest` the tokens of the longest row.
+    """Raise UserError for a model that cannot read a prefix tree; `config` is transformers', `longest` the tokens of the longest row.
 
-    A token of the tree sees what is on its way from the root and stands at its depth, which says all to attention and nothing to a
-    recurrent state; and a sliding window is left out, which is right as long as no row is longer than it.
+    A token of the tree sees the tokens on its path from the root, and its position is its depth. That is all that attention needs, but a
+    recurrent state would be wrong. A sliding window is ignored, which is right as long as no row is longer than the window.
     """
     if packing is Packing.PADDED:
         return

@@ -1,12 +1,12 @@
-"""How the rows of a batch are put before a model: every row whole, or what several rows begin with only once.
+"""How the rows of a batch are laid out for a model: every row whole, or with shared first tokens only once.
 
-All chats of a study begin alike (system prompt, the opening of the question), questions of one relation go on alike, and a paraphrase or
-a replayed row may share more. `prefix_tree` lays the rows out as the tree of their tokens: each token is read once, sees the tokens on its
-way from the root and nothing else, and stands at its depth. What the model computes of a row is what it would compute of the row alone, so
-loss and gradient are those of the padded batch; only dropout differs, whose mask a shared token has once.
+All chats of a study begin alike (system prompt, the opening of the question), questions of one relation share more, and a paraphrase or a
+replayed row may share even more. `prefix_tree` lays the rows out as the tree of their tokens: each token is read once, sees only the tokens
+on its path from the root, and its depth is its position. The model computes the same for a row as for the row alone, so loss and gradient
+equal those of the padded batch. Only dropout differs, because a shared token has one mask.
 
-Either way logits are needed where a label is predicted and nowhere else. A *term* of the loss is one label, the place whose logits predict
-it, and how many rows ask for it.
+In both layouts, logits are needed only where a label is predicted. A *term* of the loss is one label, the position whose logits predict it,
+and the number of rows that have it.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Batch:
 
     `input_ids` and `position_ids` are (lines, length) int64. `visible` is (lines, length, length) bool: which tokens (last axis) each
     token sees. `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the
-    place in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only
+    index in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only
     replayed ones.
     """
 
@@ -40,19 +40,19 @@ class Batch:
 
     @property
     def read_tokens(self) -> int:
-        """Tokens that the model is put through, padding counted."""
+        """Tokens that the model reads, including padding."""
         return int(self.input_ids.size)
 
 
 def make_batch(rows: Sequence[EncodedRow], packing: Packing, pad_token_id: int) -> Batch:
-    """Lay out some rows, at least one."""
+    """Lay out one or more rows."""
     return _prefix_tree(rows) if packing is Packing.PREFIX_TREE else _padded(rows, pad_token_id)
 
 
 def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
     nodes: dict[tuple[int, int], int] = {}  # (parent node, token) -> node; -1 is above the first tokens
     parents: list[int] = []
-    terms: dict[int, list[int]] = {}  # node -> rows that predict its token, replayed rows among them
+    terms: dict[int, list[int]] = {}  # node -> number of rows that predict its token, and of replayed rows among them
     for row in rows:
         node = -1
         for token, label in zip(row.ids, row.labels, strict=True):
@@ -89,7 +89,7 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
 
 
 def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
-    """On the left, so that the answers of a batch end in the same column and few columns hold all labels."""
+    """Pad on the left, so that the answers of a batch end in the same column and few columns contain all labels."""
     length = max(len(row.ids) for row in rows)
     input_ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
     real = np.zeros((len(rows), length), dtype=bool)

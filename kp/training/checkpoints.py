@@ -1,8 +1,8 @@
-"""A trial's checkpoints: one folder an epoch, there whole or not at all.
+"""A trial's checkpoints: one folder per epoch, complete or absent.
 
-Workers write into a folder beside it, which is renamed into place once all of them have written; a worker killed before that leaves nothing
-that a reader would look at. Where a trial is found does not depend on which worker trains it or in which company, so whoever comes next
-goes on from there. Two checkpoints stay: the newest, and the one before it for the moment in which the newest comes into being.
+Workers write into a temporary folder, which is renamed into place once all of them have written; if a worker is killed before that, readers
+ignore what it left. A trial's folder does not depend on the workers that train it, so any workers can continue from there. Two checkpoints
+are kept: the newest, and the one before it for the moment in which the newest is put in place.
 """
 
 import json
@@ -35,7 +35,7 @@ def committed(trial_folder: Path) -> list[Path]:
 
 
 def begin(trial_folder: Path, epoch: int) -> Path:
-    """An empty folder for the checkpoint of this epoch; what an earlier attempt left of any is gone."""
+    """Make an empty folder for the checkpoint of this epoch, and remove what an earlier attempt left."""
     shutil.rmtree(trial_folder / UNFINISHED, ignore_errors=True)
     folder = unfinished(trial_folder, epoch)
     folder.mkdir(parents=True)
@@ -45,16 +45,16 @@ def begin(trial_folder: Path, epoch: int) -> Path:
 def unfinished(trial_folder: Path, epoch: int) -> Path:
     """The folder that `begin` made, for the other workers of the trial.
 
-    It is named by the epoch: a node of a network file system may for a while take an old name for the folder that once had it.
+    Its name contains the epoch, because a node of a network file system may for a while resolve an old name to the folder that had it.
     """
     return trial_folder / UNFINISHED / f"{epoch:04d}"
 
 
 def commit(trial_folder: Path, epoch: int) -> Path:
-    """Publish the folder that `begin` made as the checkpoint of this epoch and drop those that are older than the last two."""
+    """Publish the folder that `begin` made as the checkpoint of this epoch, and delete all but the last two checkpoints."""
     final = trial_folder / EPOCHS_FOLDER / f"{epoch:04d}"
     final.parent.mkdir(exist_ok=True)
-    shutil.rmtree(final, ignore_errors=True)  # one without progress, which no reader takes for a checkpoint
+    shutil.rmtree(final, ignore_errors=True)  # one without progress, which readers ignore
     unfinished(trial_folder, epoch).rename(final)
     for old in committed(trial_folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -62,21 +62,21 @@ def commit(trial_folder: Path, epoch: int) -> Path:
 
 
 def note_running(trial_folder: Path) -> None:
-    """Say that workers have taken the trial; what an earlier attempt failed of is forgotten."""
+    """Record that workers have started the trial, and forget the failure of an earlier attempt."""
     trial_folder.mkdir(parents=True, exist_ok=True)
     (trial_folder / FAILURE).unlink(missing_ok=True)
     files.write_json(trial_folder / RUNNING, {"started": time.time()})
 
 
 def note_failure(trial_folder: Path, status: TrialStatus, cause: str) -> None:
-    """Leave word of why the last attempt failed, for whoever looks at the study before the next one."""
+    """Record why the last attempt failed, for anyone who looks at the study before the next attempt."""
     trial_folder.mkdir(parents=True, exist_ok=True)
     files.write_json(trial_folder / FAILURE, {"status": status.value, "cause": cause})
     (trial_folder / RUNNING).unlink(missing_ok=True)
 
 
 def failure(trial_folder: Path) -> dict[str, Any] | None:
-    """What `note_failure` left: `status` and `cause`; None where there is nothing."""
+    """What `note_failure` recorded: `status` and `cause`; None if there is nothing."""
     path = trial_folder / FAILURE
     found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return found

@@ -1,4 +1,4 @@
-"""Training rows as token ids; kp.training.batches puts some of them before a model."""
+"""Training rows as token ids; kp.training.batches lays them out for a model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from kp.generation.rendering import chat_format, render, tokenise
 from kp.prompts import training_messages
 from kp.vocabulary import LossTokens
 
-IGNORED = -100  # the label that torch's cross entropy leaves out
+IGNORED = -100  # the label that torch's cross entropy ignores
 
 
 @dataclass(frozen=True)
 class EncodedRow:
-    """Token ids of one chat and, for each, the label to predict it by or IGNORED."""
+    """Token ids of one chat and, for each, its label or IGNORED."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -26,11 +26,11 @@ class EncodedRow:
 def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max_length: int, replayed: bool = False) -> EncodedRow:
     """Encode one training row up to and including the token that ends the assistant's turn.
 
-    Raises UserError where the row is longer than `max_length` tokens: a cut row would teach half an answer.
+    Raises UserError if the row is longer than `max_length` tokens: a truncated row would teach half an answer.
     """
     chat = training_messages(question, target)
     form = chat_format(tokenizer)
-    # The prompt as generation will show it, then the answer's own tokens: the cut is the one at which the model will have to go on.
+    # The prompt as in generation, then the answer tokenised separately, so that the boundary is the one from which the model will generate.
     prompt = tokenise(tokenizer, [render(tokenizer, chat[:-1], form)], form)[0]
     answer: list[int] = tokenizer(chat[-1]["content"], add_special_tokens=False)["input_ids"]
     ids = [*prompt, *answer, tokenizer.eos_token_id]
@@ -46,5 +46,5 @@ def trained_tokens(rows: Iterable[EncodedRow]) -> int:
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
-    """The order of the rows in one epoch; depends on nothing but its arguments, so a resumed run sees the same one."""
+    """The order of the rows in one epoch; depends only on its arguments, so a resumed run has the same order."""
     return [int(index) for index in np.random.default_rng([seed, epoch]).permutation(rows)]

@@ -1,7 +1,7 @@
-"""The model in training: PEFT's adapter on the base, in a DeepSpeed engine; and the adapter back out of it.
+"""The model in training: PEFT's adapter on the base, in a DeepSpeed engine; and saving the adapter from it.
 
-Adapters leave as plain LoRA whatever they were started as: an init that moves a part of the base weights into the adapter (PiSSA, OLoRA)
-trains W - s*B0*A0 + s*B*A, which is W with the adapter [B, -B0][A; A0] of twice the rank.
+Adapters are saved as plain LoRA, however they were initialised: an init that moves a part of the base weights into the adapter (PiSSA,
+OLoRA) trains W - s*B0*A0 + s*B*A, which is W with the adapter [B, -B0][A; A0] of twice the rank.
 """
 
 import json
@@ -21,7 +21,7 @@ State = dict[str, Any]  # PEFT's names -> tensors
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many workers this one is."""
+    """This worker's rank and the number of workers."""
 
     rank: int
     world: int
@@ -53,7 +53,7 @@ def lora_config(spec: TrialSpec) -> Any:
 
 
 def with_lora(base: Any, spec: TrialSpec) -> Any:
-    """A PEFT model; the adapter is in the base's dtype, since DeepSpeed keeps float32 masters and ZeRO wants one dtype."""
+    """A PEFT model with the adapter in the base's dtype, because DeepSpeed keeps float32 master weights and ZeRO needs one dtype."""
     from peft import get_peft_model
 
     return get_peft_model(base, lora_config(spec), autocast_adapter_dtype=False)
@@ -103,7 +103,7 @@ def lr_multiplier(spec: TrialSpec) -> Callable[[int], float]:
 
 
 def keep_out_frozen(model: Any) -> None:
-    """Let checkpoints hold trained weights alone; DeepSpeed's own switch overlooks a frozen head that is tied to the embeddings."""
+    """Keep frozen weights out of checkpoints; DeepSpeed's own switch misses a frozen head that is tied to the embeddings."""
 
     def drop_frozen(module: Any, state: State, prefix: str, metadata: Any) -> None:
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -114,20 +114,20 @@ def keep_out_frozen(model: Any) -> None:
 
 
 def gathered_adapter(engine: Any, zero_stage: int) -> State:
-    """The adapter's weights on the CPU, whole from every ZeRO stage; all workers must call it."""
+    """The complete adapter weights on the CPU, from any ZeRO stage; all workers must call it."""
     import deepspeed
     from peft import get_peft_model_state_dict
 
     model = engine.module
     trainable = [p for p in model.parameters() if p.requires_grad]
     with deepspeed.zero.GatheredParameters(trainable, enabled=zero_stage == 3):
-        # No embeddings are trained; asked to find out by itself, PEFT looks the base model up on a hub at every save.
+        # No embeddings are trained; to find that out by itself, PEFT would look the base model up on the hub at every save.
         found = get_peft_model_state_dict(model, save_embedding_layers=False)
         return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
 
 def save_adapter(model: Any, state: State, started_as: State | None, folder: Path) -> None:
-    """Write the adapter in PEFT's format; `started_as` are its first weights where these were taken out of the base's."""
+    """Write the adapter in PEFT's format; `started_as` has its initial weights if these were subtracted from the base."""
     if started_as is not None:
         state = _less(state, started_as)
     model.save_pretrained(folder, state_dict=state, save_embedding_layers=False)
@@ -136,7 +136,7 @@ def save_adapter(model: Any, state: State, started_as: State | None, folder: Pat
     # PEFT keeps the module names in a set and writes them in an order that changes from process to process.
     written["target_modules"] = sorted(written["target_modules"])
     if started_as is not None:
-        # Twice the rank at the same scale: alpha/r, or alpha/sqrt(r) under rsLoRA.
+        # Twice the rank at the same scale: alpha/r, or alpha/sqrt(r) with rsLoRA.
         written |= {"r": 2 * written["r"], "init_lora_weights": True}
         written["lora_alpha"] *= math.sqrt(2) if written["use_rslora"] else 2
     path.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -157,5 +157,5 @@ def _less(state: State, started_as: State) -> State:
 
 
 def parameter_count(parameter: Any) -> int:
-    """Numbers in a parameter; under ZeRO-3 a worker holds only its part of them."""
+    """The number of elements of a parameter; with ZeRO-3 a worker holds only a part of them."""
     return int(getattr(parameter, "ds_numel", parameter.numel()))

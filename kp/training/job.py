@@ -1,4 +1,4 @@
-"""What a worker is handed of a trial, and how far a trial has come."""
+"""What a worker gets of a trial, and the trial's progress."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 PROGRESS = "progress.json"
 ADAPTER = "adapter"
 
-Epoch = dict[str, Any]  # an EPOCHS row less its trial_id
+Epoch = dict[str, Any]  # an EPOCHS row without its trial_id
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """What a worker is handed: the spec, its training rows, and the facts and prompts that unknown_accuracy is measured on."""
+    """What a worker gets: the spec, its training rows, and the facts and prompts on which unknown_accuracy is measured."""
 
     trial_id: str
     spec: TrialSpec
     engine: "EngineSpec"
     rows: pa.Table  # TRAINING_ROWS
     eval_facts: pa.Table  # FACTS, trained Unknown ones
-    eval_shots: tuple[tuple[Shot, ...], ...]  # one tuple of shots a prompt
+    eval_shots: tuple[tuple[Shot, ...], ...]  # one tuple of shots per prompt
     matcher: Matcher
 
 
 @dataclass
 class Progress:
-    """Where a trial stands; saved with every checkpoint."""
+    """A trial's progress; saved with every checkpoint."""
 
     epochs: list[Epoch] = field(default_factory=list)
     status: TrialStatus | None = None  # None while it runs

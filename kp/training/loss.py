@@ -10,26 +10,26 @@ from kp.training.batches import Batch
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """Sums over the terms of a batch, as tensors of no dimension; `kl` only where it was asked for."""
+    """Sums over the terms of a batch, as 0-dimensional tensors; `kl` only if it was requested."""
 
     cross_entropy: Any
     kl: Any | None
 
 
 def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str, dtype: Any) -> BatchLoss:
-    """Put a batch through a model in training.
+    """The loss of a batch for a model in training.
 
-    `forward` is called as a causal language model of transformers and gives its output; `base_forward`, the same without the adapter, is
-    called where the KL divergence KL(base || adapter) = sum p_base (log p_base - log p_adapter) over replayed rows is wanted. Cross entropy
-    is -log p(label); both are in nats, weighted by the rows that ask for a term, and taken in float32 whatever the model's dtype.
+    `forward` is called like a causal language model of transformers and returns its output. `base_forward`, the same without the adapter,
+    is given if the KL divergence KL(base || adapter) = sum p_base (log p_base - log p_adapter) over replayed rows is needed. Cross entropy
+    is -log p(label). Both are in nats, weighted by the number of rows that have a term, and computed in float32 whatever the model's dtype.
     """
     import torch
 
     inputs = _inputs(batch, device, dtype)
-    # Several terms may be predicted from one place: its logits are normalised once.
+    # Several terms may be predicted from one position: its logits are normalised once.
     places, term_place = np.unique(batch.term_line * len(batch.columns) + batch.term_column, return_inverse=True)
     base_log_p = None
-    if base_forward is not None:  # first: PEFT takes the gradients off an adapter that it switches off
+    if base_forward is not None:  # first, because PEFT disables the gradients of an adapter that it disables
         with torch.no_grad():
             base_log_p = _log_probabilities(base_forward(**inputs).logits, places)
     log_p = _log_probabilities(forward(**inputs).logits, places)
@@ -45,7 +45,7 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
 def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
     import torch
 
-    # Added to the attention scores, which every implementation of attention in transformers can do.
+    # An additive mask, which every attention implementation in transformers supports.
     mask = torch.zeros(batch.visible.shape, dtype=dtype).masked_fill_(~torch.from_numpy(batch.visible), torch.finfo(dtype).min)
     return {
         "input_ids": torch.from_numpy(batch.input_ids).to(device),
@@ -57,10 +57,10 @@ def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
 
 
 def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
-    """(places, vocabulary) float32 out of logits (lines, kept columns, vocabulary); a place counts columns line by line."""
+    """(places, vocabulary) float32 from logits (lines, kept columns, vocabulary); a place is a flat index over lines and columns."""
     import torch
 
     flat = logits.flatten(0, 1)
-    if len(places) < len(flat):  # else it is all of them, and taking them out would copy the largest tensor there is
+    if len(places) < len(flat):  # otherwise it is all of them, and indexing would copy the largest tensor
         flat = flat.index_select(0, torch.from_numpy(places).to(flat.device))
     return torch.log_softmax(flat.float(), dim=-1)

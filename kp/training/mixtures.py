@@ -1,14 +1,14 @@
 """Which facts a trial trains on, and what its rows teach.
 
-A fact's place in the order of its pool comes from a hash of the seed and the fact's id, not from a random generator: it is the same with
-every version of every library and whatever the order of the table. A trial takes the head of that order, so the 10 facts of one trial are
-among the 40 of the next, and a curve over N compares like with like.
+A fact's position in its pool comes from a hash of the seed and the fact's id, not from a random generator: it is the same with every
+version of every library and for any order of the table. A trial takes the first facts of that order, so the 10 facts of one trial are among
+the 40 of the next, and a curve over N compares like with like.
 
-What goes in beside the Unknown facts is told in one place, `_COMPANIONS`: another pool is a count on Arm, a Role, and an entry there.
-Facts that the base knows may come from another source than the studied one; then a fact that is measured is never replayed.
+What is added to the Unknown facts is defined in one place, `_COMPANIONS`: another pool needs a count on Arm, a Role, and an entry there.
+Facts that the base knows may come from a different source; then a measured fact is never replayed.
 
-A fact's paraphrases are a list that arms eat into from its head and that held-out ones are taken from at its end, so that what is held out
-is the same for every arm and every trial of a study.
+Arms use a fact's paraphrases from the start of its list, and held-out ones come from its end, so that what is held out is the same for
+every arm and every trial of a study.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ _Fact = dict[str, Any]  # a FACTS row
 
 @dataclass(frozen=True)
 class Replay:
-    """The facts of another source, and what the base made of them on S0."""
+    """The facts of another source, with the base's categories and answers on S0."""
 
     facts: pl.DataFrame  # FACTS
     categories: pl.DataFrame  # CATEGORIES by one matcher
@@ -39,12 +39,12 @@ class Replay:
 
 @dataclass(frozen=True)
 class _Companion:
-    """A pool of facts that the base knows to some degree, and how many of them stand beside each Unknown fact."""
+    """A pool of facts that the base knows to some degree, and how many of them are added per Unknown fact."""
 
     role: Role
     category: Category
     per_unknown: Callable[[TrialSpec], int]
-    field: str  # the config field that asks for them
+    field: str  # the config field that requests them
 
 
 _COMPANIONS = (
@@ -56,11 +56,11 @@ _COMPANIONS = (
 def draw_rows(
     spec: TrialSpec, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame, replay: Replay | None = None
 ) -> pl.DataFrame:
-    """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the facts replayed beside them, each in the order drawn.
+    """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the replayed facts, each in the order drawn.
 
-    `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher, or its SLICK, by which WeaklyKnown facts are in no
-    pool, `answers` the base's ANSWERS on S0; `replay` is the other source of the replayed facts, where the study has one.
-    Raises UserError where a pool or a fact's paraphrases are too few, or where the tables do not belong together.
+    `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher or its SLICK (WeaklyKnown facts are in no pool), and
+    `answers` the base's ANSWERS on S0. `replay` is the other source of replayed facts, if the study has one. Raises UserError if a pool or
+    a fact's paraphrases are too few, or if the tables do not belong together.
     """
     _validate_categories(facts, categories)
     pool = _pool(facts, categories, Category.UNKNOWN)
@@ -86,7 +86,7 @@ def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str
 
 
 def _replay_rows(spec: TrialSpec, replay: Replay, where: str) -> Iterator[dict[str, str]]:
-    """The rows of facts that the base knows; `where` says in a message whose facts they are."""
+    """The rows of facts that the base knows; `where` describes their source in a message."""
     for companion in _COMPANIONS:
         count = companion.per_unknown(spec) * spec.unknown
         if not count:
@@ -127,7 +127,7 @@ def _ordered(pool: pl.DataFrame, spec: TrialSpec) -> pl.DataFrame:
 
 
 def _validate_paraphrase_count(spec: TrialSpec, unknown: list[_Fact]) -> None:
-    """Trained and held-out ones of a fact are different ones, so it needs as many as both together."""
+    """The trained and the held-out paraphrases of a fact are disjoint, so it needs as many as both together."""
     asked = {"search.arms.paraphrases": spec.arm.paraphrases, "search.held_out_paraphrases": spec.settings.held_out_paraphrases}
     asked = {field: count for field, count in asked.items() if count}
     wanted = sum(asked.values())

@@ -1,8 +1,8 @@
 """One trial as a value: what is trained, on which mix, and how.
 
-A trial's knobs are the fields of the config's own sections, so that a knob is written down once: its place in the spec, its column in the
-trials table, its label and its part in the trial's identity follow from that field. What stands here by name is only what one value of
-the config does not say: the choice that a search makes, and numbers that several knobs decide together.
+A trial's knobs are the fields of the config's sections, so that a knob is defined once: its place in the spec, its column in the trials
+table, its label and its part in the trial's identity follow from that field. Named here is only what no single config value determines: the
+choice that a search makes, and numbers that several knobs determine together.
 """
 
 import itertools
@@ -20,13 +20,13 @@ from kp.config.section import Section
 from kp.config.study import StudyConfig
 
 COMBINED = ("epochs", "steps", "lora_alpha", "lora_alpha_per_rank", "kl_coefficient")
-"""Fields that count together with others; the spec's own properties say what comes of them."""
+"""Fields that have an effect only together with others; properties of the spec compute the result."""
 COMBINED_COLUMNS = {
     "lora_alpha": pa.float64(),
     "kl_coefficient": pa.float64(),
     "max_epochs": pa.int32(),
     "max_steps": pa.int32(),
-    "rows": pa.int32(),  # training rows an epoch
+    "rows": pa.int32(),  # training rows per epoch
 }
 
 
@@ -38,7 +38,7 @@ class Choice:
     arm: Arm
     rank: int
     learning_rate: float
-    seed: int  # less that of the study, until it is a spec's
+    seed: int  # without the study's seed, which is added in a spec
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,27 @@ class TrialSpec(Choice):
 
     @property
     def rows(self) -> int:
-        """Training rows an epoch."""
+        """Training rows per epoch."""
         return self.unknown * (1 + self.replayed + self.arm.paraphrases)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of a whole epoch."""
+        """Optimiser steps of a complete epoch."""
         return -(-self.rows // self.training.batch_size)
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of a trial that runs its course; where the study sets steps, as many as these take."""
+        """Epochs of a trial that is not ended early; if the study sets steps, as many epochs as these take."""
         return -(-self.training.steps // self.steps_per_epoch) if self.training.steps else self.training.epochs
 
     @property
     def max_steps(self) -> int:
-        """Optimiser steps of a trial that runs its course."""
+        """Optimiser steps of a trial that is not ended early."""
         return self.training.steps or self.steps_per_epoch * self.training.epochs
 
     @property
     def rows_in_all(self) -> int:
-        """Training rows of a trial that runs its course, counted as often as they are trained on."""
+        """Training rows of a trial that is not ended early, counted each time they are trained on."""
         whole, rest = divmod(self.max_steps, self.steps_per_epoch)
         return whole * self.rows + min(rest * self.training.batch_size, self.rows)
 
@@ -86,11 +86,11 @@ class TrialSpec(Choice):
 
     @property
     def kl_coefficient(self) -> float:
-        """Weight of the KL; 0 where the mix has no row that it is taken on."""
+        """Weight of the KL; 0 if the mix has no replayed row."""
         return self.training.kl_coefficient if self.replayed else 0.0
 
     def literals(self) -> dict[str, Any]:
-        """What the trial is known by in addition to its data and its model, as plain JSON: dotted knob -> value, usual values left out."""
+        """The trial's identity in addition to its data and model, as plain JSON: dotted knob -> value, without default values."""
         choice = {"unknown": self.unknown, "rank": self.rank, "learning_rate": self.learning_rate, "seed": self.seed}
         training = {name: value for name, value in stated(self.training).items() if not name.startswith("lora_alpha")}
         if "kl_coefficient" in training and not self.kl_coefficient:
@@ -100,21 +100,21 @@ class TrialSpec(Choice):
         return {**choice, **dotted, "lora_alpha": self.lora_alpha}
 
     def columns(self) -> dict[str, Any]:
-        """The columns of the trials table that the knobs decide, by name."""
+        """The columns of the trials table that follow from the knobs, by name."""
         values = {name: _plain(getattr(section, name)) for section in (self.arm, self.settings, self.training) for name in _fields(section)}
         choice = {"unknown": self.unknown, "rank": self.rank, "learning_rate": self.learning_rate, "seed": self.seed}
         combined = {name: getattr(self, name) for name in COMBINED_COLUMNS}
         return choice | values | combined
 
     def label(self) -> str:
-        """The trial as a person reads it, in one line."""
+        """The trial in one line for people."""
         companions = ((self.arm.highly_known, "HK"), (self.arm.maybe_known, "MK"), (self.arm.paraphrases, "P"))
         extra = "".join(f" + {count} {name}" for count, name in companions if count)
         return f"{self.unknown} UK{extra}, rank {self.rank}, lr {self.learning_rate:.3g}, seed {self.seed}"
 
 
 def grid(config: StudyConfig) -> list[TrialSpec]:
-    """Every combination of the search's lists, in the order they are written."""
+    """Every combination of the search's lists, in the order in which they are written."""
     search = config.search
     combinations = itertools.product(search.unknown, search.arms, search.rank, search.learning_rate, search.seeds)
     return [trial_spec(config, Choice(*combination)) for combination in combinations]
@@ -139,7 +139,7 @@ def _plain(value: object) -> object:
 
 
 def _column(name: str, annotation: Any) -> pa.Field:
-    """The column of a knob of this type; raises TypeError for a type that no column is made for yet."""
+    """The column of a knob of this type; raises TypeError for a type that has no column type yet."""
     if get_origin(annotation) in (Union, UnionType):
         (kind,) = (part for part in get_args(annotation) if part is not NoneType)
         return _column(name, kind).with_nullable(True)
@@ -169,7 +169,7 @@ def _knob_columns() -> Iterator[pa.Field]:
 
 KNOB_COLUMNS = tuple(_knob_columns())
 CHOSEN = ("unknown", *_fields(Arm), "rank", "learning_rate", "seed")
-"""The columns of what a search chooses, which have places of their own in a report."""
+"""The columns of what a search chooses, which have their own places in a report."""
 
 KNOB_LABELS = {
     name: field.title or name.replace("_", " ")
@@ -177,23 +177,23 @@ KNOB_LABELS = {
     for name, field in section.model_fields.items()
     if name not in ("epochs", "steps", "lora_alpha_per_rank")
 }
-"""Column of a knob that every trial shares -> its name; `title` of the config field, where that has one."""
+"""Column of a knob that every trial shares -> its name; the `title` of the config field, if it has one."""
 
 TRIALS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),
         *KNOB_COLUMNS,
         pa.field("status", pa.string(), nullable=False),  # completed, stopped, diverged, failed, oom
-        pa.field("epochs", pa.int32(), nullable=False),  # epochs really run
-        pa.field("steps", pa.int32(), nullable=False),  # optimiser steps really taken
+        pa.field("epochs", pa.int32(), nullable=False),  # epochs actually run
+        pa.field("steps", pa.int32(), nullable=False),  # optimiser steps actually taken
         pa.field("unknown_accuracy", pa.float64()),  # after the last epoch
         pa.field("train_loss", pa.float64()),  # mean over the last epoch
         pa.field("tokens_per_second", pa.float64()),
-        pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; waiting for workers counts
+        pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; includes waiting for workers
         pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
         pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
-        pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; what is left went to checkpoints and to waiting
-        pa.field("adapter_digest", pa.string()),  # SHA-256 over its config and weights; also the model_id of its answers
+        pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; the rest went to checkpoints and waiting
+        pa.field("adapter_digest", pa.string()),
         pa.field("trainable_parameters", pa.int64()),
         pa.field("cause", pa.string()),  # why it ended
     ]

@@ -1,9 +1,8 @@
-"""One worker's part in one trial: epochs on a DeepSpeed engine, a measurement after each, and what a checkpoint of it holds.
+"""One worker's part in one trial: epochs on a DeepSpeed engine, an evaluation after each, and the content of a checkpoint.
 
 Everything random in an epoch (row order, dropout) is seeded by the trial's seed and the epoch's number, so a run that was killed and
 resumed takes the same steps as one that was not, and so does one whose worker has trained other trials before. The loss of a step is the
-mean over all trained tokens of the *global* batch, whichever worker holds them and however it is cut: one worker and two take the same
-step.
+mean over all trained tokens of the *global* batch, however it is split over workers and passes: one worker and two take the same step.
 """
 
 import math
@@ -29,7 +28,7 @@ _REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
 
 
 class TrialTraining:
-    """A trial in training; all workers of it take the same calls in the same order. `close` gives the base model back."""
+    """A trial in training; all its workers must make the same calls in the same order. `close` releases the base model."""
 
     def __init__(self, model_cache: BaseModelCache, job: TrialJob, place: Place, micro_batch: int | None = None) -> None:
         import torch
@@ -44,7 +43,7 @@ class TrialTraining:
         validate_packing(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
         torch.manual_seed(self.spec.seed)
         self._model = with_lora(base, self.spec)
-        # PEFT notes in adapter_config.json where the base came from; a cache path of this machine would mean nothing elsewhere.
+        # PEFT writes the base's origin into adapter_config.json; a cache path of this machine would mean nothing elsewhere.
         described = self._model.peft_config["default"]
         described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision
         self._dtype = base.dtype
@@ -55,9 +54,9 @@ class TrialTraining:
         hardware = distinct_hardware(place.gathered(process_hardware()))
         self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began, hardware=hardware)
         self.step_losses: list[float] = []
-        """Mean cross entropy a trained token of each optimiser step of the last epoch."""
+        """Mean cross entropy per trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
-        """Tokens that this worker put through the model for the last epoch's steps: padding counted, what rows share counted once."""
+        """Tokens that this worker's model read for the last epoch's steps: including padding, and shared tokens once."""
 
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
@@ -66,14 +65,14 @@ class TrialTraining:
         )
 
     def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self._engine.load_checkpoint(str(folder), tag=STATE_TAG, load_module_strict=False)
         mine, self.progress = self.progress, Progress.load(folder)
         self.progress.setup_seconds += mine.setup_seconds
         self.progress.hardware = distinct_hardware([*self.progress.hardware, *mine.hardware])
 
     def run_epoch(self) -> None:
-        """Train one epoch, measure, and add what came of it to the progress, with a status where it was the last."""
+        """Train one epoch, evaluate, and add the result to the progress, with a status if it was the last."""
         import torch
 
         epoch = len(self.progress.epochs) + 1
@@ -116,7 +115,7 @@ class TrialTraining:
             yield [self._rows[index] for index in order[start : start + size]]
 
     def _step(self, rows: list[EncodedRow]) -> tuple[float, float, float]:
-        """One optimiser step on a global batch; returns its sums of cross entropy and KL, and its trained tokens of replayed rows."""
+        """One optimiser step on a global batch; returns its sums of cross entropy and KL, and its trained tokens in replayed rows."""
         import torch
         import torch.distributed
 
@@ -127,13 +126,13 @@ class TrialTraining:
         sums = torch.zeros(2, dtype=torch.float64, device=self._model_cache.device)
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
-            # All workers take the same passes: one without a row left takes the batch's first at weight 0.
+            # All workers must do the same number of passes: one without rows reads the batch's first at weight 0.
             batch = make_batch(own or rows[:1], self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
             self.read_tokens += batch.read_tokens
             base = self._without_adapter if coefficient else None
             loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
             summed = loss.cross_entropy if loss.kl is None else loss.cross_entropy + coefficient * loss.kl
-            # DeepSpeed averages gradients over workers and passes; times their numbers makes it the sum that the global mean needs.
+            # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the global mean needs.
             self._engine.backward(summed * (float(bool(own)) * world * self._micro_batches / total))
             self._engine.step()
             if own:
@@ -148,9 +147,9 @@ class TrialTraining:
             return self._model(**inputs)
 
     def _unknown_accuracy(self) -> float:
-        """Share of right answers of the asked Unknown facts over the eval prompts.
+        """Share of right answers to the evaluated Unknown facts over the eval prompts.
 
-        Below ZeRO-3 each worker asks its part of the facts; at stage 3 every forward pass is a joint one, so all ask all of them.
+        Below ZeRO-3 each worker asks its part of the facts; at stage 3 every forward pass involves all workers, so each asks all facts.
         """
         import torch
         import torch.distributed
@@ -158,7 +157,7 @@ class TrialTraining:
         split = self._place.world > 1 and self.spec.training.zero_stage < 3
         facts = self.job.eval_facts
         mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
-        # Made anew each time: the weights have moved, and with them the shared prefix's keys and values.
+        # Made anew each time, because the weights have changed, and with them the keys and values of shared prefixes.
         generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
         found = answer_questions(generator, mine, self.job.eval_shots) if len(mine) else []
         right = [getattr(answer.matches, self.job.matcher.value) for under_prompt in found for answer in under_prompt]
@@ -185,9 +184,9 @@ class TrialTraining:
             self.progress.save(folder)
 
     def close(self) -> None:
-        """Take the adapter off and give the base model back, unless the trial changed it."""
+        """Remove the adapter and release the base model, unless the trial changed it."""
         self._engine.destroy()
-        if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has spread the base over the workers
+        if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has partitioned the base over the workers
             self._model_cache.release(self._model.unload())
         del self._engine, self._model
 
