@@ -1,4 +1,4 @@
-"""Words of kp as trackers take them."""
+"""kp's values in the form that trackers accept."""
 
 from enum import Enum
 from typing import Any
@@ -14,5 +14,5 @@ def plain(value: Any) -> Any:
 
 
 def failed(status: str) -> bool:
-    """Whether a trial that ended so is a failed run to a tracker, which tells no more apart."""
+    """Whether a trial with this status is a failed run to a tracker, which knows no finer distinction."""
     return status not in (TrialStatus.COMPLETED, TrialStatus.STOPPED)

@@ -1,7 +1,7 @@
 """Trials as runs of one MLflow experiment.
 
-Runs are made through MLflow's client, which knows no active run of the process, since trials run beside each other. A trial's run is found
-again by its tag; epochs that it has already are left out, MLflow would plot them twice.
+Runs are made through MLflow's client, which has no active run of the process, because trials run concurrently. A trial's run is found again
+by its tag. Epochs that it already has are left out, because MLflow would plot them twice.
 """
 
 import os
@@ -17,11 +17,11 @@ from kp.trackers.knobs import failed, plain
 TRIAL_TAG = "kp.trial_id"
 STUDY_TAG = "kp.study"
 IMPATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""MLflow's own 120 s and 7 times would hold up a study for minutes where a server is gone; who set them otherwise is obeyed."""
+"""MLflow's defaults of 120 s and 7 retries would delay a study for minutes if a server is gone; values set by the user are kept."""
 
 
 class MlflowRuns:
-    """One run a trial in the experiment `project`, wherever `uri` says or MLflow by itself keeps them."""
+    """One run per trial in the experiment `project`, at `uri` or MLflow's default location."""
 
     def __init__(self, project: str, study: str, uri: str | None) -> None:
         for name, value in IMPATIENCE.items():
@@ -34,7 +34,7 @@ class MlflowRuns:
         self._heard: dict[str, int] = {}  # trial_id -> the last epoch that its run has
 
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
-        """Begin the trial's run, or go on with it."""
+        """Start or resume the trial's run."""
         found = self._client.search_runs([self._experiment], f"tags.`{TRIAL_TAG}` = '{trial_id}'", max_results=1)
         if found:
             run = found[0]
@@ -57,12 +57,12 @@ class MlflowRuns:
             self._heard[trial_id] = epoch
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
-        """Put status and cause into tags and end the run."""
+        """Set status and cause as tags and end the run."""
         run_id = self._runs.pop(trial_id)
         self._client.log_batch(run_id, tags=[RunTag("kp.status", status), RunTag("kp.cause", cause or "")])
         self._client.set_terminated(run_id, "FAILED" if failed(status) else "FINISHED")
 
     def close(self) -> None:
-        """End the runs of interrupted trials as killed; they can be gone on with all the same."""
+        """End the runs of interrupted trials as killed; they can still be resumed."""
         while self._runs:
             self._client.set_terminated(self._runs.popitem()[1], "KILLED")

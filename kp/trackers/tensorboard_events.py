@@ -1,7 +1,7 @@
 """Trials as TensorBoard runs: one folder of event files each.
 
-A trial that goes on begins another file. It opens with the epoch that it begins with, and TensorBoard hides what earlier files have from
-there on, so that epochs which are told again count once; the writer is therefore made at the first epoch and not before.
+A resumed trial starts another file with the epoch at which it resumes, and TensorBoard hides what earlier files have from that epoch on, so
+that epochs which are reported again count once. For this reason the writer is made at the first epoch and not before.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class TensorboardEvents:
         self._last: dict[str, Mapping[str, float]] = {}
 
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
-        """Keep the knobs until there is an epoch to begin with."""
+        """Keep the knobs until the first epoch."""
         self._knobs[trial_id] = {name: _scalar(plain(value)) for name, value in knobs.items() if value is not None}
 
     def epoch(self, trial_id: str, measured: Mapping[str, float]) -> None:
@@ -46,7 +46,7 @@ class TensorboardEvents:
         return writer
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
-        """Write how it ended, and the knobs beside what it reached for the page of hyperparameters."""
+        """Write how it ended, and the knobs with its result for the page of hyperparameters."""
         last = self._last.pop(trial_id, {})
         epoch = int(last.get("epoch", 0))
         writer = self._writers.get(trial_id) or self._open(trial_id, None)

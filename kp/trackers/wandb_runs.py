@@ -1,7 +1,7 @@
 """Trials as runs of W&B, grouped by study.
 
-Trials run beside each other and all are told of in the driver's process, so each has a run object of its own and W&B's notion of *the* run
-of a process is left alone. Nothing is read off that process either: its console and its load are not the trial's.
+Trials run concurrently and are all reported from the driver's process, so each has its own run object, and W&B's notion of *the* run of a
+process is not used. Nor is that process monitored: its console and its load are not the trial's.
 """
 
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ import wandb
 
 from kp.trackers.knobs import failed, plain
 
-INIT_SECONDS = 30.0  # W&B's own 90 would hold up every trial of a study where there is no network
+INIT_SECONDS = 30.0  # W&B's default of 90 would delay every trial of a study if there is no network
 FINISH_SECONDS = 60.0  # W&B would wait for ever; what is not uploaded by then stays on disk for `wandb sync`
 
 
 class WandbRuns:
-    """One run a trial, its id the trial's; offline they lie in `home`/wandb."""
+    """One run per trial, with the trial's id; offline runs are in `home`/wandb."""
 
     def __init__(self, project: str, study: str, home: Path, mode: Literal["online", "offline"]) -> None:
-        if mode == "online" and not wandb.login(verify=False, prompt=False):  # it would otherwise ask for a key, and wait
+        if mode == "online" and not wandb.login(verify=False, prompt=False):  # otherwise it would prompt for a key, and wait
             raise RuntimeError("no API key; set WANDB_API_KEY, or trackers.wandb_mode = 'offline'")
         home.mkdir(parents=True, exist_ok=True)
         self._project, self._study, self._home, self._mode = project, study, home, mode
         self._runs: dict[str, wandb.Run] = {}
 
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
-        """Begin the trial's run, or go on with it."""
+        """Start or resume the trial's run."""
         if trial_id not in self._runs:
             self._runs[trial_id] = self._begin(trial_id, knobs)
 
@@ -54,16 +54,16 @@ class WandbRuns:
         )
 
     def epoch(self, trial_id: str, measured: Mapping[str, float]) -> None:
-        """Log at step = epoch; W&B drops steps that a resumed run has already."""
+        """Log at step = epoch; W&B drops steps that a resumed run already has."""
         self._runs[trial_id].log(dict(measured), step=int(measured["epoch"]))
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
-        """Put status and cause into the summary and finish the run."""
+        """Write status and cause into the summary and finish the run."""
         run = self._runs.pop(trial_id)
         run.summary.update({"status": status, "cause": cause})
         run.finish(exit_code=1 if failed(status) else 0)
 
     def close(self) -> None:
-        """Finish the runs of interrupted trials as failed ones; they can be gone on with all the same."""
+        """Finish the runs of interrupted trials as failed; they can still be resumed."""
         while self._runs:
             self._runs.popitem()[1].finish(exit_code=1)

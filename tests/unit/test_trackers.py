@@ -283,7 +283,7 @@ def test_trackers_one_that_fails_is_reported_once_and_the_others_go_on(event: st
     tell.open("sound", lambda: sound)
     two_trials_at_once(tell)
     tell.close()
-    assert said == ["tracker broken: failed, and hears no more of this run: ConnectionError: server gone"]
+    assert said == ["tracker broken: failed and is left out of the rest of this run: ConnectionError: server gone"]
     assert broken.heard[-1] == event
     assert broken.heard.count(event) == 1
     assert sound.heard == ["started"] * 2 + ["epoch"] * 4 + ["ended", "epoch", "ended", "close"]
