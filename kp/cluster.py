@@ -1,6 +1,6 @@
-"""The Ray cluster a study runs on: joined or started, compared with what the study asks for, and quiet.
+"""The Ray cluster of a study: join or start it, compare it with what the study requests, and keep it quiet.
 
-A study that asks for more than the cluster has would wait for ever inside Ray; `Cluster.check` fails with the missing resource instead.
+A study that requests more than the cluster has would wait forever inside Ray; `Cluster.check` fails with the missing resource instead.
 """
 
 import logging
@@ -19,8 +19,8 @@ from kp.errors import UserError
 from kp.progress import Bar
 from kp.store.hardware import MOST_CPU_GENERATORS
 
-# Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs beside the actors that compute; with only the
-# two of a small machine Ray Data waits for ever without a word.
+# Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs in addition to the computing actors; with only
+# the two of a small machine, Ray Data waits forever without a message.
 LEAST_LOGICAL_CPUS = 4
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
 POLL_SECONDS = 1.0
@@ -28,7 +28,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the study may use; threads are those of one actor or worker."""
+    """The resources that the study may use; threads are those of one actor or worker."""
 
     cpus: int
     gpus: int
@@ -41,16 +41,16 @@ class Cluster:
 
     @property
     def actor_cpus(self) -> float:
-        """Logical CPUs one generating or evaluating actor reserves: few, so that Ray's own tasks find room beside it."""
+        """Logical CPUs that one generating or evaluating actor reserves: few, so that there is room for Ray's own tasks."""
         return 0.5
 
     @property
     def actor_gpus(self) -> float:
-        """GPUs one generating or evaluating actor reserves."""
+        """GPUs that one generating or evaluating actor reserves."""
         return 1.0 if self.use_gpu else 0.0
 
     def worker_resources(self) -> dict[str, float]:
-        """What one Ray Train worker reserves."""
+        """The resources that one Ray Train worker reserves."""
         return {"CPU": 0.5, "GPU": 1} if self.use_gpu else {"CPU": 1}
 
     def __str__(self) -> str:
@@ -61,11 +61,11 @@ class Cluster:
 
 @contextmanager
 def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
-    """Join the cluster that RAY_ADDRESS names (a submitted job finds its own), else start Ray on this machine; leave it afterwards.
+    """Join the cluster named by RAY_ADDRESS (a submitted job finds its own), or start Ray on this machine; leave it afterwards.
 
     Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
     """
-    # One authentication mode for every process of this run; Ray would otherwise make a token that a later `ray start` trips over.
+    # One authentication mode for every process of this run; otherwise Ray would make a token with which a later `ray start` fails.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     import ray
@@ -73,16 +73,16 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     import ray.train
     import ray.tune
 
-    _quieten(log_file)  # after the imports: they set handlers of their own
+    _quieten(log_file)  # after the imports, because they set their own handlers
     if os.environ.get("RAY_ADDRESS"):
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     else:
-        # A process a trial that watches for nodes about to be reclaimed; one's own machine is not.
+        # Disable a process per trial that watches for nodes about to be reclaimed; this machine is not.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(
             address="local",
             num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
-            include_dashboard=True,  # a Train run that Tune stops asks the State API, which lives there
+            include_dashboard=True,  # a Train run stopped by Tune needs the State API, which runs there
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
@@ -104,7 +104,7 @@ def _inspect(resources: ResourcesConfig) -> Cluster:
 
 
 def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int) -> Cluster:
-    """Share out what there is; raises UserError naming the field that asks for more."""
+    """Divide the available resources; raises UserError naming the field that requests more."""
     use_gpu = gpus > 0 if resources.gpu is None else resources.gpu
     if use_gpu and not gpus:
         raise UserError("a GPU is asked for and the cluster has none", field="resources.gpu")
@@ -149,7 +149,7 @@ class _Count:
 
 
 class Tally:
-    """A counter in the cluster that actors add to and the driver's bar follows; the cluster must have been joined."""
+    """A counter in the cluster to which actors add and which the driver's bar follows; the cluster must have been joined."""
 
     def __init__(self) -> None:
         import ray
@@ -160,9 +160,9 @@ class Tally:
 
     @contextmanager
     def counting(self, part: str) -> Iterator[Callable[[int], None]]:
-        """What to call with each amount of one part of the work as it is done: passed on once a second, and at the end of the block.
+        """Yields a function to call with each amount of work done; the sum is passed on once a second and at the end of the block.
 
-        A part is counted by its name: one that is begun anew, since its actor died, does not count twice.
+        Work is counted by the name of its part: a part that is restarted because its actor died does not count twice.
         """
         done, told = 0, time.monotonic()
 
@@ -177,7 +177,7 @@ class Tally:
         self._actor.set.remote(part, done)
 
     def get(self) -> int:
-        """What has been added so far."""
+        """The sum of all parts so far."""
         import ray
 
         count: int = ray.get(self._actor.get.remote())
