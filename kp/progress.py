@@ -1,6 +1,6 @@
-"""What a person who watches sees: one bar per stage on a terminal, plain lines anywhere else.
+"""Progress for people: one bar per stage on a terminal, plain lines anywhere else.
 
-Stages report how much is done; how that looks is decided here alone, so a log file of a cluster job never holds control characters.
+Stages report how much is done; only this module decides how that looks, so the log file of a cluster job never has control characters.
 """
 
 import os
@@ -29,7 +29,7 @@ class Bar:
         self._begun_with = 0
 
     def resume(self, done: int) -> None:
-        """Begin with what an earlier run has done, which does not count for the rate."""
+        """Start from what an earlier run has done, which does not count for the rate."""
         self._begun_with = done
         self.update(done)
 
@@ -38,16 +38,16 @@ class Bar:
         self.done = done
 
     def rate(self) -> float:
-        """Units a second since this run began the stage."""
+        """Units per second since this run started the stage."""
         return (self.done - self._begun_with) / max(time.monotonic() - self._began, 1e-9)
 
     def rate_text(self) -> str:
-        """The rate as a person reads it."""
+        """The rate as text."""
         rate = self.rate()
         return f"{rate:.1f} {self.unit}/s" if rate >= 1 or rate == 0 else f"{60 * rate:.1f} {self.unit}/min"
 
     def left_text(self) -> str:
-        """How long the rest takes at this rate, as hours:minutes:seconds; nothing while the rate is not known."""
+        """The remaining time at this rate, as hours:minutes:seconds; empty while the rate is unknown."""
         rate = self.rate()
         return f"{timedelta(seconds=round((self.total - self.done) / rate))} left" if rate > 0 else ""
 
@@ -87,14 +87,14 @@ class _PlainBar(Bar):
 
 
 class Display:
-    """The console of one run; it keeps a way of its own to the terminal, so that `quiet` can turn everybody else away."""
+    """The console of one run; it keeps its own handle of the terminal, so that `quiet` can redirect everything else."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
 
     @contextmanager
     def quiet(self, log_file: Path) -> Iterator[None]:
-        """Send all that others in this process print, whatever their language, to `log_file` while the block lasts."""
+        """Within the block, redirect everything else that this process prints, C libraries included, to `log_file`."""
         sys.stdout.flush()
         sys.stderr.flush()
         kept = os.dup(1), os.dup(2)
@@ -111,12 +111,12 @@ class Display:
                 os.close(own)
 
     def line(self, text: str) -> None:
-        """Print one line, above a running bar where there is one."""
+        """Print one line, above a running bar if there is one."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int, unit: str) -> Iterator[Bar]:
-        """A bar that lives as long as the block."""
+        """A bar that exists within the block."""
         if not self.console.is_terminal:
             self.line(f"{title}: {total} {unit}")
             yield _PlainBar(total, unit, self.console, title)
@@ -124,7 +124,7 @@ class Display:
         columns = (
             TextColumn("{task.description:<10}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),  # the bar alone gives way where columns are few
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),  # on a narrow terminal only the bar shrinks
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
