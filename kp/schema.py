@@ -1,7 +1,7 @@
-"""The arrow schema of every table kp writes, and the only functions that read and write one.
+"""The arrow schema of every table that kp writes, and the only functions that read and write tables.
 
-Schemas live in one place so that a reader can reject a file of another shape before any number is made of it. All tables are in long
-form where they hold measurements: one measured number a row.
+Schemas are in one place so that a reader can reject a file with another schema before computing anything from it. Tables of measurements
+are in long form: one measured number per row.
 """
 
 from pathlib import Path
@@ -40,13 +40,13 @@ QUARANTINED = pa.schema(
 
 REPLACED_SHOTS = pa.schema(
     [
-        pa.field("shot_set", pa.string(), nullable=False),  # where the shot would have stood
+        pa.field("shot_set", pa.string(), nullable=False),  # in which the shot would have been
         pa.field("prompt_index", pa.int32(), nullable=False),
         pa.field("question", pa.string(), nullable=False),  # of the shot
         pa.field("answer", pa.string(), nullable=False),
         pa.field("leak", pa.string(), nullable=False),  # question, subject_and_answer
-        pa.field("fact_id", pa.string(), nullable=False),  # the first fact that it gives away
-        pa.field("new_question", pa.string(), nullable=False),  # of the shot that stands there instead
+        pa.field("fact_id", pa.string(), nullable=False),  # the first fact that it leaks
+        pa.field("new_question", pa.string(), nullable=False),  # of the shot that replaces it
         pa.field("new_answer", pa.string(), nullable=False),
     ]
 )
@@ -57,7 +57,7 @@ PARAPHRASE_REPLIES = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),
         pa.field("model_id", pa.string(), nullable=False),  # revision of the model that was asked
-        pa.field("replies", pa.list_(pa.string()), nullable=False),  # raw texts: [0] is greedy, the rest sampled where that was too little
+        pa.field("replies", pa.list_(pa.string()), nullable=False),  # raw texts: [0] is greedy, the rest are sampled if that was not enough
         pa.field("finish_reasons", pa.list_(pa.string()), nullable=False),  # of each reply: stop, length
     ]
 )
@@ -87,7 +87,7 @@ ANSWERS = pa.schema(
     ]
 )
 
-# To paraphrases of trained facts that no trial trained on.
+# Answers to paraphrases of trained facts that no trial trained on.
 HELD_OUT_ANSWERS = pa.schema([*ANSWERS, pa.field("paraphrase_index", pa.int32(), nullable=False)])  # in the fact's list of paraphrases
 
 CATEGORIES = pa.schema(
@@ -102,7 +102,7 @@ CATEGORIES = pa.schema(
     ]
 )
 
-# The base sampled, where greedy answers never got a fact right.
+# Sampled answers of the base, for facts that no greedy answer got right.
 
 SAMPLES = pa.schema(
     [
@@ -110,7 +110,7 @@ SAMPLES = pa.schema(
         pa.field("model_id", pa.string(), nullable=False),  # base revision
         pa.field("shot_set", pa.string(), nullable=False),
         pa.field("prompt_index", pa.int32(), nullable=False),  # 0..9
-        pa.field("sample_index", pa.int32(), nullable=False),  # 0 is the first drawn under its prompt
+        pa.field("sample_index", pa.int32(), nullable=False),  # 0 is the first one sampled for its prompt
         pa.field("answer", pa.string(), nullable=False),  # raw text of the model
         pa.field("match_strict", pa.bool_(), nullable=False),
         pa.field("match_exact", pa.bool_(), nullable=False),
@@ -122,7 +122,7 @@ SLICK = pa.schema(
     [
         *CATEGORIES,  # correct and asked are of greedy answers; category may be WeaklyKnown
         pa.field("sampled_correct", pa.int32(), nullable=False),
-        pa.field("sampled", pa.int32(), nullable=False),  # 0 where a greedy answer was right
+        pa.field("sampled", pa.int32(), nullable=False),  # 0 if a greedy answer was right
     ]
 )
 
@@ -132,11 +132,11 @@ EPOCHS = pa.schema(
         pa.field("epoch", pa.int32(), nullable=False),  # 1 is the first
         pa.field("train_loss", pa.float64()),
         pa.field("unknown_accuracy", pa.float64()),
-        pa.field("replay_kl", pa.float64()),  # KL(base || adapter) a trained token of replay rows; null where no coefficient asks for it
+        pa.field("replay_kl", pa.float64()),  # KL(base || adapter) per trained token of replay rows; null if the coefficient is 0
         pa.field("learning_rate", pa.float64()),  # of the epoch's first step
         pa.field("steps", pa.int64()),  # optimiser steps in this epoch
         pa.field("rows", pa.int64()),  # trained on in this epoch
-        pa.field("tokens", pa.int64()),  # of these rows, padding not counted and what rows share counted each time
+        pa.field("tokens", pa.int64()),  # of these rows, without padding; shared tokens count for each row
         pa.field("seconds", pa.float64()),  # of the optimiser steps
         pa.field("eval_seconds", pa.float64()),
     ]
@@ -154,10 +154,10 @@ TRAINING_ROWS = pa.schema(
 
 SHIFTS = pa.schema(
     [
-        pa.field("trial_id", pa.string(), nullable=False),  # "noise" for the base against itself, S1 against S2
+        pa.field("trial_id", pa.string(), nullable=False),  # "noise" for the base compared with itself, S1 with S2
         pa.field("view", pa.string(), nullable=False),  # all, at_risk, untrained, excess
         pa.field("shift", pa.string(), nullable=False),  # UK->HK ... HK->UK; positive, negative
-        pa.field("count", pa.float64(), nullable=False),  # whole numbers but in the view "excess"
+        pa.field("count", pa.float64(), nullable=False),  # whole numbers except in the view "excess"
         pa.field("n", pa.int64(), nullable=False),  # the denominator
         pa.field("rate", pa.float64()),
         pa.field("standard_error", pa.float64()),
@@ -207,10 +207,10 @@ DISAGREEMENT = pa.schema(
         pa.field("first", pa.string(), nullable=False),  # matcher
         pa.field("second", pa.string(), nullable=False),  # matcher
         pa.field("shot_set", pa.string()),  # null: all of them together
-        pa.field("first_only", pa.int64(), nullable=False),  # answers that are right by the first matcher and not by the second
+        pa.field("first_only", pa.int64(), nullable=False),  # answers that are right according to the first matcher only
         pa.field("second_only", pa.int64(), nullable=False),
         pa.field("n", pa.int64(), nullable=False),  # answers
-        pa.field("rate", pa.float64(), nullable=False),  # of answers judged otherwise
+        pa.field("rate", pa.float64(), nullable=False),  # of answers on which the two disagree
         pa.field("standard_error", pa.float64()),  # clustered over facts
     ]
 )
@@ -231,7 +231,7 @@ FALSE_POSITIVES = pa.schema(
         pa.field("relation", pa.string()),  # null: all of them together
         pa.field("matcher", pa.string(), nullable=False),
         pa.field("answers", pa.int64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),  # answers x other facts they were held against
+        pa.field("n", pa.int64(), nullable=False),  # answers x other facts they were compared with
         pa.field("false_positives", pa.int64(), nullable=False),
         pa.field("rate", pa.float64()),
         pa.field("standard_error", pa.float64()),  # clustered over the facts that were asked
@@ -241,7 +241,7 @@ FALSE_POSITIVES = pa.schema(
 DOUBTFUL_ALIASES = pa.schema(
     [
         pa.field("relation", pa.string(), nullable=False),
-        pa.field("alias", pa.string(), nullable=False),  # normalised, or as it was given where nothing is left of it
+        pa.field("alias", pa.string(), nullable=False),  # normalised, or as given if nothing would be left of it
         pa.field("problem", pa.string(), nullable=False),
         pa.field("objects", pa.int64(), nullable=False),  # different objects among those facts
         pa.field("facts", pa.int64(), nullable=False),  # that have this alias
@@ -274,7 +274,7 @@ MAJORITY = pa.schema(
         pa.field("given_rate", pa.float64(), nullable=False),
         pa.field("given_standard_error", pa.float64()),  # clustered over facts
         pa.field("highly_known", pa.int64(), nullable=False),
-        pa.field("highly_known_constant", pa.int64(), nullable=False),  # of these, for how many the constant answer is right
+        pa.field("highly_known_constant", pa.int64(), nullable=False),  # of these, those for which the constant answer is right
     ]
 )
 
@@ -313,7 +313,7 @@ NOISE_SPREAD = pa.schema(
         pa.field("matcher", pa.string(), nullable=False),
         pa.field("view", pa.string(), nullable=False),  # all, at_risk
         pa.field("shift", pa.string(), nullable=False),
-        pa.field("draws", pa.int64(), nullable=False),  # second measurements, each another shot set
+        pa.field("draws", pa.int64(), nullable=False),  # second measurements, each with another shot set
         pa.field("n", pa.int64(), nullable=False),  # the denominator, the same in every draw
         pa.field("mean_count", pa.float64(), nullable=False),
         pa.field("mean", pa.float64()),  # rates from here on
@@ -325,12 +325,12 @@ NOISE_SPREAD = pa.schema(
 
 
 def write_table(table: pa.Table, schema: pa.Schema, path: Path) -> None:
-    """Write `table` as parquet after casting it to `schema`; raises pa.ArrowInvalid where a value does not fit."""
+    """Write `table` as parquet after casting it to `schema`; raises pa.ArrowInvalid if a value does not fit."""
     pq.write_table(table.select(schema.names).cast(schema), path, compression="zstd")
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a parquet file; raises UserError naming the first column that `schema` wants and the file lacks or types otherwise."""
+    """Read a parquet file; raises UserError naming the first column of `schema` that is missing or has another type."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
