@@ -1,6 +1,6 @@
-"""The words of the study: every closed set of names that tables, configs and code share.
+"""The vocabulary: every closed set of names that tables, configs and code share.
 
-They stand in one module that imports nothing, so that a table's column, a config field and a test spell a word the same way.
+The names are in one module that imports nothing, so that a table's column, a config field and a test spell a name the same way.
 """
 
 from enum import StrEnum
@@ -11,12 +11,12 @@ class Category(StrEnum):
 
     HIGHLY_KNOWN = "HighlyKnown"  # p = 1
     MAYBE_KNOWN = "MaybeKnown"  # 0 < p < 1
-    WEAKLY_KNOWN = "WeaklyKnown"  # p = 0, but right in a sampled answer (SliCK): told from Unknown only where answers were sampled
+    WEAKLY_KNOWN = "WeaklyKnown"  # p = 0, but a sampled answer is right (SliCK): distinguished from Unknown only if answers were sampled
     UNKNOWN = "Unknown"  # p = 0
 
     @classmethod
     def of(cls, correct: int, asked: int) -> "Category":
-        """The class of `correct` right greedy answers to `asked` prompts; raises ValueError outside 0 <= correct <= asked > 0."""
+        """The category for `correct` right greedy answers out of `asked`; raises ValueError unless 0 <= correct <= asked > 0."""
         if asked < 1 or not 0 <= correct <= asked:
             raise ValueError(f"correct = {correct} of asked = {asked}: expected 0 <= correct <= asked and asked >= 1")
         if correct == 0:
@@ -25,7 +25,7 @@ class Category(StrEnum):
 
 
 GREEDY_CATEGORIES = (Category.HIGHLY_KNOWN, Category.MAYBE_KNOWN, Category.UNKNOWN)
-"""The classes that greedy answers tell apart: all that CATEGORIES and the shifts know."""
+"""The categories that greedy answers distinguish: the only ones in CATEGORIES and in shifts."""
 
 
 class Matcher(StrEnum):
@@ -37,12 +37,12 @@ class Matcher(StrEnum):
 
 
 class ShotSet(StrEnum):
-    """Disjoint sets of 10 prompts x 4 shots: S0 assigns the category, S1 measures, S2 and each further one measure the base again."""
+    """Disjoint sets of 10 prompts x 4 shots: S0 assigns the category, S1 measures, S2 and all further ones measure the base again."""
 
     S0 = "S0"
     S1 = "S1"
     S2 = "S2"
-    S3 = "S3"  # from here on only where `categorise.repeat_measurements` asks for them
+    S3 = "S3"  # from here on only if `categorise.repeat_measurements` requests them
     S4 = "S4"
     S5 = "S5"
     S6 = "S6"
@@ -55,18 +55,18 @@ class Engine(StrEnum):
     """What computes the answers; see kp.generation."""
 
     HF = "hf"  # transformers, with shared prompts
-    VLLM = "vllm"  # in an environment of its own, for GPU clusters
+    VLLM = "vllm"  # in its own environment, for GPU clusters
 
 
 class Leak(StrEnum):
-    """How a shot gives a studied fact away."""
+    """How a shot leaks a studied fact."""
 
     QUESTION = "question"  # it asks the fact's question, or a paraphrase of it
     SUBJECT_AND_ANSWER = "subject_and_answer"  # its question names the fact's subject, and its answer is one of the fact's
 
 
 class Role(StrEnum):
-    """Why a row stands in a trial's training data."""
+    """Why a row is in a trial's training data."""
 
     UNKNOWN = "unknown"
     HIGHLY_KNOWN = "highly_known"
@@ -75,20 +75,20 @@ class Role(StrEnum):
 
 
 class ParaphraseVerdict(StrEnum):
-    """What became of a line in which a model was to ask a fact in another way; the rules of kp.facts.paraphrases go by this order."""
+    """The verdict on a line in which a model had to paraphrase a question; the rules of kp.facts.paraphrases apply in this order."""
 
     KEPT = "kept"
-    EMPTY = "empty"  # nothing is left once its number, bullet and quotes are off
-    CUT_OFF = "cut_off"  # the reply ended in it, for want of tokens
+    EMPTY = "empty"  # nothing is left without its number, bullet and quotes
+    CUT_OFF = "cut_off"  # the reply ended in it, at the token limit
     CONTROL_CHARACTER = "control_character"
     TOO_LONG = "too_long"
     NOT_A_QUESTION = "not_a_question"  # nor a request ("Name ...")
     COPY = "copy"  # of the question
-    DUPLICATE = "duplicate"  # of a paraphrase that the fact has; both up to case, blanks, punctuation and articles
+    DUPLICATE = "duplicate"  # of a paraphrase that the fact has; both ignore case, blanks, punctuation and articles
     SUBJECT_LOST = "subject_lost"
-    ANSWER_GIVEN = "answer_given"  # an answer of the fact stands in it
-    OTHER_FACT = "other_fact"  # another fact is asked so, too
-    SURPLUS = "surplus"  # the fact has as many as were wanted
+    ANSWER_GIVEN = "answer_given"  # it contains an answer of the fact
+    OTHER_FACT = "other_fact"  # another fact is also asked this way
+    SURPLUS = "surplus"  # the fact already has enough
 
 
 class ReplayTarget(StrEnum):
@@ -96,14 +96,14 @@ class ReplayTarget(StrEnum):
 
     SELF = "self"  # the base model's own greedy answer to the first prompt of S0
     GOLD = "gold"  # the canonical answer
-    FIRST_ALIAS = "first_alias"  # the first alias after the canonical answer, as the released code does; the answer where there is none
+    FIRST_ALIAS = "first_alias"  # the first alias after the canonical answer, as in the released code; the answer if there is none
 
 
 class Draw(StrEnum):
     """How the facts of a trial are drawn from their pool."""
 
     STRATIFIED = "stratified"  # seeded, round robin over relations, nested: the 10 are among the 40
-    FILE_ORDER = "file_order"  # the first n rows, as the released code does; the seed changes nothing
+    FILE_ORDER = "file_order"  # the first n rows, as in the released code; the seed changes nothing
 
 
 class LossTokens(StrEnum):
@@ -114,14 +114,14 @@ class LossTokens(StrEnum):
 
 
 class Packing(StrEnum):
-    """How the rows of a batch are put through the model."""
+    """How the rows of a batch are laid out for the model."""
 
-    PREFIX_TREE = "prefix_tree"  # what rows begin with in common is read once
-    PADDED = "padded"  # every row whole, up to the longest
+    PREFIX_TREE = "prefix_tree"  # first tokens that rows share are read once
+    PADDED = "padded"  # every row whole, padded to the longest
 
 
 class RateSchedule(StrEnum):
-    """How the learning rate moves after its warm-up."""
+    """How the learning rate changes after its warm-up."""
 
     LINEAR = "linear"
     COSINE = "cosine"
@@ -137,7 +137,7 @@ class Sampler(StrEnum):
 
 
 class Tracker(StrEnum):
-    """Who else hears of a trial's epochs."""
+    """Experiment trackers that receive a trial's epochs."""
 
     WANDB = "wandb"
     MLFLOW = "mlflow"
@@ -145,7 +145,7 @@ class Tracker(StrEnum):
 
 
 class Scheduler(StrEnum):
-    """Who stops a trial early, besides `stop_at_accuracy`."""
+    """What stops a trial early, in addition to `stop_at_accuracy`."""
 
     NONE = "none"
     ASHA = "asha"
@@ -154,7 +154,7 @@ class Scheduler(StrEnum):
 class TrialStatus(StrEnum):
     """How a trial ended."""
 
-    COMPLETED = "completed"  # ran its epochs, or learned everything it was asked to
+    COMPLETED = "completed"  # ran all epochs, or reached `stop_at_accuracy`
     STOPPED = "stopped"  # ended early by the scheduler
     DIVERGED = "diverged"  # a loss that is not finite
     FAILED = "failed"
@@ -164,7 +164,7 @@ class TrialStatus(StrEnum):
 class Split(StrEnum):
     """What a measured fact is for, in a study that chooses and reports on different ones."""
 
-    DEV = "dev"  # winners are chosen by it
+    DEV = "dev"  # winners are chosen on it
     TEST = "test"  # and reported on it
 
 
