@@ -1,10 +1,10 @@
 """Which candidates become facts: the rules that compare subjects with each other, and the same number from each bucket.
 
-A subject is asked about by its name without the qualifier ("Titanic"), unless another subject of the relation has the same name; then by
-its whole title ("Titanic (1997 film)"). Other subjects are those of the relation's single-valued pairs, also the ones that are dropped.
+A question names its subject without the qualifier ("Titanic"), unless another subject of the relation has the same name; then by its whole
+title ("Titanic (1997 film)"). Other subjects are those of all single-valued pairs of the relation, including pairs that are dropped.
 
-Texts are left in the graph's file until it is known which are wanted: a candidate is a row of numbers here, so that a relation with
-millions of pairs fits into memory.
+Texts stay in the graph's file until it is known which are needed: a candidate is a row of numbers here, so that a relation with millions of
+pairs fits into memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,11 +24,11 @@ from kp.facts.validation import question_key
 
 BATCH_PAIRS = 1 << 23  # candidates in memory at once, of some 60 bytes each
 _BUCKET = ("relation", "popularity")
-_UNSAID = r"[.,;:!?()\[\]\"'`\-]"  # what question_key drops, of ASCII
+_UNSAID = r"[.,;:!?()\[\]\"'`\-]"  # the ASCII characters that question_key drops
 
 
 def batches(pairs: dict[str, int]) -> Iterator[list[str]]:
-    """Relations, of which `pairs` tells how many pairs each has, in batches whose pairs fit into memory together."""
+    """Relations in batches whose pairs fit into memory together; `pairs` has the number of pairs of each relation."""
     batch: list[str] = []
     held = 0
     for relation, count in sorted(pairs.items()):
@@ -42,10 +42,10 @@ def batches(pairs: dict[str, int]) -> Iterator[list[str]]:
 
 
 def judged_candidates(file: pq.ParquetFile, relations: Sequence[str], book: TemplateBook, seed: int) -> pl.DataFrame:
-    """All single-valued pairs of these relations in the graph's file, and what the rules say of them.
+    """All single-valued pairs of these relations in the graph's file, with the verdict of the rules.
 
-    Columns: relation, popularity; group and row, where the pair stands in the file; random_key; whole_title, whether the question needs the
-    qualifier; rule, the place in RULES of the rule that drops the pair, null for none.
+    Columns: relation, popularity; group and row, the pair's position in the file; random_key; whole_title, whether the question needs the
+    qualifier; rule, the index in RULES of the rule that drops the pair, null for none.
     """
     columns = pl.Enum(sorted(relations))
     parts = [_judged_alone(file, group, columns, book, seed) for group in range(file.num_row_groups)]
@@ -53,7 +53,7 @@ def judged_candidates(file: pq.ParquetFile, relations: Sequence[str], book: Temp
 
 
 def _judged_alone(file: pq.ParquetFile, group: int, relations: pl.Enum, book: TemplateBook, seed: int) -> pl.DataFrame:
-    """What the rules about one pair say of a row group, and hashes: `subject` and `random_key` are stable, others of this process alone."""
+    """The rules about single pairs applied to a row group, and hashes; only `subject` and `random_key` are stable across processes."""
     pairs = _of_relations(file, group, relations)
     texts = with_titles(pairs)
     codes = pairs["relation"].to_physical().to_numpy()
@@ -85,7 +85,7 @@ def _by_relation(relations: pl.Enum, seed: int, codes: npt.NDArray[np.generic]) 
 
 
 def _of_relations(file: pq.ParquetFile, group: int, relations: pl.Enum) -> pl.DataFrame:
-    """The pairs of one row group that have these relations, and where they stand."""
+    """The pairs of one row group with these relations, and their positions."""
     names = pl.Series(relations.categories.to_list())
     pairs = pl.DataFrame(file.read_row_group(group, columns=["subject", "relation", "object", "popularity", "subject_degree"]))
     return (
@@ -106,7 +106,7 @@ def with_titles(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def asked_alike(titles: pl.Series) -> pl.Series:
-    """The same text for titles whose questions differ in case, blanks and punctuation alone: kp.facts.validation.question_key of each."""
+    """The same text for titles whose questions differ only in case, blanks and punctuation: kp.facts.validation.question_key of each."""
     keys = titles.str.to_lowercase().str.replace_all(_UNSAID, " ").str.replace_all(" {2,}", " ").str.strip_chars(" ")
     keys = titles.zip_with(keys == "", keys)
     foreign = (titles.str.len_bytes() > titles.str.len_chars()).arg_true()
@@ -114,7 +114,7 @@ def asked_alike(titles: pl.Series) -> pl.Series:
 
 
 def phrases_of(titles: pl.Series, book: TemplateBook) -> pl.Series:
-    """What stands for each subject in a sentence."""
+    """The phrase for each subject within a sentence."""
     article = titles.is_in(pl.Series(sorted(book.definite_article), dtype=pl.String).implode())
     return titles.zip_with(~article, "the " + titles)
 
@@ -127,7 +127,7 @@ def questions_of(relations: pl.Series, titles: pl.Series, book: TemplateBook) ->
 
 
 def rendered(numbers: pl.Series, phrases: pl.Series, templates: Sequence[str]) -> pl.Series:
-    """Each phrase put into the template of its number."""
+    """Each phrase inserted into the template with its number."""
     pieces = [template.split(SUBJECT) for template in templates]
     texts = pl.repeat("", len(phrases), dtype=pl.String, eager=True)
     for place in range(max(map(len, pieces), default=0)):
@@ -174,13 +174,13 @@ def equal_buckets(candidates: pl.DataFrame, per_bucket: int | None) -> pl.DataFr
 
 
 def dropped_by_rule(candidates: pl.DataFrame) -> pl.DataFrame:
-    """How many candidates each rule drops of each relation, and where one of them stands."""
+    """The number of candidates that each rule drops from each relation, and the position of one of them."""
     dropped = candidates.filter(pl.col("rule").is_not_null()).group_by("relation", "rule")
     return dropped.agg(pl.len().alias("candidates"), pl.col("group", "row", "whole_title").sort_by("subject").first())
 
 
 def texts_of(file: pq.ParquetFile, rows: pl.DataFrame) -> pl.DataFrame:
-    """The pairs at the places in `rows` (columns group, row, whole_title and others): with their titles, and `title`, the one asked by."""
+    """The pairs at the positions in `rows` (columns group, row, whole_title and others) with titles; `title` is the one in the question."""
     columns = {"subject": pl.String, "object": pl.String, "subject_degree": pl.Int64}
     parts = [pl.concat([rows.clear(), pl.DataFrame(schema=columns)], how="horizontal")]
     for (group,), places in rows.sort("group", "row").partition_by("group", as_dict=True).items():

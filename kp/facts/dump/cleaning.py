@@ -1,7 +1,7 @@
-"""Which single-valued pairs make no question: the cleaning rules, each with a name under which the pairs that it drops are counted.
+"""The cleaning rules: which single-valued pairs make no question. The pairs that a rule drops are counted under its name.
 
-A rule is about one pair at a time here; the two that compare the subjects of a relation with each other are in kp.facts.dump.choosing.
-Helper nodes are no rule: the reader has set them aside. A pair is dropped by the first rule that it breaks.
+The rules here look at one pair at a time; the two that compare the subjects of a relation with each other are in kp.facts.dump.choosing.
+There is no rule for helper nodes, because the reader sets them aside. A pair is dropped by the first rule that it breaks.
 """
 
 from enum import StrEnum
@@ -11,19 +11,19 @@ import polars as pl
 from kp.facts.dump.entity_names import LONGEST_ALIAS
 from kp.facts.validation import SHORT_ANSWER, stands_in
 
-LONGEST_NAME = LONGEST_ALIAS  # characters; nobody is asked about longer ones, which are mostly descriptions
+LONGEST_NAME = LONGEST_ALIAS  # characters; longer ones are mostly descriptions and are not asked about
 
 
 class Rule(StrEnum):
     """Why a candidate is dropped."""
 
     OBJECT_IS_SUBJECT = "object_is_subject"  # by IRI or by name
-    NO_ENTITY = "no_entity"  # a list, a category, a file, a template, a disambiguation page, in either place
+    NO_ENTITY = "no_entity"  # subject or object is a list, a category, a file, a template or a disambiguation page
     NO_LETTERS = "no_letters"  # a name without letters and digits
     LONG_NAME = "long_name"
     CONTROL_CHARACTER = "control_character"
-    SAME_QUESTION = "same_question"  # two subjects that even with their qualifiers are asked alike, and have different objects
-    SAME_FACT = "same_fact"  # another subject of the same title has the same object, and is kept
+    SAME_QUESTION = "same_question"  # two subjects with the same question even with their qualifiers, and with different objects
+    SAME_FACT = "same_fact"  # another subject with the same title has the same object, and is kept
     ANSWER_IN_QUESTION = "answer_in_question"  # the object's name
 
 
@@ -32,14 +32,14 @@ NAMESPACES = "category|template|file|image|portal|wikipedia|help|user|talk|modul
 _NO_ENTITY = rf"(?i)^(lists? of |index of |outline of |(?:{NAMESPACES})(?: talk)?:\S)|\(disambiguation\)$"
 _LETTER = r"[\p{L}\p{N}]"
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
-# ASCII, Latin letters with accents that Unicode keeps as they are and whose lower case is their folded case, and some punctuation.
+# ASCII, some punctuation, and accented Latin letters that NFKC does not change and whose lower case is their folded case.
 _LATIN = r"\u00c0-\u00d6\u00d8-\u00de\u00e0-\u00f6\u00f8-\u012f\u0134-\u013e\u0141-\u0148\u014a-\u017e"
 _SIMPLE = rf"^[\x00-\x7f{_LATIN}\u2013\u2014\u2018\u2019]*$"
 _WORD, _LONG_WORD = r"(\w+)", r"(\w{4,})"
 
 
 def broken_rule(pairs: pl.DataFrame) -> pl.Series:
-    """The place in RULES of the first rule of one pair that each row breaks, null for none.
+    """The index in RULES of the first rule about single pairs that each row breaks, null for none.
 
     Columns: subject, object (IRIs), label, name (of the subject), object_label, object_name.
     """
@@ -61,8 +61,8 @@ def broken_rule(pairs: pl.DataFrame) -> pl.Series:
 def answers_stand_in(answers: pl.Series, questions: pl.Series) -> pl.Series:
     """kp.facts.validation.stands_in for each row.
 
-    An answer can stand in a question only if each of its words does, so one word is looked for first. Where both are written in letters
-    that have one form and simple cases, the rest is the same comparison in bulk; the other rows are looked at one by one.
+    A question can contain an answer only if it contains each of its words, so one word is searched first. If both texts have only letters
+    with one form and simple case, the same comparison is done in bulk; the other rows are compared one by one.
     """
     frame = pl.DataFrame({"answer": answers, "question": questions}).with_columns(simple=_both_match(_SIMPLE))
     word = pl.coalesce(pl.col("answer").str.extract(_LONG_WORD), pl.col("answer").str.extract(_WORD), pl.lit("")).str.to_lowercase()
@@ -87,5 +87,5 @@ def _stands() -> pl.Expr:
 
 
 def _in_words(text: pl.Expr) -> pl.Expr:
-    """The words of a text, with one blank before, after and between them."""
+    """The words of a text, with one blank before, between and after them."""
     return pl.lit(" ") + text.str.replace_all(r"\W+", " ").str.strip_chars(" ") + pl.lit(" ")

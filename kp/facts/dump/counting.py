@@ -1,8 +1,8 @@
 """What is counted in one partition of a dump: distinct triples, single-valued pairs, mentions of entities.
 
-Everything is done on hashes, sorted once a partition. The sort key has the pair in its upper bits and the object in its lower ones, so
-that one sort of one number brings pairs together and, within a pair, repeated triples; where two pairs or two objects are alike in the bits
-that the key keeps (about one partition in twenty) the partition is sorted again by the whole hashes.
+Everything is done on hashes, sorted once per partition. The sort key has the pair in its upper bits and the object in its lower ones, so
+one sort of one number groups pairs and, within a pair, repeated triples. If two pairs or two objects have the same bits in the key (in
+about one partition in twenty), the partition is sorted again by the whole hashes.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kp.facts.dump.spans import Hashes
 
 _PAIR_BITS = np.uint64(0xFFFFFFFFFF000000)
 _OBJECT_BITS = np.uint64(0x0000000000FFFFFF)
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads small numbers over 64 bits (the golden ratio's fraction)
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # spreads small numbers over 64 bits (the fraction of the golden ratio)
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Statements:
-    """The rows of one partition, relations numbered over the whole dump."""
+    """The rows of one partition; relations are numbered over the whole dump."""
 
     subjects: Hashes
     relations: npt.NDArray[np.uint32]
@@ -34,18 +34,18 @@ class Statements:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a partition holds; `triples`, `subjects` and `pairs` are by relation."""
+    """The counts of one partition; `triples`, `subjects` and `pairs` are by relation."""
 
     triples: Counts  # distinct, between two entities
     subjects: Counts  # with at least one such triple
     pairs: Counts  # single-valued
     single: Rows  # one row of each single-valued pair
-    texts: Rows  # the number of its texts among those of the partition
-    mentions: Hashes  # of entities: one for each distinct triple that has it in either place
+    texts: Rows  # the index of its texts among those of the partition
+    mentions: Hashes  # of entities: one for each distinct triple with the entity as subject or object
 
 
 def count(statements: Statements, relations: int) -> Counted:
-    """Count one partition of a dump with so many relations."""
+    """Count one partition of a dump with `relations` relations."""
     pairs = statements.subjects ^ ((statements.relations.astype(np.uint64) + np.uint64(1)) * _ODD)
     order = _sorted(pairs, statements.objects)
     pairs, objects, kinds = pairs[order], statements.objects[order], statements.kinds[order]
@@ -72,7 +72,7 @@ def count(statements: Statements, relations: int) -> Counted:
 
 
 def _sorted(pairs: Hashes, objects: Hashes) -> npt.NDArray[np.int64]:
-    """The rows in an order in which equal pairs, and within a pair equal objects, stand together."""
+    """The rows in an order in which equal pairs, and within a pair equal objects, are adjacent."""
     key = (pairs & _PAIR_BITS) | (objects & _OBJECT_BITS)
     order = pl.Series(key).arg_sort().to_numpy()
     key, pairs_there, objects_there = key[order], pairs[order], objects[order]

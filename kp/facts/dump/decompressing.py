@@ -1,11 +1,11 @@
-"""A program of its own: writes the text of one compressed file to its standard output.
+"""A separate program that writes the text of one compressed file to its standard output.
 
-It is a process apart because the bzip2 decoder holds Python's interpreter lock while it waits for its own threads, and a reader beside it
-in one process would stand still meanwhile. It is run by its path, without importing kp, so that it starts in a few hundredths of a second.
+It is a separate process because the bzip2 decoder holds Python's interpreter lock while it waits for its own threads, and would block a
+reader in the same process. It is run by its path, without importing kp, so that it starts in a few hundredths of a second.
 
-Of the decoders that pip installs, rapidgzip's was the fastest on real and synthetic dumps: 69 to 74 MB/s of text on one core and 137 on
-two, against 60 MB/s for one core of the standard library's bz2, 64 for cramjam, and 60 and 105 for fbz. It checks the sums of every block
-and stream. A file in gzip's form is many times cheaper to read, and the standard library does.
+Of the decoders on PyPI, rapidgzip was the fastest on real and synthetic dumps: 69 to 74 MB/s of text on one core and 137 on two, compared
+with 60 MB/s on one core for the standard library's bz2, 64 for cramjam, and 60 and 105 for fbz. It verifies the checksums of every block
+and stream. gzip files are many times cheaper to read, so the standard library is used for them.
 """
 
 import gzip
@@ -17,8 +17,8 @@ from io import BufferedIOBase
 import rapidgzip
 
 PIECE = 1 << 20  # bytes, of text
-PIPE = 1 << 20  # bytes, the most that Linux lets anybody's pipe hold
-DAMAGED = 3  # exit status, with what is wrong on standard error
+PIPE = 1 << 20  # bytes, the largest pipe that Linux allows an unprivileged process
+DAMAGED = 3  # exit status; the error is on standard error
 F_SETPIPE_SZ = 1031  # of fcntl; Linux only
 
 
@@ -47,14 +47,14 @@ def _widen_pipe() -> None:
 
 
 def main() -> int:
-    """Arguments: a path, and how many threads decode."""
+    """Arguments: a path, and the number of decoding threads."""
     _, path, workers = sys.argv
     _widen_pipe()
     try:
         _copy(path, int(workers))
     except BrokenPipeError:
-        return 0  # nobody reads on
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error) as error:  # all that the two decoders raise for a damaged file
+        return 0  # the reader has closed the pipe
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error) as error:  # what the two decoders raise for a damaged file
         print(str(error).splitlines()[0], file=sys.stderr)
         return DAMAGED
     return 0

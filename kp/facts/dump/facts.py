@@ -1,8 +1,8 @@
-"""Facts out of a reduced graph, by the head-to-tail method (Sun et al. 2023) as arXiv 2502.14502 uses it.
+"""Facts from a reduced graph, by the head-to-tail method (Sun et al. 2023) as used in arXiv 2502.14502.
 
 Every relation with a template gives as many facts about popular subjects as about obscure ones, or its results could not be compared over
-the buckets. All that is drawn at random hangs on the seed and on what the pairs say, not on where they stand: neither the order of a
-dump's lines nor that of its files changes a fact.
+the buckets. Random draws depend on the seed and on the content of the pairs, not on their positions: neither the order of a dump's lines
+nor that of its files changes a fact.
 """
 
 from collections.abc import Iterator
@@ -33,10 +33,10 @@ CHUNK = 100_000  # facts in one chunk of the table
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """The facts of a graph, and what became of its relations and of the pairs that gave none."""
+    """The facts of a graph, with reports on its relations and on the dropped pairs."""
 
     facts: pa.Table  # FACTS, sorted by fact_id
-    relations: pa.Table  # GRAPH_REPORT, all relations of the graph by falling number of triples
+    relations: pa.Table  # GRAPH_REPORT, all relations of the graph by decreasing number of triples
     dropped: pa.Table  # DROPPED_CANDIDATES
 
     def untemplated(self, most: int) -> list[tuple[str, int]]:
@@ -47,7 +47,7 @@ class GraphFacts:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The chosen pairs with their texts; how many candidates each relation has; what each rule dropped by relation, with one as example."""
+    """The chosen pairs with their texts; the candidates of each relation; what each rule dropped, by relation, with an example."""
 
     pairs: pl.DataFrame
     candidates: dict[str, int]
@@ -55,12 +55,11 @@ class _Chosen:
 
 
 def facts_of_graph(folder: Path, settings: GraphConfig, seed: int, source: str) -> GraphFacts:
-    """Draw facts from the reduced graph that read_graph left in `folder`; `source` is what the facts name as theirs.
+    """Draw facts from the reduced graph that read_graph wrote to `folder`; `source` is the facts' column of that name.
 
-    A fact's subject is what its question calls it, and its object the first answer, so its id can be computed from the row as anywhere
-    else; the rules see to it that no two facts share one. Answers are the object's names, but for aliases that stand in the question.
-    A relation without a candidate in each of the three buckets gives no facts. Raises UserError naming the field of a file in `settings`
-    that cannot be used.
+    A fact's subject is the name in its question, and its object the first answer, so its id can be computed from the row as for any source;
+    the rules make sure that ids are unique. Answers are the object's names, except aliases that the question contains. A relation without a
+    candidate in each of the three buckets gives no facts. Raises UserError naming the field of a file in `settings` that cannot be used.
     """
     book = dbpedia_book(Path(settings.templates) if settings.templates else None)
     ontology = load_ontology(settings.ontology) if settings.ontology else None
@@ -130,7 +129,7 @@ def _answers(objects: pl.Series, questions: pl.Series, names: EntityNames) -> It
 
 
 def _chunked(facts: pl.DataFrame) -> pa.Table:
-    """As FACTS, in chunks whose texts stay below the 2 GB that one array of arrow's strings may hold."""
+    """As FACTS, in chunks whose texts stay below the limit of 2 GB for one arrow string array."""
     chunks = [chunk.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(FACTS) for chunk in facts.iter_slices(CHUNK)]
     return pa.concat_tables(chunks) if chunks else FACTS.empty_table()
 

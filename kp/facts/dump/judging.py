@@ -1,7 +1,7 @@
-"""A block of lines sorted by what they look like, with a fixed number of operations over all its bytes.
+"""A block of lines classified by their form, with a fixed number of operations over all its bytes.
 
-Lines in the usual form, `<s> <p> <o> .` with IRIs in canonical spelling, are told for certain; so are comments, blank lines, and literals
-that stand after two such IRIs. All others are odd: kp.facts.dump.statements decides about them, one by one.
+Lines in the usual form, `<s> <p> <o> .` with IRIs in canonical spelling, are recognised with certainty; so are comments, blank lines, and
+literals after two such IRIs. All others are odd: kp.facts.dump.statements decides about them, one by one.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kp.facts.dump.spans import Positions, Text
 from kp.facts.dump.statements import SetAside, canonical
 
-KEPT_OF_LINE = 200  # bytes, where a line is told to people
+KEPT_OF_LINE = 200  # bytes of a line that are shown to people
 
 Mask = npt.NDArray[np.bool_]
 _OPEN, _SPACE, _NEWLINE, _HASH, _DOT, _UNDERSCORE, _QUOTE, _BACKTICK, _PERCENT = b'< \n#._"`%'
@@ -23,7 +23,7 @@ _THREE, _TWO, _EIGHT = np.uint32(0xFFFFFF), np.uint32(0xFFFF), np.uint32(8)
 
 
 def _canonical_escapes() -> Mask:
-    """By two bytes, little end first: whether a percent sign and these are the canonical spelling of one ASCII character."""
+    """Indexed by two bytes, little-endian: whether a percent sign and these bytes are the canonical spelling of an ASCII character."""
     table = np.zeros(1 << 16, dtype=bool)
     for code in range(0x80):
         escape = f"%{code:02X}"
@@ -38,7 +38,7 @@ CANONICAL_ESCAPE, ANY_ESCAPE = _canonical_escapes(), np.ones(1 << 16, dtype=bool
 
 @dataclass(frozen=True)
 class Pieces:
-    """Where subjects, relations and objects stand in a text: starts and ends of each."""
+    """The positions of subjects, relations and objects in a text: starts and ends of each."""
 
     subjects: tuple[Positions, Positions]
     relations: tuple[Positions, Positions]
@@ -52,10 +52,10 @@ class Pieces:
 
 
 class JudgedLines:
-    """The lines of a text, sorted into those in the usual form, those told at once to be something else, and the odd ones."""
+    """The lines of a text, classified into those in the usual form, those that are certainly something else, and the odd ones."""
 
     def __init__(self, text: Text, escapes: Mask) -> None:
-        """`escapes` tells, by the two bytes that follow a percent sign, whether an IRI of a line in the usual form may have them."""
+        """`escapes`, indexed by the two bytes after a percent sign, says whether an IRI of a line in the usual form may have them."""
         self.text, self._escapes = text, escapes
         gaps = np.flatnonzero(text.bytes <= _SPACE)
         last_gap = np.flatnonzero(text.bytes[gaps] == _NEWLINE)
@@ -74,11 +74,11 @@ class JudgedLines:
         return self.text.bytes[self.starts[number] : self.ends[number]].tobytes()
 
     def begins(self, number: int) -> str:
-        """How a line begins."""
+        """The beginning of a line."""
         return self.text.begins(int(self.starts[number]), int(self.ends[number]), KEPT_OF_LINE)
 
     def _in_usual_form(self, gaps: Positions, first_gap: Positions, last_gap: Positions) -> Mask:
-        """Which lines have `<x> <x> <x> .` as far as blanks and the characters around them tell; no x is empty."""
+        """Which lines have the form `<x> <x> <x> .` according to blanks and the characters next to them; no x is empty."""
         usual = last_gap - first_gap == 3
         at = first_gap[usual]
         start, first, second, third = self.starts[usual], gaps[at], gaps[at + 1], gaps[at + 2]
@@ -95,7 +95,7 @@ class JudgedLines:
         return usual
 
     def _like_literal(self, gaps: Positions, first_gap: Positions, last_gap: Positions, lines: Positions) -> Positions:
-        """Which of these lines have `<x> <x> "..."... .` as far as the first two blanks and the end tell."""
+        """Which of these lines have the form `<x> <x> "..."... .` according to the first two blanks and the end."""
         lines = lines[last_gap[lines] - first_gap[lines] > 2]
         start, end, at = self.starts[lines], self.ends[lines], first_gap[lines]
         first, second = gaps[at], gaps[at + 1]
@@ -111,9 +111,9 @@ class JudgedLines:
         return lines[alike]
 
     def _forbidden(self, gaps: Positions, first_gap: Positions, usual: Positions, of_literal: Positions) -> Positions:
-        """Where characters stand that no IRI in canonical spelling has, and the starts of lines that are not UTF-8.
+        """The positions of characters that no IRI in canonical spelling has, and the starts of lines that are not UTF-8.
 
-        Angle brackets only where neither form wants them.
+        Angle brackets count only where neither form has them.
         """
         letters = self.text.bytes
         scratch, found = np.bitwise_or(letters, 2), np.empty(len(letters), dtype=bool)
@@ -132,7 +132,7 @@ class JudgedLines:
         self, is_bracket: Mask, gaps: Positions, first_gap: Positions, usual: Positions, of_literal: Positions
     ) -> Positions:
         if len(self.ends) - len(usual) < _FEW * len(usual) and not self._more_brackets_than_wanted(is_bracket, usual):
-            # Of the literals, which are few, any line with a bracket too many is marked at its start.
+            # Literals are few: a line of them with too many brackets is marked at its start.
             quotes = gaps[first_gap[of_literal] + 1] + 1
             spans = zip(self.starts[of_literal].tolist(), quotes.tolist(), strict=True)
             return np.array([start for start, quote in spans if np.count_nonzero(is_bracket[start:quote]) > 4], dtype=np.int64)
@@ -146,7 +146,7 @@ class JudgedLines:
         return np.flatnonzero(is_bracket)
 
     def _more_brackets_than_wanted(self, is_bracket: Mask, usual: Positions) -> bool:
-        """Whether a line in the usual form has more than its six, told by their sum, without a look at each place."""
+        """Whether any line in the usual form has more than its six brackets; only the sum is compared."""
         others = np.ones(len(self.ends), dtype=bool)
         others[usual] = False
         spans = zip(self.starts[others].tolist(), self.ends[others].tolist(), strict=True)

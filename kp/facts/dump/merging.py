@@ -1,11 +1,11 @@
-"""From what was spilled of a dump's files to its reduced graph: pairs.parquet, relations.parquet, set_aside.parquet.
+"""From the spilled files of a dump to its reduced graph: pairs.parquet, relations.parquet, set_aside.parquet.
 
-Popularity needs every entity's density, the number of distinct triples that have it in either place (one that has it in both counts once;
-lines that were set aside, and so helper nodes and literals, do not count). Entities in order of falling density are cut where the sum of
-densities passes its thirds, as in Sun et al., by kp.facts.popularity's rule.
+Popularity needs every entity's density, the number of distinct triples with the entity as subject or object (a triple with the entity as
+both counts once; lines that were set aside, including helper nodes and literals, do not count). Entities are sorted by decreasing density
+and divided where the sum of densities reaches its thirds, as in Sun et al., by the rule of kp.facts.popularity.
 
-Four passes over hash partitions, each in memory by itself: count, add up mentions, cut, write. Their results stand in the order of the
-partitions, which the dump alone decides; neither the number of workers nor the order of files or lines shows.
+There are four passes over hash partitions, with one partition in memory at a time: count, add up mentions, divide, write. Results are in
+the order of the partitions, which depends only on the dump, not on the number of workers or the order of files or lines.
 """
 
 from collections import Counter, deque
@@ -33,21 +33,21 @@ from kp.facts.popularity import BUCKETS, buckets_of_counts
 from kp.schema import write_table
 
 PAIRS_FILE, RELATIONS_FILE, SET_ASIDE_FILE = "pairs.parquet", "relations.parquet", "set_aside.parquet"
-SLICE = 1 << 24  # densities looked at together
-MOST_EXAMPLES = 20  # of each reason
-ONTOLOGY = "http://dbpedia.org/ontology/"  # keeps a local name that other vocabularies share
+SLICE = 1 << 24  # densities processed together
+MOST_EXAMPLES = 20  # per reason
+ONTOLOGY = "http://dbpedia.org/ontology/"  # its relations keep a local name that other vocabularies share
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class FileReading:
-    """What reading one file left: rows in `folder`, and in memory what is small. `relations` are IRIs in the order of their numbers."""
+    """The result of reading one file: rows in `folder`, and what is small in memory. `relations` are IRIs in the order of their numbers."""
 
     address: str
     folder: Path
     lines: int
-    triples: int  # repeated ones count again
+    triples: int  # repeated ones count each time
     relations: tuple[str, ...]
     set_aside: SetAsideLog
 
@@ -64,13 +64,13 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Entities:
-    """All entities of a dump, on disk: hashes in rising order, and the density of each."""
+    """All entities of a dump, on disk: sorted hashes, and the density of each."""
 
     hashes: Hashes
     degrees: npt.NDArray[np.uint32]
 
     def degrees_of(self, hashes: Hashes) -> Counts:
-        """The density of each of these, which must be among them. They are looked up in order, for the sake of the page cache."""
+        """The density of each of these entities, which must exist. They are looked up in sorted order, which suits the page cache."""
         order = pl.Series(hashes).arg_sort().to_numpy()
         found = np.empty(len(hashes), dtype=np.int64)
         found[order] = self.degrees[np.searchsorted(self.hashes, hashes[order])]
@@ -78,7 +78,7 @@ class _Entities:
 
 
 def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Partitions, workers: int) -> Merged:
-    """Write the three tables of the reduced graph into `folder`; `spill` takes what the passes hand to each other."""
+    """Write the three tables of the reduced graph into `folder`; `spill` is for the files between passes."""
     iris = sorted({iri for reading in readings for iri in reading.relations})
     names = relation_names(iris)
     with ThreadPoolExecutor(workers) as pool:
@@ -102,7 +102,7 @@ def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Pa
 
 
 def relation_names(iris: list[str]) -> list[str]:
-    """What each of these sorted IRIs is called: its local name; of those that share one only DBpedia's ontology, else the first, has it."""
+    """The name of each of these sorted IRIs: its local name. If several share one, DBpedia's ontology has it, otherwise the first."""
     owner: dict[str, str] = {}
     for iri in sorted(iris, key=lambda iri: (not iri.startswith(ONTOLOGY), iri)):
         owner.setdefault(local_name(iri), iri)
@@ -110,7 +110,7 @@ def relation_names(iris: list[str]) -> list[str]:
 
 
 def least_degrees(degrees: npt.NDArray[np.uint32]) -> tuple[int, int]:
-    """The least density of a head entity, and that of a torso entity; 0 for both where there are no entities."""
+    """The lowest densities of head and torso entities; both are 0 if there are no entities."""
     entities: Counter[int] = Counter()
     for start in range(0, len(degrees), SLICE):
         values, counts = np.unique(degrees[start : start + SLICE], return_counts=True)
@@ -121,7 +121,7 @@ def least_degrees(degrees: npt.NDArray[np.uint32]) -> tuple[int, int]:
 
 
 def set_aside_table(readings: list[FileReading]) -> pa.Table:
-    """SET_ASIDE, by falling number of lines; the examples are those of the first files."""
+    """SET_ASIDE, by decreasing number of lines; the examples are those of the first files."""
     lines: Counter[SetAside] = Counter()
     examples: dict[SetAside, list[dict[str, object]]] = {}
     for reading in readings:
@@ -136,7 +136,7 @@ def set_aside_table(readings: list[FileReading]) -> pa.Table:
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[int], T], numbers: Iterable[int], ahead: int) -> Iterator[T]:
-    """Results in order, with no more than `ahead` of them under way or waiting."""
+    """Results in order, with at most `ahead` of them in progress or waiting."""
     waiting: deque[Future[T]] = deque()
     for number in numbers:
         waiting.append(pool.submit(work, number))

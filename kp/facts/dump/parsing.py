@@ -1,11 +1,11 @@
 """Lines of N-Triples by the million.
 
-A loop over lines costs about a microsecond a line in Python before it has done anything. So a block of some thousand lines is judged by a
-fixed number of operations over all its bytes: where the blanks and line ends are, whether the characters around them are those that a
-statement between two IRIs written the usual way has there (`<s> <p> <o> .`), and whether any other character stands where it must not.
-Lines that pass are statements by kp.facts.dump.statements' grammar, and their IRIs are in canonical spelling already. Every other line,
-but for the comments, literals and helper nodes that are told as surely, goes through that module one by one; what it accepts comes back
-in the usual form.
+In Python, a loop over lines costs about a microsecond per line before it has done anything. So a block of some thousand lines is classified
+by a fixed number of operations over all its bytes: where the blanks and line ends are, whether the characters next to them are those of a
+statement between two IRIs in the usual form (`<s> <p> <o> .`), and whether there is any forbidden character. Lines that pass are statements
+in the grammar of kp.facts.dump.statements, and their IRIs already have the canonical spelling. All other lines, except the comments,
+literals and helper nodes that are recognised with the same certainty, go through that module one by one; it returns the statements that it
+accepts in the usual form.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from kp.facts.dump.judging import ANY_ESCAPE, CANONICAL_ESCAPE, JudgedLines, Mas
 from kp.facts.dump.spans import Hashes, Positions, Text
 from kp.facts.dump.statements import SetAside, Triple, read_statement
 
-KEPT_EXAMPLES = 5  # of each reason and file
+KEPT_EXAMPLES = 5  # per reason and file
 
 ENTITY, OTHER_VALUE, SPELLED = 0, 1, 2  # kinds of a row: SPELLED is ENTITY with the two IRIs kept as text
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Statements, in no order: hashes of subject and object, number of the relation, kind; the texts are those of the SPELLED rows.
+    """Statements, unordered: hashes of subject and object, number of the relation, kind; the texts are those of the SPELLED rows.
 
-    A row of kind OTHER_VALUE tells that a pair has one more value that is no entity; its object hash is that of the value.
+    A row of kind OTHER_VALUE says that a pair has another value that is no entity; its object hash is that of the value.
     """
 
     subjects: Hashes
@@ -50,13 +50,13 @@ class Example:
 
 @dataclass
 class SetAsideLog:
-    """How many lines of a file became no triple, by reason, and the first few of each."""
+    """The number of lines of a file that became no triple, by reason, and the first few of each."""
 
     counts: dict[SetAside, int] = field(default_factory=dict)
     examples: dict[SetAside, list[Example]] = field(default_factory=dict)
 
     def add(self, reason: SetAside, count: int, examples: Iterator[Example]) -> None:
-        """Count lines; `examples` are taken while some are wanted."""
+        """Count lines; `examples` are kept until there are KEPT_EXAMPLES."""
         self.counts[reason] = self.counts.get(reason, 0) + count
         kept = self.examples.setdefault(reason, [])
         while len(kept) < KEPT_EXAMPLES and (example := next(examples, None)) is not None:
@@ -64,16 +64,16 @@ class SetAsideLog:
 
 
 class RelationNumbers:
-    """Numbers of the relations of one file, in the order in which they come up; `names` are their IRIs."""
+    """Numbers of the relations of one file, in the order of their first occurrence; `names` are their IRIs."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self._number_of: dict[int, int] = {}
         self._hashes = np.zeros(0, dtype=np.uint64)
-        self._slots = np.zeros(1 << 16, dtype=np.uint32)  # by a hash's first 16 bits: the number of one that begins so
+        self._slots = np.zeros(1 << 16, dtype=np.uint32)  # by a hash's first 16 bits: the number of a relation with these bits
 
     def of(self, text: Text, starts: Positions, ends: Positions) -> npt.NDArray[np.uint32]:
-        """The number of the relation that each piece spells."""
+        """The number of the relation in each piece."""
         hashes = text.hashes(starts, ends)
         if not len(hashes):
             return np.zeros(0, dtype=np.uint32)
@@ -106,7 +106,7 @@ class Parser:
         self.lines = 0  # seen so far
 
     def parse(self, block: bytearray) -> list[Rows]:
-        """The statements of a block of whole lines (a tab counts as a blank, "\\r\\n" as a line end), which is used up."""
+        """The statements of a block of whole lines (a tab counts as a blank, "\\r\\n" as a line end); the block is modified."""
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n")
         if b"\t" in block:
@@ -143,7 +143,7 @@ class Parser:
                     yield self._rows(again.text, again.usual, np.full(len(lines), other))
 
     def _read_one_by_one(self, judged: JudgedLines) -> tuple[list[bytes], list[bytes]]:
-        """Lines in the usual form of the statements that the grammar finds in the odd lines; those of other values have a stand-in."""
+        """The statements that the grammar finds in the odd lines, as lines in the usual form; other values have a stand-in IRI."""
         triples, others = [], []
         for line in judged.odd.tolist():
             read = read_statement(judged.line(line))
@@ -171,7 +171,7 @@ class Parser:
 
 
 def _beside_another_value(subjects: Hashes, relations: npt.NDArray[np.uint32], objects: Hashes) -> Mask:
-    """Which rows have, in the row before or after, another object of the same pair: they are many-valued, whatever comes."""
+    """Which rows have another object of the same pair in the row before or after: these pairs are certainly many-valued."""
     found = np.zeros(len(subjects), dtype=bool)
     other = (subjects[1:] == subjects[:-1]) & (relations[1:] == relations[:-1]) & (objects[1:] != objects[:-1])
     found[1:] |= other
@@ -180,5 +180,5 @@ def _beside_another_value(subjects: Hashes, relations: npt.NDArray[np.uint32], o
 
 
 def _stand_in(value: str) -> str:
-    """An IRI that only the same value has."""
+    """An IRI that stands for this value only."""
     return f"{hashlib.sha256(value.encode()).hexdigest()}"

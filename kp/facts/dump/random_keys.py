@@ -1,7 +1,7 @@
-"""Random keys: the order in which candidates are drawn, from a hash of the seed and of what a candidate says, like kp.facts.selection's.
+"""Random keys: the order in which candidates are drawn, from a hash of the seed and a candidate's text, like those of kp.facts.selection.
 
-There are millions of candidates, for which a SHA-256 each would take longer than all that is done with them; so texts are hashed in bulk,
-by a function that stands here in full, because a draw must come out the same on another machine and with other versions of the libraries.
+With millions of candidates, one SHA-256 each would take longer than everything else; so texts are hashed in bulk. The hash function is
+defined here in full, because a draw must be the same on another machine and with other versions of the libraries.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ _MASKS = np.array([(1 << (8 * size)) - 1 for size in range(_WORD + 1)], dtype=np
 
 
 def draw_key(seed: int, relation: str) -> int:
-    """What makes the draws of each seed and relation differ: 64 bits."""
+    """The 64-bit key that makes the draws of each seed and relation different."""
     return int.from_bytes(hashlib.sha256(f"{seed} {relation}".encode()).digest()[:_WORD], "little")
 
 
 def random_keys(hashes: Hashes, draw_keys: Hashes) -> Hashes:
-    """The random key of each candidate, from the hash of its text and the key of its draw; two of one draw share one by chance only."""
+    """The random key of each candidate, from the hash of its text and the key of its draw; within a draw, ties occur only by chance."""
     return _mixed(hashes ^ draw_keys)
 
 
 def text_hashes(texts: pa.StringArray) -> Hashes:
-    """A 64-bit hash of each text's UTF-8 bytes: its words of eight bytes, the last filled up with zeros, are mixed in one by one."""
+    """A 64-bit hash of each text's UTF-8 bytes: its words of eight bytes, the last padded with zeros, are mixed in one by one."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     letters = np.concatenate((np.frombuffer(data or b"", dtype=np.uint8)[: bounds[-1]], np.zeros(_WORD, dtype=np.uint8)))
@@ -37,7 +37,7 @@ def text_hashes(texts: pa.StringArray) -> Hashes:
     order = np.argsort(-lengths, kind="stable")
     starts, left = bounds[:-1][order], lengths[order]
     hashes = left.astype(np.uint64) * _FACTOR
-    while longer := int(np.searchsorted(-left, 0)):  # the longest come first: those with bytes left
+    while longer := int(np.searchsorted(-left, 0)):  # the texts with bytes left, which come first
         word = words[starts[:longer]] & _MASKS[np.minimum(left[:longer], _WORD)]
         hashes[:longer] = _mixed(hashes[:longer] ^ word)
         starts, left = starts + _WORD, left - _WORD
@@ -47,7 +47,7 @@ def text_hashes(texts: pa.StringArray) -> Hashes:
 
 
 def _mixed(numbers: Hashes) -> Hashes:
-    """SplitMix64's finaliser: a permutation of the 64-bit numbers in which every bit hangs on every other."""
+    """SplitMix64's finaliser: a permutation of the 64-bit numbers in which every bit depends on every other."""
     numbers = numbers + _FACTOR
     numbers = (numbers ^ (numbers >> np.uint64(30))) * _FIRST
     numbers = (numbers ^ (numbers >> np.uint64(27))) * _SECOND

@@ -1,8 +1,8 @@
 """From a dump to its reduced graph: one pass over the files, then passes over hashes on disk, all in bounded memory.
 
-The text is gone through once. What each line states leaves as a few numbers and, where its pair may yet turn out to be single-valued, as
-two IRIs (see kp.facts.dump.parsing and spill); the rest is counting (see merging). Reading a file knows nothing of other files, so files
-can be read anywhere: one after the other here, or as tasks of a Ray cluster (kp.study.dump_reading).
+The text is read once. Each statement becomes a few numbers and, if its pair may still be single-valued, two IRIs (see kp.facts.dump.parsing
+and spill); the rest is counting (see merging). A file is read independently of other files, so files can be read anywhere: one after the
+other here, or as tasks of a Ray cluster (kp.study.dump_reading).
 """
 
 import os
@@ -19,35 +19,35 @@ from kp.facts.dump.statements import NO_STATEMENT, UNREADABLE
 from kp.store.files import write_json
 
 COUNTS_FILE = "counts.json"
-PARTITION_ROWS = 1 << 20  # statements wanted in a partition: some 150 MB where it is worked on
+PARTITION_ROWS = 1 << 20  # target number of statements per partition: some 150 MB while it is processed
 MOST_BITS = 12
-_TEXT_OF = {Compression.NONE: 1, Compression.GZIP: 12, Compression.BZIP2: 17}  # bytes of text in a stored byte, on DBpedia's files
+_TEXT_OF = {Compression.NONE: 1, Compression.GZIP: 12, Compression.BZIP2: 17}  # bytes of text per stored byte, for DBpedia's files
 _LINE = 140  # bytes
 
 
 @dataclass(frozen=True)
 class GraphCounts:
-    """What a dump was found to hold; also written as counts.json."""
+    """The counts of a dump; also written as counts.json."""
 
     files: int
     lines: int
-    triples: int  # read, between two entities; repeated ones count again
+    triples: int  # between two entities; repeated ones count each time
     distinct_triples: int
     entities: int
     relations: int
     pairs: int  # single-valued (subject, relation) pairs between entities
-    set_aside: int  # lines that are statements, or should be, and became no triple
+    set_aside: int  # lines that are (or should be) statements and became no triple
     unreadable: int  # of these, malformed or not UTF-8
 
 
 def read_graph(source: str, folder: Path, workers: int | None = None) -> GraphCounts:
-    """Read a dump and write its reduced graph into `folder` (made where it is not there).
+    """Read a dump and write its reduced graph into `folder` (created if missing).
 
-    pairs.parquet (GRAPH_PAIRS), relations.parquet (GRAPH_RELATIONS), set_aside.parquet (SET_ASIDE), counts.json. A pair is single-valued if
-    the dump gives it one distinct object, which is an entity: a helper node, a literal or a blank node is one more value. A triple that
-    comes again counts once, in all tables. `workers` cores are used, all of them when None; they change nothing but the time. Space for
-    about a third of the dump's text is needed in `folder` meanwhile. Raises UserError naming `facts.source` and the file where one cannot
-    be read, is damaged or ends early.
+    The files are pairs.parquet (GRAPH_PAIRS), relations.parquet (GRAPH_RELATIONS), set_aside.parquet (SET_ASIDE) and counts.json. A pair is
+    single-valued if the dump has one distinct object for it, which is an entity: a helper node, a literal or a blank node is another value.
+    A repeated triple counts once, in all tables. `workers` is the number of cores to use (all if None); it changes only the time. `folder`
+    temporarily needs space for about a third of the dump's text. Raises UserError naming `facts.source` and the file if one cannot be read,
+    is damaged or is truncated.
     """
     workers = workers or os.cpu_count() or 1
     files = find_files(source)
@@ -60,7 +60,7 @@ def read_graph(source: str, folder: Path, workers: int | None = None) -> GraphCo
 
 
 def partitions_for(files: list[DumpFile]) -> Partitions:
-    """How finely a dump is cut, by its size as stored."""
+    """The number of partitions of a dump, from its stored size."""
     statements = sum(file.size * _TEXT_OF[file.compression] for file in files) // _LINE
     return Partitions(min(MOST_BITS, max(1, (statements // PARTITION_ROWS).bit_length())))
 
@@ -78,7 +78,7 @@ def read_file(file: DumpFile, folder: Path, partitions: Partitions, workers: int
 
 
 def finish(readings: list[FileReading], folder: Path, spill: Path, partitions: Partitions, workers: int) -> GraphCounts:
-    """Merge what was read of all files, and write what was found."""
+    """Merge the readings of all files, and write the reduced graph."""
     merged = merge(readings, folder, spill, partitions, workers)
     counts = [reading.set_aside.counts for reading in readings]
     graph = GraphCounts(

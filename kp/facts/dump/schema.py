@@ -1,4 +1,4 @@
-"""The arrow schema of the tables that stand between a knowledge-graph dump and the facts drawn from it."""
+"""The arrow schema of the tables between a knowledge-graph dump and the facts drawn from it."""
 
 import pyarrow as pa
 
@@ -7,7 +7,7 @@ GRAPH_PAIRS = pa.schema(
         pa.field("subject", pa.string(), nullable=False),  # IRI
         pa.field("relation", pa.string(), nullable=False),  # local name
         pa.field("object", pa.string(), nullable=False),  # IRI; the only value that the pair has
-        pa.field("subject_degree", pa.int64(), nullable=False),  # distinct triples that have the entity in either place
+        pa.field("subject_degree", pa.int64(), nullable=False),  # distinct triples with the entity as subject or object
         pa.field("object_degree", pa.int64(), nullable=False),
         pa.field("popularity", pa.string(), nullable=False),  # of the subject: head, torso, tail
     ]
@@ -15,11 +15,11 @@ GRAPH_PAIRS = pa.schema(
 
 GRAPH_RELATIONS = pa.schema(
     [
-        pa.field("relation", pa.string(), nullable=False),  # local name, or the IRI where two relations share one
+        pa.field("relation", pa.string(), nullable=False),  # local name, or the IRI if two relations share the name
         pa.field("iri", pa.string(), nullable=False),
         pa.field("triples", pa.int64(), nullable=False),  # distinct, between two entities
         pa.field("subjects", pa.int64(), nullable=False),  # that have such a triple
-        pa.field("pairs", pa.int64(), nullable=False),  # of these, with one value only
+        pa.field("pairs", pa.int64(), nullable=False),  # of these, with only one value
     ]
 )
 
@@ -40,7 +40,7 @@ GRAPH_REPORT = pa.schema(
         pa.field("relation", pa.string(), nullable=False),
         pa.field("triples", pa.int64(), nullable=False),
         pa.field("pairs", pa.int64(), nullable=False),  # single-valued
-        pa.field("candidates", pa.int64(), nullable=False),  # pairs that the cleaning rules leave; 0 without a template
+        pa.field("candidates", pa.int64(), nullable=False),  # pairs that pass the cleaning rules; 0 without a template
         pa.field("head", pa.int64(), nullable=False),  # facts
         pa.field("torso", pa.int64(), nullable=False),
         pa.field("tail", pa.int64(), nullable=False),

@@ -1,7 +1,7 @@
-"""Statements on disk, by partition: so that a dump of any size can be grouped by subject in the memory of one partition.
+"""Statements on disk, by partition, so that a dump of any size can be grouped by subject in the memory of one partition.
 
-A partition is a range of subject hashes, the same for every file of a dump. Rows go out a million or so at a time, as one arrow file with a
-record batch for each partition; nothing is compressed, since these files live for minutes and mostly in the page cache.
+A partition is a range of subject hashes, the same for every file of a dump. About a million rows at a time are written as one arrow file
+with a record batch per partition. Nothing is compressed, because these files exist for minutes and mostly in the page cache.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ import pyarrow as pa
 from kp.facts.dump.parsing import SPELLED, Rows
 from kp.facts.dump.spans import Hashes
 
-HELD_ROWS = 1 << 20  # statements held in memory before they go out
+HELD_ROWS = 1 << 20  # statements in memory before they are written
 NUMBERS = ("subjects", "relations", "objects", "kinds")
 TEXTS = ("subject_text", "object_text")
 
@@ -30,7 +30,7 @@ class Partitions:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of partitions."""
         return 1 << self.bits
 
     def of(self, hashes: Hashes) -> npt.NDArray[np.uint16]:
@@ -38,14 +38,14 @@ class Partitions:
         return (hashes >> np.uint64(64 - self.bits)).astype(np.uint16)
 
     def sorted(self, hashes: Hashes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """The rows in the order of their partitions, and where each partition begins among them, and at last their number."""
+        """The rows in the order of their partitions, and the start of each partition among them, followed by the number of rows."""
         partition = self.of(hashes)
         bounds = np.concatenate(([0], np.cumsum(np.bincount(partition, minlength=self.count))))
         return np.argsort(partition, kind="stable"), bounds
 
 
 class Spill:
-    """Takes the rows of one file and writes them into a folder of their own."""
+    """Collects the rows of one file and writes them into a separate folder."""
 
     def __init__(self, folder: Path, partitions: Partitions) -> None:
         self._folder, self._partitions = folder, partitions
@@ -54,13 +54,13 @@ class Spill:
         folder.mkdir(parents=True)
 
     def add(self, rows: Sequence[Rows]) -> None:
-        """Take some rows."""
+        """Add some rows."""
         self._held += rows
         if sum(len(some.kinds) for some in self._held) >= HELD_ROWS:
             self.write()
 
     def write(self) -> None:
-        """Write what is held."""
+        """Write the rows in memory."""
         if not self._held:
             return
         joined = {name: np.concatenate([getattr(rows, name) for rows in self._held]) for name in NUMBERS}
@@ -87,12 +87,12 @@ def write_batches(path: Path, columns: Mapping[str, Column | pa.Array], bounds: 
 
 
 def read_batch(path: Path, number: int) -> pa.RecordBatch:
-    """One record batch of an arrow file; its memory is the file's, mapped."""
+    """One record batch of a memory-mapped arrow file."""
     return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(number)
 
 
 def spilled(folder: Path, kind: str) -> Iterator[Path]:
-    """The files of one kind ("rows", "texts") that a Spill left in `folder`, in the order of writing."""
+    """The files of one kind ("rows", "texts") that a Spill wrote to `folder`, in the order of writing."""
     number = 0
     while (path := folder / f"{kind}-{number}.arrow").exists():
         yield path

@@ -1,14 +1,13 @@
-"""One line of N-Triples, exactly: what it states, or why it states no triple between two entities.
+"""One line of N-Triples, exactly: what it states, or why it is no triple between two entities.
 
-This is the grammar that decides. kp.facts.dump.parsing takes the lines that are written the usual way by the million, and hands every other
-line to this module, which is slow and strict: it follows the W3C's N-Triples 1.1, and accepts nothing that the grammar does not, except
-that it does not ask whether an IRI is absolute. Statements of Turtle that spread over lines or use prefixes are malformed here: no dump in
-`.ttl` of DBpedia has any.
+This grammar is authoritative. kp.facts.dump.parsing handles lines in the usual form by the million, and passes all other lines to this
+module, which is slow and strict: it follows the W3C's N-Triples 1.1 and accepts nothing else, except that it does not check whether an IRI
+is absolute. Turtle statements that span lines or use prefixes are malformed here; no `.ttl` dump of DBpedia has any.
 
-One entity may be spelled in several ways: `Caf%C3%A9`, `Caf\\u00E9` and `Café` are one. The canonical spelling has every escape of
-N-Triples and every percent-encoded character of UTF-8 decoded that may stand in an IRI as itself; percent-encoded stay, in upper case,
-those that may not (blanks, controls and `<>"{}|^\\``), and `%`, `#` and `?`, which as themselves would mean something else. Bytes that
-are not UTF-8 stay as they are.
+One entity may have several spellings: `Caf%C3%A9`, `Caf\\u00E9` and `Café` are the same. In the canonical spelling, every N-Triples escape
+and every percent-encoded UTF-8 character that may occur literally in an IRI is decoded. Characters that may not (blanks, controls and
+`<>"{}|^\\``) stay percent-encoded, in upper case, and so do `%`, `#` and `?`, which would mean something else if decoded. Bytes that are
+not UTF-8 are unchanged.
 """
 
 import re
@@ -23,9 +22,9 @@ class SetAside(StrEnum):
 
     COMMENT = "comment"
     BLANK_LINE = "blank_line"
-    HELPER_NODE = "helper_node"  # an entity made by the extraction, such as Ann_Lee__PersonFunction__1, in either place
+    HELPER_NODE = "helper_node"  # subject or object is an entity made by the extraction, such as Ann_Lee__PersonFunction__1
     LITERAL = "literal"  # the object is a text, number or date
-    BLANK_NODE = "blank_node"  # in either place
+    BLANK_NODE = "blank_node"  # as subject or object
     NOT_UTF8 = "not_utf8"
     MALFORMED = "malformed"
 
@@ -43,13 +42,13 @@ class Triple:
     object: str
 
     def line(self) -> bytes:
-        """As one line of N-Triples, in the form that kp.facts.dump.parsing takes by the million."""
+        """As one line of N-Triples in the usual form, which kp.facts.dump.parsing handles in bulk."""
         return f"<{self.subject}> <{self.relation}> <{self.object}> .\n".encode()
 
 
 @dataclass(frozen=True)
 class NoTriple:
-    """Why a line is none; where its subject is an entity and its object is not, they still tell that the pair has one more value."""
+    """Why a line is no triple; if its subject is an entity and its object is not, the fields say that the pair has another value."""
 
     reason: SetAside
     subject: str | None = None
@@ -69,7 +68,7 @@ _STAYS = re.compile(r"[\x00-\x20\x7f-\x9f<>\"{}|^`\\%#?]")
 
 
 def read_statement(line: bytes) -> Triple | NoTriple:
-    """What one line states; `line` is without its end. Never raises."""
+    """What one line states; `line` is without its line end. Never raises."""
     stripped = line.strip(b" \t")
     if not stripped or stripped.startswith(b"#"):
         return NoTriple(SetAside.COMMENT if stripped else SetAside.BLANK_LINE)
@@ -100,12 +99,12 @@ def _judged(subject: str | None, relation: str, object_: str | None, value: str,
 
 
 def is_helper(iri: str) -> bool:
-    """Whether an IRI names a node that DBpedia's extraction made up: its name ends in two underscores and a number."""
+    """Whether an IRI is a helper node made by DBpedia's extraction: its name ends in two underscores and a number."""
     return LOCAL_HELPER.search(iri) is not None
 
 
 def canonical(iri: str) -> str:
-    """The one spelling of an IRI (see above); "" where an escape stands for a character that no IRI may hold."""
+    """The canonical spelling of an IRI (see above); "" if an escape stands for a character that no IRI may have."""
     if "\\" in iri:
         iri = _ESCAPE.sub(_unescaped, iri)
         if _NEVER_IN_IRI.search(iri):

@@ -1,7 +1,7 @@
-"""The titles of entities in bulk: what kp.facts.dump.entity_names says of each IRI, for millions of them.
+"""The titles of entities in bulk: what kp.facts.entity_names computes for one IRI, for millions of them.
 
-Nearly all IRIs are a prefix and a name with underscores, and their qualifier, if any, is one pair of parentheses; those are done by a few
-operations over whole columns. The others, and there are few, go to the functions that decide.
+Nearly all IRIs are a prefix and a name with underscores, and their qualifier, if any, is one pair of parentheses; these need only a few
+operations over whole columns. The few others go to the functions of kp.facts.entity_names.
 """
 
 import polars as pl
