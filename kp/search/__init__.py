@@ -1,1 +1,1 @@
-"""Which trials there are, and who trains them: proposals, ASHA, the queue, worker groups, Tune."""
+"""Searching and scheduling trials: proposals, ASHA, the trial queue, worker groups, Tune."""

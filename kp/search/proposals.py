@@ -1,16 +1,16 @@
-"""Which trials a search is made of: its whole grid, or as many as `search.trials` drawn at random or proposed by Optuna's TPE sampler.
+"""The trials of a search: its whole grid, or `search.trials` trials drawn at random or proposed by Optuna's TPE sampler.
 
-Nothing is kept between calls. The list is a function of the study and, with Optuna, of what its trials have reached: asked again after a
-kill, in another process or on another machine, it is the same list, and the trials' own records are all the state there is. A larger
-`search.trials` makes the list longer and changes nothing in it.
+No state is kept between calls. The list is a function of the study and, with Optuna, of the results of its trials: after a kill, in another
+process or on another machine the list is the same, and the trials' records are the only state. A larger `search.trials` makes the list
+longer and changes nothing in it.
 
-Random choices come from hashes, as the draws of kp.training.mixtures do, not from a generator that a later version may change. A rate from
-`search.learning_rate_range` is a number of three significant digits, so that it can be read and written; it also makes every space finite,
-so that no trial need be proposed twice.
+Random choices come from hashes, like the draws of kp.training.mixtures, not from a generator that a later version may change. A rate from
+`search.learning_rate_range` has three significant digits, so that it can be read and written. This also makes every space finite, so no
+trial need be proposed twice.
 
-Optuna is asked in batches of `search.optuna_batch`, each when all trials before it have ended. It is shown the ends in the order of the
-list, whoever ended first. Within a batch its constant liar keeps it from asking the same thing again. What it proposes comes from its
-pinned version (constraints.txt): another one may propose other trials.
+Optuna is asked in batches of `search.optuna_batch`, each when all earlier trials have ended. It gets the results in the order of the list,
+whichever trial ended first. Within a batch, its constant liar avoids the same proposal. Proposals depend on the pinned version of Optuna
+(constraints.txt): another version may propose other trials.
 """
 
 import hashlib
@@ -29,24 +29,24 @@ from kp.vocabulary import Sampler, TrialStatus
 
 Objective = Callable[[TrialSpec], float | None]
 
-STARTUP_TRIALS = 8  # ended trials before TPE takes over from chance; Optuna's own 10 are much of a search whose trials take minutes
-ASKS = 20  # of Optuna for one trial, before chance finds one that is not in the list yet
+STARTUP_TRIALS = 8  # ended trials before TPE replaces random choices; Optuna's 10 are too many if trials take minutes
+ASKS = 20  # attempts of Optuna for one trial, before a random choice that is not in the list yet
 MANTISSAS = 900  # of three digits: 100 to 999
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """The trials of a search as far as they are known; `complete` when results can add no more of them, though some may be yet to run."""
+    """The trials of a search known so far; `complete` if results can add no more, although some may not have run yet."""
 
     specs: tuple[TrialSpec, ...]
     complete: bool
 
 
 def proposed(config: StudyConfig, objective: Objective) -> Proposal:
-    """The trials of the study's search, no two of them the same.
+    """The trials of the study's search, all different.
 
-    `objective` gives a trial's worth as `objective_of` does, or None while it has not ended; only Optuna asks it. It must give what the
-    trial's record says, the same in every call. Raises UserError where `search.trials` are more than the space has.
+    `objective` returns a trial's value from `objective_of`, or None if it has not ended; only Optuna needs it. It must return what the
+    trial's record says, the same in every call. Raises UserError if `search.trials` is larger than the space.
     """
     if config.search.sampler is Sampler.GRID:
         return Proposal(tuple(grid(config)), complete=True)
@@ -66,10 +66,10 @@ def proposed(config: StudyConfig, objective: Objective) -> Proposal:
 
 
 def objective_of(status: TrialStatus, unknown_accuracy: float | None) -> float:
-    """What a trial that ended so is worth to the search: its unknown_accuracy after its last epoch, also where that came early.
+    """The objective value of a trial that ended with this status: its last unknown_accuracy, also if it was stopped early.
 
-    A diverged trial is worth 0, whatever it had measured before: its knobs broke it. One that failed or had no memory, or measured
-    nothing, is NaN: nothing is learned of its knobs, and Optuna neither seeks nor shuns what is near them.
+    A diverged trial has 0, whatever it reached before: its knobs broke it. One that failed, ran out of memory, or has no measurement is
+    NaN: it says nothing about its knobs, and Optuna neither prefers nor avoids their neighbourhood.
     """
     if status is TrialStatus.DIVERGED:
         return 0.0
@@ -80,30 +80,30 @@ def objective_of(status: TrialStatus, unknown_accuracy: float | None) -> float:
 
 @dataclass(frozen=True)
 class _Rates:
-    """The numbers of three significant digits within a range, counted by how many such numbers come before each."""
+    """The numbers with three significant digits within a range; a number's index is the count of such numbers below it."""
 
     lowest: float
     highest: float
 
     @cached_property
     def first(self) -> int:
-        """The index of the least of them."""
+        """The index of the smallest one."""
         index = _rate_index(self.lowest)
         return index if _rate(index) >= self.lowest else index + 1
 
     @cached_property
     def last(self) -> int:
-        """The index of the greatest of them."""
+        """The index of the largest one."""
         index = _rate_index(self.highest)
         return index if _rate(index) <= self.highest else index - 1
 
     def near(self, rate: float) -> float:
-        """The one that is nearest."""
+        """The nearest one."""
         return _rate(min(max(_rate_index(rate), self.first), self.last))
 
     def at(self, share: float) -> float:
-        """The one nearest to this share, 0 to 1, of the way from the lowest to the highest on a log scale."""
-        # exp and log differ in the last bits from one machine to another; three digits do not.
+        """The one nearest to this share (0 to 1) of the range on a log scale."""
+        # exp and log differ in the last bits between machines; three digits do not.
         return self.near(math.exp(math.log(self.lowest) + share * (math.log(self.highest) - math.log(self.lowest))))
 
 
@@ -118,7 +118,7 @@ def _rate(index: int) -> float:
 
 
 class _Space:
-    """What a search may choose from; `lists` has the values of each knob that is given as a list, by its name in Choice."""
+    """The space of choices of a search; `lists` has the values of each knob that is given as a list, by its name in Choice."""
 
     def __init__(self, seed: int, search: SearchConfig) -> None:
         self.seed = seed
@@ -138,11 +138,11 @@ class _Space:
 
     @property
     def size(self) -> int:
-        """How many choices there are."""
+        """The number of choices."""
         return math.prod(map(len, self.lists.values())) * (self.rates.last - self.rates.first + 1 if self.rates else 1)
 
     def unseen(self, number: int, seen: dict[Choice, TrialSpec]) -> Choice:
-        """The random choice of this number, which is none of those seen; there must be one left."""
+        """The random choice with this number, different from those seen; one must be left."""
         attempt = 0
         while (choice := self._random(number, attempt)) in seen:
             attempt += 1
@@ -157,13 +157,13 @@ class _Space:
         return self.choice(places, self.rates.at(share("learning_rate")) if self.rates else None)
 
     def choice(self, places: dict[str, int], rate: float | None) -> Choice:
-        """The choice of what stands at these places of the lists, with this rate or the one of three digits next to it."""
+        """The choice with these indices into the lists, and with this rate, rounded to three digits."""
         chosen = {knob: values[places[knob]] for knob, values in self.lists.items()}
         return Choice(**chosen, learning_rate=self.rates.near(rate)) if self.rates and rate else Choice(**chosen)
 
 
 def _by_optuna(config: StudyConfig, space: _Space, objective: Objective) -> tuple[TrialSpec, ...]:
-    """All trials of the batches that could be asked for by now."""
+    """All trials of the batches that can be proposed so far."""
     search = config.search
     specs: dict[Choice, TrialSpec] = {}
     with _asking(space) as asking:
@@ -182,7 +182,7 @@ def _by_optuna(config: StudyConfig, space: _Space, objective: Objective) -> tupl
 
 
 class _Asking:
-    """Optuna's sampler over a space; categorical knobs are named to it by their places in the lists."""
+    """Optuna's sampler over a space; categorical knobs are passed to it as indices into the lists."""
 
     def __init__(self, space: _Space) -> None:
         from optuna import create_study
@@ -200,7 +200,7 @@ class _Asking:
             self._distributions["learning_rate"] = FloatDistribution(space.rates.lowest, space.rates.highest, log=True)
 
     def new(self, number: int, seen: dict[Choice, TrialSpec]) -> tuple[Any, Choice]:
-        """Optuna's next trial that is not among those seen, and the choice it stands for."""
+        """Optuna's next trial that is not among those seen, and its choice."""
         from optuna.trial import TrialState
 
         for _ in range(ASKS):
@@ -208,14 +208,14 @@ class _Asking:
             choice = self._space.choice(asked.params, asked.params.get("learning_rate") if self._space.rates else None)
             if choice not in seen:
                 return asked, choice
-            # Its value is known to the sampler already, or will be; to be told it twice would make the point count twice.
+            # The sampler has its value or will get it; to report it twice would make the point count twice.
             self._study.tell(asked, state=TrialState.FAIL)
         choice = self._space.unseen(number, seen)
         self._study.enqueue_trial(self._params(choice))
         return self._study.ask(fixed_distributions=self._distributions), choice
 
     def tell(self, asked: Any, value: float | None) -> None:
-        """How a trial that was asked for has ended; NaN tells nothing of its knobs."""
+        """Report the value of a trial; NaN says nothing about its knobs."""
         from optuna.trial import TrialState
 
         if value is None or math.isnan(value):
@@ -230,7 +230,7 @@ class _Asking:
 
 @contextmanager
 def _asking(space: _Space) -> Iterator[_Asking]:
-    """Optuna without its log lines, whose level is the whole process's: it is put back afterwards."""
+    """Optuna without its log lines; its log level is global to the process, so it is restored afterwards."""
     from optuna import logging
 
     level = logging.get_verbosity()

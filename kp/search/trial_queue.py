@@ -1,12 +1,11 @@
-"""Between Ray Tune, which decides how far each trial goes, and the workers of Ray Train, which outlive trials.
+"""The queue between Ray Tune, which decides how long each trial runs, and the workers of Ray Train, which outlive trials.
 
-Starting a Ray Train run takes longer than training a small trial. So a *worker group*, the workers of one Train run, takes one trial after
-another, and keeps processes, process group and base model meanwhile. The queue stands between: trials are submitted to it, worker groups
-take them, each epoch goes up to Tune, and the decision to continue or to stop comes down. No worker begins an epoch that Tune has not
-allowed.
+Starting a Ray Train run takes longer than training a small trial. So a *worker group*, the workers of one Train run, trains one trial after
+another and keeps its processes, process group and base model. Trials are submitted to the queue, and worker groups take them from it; each
+epoch is reported to Tune, and the decision to continue or to stop is returned. No worker starts an epoch that Tune has not allowed.
 
-Ray Train starts a worker group again whose workers died, and it is handed the trial that it had; a trial that breaks its workers too often
-is given up, with what was last heard of them as the cause. Plain asyncio: in a study it lives in a Ray actor.
+If workers die, Ray Train restarts their group, which gets the same trial again. A trial whose workers die too often has failed. The queue
+is plain asyncio; in a study it runs in a Ray actor.
 """
 
 import asyncio
@@ -19,11 +18,11 @@ from typing import Any
 
 from kp.vocabulary import TrialStatus
 
-MOST_ATTEMPTS = 3  # times that workers may begin or resume a trial before it counts as failed
+MOST_ATTEMPTS = 3  # times that workers may start or resume a trial before it counts as failed
 
 
 class Decision(StrEnum):
-    """What workers are told after an epoch."""
+    """What workers do after an epoch."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -31,7 +30,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class TrialAssignment:
-    """A trial handed to a worker group; `attempt` is 1 the first time."""
+    """A trial assigned to a worker group; `attempt` is 1 the first time."""
 
     trial_id: str
     attempt: int
@@ -39,17 +38,17 @@ class TrialAssignment:
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """How a trial ended, as far as workers can say: `status` is None where it was stopped from above."""
+    """How a trial ended, as far as workers know: `status` is None if Tune stopped it."""
 
     status: TrialStatus | None
     cause: str | None
-    seconds: float  # since workers first took it
+    seconds: float  # since workers first started it
 
 
 @dataclass
 class _Trial:
-    epochs: list[dict[str, Any]] = field(default_factory=list)  # what Tune hears, in order
-    decisions: dict[int, Decision] = field(default_factory=dict)  # epoch -> what was decided
+    epochs: list[dict[str, Any]] = field(default_factory=list)  # as reported to Tune, in order
+    decisions: dict[int, Decision] = field(default_factory=dict)  # by epoch
     attempts: int = 0
     stopped: bool = False
     report: WorkerReport | None = None
@@ -60,7 +59,7 @@ class _Trial:
 
 
 class TrialQueue:
-    """Every method is safe to call again: callers that die and are started again ask the same things."""
+    """Every method may be called again: callers that die and are restarted repeat their calls."""
 
     def __init__(self) -> None:
         self._trials: dict[str, _Trial] = {}
@@ -72,7 +71,7 @@ class TrialQueue:
         self._changed = asyncio.Condition()
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    # --- from above: Tune's trials and the study's driver
+    # --- called by Tune's trials and the study's driver
 
     async def submit(self, trial_id: str) -> None:
         """Queue a trial, once."""
@@ -86,20 +85,20 @@ class TrialQueue:
                 self._changed.notify_all()
 
     async def wait_for_epochs(self, trial_id: str, known: int) -> list[dict[str, Any]]:
-        """Waits for epochs beyond the first `known`; returns them, or nothing once the trial has ended."""
+        """Wait for epochs after the first `known`; returns them, or an empty list once the trial has ended."""
         trial = self._trials[trial_id]
         async with self._changed:
             await self._changed.wait_for(lambda: len(trial.epochs) > known or trial.report is not None)
             return trial.epochs[known:]
 
     async def let_continue(self, trial_id: str, epoch: int) -> None:
-        """Let workers go beyond this epoch."""
+        """Allow workers to continue after this epoch."""
         async with self._changed:
             self._trials[trial_id].decisions.setdefault(epoch, Decision.CONTINUE)
             self._changed.notify_all()
 
     async def stop(self, trial_id: str) -> WorkerReport:
-        """Let nobody continue the trial; returns its report. Of one that has ended by itself nothing changes."""
+        """Stop the trial and return its report; a trial that has ended by itself keeps its report."""
         async with self._changed:
             trial = self._trials.setdefault(trial_id, _Trial())
             trial.stopped = True
@@ -109,29 +108,29 @@ class TrialQueue:
             return trial.report
 
     async def close(self) -> None:
-        """Let worker groups shut down once they have nothing in hand."""
+        """Let worker groups shut down once they have no trial."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     async def abandon(self, cause: str) -> None:
-        """Count every trial as failed that has not ended, and those that are yet to come: there is no worker group left to take them."""
+        """Fail all trials that have not ended, and all later ones: no worker group is left to train them."""
         async with self._changed:
             self._abandoned = cause
             for trial_id, trial in self._trials.items():
                 if trial.report is None:
                     self._end(trial_id, WorkerReport(TrialStatus.FAILED, cause, trial.seconds()))
 
-    # --- from below: worker groups
+    # --- called by worker groups
 
     async def next_trial(self, group: str, life: str, turn: int) -> TrialAssignment | None:
         """The worker group's next trial, or None to shut down; all its workers ask and get the same answer.
 
-        `life` names this start of the group's processes, `turn` counts what they have taken in it. A new life continues what an earlier one
-        left.
+        `life` identifies this start of the group's processes, `turn` counts the trials that they have taken since. After a restart, the
+        group's unfinished trial comes first.
         """
         key = (group, life, turn)
-        async with self._asking[group]:  # the first worker's question decides, the others wait for the answer
+        async with self._asking[group]:  # the first worker's call decides, the others wait for its result
             if key not in self._assignments:
                 self._assignments[key] = await self._next(group)
         return self._assignments[key]
@@ -166,7 +165,7 @@ class TrialQueue:
         return TrialAssignment(trial_id, trial.attempts)
 
     async def report_epoch(self, trial_id: str, epoch: int, measured: dict[str, Any]) -> None:
-        """Pass an epoch up; one that was reported before is not passed up again."""
+        """Pass an epoch on to Tune; one that was reported before is not passed on again."""
         trial = self._trials[trial_id]
         async with self._changed:
             if epoch > len(trial.epochs):
@@ -174,20 +173,20 @@ class TrialQueue:
                 self._changed.notify_all()
 
     async def wait_for_decision(self, trial_id: str, epoch: int) -> Decision:
-        """Waits for what was decided after this epoch."""
+        """Wait for the decision after this epoch."""
         trial = self._trials[trial_id]
         async with self._changed:
             await self._changed.wait_for(lambda: trial.stopped or epoch in trial.decisions)
             return trial.decisions.get(epoch, Decision.STOP)
 
     async def report_end(self, trial_id: str, status: TrialStatus, cause: str | None) -> None:
-        """A trial has come to its own end, or broke."""
+        """Record that a trial has ended by itself, or failed."""
         async with self._changed:
             if self._trials[trial_id].report is None:
                 self._end(trial_id, WorkerReport(status, cause, self._trials[trial_id].seconds()))
 
     async def workers_died(self, group: str, errors: Sequence[str]) -> None:
-        """What Ray Train knows of workers that died; where they had no memory left, their trial is not tried again."""
+        """Record Ray Train's errors of workers that died; if they ran out of memory, their trial is not tried again."""
         trial_id = self._held.get(group)
         cause = next((error for error in errors if out_of_memory(error)), None)
         if trial_id is not None and cause is not None:
@@ -203,5 +202,5 @@ class TrialQueue:
 
 
 def out_of_memory(error: str) -> bool:
-    """Whether an error's text speaks of memory that was not there, on a GPU or a node."""
+    """Whether an error's text says that a GPU or a node ran out of memory."""
     return "OutOfMemory" in error or "out of memory" in error or "running low on memory" in error

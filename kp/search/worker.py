@@ -1,4 +1,4 @@
-"""Ray Train's loop function: a worker of a group trains one trial after another, as the queue hands them out.
+"""Ray Train's loop function: the worker of a group trains one trial after another from the queue.
 
 A trial that raises ends the group's processes, since a worker that broke leaves the others waiting inside a collective; Ray Train starts
 them again, and the queue knows by then that the trial is done with. Only a worker group of one continues in the same process.
@@ -22,7 +22,7 @@ from kp.vocabulary import TrialStatus
 
 @dataclass(frozen=True)
 class WorkerGroupJob:
-    """What a worker group is handed when it starts."""
+    """What a worker group gets when it starts."""
 
     group: str
     queue: Any  # a handle of the actor that holds a kp.search.trial_queue.TrialQueue
@@ -32,7 +32,7 @@ class WorkerGroupJob:
 
 
 def train_trials(loop_config: dict[str, WorkerGroupJob]) -> None:
-    """Train whatever the queue hands out, until it shuts the worker group down."""
+    """Train the trials that the queue assigns, until it has no more."""
     import ray.train
 
     context = ray.train.get_context()
@@ -50,7 +50,7 @@ class _Worker:
         self._model_cache: BaseModelCache | None = None
 
     def ask(self, question: str, *arguments: Any) -> Any:
-        """Put a question to the queue and wait for the answer."""
+        """Call a method of the queue and wait for the result."""
         import ray
 
         return ray.get(getattr(self.job.queue, question).remote(*arguments))
@@ -71,7 +71,7 @@ class _Worker:
             torch.distributed.barrier()
 
     def train(self, assignment: TrialAssignment) -> None:
-        """Train one trial to its end, or as far as the queue lets it."""
+        """Train one trial to its end, or until the queue stops it."""
         import ray
 
         folder = self.job.work[assignment.trial_id]
@@ -85,8 +85,8 @@ class _Worker:
                 training.restore(before)
             self._run(training, folder)
             training.close()
-        except Exception as error:  # whatever it is, it is this trial's end and not the study's
-            self._model_cache = None  # in whatever state that is
+        except Exception as error:  # any error ends this trial and not the study
+            self._model_cache = None  # its state is unknown
             text = _last_line(error)
             status = TrialStatus.OUT_OF_MEMORY if out_of_memory(text) else TrialStatus.FAILED
             self.ask("report_end", assignment.trial_id, status, text)
@@ -103,7 +103,7 @@ class _Worker:
 
     def _run(self, training: TrialTraining, folder: Path) -> None:
         trial_id = training.job.trial_id
-        for measured in list(training.progress.epochs):  # of an earlier run, whose driver may have died before it heard
+        for measured in list(training.progress.epochs):  # of an earlier run, whose driver may have died before it received them
             if not self._may_continue(trial_id, measured):
                 return
         while training.progress.status is None:
