@@ -1,1 +1,1 @@
-"""Questions in, judged answers out: the Ray Data pipeline and the actors that evaluate."""
+"""From questions to judged answers: the Ray Data pipeline and the evaluating actors."""

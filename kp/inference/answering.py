@@ -1,8 +1,8 @@
-"""Questions in, judged answers out: the one path by which the base model, an adapter and a model in training are asked.
+"""From questions to judged answers: the one code path for the base model, an adapter and a model in training.
 
-Work is cut into *chunks*, some facts under all prompts of one shot set, so that the generator always has rows waiting whichever prompt they
-follow. A chunk is generated whole or not at all: a run that was killed and resumed forms the same batches as one that was not, and
-low-precision answers do not depend on where it was cut.
+Work is divided into *chunks*, some facts under all prompts of one shot set, so that the generator always has waiting rows, whichever prompt
+they follow. A chunk is generated whole or not at all: a run that was killed and resumed forms the same batches as one that was not, so
+low-precision answers do not depend on where it was interrupted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ from kp.vocabulary import Engine, ShotSet
 if TYPE_CHECKING:
     from kp.generation.hf import HFGenerator
 
-# Facts of one chunk: enough for the batch to run full most of the time, few enough for a kill to cost little and actors to share evenly.
+# Facts per chunk: enough for a full batch most of the time, few enough that a kill costs little and actors get equal shares.
 CHUNK_FACTS = 128
 CHUNK_FACTS_OF_LARGE_STUDIES = 512
 LARGE_STUDY = 8192  # facts
-LEAST_CHUNKS = 4  # of a shot set
+LEAST_CHUNKS = 4  # per shot set
 
 ANSWER_KEY = ("shot_set", "prompt_index", "fact_id")
-"""What tells the answers of one model apart, in the order in which they are sorted."""
+"""The columns that identify an answer of one model, in sorting order."""
 
 CHUNKS = pa.schema(
     [
@@ -59,7 +59,7 @@ class EngineSpec:
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
 
     def remote_options(self) -> dict[str, Any]:
-        """What Ray must be told, beside the resources, to start an actor in whose environment `load` works."""
+        """Ray options, in addition to the resources, that start an actor in an environment in which `load` works."""
         if self.engine is Engine.HF:
             return {}
         assert self.vllm_python is not None, "the study's config sees to that"
@@ -105,7 +105,7 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """One raw answer and what each matcher says of it."""
+    """One raw answer and the verdict of each matcher."""
 
     text: str
     finish_reason: str
@@ -114,7 +114,7 @@ class JudgedAnswer:
 
 
 def answer_questions(generator: Generator, facts: pa.Table, prompts: Sequence[Sequence[Shot]]) -> list[list[JudgedAnswer]]:
-    """Ask the questions of `facts` (FACTS) under each of `prompts`; for each prompt the answers in the order of the facts."""
+    """Ask the questions of `facts` (FACTS) under each of `prompts`; returns, for each prompt, the answers in the order of the facts."""
     questions, aliases = facts["question"].to_pylist(), facts["answers"].to_pylist()
     generations = generator.generate([messages(shots, question) for shots in prompts for question in questions])
     answers = [
@@ -125,9 +125,9 @@ def answer_questions(generator: Generator, facts: pa.Table, prompts: Sequence[Se
 
 
 def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet], answers_each: int = 1) -> pa.Table:
-    """Cut the facts into chunks for each of these shot sets, neighbours in length together (CHUNKS).
+    """Divide the facts into chunks for each of these shot sets, with questions of similar length together (CHUNKS).
 
-    The more answers a question gets under each prompt, the fewer facts a chunk has: it is as much work as any other.
+    The more answers a question gets under each prompt, the fewer facts a chunk has, so that all chunks are the same amount of work.
     """
     parts = cut_by_length(facts, answers_each)
     rows = [
@@ -139,7 +139,7 @@ def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet], answers_each:
 
 
 def cut_by_length(facts: pl.DataFrame, answers_each: int = 1) -> dict[int, list[str]]:
-    """The ids of the facts of each chunk, neighbours in length together, by the place at which it starts."""
+    """The ids of the facts of each chunk, with questions of similar length together, by the index at which it starts."""
     by_length = facts.sort(pl.col("question").str.len_chars(), "fact_id")["fact_id"].to_list()
     most = CHUNK_FACTS if len(by_length) < LARGE_STUDY else CHUNK_FACTS_OF_LARGE_STUDIES
     size = max(1, min(most // answers_each, -(-len(by_length) // LEAST_CHUNKS)))
@@ -147,7 +147,7 @@ def cut_by_length(facts: pl.DataFrame, answers_each: int = 1) -> dict[int, list[
 
 
 def answer_chunk(generator: Generator, facts: pa.Table, shot_sets: ShotSets, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
-    """Generate and judge one chunk's answers (ANSWERS); `facts` are those the chunk names, in its order."""
+    """Generate and judge one chunk's answers (ANSWERS); `facts` are those of the chunk, in its order."""
     answers = answer_questions(generator, facts, shot_sets[ShotSet(chunk["shot_set"])])
     rows = [
         {
@@ -169,17 +169,17 @@ def answer_chunk(generator: Generator, facts: pa.Table, shot_sets: ShotSets, chu
 
 
 class FactIndex:
-    """Looks facts up by id."""
+    """Looks up facts by id."""
 
     def __init__(self, facts: pa.Table) -> None:
         self._facts = facts
         self._row = {fact_id: row for row, fact_id in enumerate(facts["fact_id"].to_pylist())}
 
     def take(self, fact_ids: Sequence[str]) -> pa.Table:
-        """The facts of these ids, in this order; raises KeyError for an id that is not there."""
+        """The facts with these ids, in this order; raises KeyError for an unknown id."""
         return self._facts.take(pa.array([self._row[fact_id] for fact_id in fact_ids], pa.int64()))
 
 
 def sorted_answers(answers: pa.Table, key: Sequence[str] = ANSWER_KEY) -> pa.Table:
-    """Answers (ANSWERS, or others with this key) in the one order that their file has, whatever order the cluster finished in."""
+    """Answers (ANSWERS, or others with this key) in the order of their file, whatever order the cluster finished in."""
     return answers.sort_by([(name, "ascending") for name in key])

@@ -1,7 +1,7 @@
-"""A sample of a study's questions put to the `hf` engine as well, where another engine answered them.
+"""A sample of a study's questions is also answered by the `hf` engine if another engine answered the study.
 
-Engines round differently, and in low precision a rounding can turn an answer. How often it did is part of what a study's categories are
-worth, so it is measured in the study itself, on its own facts and model, and stands in the record of the step that it belongs to.
+Engines round differently, and in low precision rounding can change an answer. How often it does is part of how reliable a study's
+categories are, so it is measured in the study itself, on its own facts and model, and stored in the step's record.
 """
 
 import random
@@ -21,25 +21,25 @@ from kp.schema import frame
 from kp.vocabulary import Engine, Matcher, ShotSet
 
 CHECKED_FACTS = 16
-"""Facts in the sample; each is asked under every prompt of S0, so that its category can be compared too."""
+"""Facts in the sample; each is asked under every prompt of S0, so that its category can also be compared."""
 
 
 @dataclass(frozen=True)
 class EngineAgreement:
-    """One matcher's view of two engines: equal answers and equal verdicts over questions, equal categories over facts."""
+    """The agreement of two engines for one matcher: equal answers and verdicts over questions, equal categories over facts."""
 
     answers: Agreement
     matches: Agreement
     categories: Agreement
 
     def details(self) -> dict[str, Any]:
-        """For a step's record: of each what was compared, `n`, and the share that is equal."""
+        """For a step's record: for each comparison its `n` and the share that is equal."""
         compared = {"answers": self.answers, "matches": self.matches, "categories": self.categories}
         return {name: {"n": one.n, "share": one.share} for name, one in compared.items()}
 
 
 def agreement_with_hf(job: Categorisation, answers: pa.Table, matcher: Matcher, cluster: Cluster) -> EngineAgreement:
-    """Compare `answers` (ANSWERS, what another engine made of `job`) with those that `hf` gives to a sample of its facts on S0."""
+    """Compare `answers` (ANSWERS to `job` by another engine) with the answers of `hf` to a sample of its facts on S0."""
     import ray
 
     facts = FactIndex(job.facts).take(checked_facts(job.facts["fact_id"].to_pylist()))
@@ -49,12 +49,12 @@ def agreement_with_hf(job: Categorisation, answers: pa.Table, matcher: Matcher, 
 
 
 def checked_facts(fact_ids: list[str]) -> list[str]:
-    """The sample: drawn once and for all from the ids themselves, whatever order they come in."""
+    """The sample of facts, which depends only on the ids and not on their order."""
     return random.Random(0).sample(sorted(fact_ids), min(CHECKED_FACTS, len(fact_ids)))
 
 
 def compare_answers(answers: pa.Table, reference: pa.Table, matcher: Matcher) -> EngineAgreement:
-    """Compare two ANSWERS tables on the questions of `reference`, all of which `answers` must hold; ValueError where it does not."""
+    """Compare two ANSWERS tables on the questions of `reference`; raises ValueError if `answers` lacks one of them."""
     asked, key = frame(reference), ["fact_id", "shot_set", "prompt_index"]
     same = frame(answers).join(asked.select(key), on=key, how="semi").sort(key)
     asked = asked.sort(key)

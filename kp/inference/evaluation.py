@@ -1,8 +1,8 @@
-"""Every adapter measured by a pool of Ray actors, each with the base model loaded once.
+"""Evaluate adapters in a pool of Ray actors, each of which loads the base model once.
 
-A job is one model (an adapter, or the base without one) and the tasks that measure it. What a task measures is the task's own business: it
-is handed the loaded model and returns tables. The driver commits each measurement as a step of its own the moment it comes back, so after a
-crash only the measurements that had not come back are made again.
+A job is one model (an adapter, or the base without one) and the tasks that measure it. What a task measures is up to the task: it gets the
+loaded model and returns tables. The driver commits each measurement as a separate step as soon as it is returned, so after a crash only the
+missing measurements are made again.
 """
 
 import time
@@ -26,7 +26,7 @@ RESTARTS = 3
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a task finds in an actor: the model with its adapter active, and what all jobs share."""
+    """What a task gets in an actor: the model with its adapter active, and what all jobs share."""
 
     trial_id: str  # "base" for the model without an adapter
     model_id: str  # base revision or adapter digest
@@ -34,7 +34,7 @@ class LoadedModel:
     facts: pa.Table  # FACTS
     shot_sets: ShotSets
     batch_size: int
-    work: Path  # a folder of this model's, for what libraries write
+    work: Path  # this model's folder for what libraries write
     tally: Tally
 
     def answers(self, questions: pa.Table, shot_set: ShotSet) -> pa.Table:
@@ -42,33 +42,33 @@ class LoadedModel:
         index = FactIndex(questions)
         made = []
         for chunk in make_chunks(pl.DataFrame(pl.from_arrow(questions)), [shot_set]).to_pylist():
-            first = chunk["fact_ids"][0]  # tells chunks of facts and of paraphrases apart
+            first = chunk["fact_ids"][0]  # distinguishes chunks of facts and of paraphrases
             with self.tally.counting(f"{self.trial_id}/{chunk['chunk_id']}/{first}") as self.generator.on_answered:
                 made.append(answer_chunk(self.generator, index.take(chunk["fact_ids"]), self.shot_sets, chunk, self.model_id))
         return sorted_answers(pa.concat_tables(made))
 
 
 class MeasurementTask(Protocol):
-    """One measurement of one model; pickled to the actor that makes it."""
+    """One measurement of one model; pickled and sent to an actor."""
 
     @property
     def needs_transformers(self) -> bool:
-        """Whether it asks for a model of transformers, whatever engine answers the study's questions."""
+        """Whether it needs a transformers model, whichever engine answers the study's questions."""
         ...
 
     @property
     def prompts(self) -> int:
-        """Prompts that it has answered, for the progress bar."""
+        """The number of prompts that it answers, for the progress bar."""
         ...
 
     def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
-        """What comes of it, by the name of the file in the step's folder."""
+        """The resulting tables, by the name of the file in the step's folder."""
         ...
 
 
 @dataclass(frozen=True)
 class ModelJob:
-    """One model and what is to be measured of it, by the name of the measurement."""
+    """One model and its measurements, by name."""
 
     trial_id: str
     model_id: str
@@ -78,7 +78,7 @@ class ModelJob:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came back of a job: tables by measurement and file, the seconds of each measurement, and the machine of the actor."""
+    """The result of a job: tables by measurement and file, and the seconds of each measurement."""
 
     job: ModelJob
     tables: Mapping[str, dict[str, pa.Table]]
@@ -87,7 +87,7 @@ class Measured:
 
 
 class _Evaluator:
-    """One actor; keeps the base model and swaps adapters."""
+    """One actor, which keeps the base model and swaps adapters."""
 
     def __init__(self, engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets, tally: Tally, work: Path) -> None:
         self._facts, self._shot_sets, self._tally, self._work = facts, shot_sets, tally, work
@@ -110,7 +110,7 @@ class _Evaluator:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The pool's common ground."""
+    """What all jobs of the pool share."""
 
     engine: EngineSpec
     facts: pa.Table  # FACTS
@@ -119,9 +119,9 @@ class Evaluation:
 
 
 def evaluate_all(jobs: Iterable[ModelJob], evaluation: Evaluation, cluster: Cluster, tally: Tally) -> Iterator[Measured]:
-    """Measure every job on the pool; yields each result as it comes back, in the order of finishing.
+    """Run every job on the pool; yields the results in the order of finishing.
 
-    An actor that dies is restarted and its job made again, RESTARTS times; then ray.exceptions.ActorDiedError.
+    An actor that dies is restarted and its job repeated, up to RESTARTS times; then ray.exceptions.ActorDiedError is raised.
     """
     import ray
     from ray.util import ActorPool

@@ -1,7 +1,7 @@
-"""An instruct model asked to put questions in other ways: chunks of facts through the same pipeline as all that is asked of a base model.
+"""Paraphrase questions with an instruct model: chunks of facts in the same pipeline as everything that a base model is asked.
 
-The first reply is greedy. Where it holds too little that can be used, the fact is asked again, sampled by a seed of its own, so a run that
-was cut, or that asks for other facts as well, gets the same replies. Every reply is kept as it came; what is made of it is pure.
+The first reply is greedy. If it has too few usable paraphrases, further replies are sampled with a seed of the fact, so a run that was
+interrupted, or that also asks for other facts, gets the same replies. Every reply is stored as it is; interpreting it is a pure function.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from kp.facts.paraphrases import n_missing, paraphrase_prompt, reply_seed
 from kp.generation.protocol import Generation, Generator, Messages, unheard
 from kp.inference.answering import EngineSpec, cut_by_length
 
-FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply holds too few
-TEMPERATURE = 0.8  # of those: varied enough to say something new, and still about the question
+FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply has too few
+TEMPERATURE = 0.8  # of those: varied enough for something new, and still about the question
 
 
 @dataclass(frozen=True)
 class Paraphrasing:
-    """One greedy reply to every fact and, where it holds too few paraphrases, FURTHER_REPLIES sampled ones (PARAPHRASE_REPLIES)."""
+    """One greedy reply for every fact and, if it has too few paraphrases, FURTHER_REPLIES sampled ones (PARAPHRASE_REPLIES)."""
 
     facts: pa.Table  # FACTS, each with a subject that its question names
     engine: EngineSpec  # of the model that paraphrases
@@ -37,11 +37,11 @@ class Paraphrasing:
 
     @property
     def answers_each(self) -> int:
-        """One row, with all its replies."""
+        """One row with all its replies."""
         return 1
 
     def chunks(self) -> pa.Table:
-        """`chunk_id` and `fact_ids`, neighbours in length together."""
+        """`chunk_id` and `fact_ids`, with questions of similar length together."""
         parts = cut_by_length(pl.DataFrame(pl.from_arrow(self.facts)))
         return pa.Table.from_pylist([{"chunk_id": f"{self.stage}-{start:08d}", "fact_ids": ids} for start, ids in parts.items()])
 
@@ -50,7 +50,7 @@ class Paraphrasing:
         asked = facts.to_pylist()
         chats = [[{"role": "user", "content": paraphrase_prompt(self.settings, fact)}] for fact in asked]
         replies = [[first] for first in generator.generate(chats)]
-        generator.on_answered = unheard  # a fact counts once
+        generator.on_answered = unheard  # a fact is counted once, below
         self._ask_again(generator, asked, chats, replies)
         rows = [
             {
@@ -66,7 +66,7 @@ class Paraphrasing:
     def _ask_again(
         self, generator: Generator, asked: list[dict[str, Any]], chats: Sequence[Messages], replies: list[list[Generation]]
     ) -> None:
-        """Add sampled replies to the facts that still lack some."""
+        """Add sampled replies for facts that still lack paraphrases."""
         short = [place for place, fact in enumerate(asked) if self._lacks(fact, replies[place])]
         seeds = [reply_seed(self.seed, asked[place]["fact_id"]) for place in short]
         drawn = generator.sample([chats[place] for place in short], FURTHER_REPLIES, TEMPERATURE, seeds) if short else []

@@ -1,7 +1,7 @@
-"""Sampled answers of the base model to the facts that it never answers right greedily: 160 generations a fact where SliCK's 16 are drawn.
+"""Sampled answers of the base model for facts that it never answers right greedily: with SliCK's 16 per prompt, 160 answers per fact.
 
-A sample is drawn by a seed of its own question's, so a run that was cut, or that asks for other facts as well, draws the same. Every
-answer is kept and judged by all matchers, as greedy ones are.
+Samples are drawn with a seed of the question, so a run that was interrupted, or that also asks for other facts, draws the same. Every
+answer is stored and judged by all matchers, like greedy ones.
 """
 
 from collections.abc import Mapping, Sequence
