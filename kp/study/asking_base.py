@@ -1,4 +1,4 @@
-"""The base model is asked facts and its answers become categories: what the stages `categorise`, `repeat` and `replay_categorise` share."""
+"""Ask the base model and turn its answers into categories: what the stages `categorise`, `repeat` and `replay_categorise` share."""
 
 import time
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ from kp.vocabulary import Engine, ShotSet
 GENERATION = Reads(
     ("categorise",),
     but=(
-        "categorise.matcher",  # all of them judge every answer
-        "categorise.shots",  # known by their content
-        "categorise.repeat_measurements",  # stages of their own, as this is
-        "categorise.samples",  # and these are
+        "categorise.matcher",  # all matchers judge every answer
+        "categorise.shots",  # identified by their content
+        "categorise.repeat_measurements",  # a separate stage
+        "categorise.samples",  # a separate stage, too
         "categorise.sample_temperature",
     ),
 )
-"""How greedy answers are made."""
+"""What determines greedy answers."""
 ASKING = Reads(("model.dtype", *GENERATION.of), GENERATION.but)
-"""How the base model answers."""
+"""What determines the base model's answers."""
 TABLES = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
 
 
 def shown_shots(shots: str, asked: Sequence[ShotSet]) -> dict[str, Any]:
-    """The part of an identity that says which prompts a question is asked under."""
+    """The part of an identity that determines the prompts."""
     return {"shots": shots, "shot_sets": [shot_set.value for shot_set in asked]}
 
 
@@ -55,9 +55,9 @@ def ask_base(session: Session, name: str, step: Step, job: Categorisation) -> No
 
 
 def _engine_details(session: Session, name: str, job: Categorisation, answers: pa.Table) -> dict[str, Any]:
-    """For the record: which engine answered and, of another than `hf`, how far the two agree."""
+    """For the record: which engine answered and, if it is not `hf`, how well the two agree."""
     engine = job.engine.engine
-    if engine is Engine.HF or ShotSet.S0 not in job.asked:  # which is where they are compared
+    if engine is Engine.HF or ShotSet.S0 not in job.asked:  # engines are compared on S0
         return {"engine": engine.value}
     found = agreement_with_hf(job, answers, session.config.categorise.matcher, session.cluster)
     session.display.line(f"{name}: {engine} and hf give {found.answers.equal} of {found.answers.n} questions the same answer")

@@ -1,7 +1,7 @@
-"""From a study's file, its inputs and its results so far to the graph of its steps.
+"""Build the graph of a study's steps from its file, its inputs and its results so far.
 
-Nothing is remembered but records: where trials depend on what earlier ones reached, the graph follows from the study's file and the store,
-so it is the same after a kill.
+Records are the only state: if trials depend on the results of earlier ones, the graph follows from the study's file and the store, so it is
+the same after a kill.
 """
 
 import math
@@ -23,7 +23,7 @@ from kp.vocabulary import TrialStatus
 
 
 def build_graph(config: StudyConfig, identities: Identities, specs: Iterable[TrialSpec] | None = None) -> Graph:
-    """The steps of this study with these trials, those of its grid where none are given."""
+    """The steps of this study with these trials, by default those of its grid."""
     steps: dict[str, Step] = {}
     making = Making(config, identities, steps)
     for stage in STAGES:
@@ -37,7 +37,7 @@ def build_graph(config: StudyConfig, identities: Identities, specs: Iterable[Tri
 
 
 def _trial(making: Making, spec: TrialSpec) -> Trial:
-    """The trial of this spec and all that is measured of it."""
+    """The trial with this spec, and all its measurements."""
     trained = Trained(spec, SEARCH.trial_step(making, spec))
     measured = {name: step for one in MEASUREMENTS for name, step in one.of_adapter(making, trained).items()}
     return Trial(spec, trained.step, measured)
@@ -45,14 +45,14 @@ def _trial(making: Making, spec: TrialSpec) -> Trial:
 
 @dataclass(frozen=True)
 class ProposedGraph:
-    """The steps as far as the trials are known; `complete` where no result can add a trial."""
+    """The steps of the trials known so far; `complete` if no result can add a trial."""
 
     graph: Graph
     complete: bool
 
 
 def proposed_graph(config: StudyConfig, identities: Identities, store: Store, failed: Collection[str] = ()) -> ProposedGraph:
-    """The steps of the study; `failed` are ids of trials that failed in this run and so have no record."""
+    """The steps of the study; `failed` has the ids of trials that failed in this run and so have no record."""
 
     def objective(spec: TrialSpec) -> float | None:
         (trial,) = build_graph(config, identities, [spec]).trials

@@ -1,8 +1,8 @@
-"""Freezes the defaults of the study file's fields: `python -m kp.study.freeze` rewrites kp/config/defaults.json.
+"""Freeze the defaults of the study file's fields: `python -m kp.study.freeze` rewrites kp/config/defaults.json.
 
-Run it after adding a knob, so that a study which leaves the knob alone keeps its steps, and after raising the version of a stage. A frozen
-default that changed, or is gone, is refused unless the version of every stage and measurement that reads the field rises in the same edit:
-its older results would else be taken for those of the new default.
+Run it after adding a knob, so that a study that does not set the knob keeps its steps, and after raising the version of a stage. It is an
+error if a frozen default changed or is missing, unless the version of every stage and measurement that reads the field rises in the same
+edit: otherwise older results would be taken for those of the new default.
 """
 
 import json
@@ -23,7 +23,7 @@ from kp.study.registry import STAGES
 
 
 class Reader(Protocol):
-    """A stage, a measurement or an inspection: what has a version and reads fields."""
+    """A stage, a measurement or an inspection: anything with a version that reads fields."""
 
     @property
     def name(self) -> str: ...
@@ -34,13 +34,13 @@ class Reader(Protocol):
 
 
 READERS: tuple[Reader, ...] = (*STAGES, *MEASUREMENTS, Inspecting())
-# Sections that trials carry, and where a study's file has their fields.
+# Sections of a trial's spec, and the place of their fields in a study's file.
 CARRIED: dict[type[Section], str] = {TrialSettings: "search", Arm: "search.arms"}
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """What the file holds: versions by the reader's name, defaults by section class and field."""
+    """The content of the file: versions by the reader's name, defaults by section class and field."""
 
     versions: Mapping[str, int]
     defaults: Mapping[str, Mapping[str, Any]]
@@ -51,7 +51,7 @@ class Frozen:
 
 
 def sections() -> dict[type[Section], str]:
-    """Every class of section, and the dotted place of its fields."""
+    """Every section class, and the dotted path of its fields."""
     return dict(_below(StudyConfig, "")) | CARRIED
 
 
@@ -63,13 +63,13 @@ def _below(section: type[Section], place: str) -> Iterator[tuple[type[Section], 
 
 
 def live() -> Frozen:
-    """Versions and defaults as the code has them now."""
+    """The current versions and defaults of the code."""
     defaults = {section.__name__: dict(_defaults(section)) for section in sections()}
     return Frozen({reader.name: reader.version for reader in READERS}, defaults)
 
 
 def _defaults(section: type[Section]) -> Iterator[tuple[str, Any]]:
-    """The defaults of a section's own fields; a list of sections as what its items say beyond their own defaults."""
+    """The defaults of a section's own fields; for a list of sections, what its items set in addition to their defaults."""
     given = {name: field.get_default(call_default_factory=True) for name, field in section.model_fields.items() if not field.is_required()}
     plain = section.model_construct(**given).model_dump(mode="json", include=set(given), warnings=False)
     for name, value in given.items():
@@ -80,7 +80,7 @@ def _defaults(section: type[Section]) -> Iterator[tuple[str, Any]]:
 
 
 def frozen(path: Path) -> Frozen:
-    """What the file says; nothing at all where it is not there."""
+    """The content of the file; empty if it does not exist."""
     if not path.exists():
         return Frozen({}, {})
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -88,7 +88,7 @@ def frozen(path: Path) -> Frozen:
 
 
 def check(old: Frozen, new: Frozen) -> None:
-    """Raises UserError where a frozen default changed or went and the version of a reader of that field did not rise."""
+    """Raise UserError if a frozen default changed or disappeared and the version of a reader of that field did not rise."""
     places = {section.__name__: place for section, place in sections().items()}
     faults = []
     for section, fields in old.defaults.items():
@@ -106,7 +106,7 @@ def check(old: Frozen, new: Frozen) -> None:
 
 
 def _reads(reader: Reader, section: str, dotted: str, places: Mapping[str, str]) -> bool:
-    # Nobody can say who read a field of a section that is gone.
+    # It is unknown who read a field of a section that no longer exists.
     return section not in places or reader.reads.covers(dotted)
 
 
@@ -115,7 +115,7 @@ def _rose(name: str, old: Frozen, new: Frozen) -> bool:
 
 
 def main() -> int:
-    """Rewrite the file, or say what forbids it."""
+    """Rewrite the file, or report why that is not allowed."""
     path = Path(str(DEFAULTS_FILE))
     now = live()
     try:

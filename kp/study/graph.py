@@ -1,12 +1,12 @@
 """The steps of a study as values; kp.study.building makes them, and nothing here runs anything.
 
-dump (where the facts come out of one) -> facts
+dump (if the source of the facts is one) -> facts
 
-facts -> categorise -> trial (one each) -> what is measured of its adapter -> report
-                    -> repeat (where the base is measured more often)
-                    -> samples (where the study asks for them) -> trial
-      -> paraphrases (where a model is to write some) -> trial that trains on paraphrases or holds some out
-      -> replay_facts -> replay_categorise (where replayed facts have a source of their own) -> trial that replays facts
+facts -> categorise -> trial (one each) -> measurements of its adapter -> report
+                    -> repeat (if the base is measured more often)
+                    -> samples (if the study requests them) -> trial
+      -> paraphrases (if a model writes some) -> trial that trains on paraphrases or holds some out
+      -> replay_facts -> replay_categorise (if replayed facts have a separate source) -> trial that replays facts
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from kp.training.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial's spec, its step, and the steps of all that is measured of its adapter, by the name of the measurement."""
+    """A trial's spec, its step, and the steps of all measurements of its adapter, by the name of the measurement."""
 
     spec: TrialSpec
     step: Step
@@ -26,17 +26,17 @@ class Trial:
 
     @property
     def trial_id(self) -> str:
-        """The name tables know it by."""
+        """Its name in tables."""
         return self.step.fingerprint
 
 
 @dataclass(frozen=True)
 class Graph:
-    """All steps of a study but the report, which depends on how the trials ended."""
+    """All steps of a study except the report, which depends on how the trials ended."""
 
-    steps: Mapping[str, Step]  # by the name of their stage; what the study does not ask for is absent
+    steps: Mapping[str, Step]  # by the name of their stage; without those that the study does not request
     trials: tuple[Trial, ...]
-    base: Mapping[str, Step]  # what is measured of the base model in addition to its categories, by the name of the measurement
+    base: Mapping[str, Step]  # measurements of the base model in addition to its categories, by the name of the measurement
     by_stage: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)  # every step, by the name of the stage that commits it
 
     def evaluation_steps(self) -> list[Step]:

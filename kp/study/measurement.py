@@ -1,7 +1,7 @@
-"""What a measurement of adapters is. One module in kp.study.measurements holds all there is to know of one: what identifies its steps, what
-an actor does for it, its price and its tables. The evaluate stage loops over kp.study.measurements.registry.
+"""The base class of measurements of adapters. One module in kp.study.measurements defines everything about one: the identity of its steps,
+what an actor does, its price and its tables. The evaluate stage loops over kp.study.measurements.registry.
 
-A measurement may be made several times of one adapter under different settings: each of these is a step with a name of its own.
+An adapter may be measured several times with different settings: each of these is a step with its own name.
 """
 
 from collections.abc import Mapping
@@ -21,41 +21,41 @@ from kp.training.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Trained:
-    """A trial as far as its measurements are known by it."""
+    """The part of a trial that identifies its measurements."""
 
     spec: TrialSpec
     step: Step
 
 
 class Measurement:
-    """One kind of measurement, of adapters and, where that has not been made elsewhere, of the base."""
+    """One kind of measurement, of adapters and, unless another stage does that, of the base."""
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Rises when the code changes what comes out, so that older results are not taken for newer ones."""
+    """Rises when the code changes the results, so that older results are not taken for newer ones."""
     reads: ClassVar[Reads]
     tables: ClassVar[Mapping[str, pa.Schema]]
 
     def literals(self, making: Making) -> dict[str, Any]:
-        """The part of the identity that follows from the version and from the fields that the measurement reads."""
+        """The part of the identity that comes from the version and from the fields that the measurement reads."""
         return {"version": self.version, **self.reads.stated(making.config)}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
-        """The steps of one adapter by their names, which begin with the measurement's; none where the study does not ask for it."""
+        """The steps of one adapter by name, beginning with the measurement's name; empty if the study does not request it."""
         raise TypeError(f"measurement {self.name} says no steps")
 
     def of_base(self, making: Making) -> dict[str, Step]:
-        """The same of the base model."""
+        """The same for the base model."""
         return {}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> MeasurementTask:
-        """What an actor is handed to make the step of this name, of a trial's adapter or of the base."""
+        """The task with which an actor makes the step of this name, for a trial's adapter or for the base."""
         raise TypeError(f"measurement {self.name} has no task")
 
     def plan(self, planning: Planning) -> str | None:
-        """Its part of the plan's line, for all adapters; None where it asks nothing."""
+        """Its part of the plan's line, for all adapters; None if it asks nothing."""
         return None
 
     def prompts(self, planning: Planning) -> int | None:
-        """Prompts put to all adapters; None where that is not known until the facts are read."""
+        """Prompts for all adapters; None if that is unknown until the facts are read."""
         return 0

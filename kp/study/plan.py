@@ -1,7 +1,8 @@
-"""What a study will do, what of it is done, and what it costs: the table printed before every run, and all that `--dry-run` prints.
+"""What a study will do, what is already done, and what it costs: the table printed before every run, and everything that `--dry-run`
+prints.
 
-A dry run fetches nothing. What it cannot know without (the model's tokenizer, its shape, how many facts a source holds) is estimated or
-left out, and it says which.
+A dry run fetches nothing. What it cannot know without fetching (the model's tokenizer, its shape, the number of facts in a source) is
+estimated or left out, and it says which.
 """
 
 from collections.abc import Sequence
@@ -23,16 +24,16 @@ from kp.study.stage import Planning
 from kp.training.checkpoints import KEPT
 from kp.training.encoding import encode_row
 
-# A chat of one short question about an entity and its answer: 35 to 55 under SmolLM2's template, some 20 more under one that writes dates.
+# A chat of one short question about an entity and its answer: 35 to 55 in SmolLM2's template, some 20 more in one that writes dates.
 TOKENS_A_ROW = 60
 SAMPLED_FACTS = 256  # whose rows are encoded to count tokens
-LINE_NAMES = {"replay_categorise": "replay"}  # of stages that a plan calls otherwise
-NO_LIMIT = 2**31  # of tokens in a row: how long it may be is looked at when trials are drawn
+LINE_NAMES = {"replay_categorise": "replay"}  # of stages with another name in a plan
+NO_LIMIT = 2**31  # of tokens in a row: its length is checked when trials are drawn
 
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One stage: what it is, how much of it there is, how much is done."""
+    """One stage: what it does, how many steps it has, how many are done."""
 
     stage: str
     work: str
@@ -41,14 +42,14 @@ class PlanLine:
 
     @property
     def state(self) -> str:
-        """`done`, `to do`, or how far."""
+        """`done`, `to do`, or how many steps are done."""
         if self.done == self.steps:
             return "done"
         return "to do" if not self.done else f"{self.done} of {self.steps} done"
 
 
 def planning_of(config: StudyConfig, graph: Graph, store: Store) -> Planning:
-    """What the plan of this study goes by, as far as the store knows its facts."""
+    """The basis of this study's plan, with counts of facts if the store has them."""
     replay = graph.steps.get("replay_facts")
     return Planning(
         config,
@@ -65,7 +66,7 @@ def _count(facts: Step, requested: int | None, store: Store) -> int | None:
 
 
 def make_plan(planning: Planning) -> list[PlanLine]:
-    """One line a stage that has one in this study."""
+    """One line for each stage of this study."""
     work = {stage.name: stage.plan(planning) for stage in STAGES}
     return [
         PlanLine(LINE_NAMES.get(name, name), line.text, _count_done(planning.store, line.steps), len(line.steps) + line.to_come)
@@ -80,7 +81,7 @@ def _count_done(store: Store, steps: Sequence[Step]) -> int:
 
 def plan_table(config: StudyConfig, lines: list[PlanLine], model_revision: str) -> Table:
     """The plan as a table of at most 80 columns."""
-    revision = model_revision if " " in model_revision else model_revision[:12]  # in words where there is none to name
+    revision = model_revision if " " in model_revision else model_revision[:12]  # a phrase if there is no revision
     table = Table(title=f"study {config.name}: {config.model.name} ({revision})", title_justify="left")
     table.add_column("stage", no_wrap=True)
     table.add_column("work")
@@ -107,7 +108,7 @@ def price_table(planning: Planning) -> Table:
 
 
 def study_prompts(planning: Planning) -> Prompts | None:
-    """What all stages have answered; None where that is not known until the facts are read."""
+    """The prompts of all stages; None if that is unknown until the facts are read."""
     total = Prompts()
     for stage in STAGES:
         prompts = stage.prompts(planning)
@@ -118,7 +119,7 @@ def study_prompts(planning: Planning) -> Prompts | None:
 
 
 def row_tokens(config: StudyConfig, graph: Graph, store: Store) -> RowTokens:
-    """Tokens of a training row: counted on an even sample of the facts where they and the model's tokenizer are here, else estimated."""
+    """Tokens of a training row: counted on a sample of the facts if these and the model's tokenizer are here, otherwise estimated."""
     folder = model_folder(config.model)
     here = {"facts": store.is_done(graph.steps["facts"]), "tokenizer": folder is not None and any(folder.glob("tokenizer*"))}
     missing = [what for what, found in here.items() if not found]
@@ -167,7 +168,7 @@ def _bytes(count: int) -> str:
 
 
 def _hours(config: StudyConfig, trained: int, prompts: Prompts | None) -> list[tuple[str, str]]:
-    """Priced by the rates that the study states; what is not counted is named."""
+    """The price at the rates given by the study; names what is not included."""
     resources = config.resources
     unit = "GPU-hours" if resources.gpu else "worker-hours"
     lines, sums = [], []
@@ -188,7 +189,7 @@ def _hours(config: StudyConfig, trained: int, prompts: Prompts | None) -> list[t
 
 
 def trial_table(graph: Graph, store: Store) -> Table:
-    """Every trial that is known in one line each."""
+    """Every known trial in one line."""
     table = Table(title="trials", title_justify="left")
     for name in ("trial", "what", "rows", "epochs", "state"):
         table.add_column(name, no_wrap=name == "trial")

@@ -1,7 +1,7 @@
 """What a study costs before it has run: rows, steps, tokens, prompts, bytes and hours, as plain sums over its trials.
 
-Every figure is the most there can be, since trials may stop early. Where a search is yet to propose trials, each of these counts as the
-most expensive that it may choose; that may be another trial for rows than for bytes.
+Every figure is a maximum, because trials may stop early. Each trial that a search has not proposed yet counts as the most expensive one
+that it may choose; that may be another trial for rows than for bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from kp.models.shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
 from kp.training.spec import TrialSpec, grid
 
-OPTIMISER_BYTES = 12  # a parameter: its float32 master and Adam's two moments; a checkpoint measures 12.01
+OPTIMISER_BYTES = 12  # per parameter: its float32 master and Adam's two moments; measured in a checkpoint: 12.01
 SECONDS_AN_HOUR = 3600
 NUMBER_BYTES = {"bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
 class PlannedTrials:
-    """The trials of a search: those that are known, how many are yet to be proposed, and all that these may be."""
+    """The trials of a search: the known ones, how many are still to be proposed, and all that these may be."""
 
     known: tuple[TrialSpec, ...]
     to_come: int
@@ -31,36 +31,36 @@ class PlannedTrials:
         return len(self.known) + self.to_come
 
     def most(self, of: Callable[[TrialSpec], int]) -> int:
-        """The largest value of any trial that may be run."""
+        """The largest value of any possible trial."""
         return max(map(of, self.space if self.to_come else self.known))
 
     def total(self, of: Callable[[TrialSpec], int]) -> int:
-        """The sum over all trials, with the most expensive in place of each that is yet to come."""
+        """The sum over all trials, with the most expensive one in place of each that is still to be proposed."""
         return sum(map(of, self.known)) + (self.to_come * self.most(of) if self.to_come else 0)
 
 
 def planned_trials(config: StudyConfig, known: Sequence[TrialSpec]) -> PlannedTrials:
-    """The trials of this study, of which these are known."""
+    """The trials of this study, given the known ones."""
     return PlannedTrials(tuple(known), max(0, (config.search.trials or 0) - len(known)), tuple(grid(config)))
 
 
 @dataclass(frozen=True)
 class RowTokens:
-    """Tokens of a training row, on average: one that asks a fact's own question, and one that asks a paraphrase."""
+    """Mean tokens of a training row: of one with a fact's own question, and of one with a paraphrase."""
 
     question: float
     paraphrase: float
-    origin: str  # how that is known
+    origin: str  # where the numbers come from
 
     def of(self, spec: TrialSpec) -> int:
-        """Tokens that a trial trains on when it runs its course."""
+        """Tokens that a trial trains on if it is not ended early."""
         share = spec.unknown * spec.arm.paraphrases / spec.rows
         return round(spec.rows_in_all * (share * self.paraphrase + (1 - share) * self.question))
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts that a study has answered: by the base, by finished adapters, and after epochs by those in training."""
+    """The number of prompts of a study: for the base, for finished adapters, and after epochs for those in training."""
 
     base: int = 0
     adapters: int = 0
@@ -87,9 +87,9 @@ def eval_prompts(spec: TrialSpec) -> int:
 
 @dataclass(frozen=True)
 class DiskPrice:
-    """Bytes of adapters, which stay, and of a checkpoint, which goes when its trial has ended.
+    """Bytes of adapters, which stay, and of a checkpoint, which is deleted when its trial has ended.
 
-    Of their numbers alone: what describes them in a file (names, a README) is a quarter of a megabyte a checkpoint.
+    Only the weights are counted: file headers and other files (names, a README) are a quarter of a megabyte per checkpoint.
     """
 
     adapters: int  # of all trials together
@@ -98,18 +98,18 @@ class DiskPrice:
 
 
 def disk_price(config: StudyConfig, trials: PlannedTrials, shape: ModelShape | None) -> DiskPrice | None:
-    """What stays on disk and what comes and goes; None where the model's shape does not tell how large an adapter is."""
+    """Permanent and temporary disk space; None if the size of an adapter does not follow from the model's shape."""
     training = config.training
     if shape is None or shape.adapter_parameters(training.target_modules, 1) is None:
         return None
 
     def adapter(spec: TrialSpec) -> int:
-        # What takes a part out of the base leaves as a plain adapter of twice the rank.
+        # An init that moves a part of the base into the adapter gives a plain adapter of twice the rank.
         saved_rank = 2 * spec.rank if training.moves_base else spec.rank
         return (shape.adapter_parameters(spec.training.target_modules, saved_rank) or 0) * NUMBER_BYTES[config.model.dtype]
 
     def checkpoint(spec: TrialSpec) -> int:
-        # The adapter twice: as PEFT keeps it, and as the engine has it.
+        # The adapter twice: in PEFT's format, and in the engine's.
         trained = shape.adapter_parameters(spec.training.target_modules, spec.rank) or 0
         return trained * (OPTIMISER_BYTES + NUMBER_BYTES[config.model.dtype]) + adapter(spec)
 

@@ -1,4 +1,4 @@
-"""All stages in the order in which they run; graph, plan, run and report loop over it, and nothing else enumerates them."""
+"""All stages in running order; graph, plan, run and report loop over this registry, and nothing else enumerates the stages."""
 
 from kp.study.stage import Stage
 from kp.study.stages.categorise import Categorise

@@ -1,6 +1,6 @@
-"""From the committed steps of a study to the tables of its report; nothing is measured here, only read and reckoned.
+"""From the committed steps of a study to the tables of its report; nothing is measured here, only read and computed.
 
-The same study gives the same tables however often it was interrupted, since every input is a committed file in a fixed order.
+The same study gives the same tables however often it was interrupted, because every input is a committed file in a fixed order.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def with_adapter(graph: Graph, store: Store) -> list[Trial]:
 
 
 def evaluated(config: StudyConfig, graph: Graph, store: Store) -> list[Trial]:
-    """Those of them that the study measures."""
+    """The trials with an adapter that the study measures."""
     left_out = set() if config.evaluate.stopped else {TrialStatus.STOPPED.value}
     return [trial for trial in with_adapter(graph, store) if _ended(store, trial)["status"] not in left_out]
 
@@ -46,7 +46,7 @@ def _ended(store: Store, trial: Trial) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What is known of a trial's adapter."""
+    """The measured tables of a trial's adapter."""
 
     trial: Trial
     answers: pl.DataFrame  # ANSWERS on S1
@@ -57,12 +57,12 @@ class _Measured:
 
     @property
     def trial_id(self) -> str:
-        """The name tables know it by."""
+        """Its name in tables."""
         return self.trial.trial_id
 
 
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
-    """Read everything the report shows; `failed` are rows of TRIALS for trials that have no record."""
+    """Read everything that the report shows; `failed` has rows of TRIALS for trials without a record."""
     facts = frame(training_facts(graph, store))
     asked = [graph.steps["categorise"], *graph.by_stage.get("repeat", ())]
     categories = frame(pa.concat_tables([store.read(step, CATEGORIES_FILE, schema.CATEGORIES) for step in asked]))
@@ -110,7 +110,7 @@ def _measured(store: Store, trial: Trial, rows: pl.DataFrame, matcher: Matcher) 
 
 
 def _shifts(measured: list[_Measured], base: pl.DataFrame, again: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """The SHIFTS of the base against itself and of every adapter, over these facts alone."""
+    """The SHIFTS of the base compared with itself and of every adapter, over these facts only."""
     before, after = _only(base, facts), _only(again, facts)
     shifts = [noise_table(before, after)]
     shifts += [shift_table(one.trial_id, before, _only(one.categories, facts), one.trained, (before, after)) for one in measured]
@@ -118,7 +118,7 @@ def _shifts(measured: list[_Measured], base: pl.DataFrame, again: pl.DataFrame, 
 
 
 def _reliability(measured: list[_Measured], facts: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
-    """SCORES of the measure "reliability", over these facts alone; a trial that packed none of them has no row."""
+    """SCORES of the measure "reliability", over these facts only; a trial that packed none of them has no row."""
     none = frame(schema.SCORES.empty_table())
     return pl.concat([none, *(score_reliability(one.trial_id, _only(one.answers, facts), one.packed, matcher) for one in measured)])
 
@@ -128,14 +128,14 @@ def _only(table: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of_each_half(splits: pl.DataFrame | None, made_of: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame | None:
-    """What is made of the facts of each half, with the column `split`."""
+    """The table of each split's facts, with the column `split`."""
     if splits is None:
         return None
     return pl.concat([made_of(splits.filter(split=half.value)).with_columns(pl.lit(half.value).alias("split")) for half in Split])
 
 
 def trial_columns(trial: Trial) -> dict[str, Any]:
-    """The columns of TRIALS that the spec decides."""
+    """The columns of TRIALS that follow from the spec."""
     return {"trial_id": trial.trial_id, **trial.spec.columns()}
 
 

@@ -1,6 +1,6 @@
 """A study from its config to its report: which stages run, and in what order.
 
-Ray is started only when something is left that needs it, so a second run of a finished study returns within seconds and says so.
+Ray is started only if something that needs it is left to do, so a second run of a finished study returns within seconds and says so.
 """
 
 import time
@@ -27,7 +27,7 @@ from kp.trackers.registry import validate_installed
 
 
 def describe_study(config: StudyConfig, root: Path) -> int:
-    """Print the plan of a study; fetches nothing, so a model, facts or shots that are not here yet are only named."""
+    """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
     display, store = Display(), Store(files.results_root(root))
     validate_installed(config.trackers)
     validate_replay_source(config)
@@ -40,7 +40,7 @@ def describe_study(config: StudyConfig, root: Path) -> int:
 
 
 def open_session(config: StudyConfig, root: Path) -> Session:
-    """A run of this study; raises UserError where something that goes into it is not here or of no use."""
+    """A run of this study; raises UserError if one of its inputs is missing or unusable."""
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
     writer = resolve_model(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
@@ -57,7 +57,7 @@ def open_session(config: StudyConfig, root: Path) -> Session:
 
 
 def run_study(config: StudyConfig, root: Path, until: Command) -> int:
-    """Run a study up to a command's stages; returns the exit code, 1 where a trial failed."""
+    """Run a study up to a command's stages; returns the exit code, 1 if a trial failed."""
     began = time.monotonic()
     with open_session(config, files.results_root(root)) as session:
         run_stages(session, until)
@@ -66,7 +66,7 @@ def run_study(config: StudyConfig, root: Path, until: Command) -> int:
 
 
 def run_stages(session: Session, until: Command) -> None:
-    """Run all stages up to this command's; the plan is printed once the facts are chosen, which it counts."""
+    """Run all stages up to this command's; the plan is printed once the facts are chosen, because it counts them."""
     commands = list(Command)
     due = [stage for stage in STAGES if commands.index(stage.command) <= commands.index(until)]
     for stage in due:
@@ -80,6 +80,6 @@ def run_stages(session: Session, until: Command) -> None:
 
 
 def run_stage(session: Session, name: str) -> None:
-    """Run one stage alone; the stages that it rests on have to be done."""
+    """Run only one stage; the stages that it depends on must be done."""
     (stage,) = (stage for stage in STAGES if stage.name == name)
     stage.run(session)

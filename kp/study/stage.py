@@ -1,5 +1,5 @@
-"""What a stage is. One module in kp.study.stages holds all there is to know of one: what identifies its step, its line in the plan, its
-price, what it does, and the tables that it leaves. Everything else (graph, plan, run, report) loops over kp.study.registry."""
+"""The base class of stages. One module in kp.study.stages defines everything about one: the identity of its step, its line in the plan, its
+price, what it does, and its tables. Everything else (graph, plan, run, report) loops over kp.study.registry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from kp.study.session import Session
 
 
 class Command(StrEnum):
-    """The commands that run a study, in their order: each runs the stages up to and including its own."""
+    """The commands that run a study, in order: each runs the stages up to and including its own."""
 
     FACTS = "facts"
     CATEGORISE = "categorise"
@@ -30,7 +30,7 @@ class Command(StrEnum):
 
 @dataclass(frozen=True)
 class Making:
-    """What a step is made of: the study, what goes into it, and the steps of the stages before, by name."""
+    """What a step is made from: the study, its inputs, and the steps of earlier stages, by name."""
 
     config: StudyConfig
     identities: Identities
@@ -38,13 +38,13 @@ class Making:
 
     @property
     def known(self) -> tuple[Step, ...]:
-        """The steps that say what the base knows."""
+        """The steps that determine what the base knows."""
         return tuple(self.steps[name] for name in ("categorise", "samples") if name in self.steps)
 
 
 @dataclass(frozen=True)
 class Planning:
-    """What a plan goes by; counts are None where a source has not been read and the study does not say."""
+    """The basis of a plan; counts are None if a source has not been read and the study does not state them."""
 
     config: StudyConfig
     graph: Graph
@@ -61,7 +61,7 @@ class Planning:
 
 @dataclass(frozen=True)
 class Work:
-    """A stage's line in the plan: what there is to do, in words, by which steps, and how many more steps are not known yet."""
+    """A stage's line in the plan: a description of the work, its steps, and how many more steps are not known yet."""
 
     text: str
     steps: tuple[Step, ...]
@@ -69,28 +69,28 @@ class Work:
 
 
 class Stage:
-    """One kind of work. A stage of one step says `step` and `run`, and where they are more than nothing `plan` and `prompts`."""
+    """One kind of work. A stage with one step defines `step` and `run`, and if needed `plan` and `prompts`."""
 
     name: ClassVar[str]
     command: ClassVar[Command]
     version: ClassVar[int]
-    """Rises when the code changes what comes out, so that older results are not taken for newer ones."""
+    """Rises when the code changes the results, so that older results are not taken for newer ones."""
     reads: ClassVar[Reads]
     tables: ClassVar[Mapping[str, pa.Schema]] = {}
     before_plan: ClassVar[bool] = False
-    """Whether it runs before a run prints its plan, which then counts what it found."""
+    """Whether it runs before the plan is printed, which then counts its results."""
 
     def make_steps(self, making: Making) -> dict[str, Step]:
-        """The stage's steps but those of trials, by the name that the graph knows them by; its own name, where there is one."""
+        """The stage's steps except those of trials, by their name in the graph; a single step has the stage's name."""
         step = self.step(making)
         return {self.name: step} if step else {}
 
     def step(self, making: Making) -> Step | None:
-        """The one step of a stage that has one; None where the study does not ask for it."""
+        """The step of a stage with one step; None if the study does not request it."""
         return None
 
     def literals(self, making: Making) -> dict[str, Any]:
-        """The part of the identity that follows from the version and from the fields that the stage reads."""
+        """The part of the identity that comes from the version and from the fields that the stage reads."""
         return {"version": self.version, **self.reads.stated(making.config)}
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
@@ -98,23 +98,23 @@ class Stage:
         return (graph.steps[self.name],) if self.name in graph.steps else ()
 
     def plan(self, planning: Planning) -> Work | None:
-        """Its line in the plan, or None where it has none in this study."""
+        """Its line in the plan, or None if it has none in this study."""
         return None
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """Prompts that it has answered at most; None where that is not known until the facts are read."""
+        """The most prompts that it asks; None if that is unknown until the facts are read."""
         return Prompts()
 
     def run(self, session: Session) -> None:
-        """Do what the store does not have, and commit it."""
+        """Make the steps that the store does not have, and commit them."""
         raise TypeError(f"stage {self.name} does nothing")
 
 
 def number(value: int | None, times: int = 1) -> str:
-    """A count as a plan says it."""
+    """A count as written in a plan."""
     return "all the" if value is None else f"{value * times:,}"
 
 
 def model_literals(making: Making) -> dict[str, Any]:
-    """The base model, by its content."""
+    """The base model, identified by its content."""
     return {"model": making.identities.model}

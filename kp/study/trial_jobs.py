@@ -1,7 +1,7 @@
-"""From a trial of the graph to what a worker is handed of it: the rows drawn and checked, and the facts and prompts it is evaluated on.
+"""From a trial of the graph to a worker's job: its rows, drawn and checked, and the facts and prompts on which it is evaluated.
 
-All of it is made in the driver, before anything is trained: a pool too small or a row too long is bad input, not a trial that fails in
-some worker.
+All jobs are made in the driver, before anything is trained: a pool that is too small or a row that is too long is bad input, not a trial
+that fails in some worker.
 """
 
 import polars as pl
@@ -23,7 +23,7 @@ from kp.vocabulary import Role, ShotSet
 
 
 def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
-    """What workers are handed of these trials, in their order; UserError where a pool is too small or a row too long."""
+    """The workers' jobs for these trials, in their order; UserError if a pool is too small or a row too long."""
     config, graph = session.config, session.graph
     facts = frame(session.training_facts)
     classes = _base_classes(session)
@@ -46,13 +46,13 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
 
 
 def eval_facts(facts: pa.Table, rows: pl.DataFrame, most: int | None) -> pa.Table:
-    """The trained Unknown facts (FACTS) in the order drawn, at most the first so many: the same after every epoch, and for every arm."""
+    """The trained Unknown facts (FACTS) in the order drawn, at most the first `most`: the same after every epoch, and for every arm."""
     drawn = rows.filter(role=Role.UNKNOWN.value).sort("row")["fact_id"].to_list()
     return FactIndex(facts).take(drawn[:most])
 
 
 def _base_classes(session: Session) -> pl.DataFrame:
-    """What the base knows of every fact on S0, by the study's matcher: SLICK where the study samples, else CATEGORIES."""
+    """The base's categories on S0 by the study's matcher: SLICK if the study samples, otherwise CATEGORIES."""
     graph, store = session.graph, session.store
     if "samples" in graph.steps:
         return frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK))
@@ -60,7 +60,7 @@ def _base_classes(session: Session) -> pl.DataFrame:
 
 
 def _replay(session: Session) -> Replay | None:
-    """The facts of a source of their own that are replayed, where the study names one."""
+    """The facts of the separate replay source, if the study names one."""
     step = session.graph.steps.get("replay_categorise")
     if step is None:
         return None
@@ -77,7 +77,7 @@ def _first_answers(session: Session, step: Step) -> pl.DataFrame:
 
 
 def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:
-    """Encode every row once here: one that is too long is bad input, not a trial that fails in some worker."""
+    """Encode every row once in the driver: a row that is too long is bad input, not a trial that fails in some worker."""
     tokenizer = load_tokenizer(session.model)
     for trial, rows in zip(trials, drawn, strict=True):
         for question, target in rows.select("question", "target").iter_rows():

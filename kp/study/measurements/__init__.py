@@ -1,1 +1,1 @@
-"""One module for each kind of measurement of an adapter; kp.study.measurements.registry has their order."""
+"""One module per kind of measurement of an adapter; kp.study.measurements.registry has their order."""

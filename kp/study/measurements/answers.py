@@ -1,4 +1,4 @@
-"""An adapter's answers to every fact, on the shot set on which it is compared with the base, and the categories that follow."""
+"""An adapter's answers to every fact, on the shot set on which it is compared with the base, and the resulting categories."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class AnswersTask:
 
     @property
     def prompts(self) -> int:
-        """One answer under each."""
+        """One answer under each prompt."""
         return self.facts * PROMPTS_PER_SET
 
     def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
@@ -42,7 +42,7 @@ class AnswersTask:
 
 
 class Answers(Measurement):
-    """The base's own answers are its categorise step."""
+    """The answers of adapters; those of the base are its categorise step."""
 
     name = NAME
     version = 3
@@ -54,14 +54,14 @@ class Answers(Measurement):
         return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step,))}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> AnswersTask:
-        """The facts are in the actors already."""
+        """The actors already have the facts."""
         return AnswersTask(len(session.facts), ADAPTER_SHOT_SET)
 
     def plan(self, planning: Planning) -> str:
-        """As many prompts an adapter as a shot set has for all facts."""
+        """For each adapter, all prompts of a shot set for all facts."""
         count = planning.trials.count
         return f"{number(planning.asked, count)} prompts on {count} {'adapter' if count == 1 else 'adapters'}"
 
     def prompts(self, planning: Planning) -> int | None:
-        """Of all adapters."""
+        """For all adapters."""
         return None if planning.asked is None else planning.asked * planning.trials.count

@@ -1,4 +1,4 @@
-"""Benchmarks by lm-eval, of the base and of every adapter in the same harness."""
+"""Benchmarks with lm-eval, of the base and of every adapter in the same harness."""
 
 from dataclasses import dataclass
 
@@ -22,11 +22,11 @@ NAME = "benchmarks"
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What lm-eval runs; it asks a model of transformers."""
+    """What lm-eval runs; it needs a transformers model."""
 
     asked: BenchmarkPlan
     needs_transformers: bool = True
-    prompts: int = 0  # its questions are not answered by the generator
+    prompts: int = 0  # the generator does not answer its questions
 
     def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
         """BENCHMARKS."""
@@ -39,7 +39,7 @@ class BenchmarkTask:
 
 
 class Benchmarks(Measurement):
-    """None where the study asks for no questions."""
+    """Benchmarks; absent if the study asks for no questions."""
 
     name = NAME
     version = 2
@@ -51,7 +51,7 @@ class Benchmarks(Measurement):
         return self._step(making, {}, (trained.step,))
 
     def of_base(self, making: Making) -> dict[str, Step]:
-        """The same questions, which the adapters' scores are compared with."""
+        """The same questions for the base, with which the adapters' scores are compared."""
         return self._step(making, {"of": BASE, **model_literals(making)}, ())
 
     def _step(self, making: Making, of: dict[str, str], inputs: tuple[Step, ...]) -> dict[str, Step]:
@@ -65,7 +65,7 @@ class Benchmarks(Measurement):
         return BenchmarkTask(asked)
 
     def plan(self, planning: Planning) -> str:
-        """Of all adapters and of the base."""
+        """For all adapters and the base."""
         asked = benchmark_plan(planning.config)
         questions = (asked.questions() if asked else 0) * (planning.trials.count + 1)
         return f"{questions:,} benchmark questions"

@@ -1,4 +1,4 @@
-"""An adapter's answers to held-out paraphrases of what it packed: wordings that no trial trained on."""
+"""An adapter's answers to held-out paraphrases of the facts it packed: wordings that no trial trained on."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ NAME = "generality"
 
 @dataclass(frozen=True)
 class HeldOutTask:
-    """Paraphrases that were not trained on (QUESTIONS of kp.metrics.generality), and the shot set that they are asked on."""
+    """Paraphrases that were not trained on (QUESTIONS of kp.metrics.generality), and the shot set on which they are asked."""
 
     questions: pa.Table
     shot_set: ShotSet
@@ -34,7 +34,7 @@ class HeldOutTask:
 
     @property
     def prompts(self) -> int:
-        """One answer under each."""
+        """One answer under each prompt."""
         return len(self.questions) * PROMPTS_PER_SET
 
     def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
@@ -53,13 +53,13 @@ class Generality(Measurement):
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
-        """One step, on one shot set; what is held out is the trial's."""
+        """One step, on one shot set; the trial determines what is held out."""
         if not trained.spec.settings.held_out_paraphrases:
             return {}
         return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step,))}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> HeldOutTask:
-        """The held-out paraphrases of what a trial has packed."""
+        """The held-out paraphrases of the facts that a trial has packed."""
         assert trial is not None, "the base has packed nothing"
         rows: pl.DataFrame = frame(session.store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS))
         packed = rows.filter(role=Role.UNKNOWN.value)["fact_id"]

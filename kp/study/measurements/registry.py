@@ -9,6 +9,6 @@ MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks())
 
 
 def measurement_of(name: str) -> Measurement:
-    """The measurement that a step's name belongs to."""
+    """The measurement to which a step's name belongs."""
     (found,) = (one for one in MEASUREMENTS if name == one.name or name.startswith(f"{one.name}/"))
     return found

@@ -1,1 +1,1 @@
-"""One module a stage; kp.study.registry has their order."""
+"""One module per stage; kp.study.registry has their order."""

@@ -20,7 +20,7 @@ class Categorise(Stage):
     tables = TABLES
 
     def step(self, making: Making) -> Step:
-        """Rests on the facts."""
+        """Depends on the facts."""
         shots = shown_shots(making.identities.shots, BASE_SHOT_SETS)
         return Step(self.name, self.literals(making) | model_literals(making) | shots, (making.steps["facts"],))
 
@@ -31,7 +31,7 @@ class Categorise(Stage):
         return Work(f"{number(planning.asked, sets)} prompts: {prompts}", self.steps(planning.graph))
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """To the base."""
+        """For the base."""
         return None if planning.asked is None else Prompts(base=planning.asked * len(BASE_SHOT_SETS))
 
     def run(self, session: Session) -> None:

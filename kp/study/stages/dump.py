@@ -1,4 +1,4 @@
-"""Where the facts come out of a knowledge-graph dump, it is reduced to its graph; what is drawn from that never reads the dump again."""
+"""If the source of the facts is a knowledge-graph dump, it is reduced to its graph; later draws use the graph and never read the dump."""
 
 import shutil
 import time
@@ -16,16 +16,16 @@ from kp.study.stage import Command, Making, Planning, Stage, Work
 
 
 class Dump(Stage):
-    """Its step is absent where the facts do not come out of a dump."""
+    """Its step is absent if the source of the facts is not a dump."""
 
     name = "dump"
     command = Command.FACTS
     version = 1
-    reads = Reads(())  # its content alone
+    reads = Reads(())  # only its content
     before_plan = True
 
     def step(self, making: Making) -> Step | None:
-        """Known by what the dump holds."""
+        """Identified by the dump's content."""
         if making.identities.drawing is None:
             return None
         return Step(self.name, self.literals(making) | {"source": making.identities.facts})
@@ -36,7 +36,7 @@ class Dump(Stage):
         return Work(f"{planning.config.facts.source} read to its graph", steps) if steps else None
 
     def run(self, session: Session) -> None:
-        """Read the dump, unless the facts that were drawn from it are there already."""
+        """Read the dump, unless the facts drawn from it are already there."""
         step = session.graph.steps.get(self.name)
         if step is None or session.store.is_done(session.graph.steps["facts"]) or session.is_done(step, self.name):
             return

@@ -13,21 +13,21 @@ from kp.study.stage import Command, Making, Planning, Stage, Work, number
 CHOOSING = Reads(
     ("facts",),
     but=(
-        "facts.source",  # known by its content,
-        "facts.graph.templates",  # as these are
+        "facts.source",  # identified by its content,
+        "facts.graph.templates",  # like these
         "facts.graph.aliases",
         "facts.graph.same_as",
         "facts.graph.redirects",
         "facts.graph.ontology",
-        "facts.seed",  # in sum with the study's
-        "facts.paraphrase",  # a stage of its own
+        "facts.seed",  # added to the study's
+        "facts.paraphrase",  # a separate stage
     ),
 )
 
 
 def choosing_literals(config: StudyConfig, source: str, shots: str) -> dict[str, Any]:
-    """How facts are chosen out of a source; which of the shots give one away is among what is found out."""
-    order = {"facts.relations": sorted(config.facts.relations)}  # in which they are written changes nothing
+    """What determines how facts are chosen from a source; which shots leak a fact is one of the stage's results."""
+    order = {"facts.relations": sorted(config.facts.relations)}  # in which they are written does not matter
     seed = config.seed + config.facts.seed
     return {**CHOOSING.stated(config), **order, "seed": seed, "source": source, "shots": shots}
 
@@ -43,7 +43,7 @@ class Facts(Stage):
     before_plan = True
 
     def step(self, making: Making) -> Step:
-        """Rests on the dump, where there is one."""
+        """Depends on the dump, if there is one."""
         identities = making.identities
         literals = {"version": self.version, **choosing_literals(making.config, identities.facts, identities.shots)}
         drawing = {"drawing": dict(identities.drawing)} if identities.drawing is not None else {}

@@ -1,4 +1,4 @@
-"""Where replayed facts have a source of their own, the base is asked those: on S0 alone, since they are not measured."""
+"""If replayed facts have a separate source, the base is asked these, only on S0, because they are not measured."""
 
 from kp.config.derived import REPLAY_SHOT_SET
 from kp.inference.pipeline import Categorisation
@@ -11,7 +11,7 @@ from kp.study.stage import Command, Making, Planning, Stage, Work, model_literal
 
 
 class ReplayCategorise(Stage):
-    """Its step is absent where the study names no such source; trials that replay facts rest on it."""
+    """Its step is absent if the study names no such source; trials that replay facts depend on it."""
 
     name = "replay_categorise"
     command = Command.CATEGORISE
@@ -20,7 +20,7 @@ class ReplayCategorise(Stage):
     tables = TABLES
 
     def step(self, making: Making) -> Step | None:
-        """Rests on the facts that may be replayed."""
+        """Depends on the facts that may be replayed."""
         if "replay_facts" not in making.steps:
             return None
         shots = shown_shots(making.identities.shots, (REPLAY_SHOT_SET,))
@@ -35,7 +35,7 @@ class ReplayCategorise(Stage):
         return Work(text, (planning.graph.steps["replay_facts"], *self.steps(planning.graph)))
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """To the base."""
+        """For the base."""
         return None if planning.replayed is None else Prompts(base=planning.replayed * PROMPTS_PER_SET)
 
     def run(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Where replayed facts have a source of their own, they are chosen out of it as the studied ones are, which are none of them."""
+"""If replayed facts have a separate source, they are chosen from it like the studied ones, and without these."""
 
 from kp.config.derived import REPLAY_SHOT_SET, replay_settings
 from kp.facts.replay import COUNT_FIELD, SOURCE_FIELD
@@ -11,7 +11,7 @@ from kp.study.stages.facts import CHOOSING, choosing_literals
 
 
 class ReplayFacts(Stage):
-    """Its step is absent where the study names no such source."""
+    """Its step is absent if the study names no such source."""
 
     name = "replay_facts"
     command = Command.FACTS
@@ -21,7 +21,7 @@ class ReplayFacts(Stage):
     before_plan = True
 
     def step(self, making: Making) -> Step | None:
-        """Rests on the studied facts."""
+        """Depends on the studied facts."""
         settings = replay_settings(making.config)
         if settings is None:
             return None
@@ -31,7 +31,7 @@ class ReplayFacts(Stage):
         return Step(self.name, {"version": self.version, **literals}, (making.steps["facts"],))
 
     def run(self, session: Session) -> None:
-        """Choose them; only once the studied ones are chosen."""
+        """Choose them, after the studied ones."""
         step, settings = session.graph.steps.get(self.name), replay_settings(session.config)
         if step is None or settings is None or session.is_done(step, "replay facts"):
             return

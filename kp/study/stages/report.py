@@ -1,4 +1,4 @@
-"""The report over everything that ended, and the line on the screen that says what came out."""
+"""The report over all trials that ended, and its summary on the terminal."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from kp.study.session import Session, shown
 from kp.study.stage import Command, Stage
 
 SHOWN = Reads(("",), but=("resources", "trackers"))
-"""What a report shows of the study: everything but where and how fast it ran."""
+"""What a report shows of the study: everything except where and how fast it ran."""
 
 
 class Report(Stage):
@@ -31,11 +31,11 @@ class Report(Stage):
     reads = SHOWN
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
-        """None that is known before the trials have ended."""
+        """None, because its step is unknown before the trials have ended."""
         return ()
 
     def run(self, session: Session) -> None:
-        """Write the report where it is not there yet; show its opening in any case."""
+        """Write the report if it is not there yet; show its opening in any case."""
         failures = list(session.failures.values())
         causes = {row["trial_id"]: f"{row['status']}: {row['cause']}" for row in failures}
         finished = evaluated(session.config, session.graph, session.store)
@@ -52,7 +52,7 @@ class Report(Stage):
 
 
 def report_step(config: StudyConfig, graph: Graph, finished: Sequence[Trial], failures: Mapping[str, str]) -> Step:
-    """The report over these trials, which ended with an adapter and are measured; how the others ended is part of what it says."""
+    """The report over these trials, which ended with an adapter and are measured; it also depends on how the others ended."""
     inputs = [step for name, step in graph.steps.items() if name not in ("dump", "facts", "replay_facts", "replay_categorise")]
     inputs += [trial.step for trial in graph.trials if trial.trial_id not in failures]
     inputs += [step for trial in finished for step in trial.measurements.values()]

@@ -1,4 +1,4 @@
-"""The search stage: hands every trial that is missing to Tune and commits each as it ends; kp.study.trial_jobs draws what it trains on."""
+"""The search stage: gives every missing trial to Tune and commits each as it ends; kp.study.trial_jobs draws what it trains on."""
 
 import shutil
 import time
@@ -30,22 +30,22 @@ from kp.vocabulary import Scheduler, TrialStatus
 SCHEDULING = Reads(
     ("model.dtype", "categorise.matcher", "search", "training"),
     but=(
-        "search.unknown",  # what the search chooses is the spec's, and always stated
+        "search.unknown",  # what the search chooses is in the spec, and always stated
         "search.rank",
         "search.learning_rate",
         "search.learning_rate_range",
         "search.seeds",
-        "search.sampler",  # how it chooses is nobody's business once it has chosen
+        "search.sampler",  # how it chooses does not matter once it has chosen
         "search.trials",
         "search.optuna_batch",
-        "search.replay_source",  # known by its content, of which the step rests
+        "search.replay_source",  # identified by its content, through the step's inputs
         "search.replay_count",
     ),
 )
 
 
 class Search(Stage):
-    """One step a trial, named by its content alone: the same trial in another search is not trained again."""
+    """One step per trial, identified only by its content: the same trial in another search is not trained again."""
 
     name = "search"
     command = Command.SEARCH
@@ -54,9 +54,9 @@ class Search(Stage):
     tables = {TRIAL_FILE: TRIALS, EPOCHS_FILE: schema.EPOCHS, ROWS_FILE: schema.TRAINING_ROWS}
 
     def trial_step(self, making: Making, spec: TrialSpec) -> Step:
-        """Rests on what the base knows, and on paraphrases and replayed facts where its mix has some."""
+        """Depends on what the base knows, and on paraphrases and replayed facts if its mix has some."""
         config, steps = making.config, making.steps
-        # The search's and the training's fields are stated by the spec, as far as they have an effect on this trial.
+        # The spec states the fields of search and training that have an effect on this trial.
         model = {"model.dtype": config.model.dtype, "categorise.matcher": config.categorise.matcher.value}
         literals = {"version": self.version, **model_literals(making), **model, "spec": spec.literals()}
         rephrased = spec.arm.paraphrases or spec.settings.held_out_paraphrases
@@ -66,11 +66,11 @@ class Search(Stage):
         return Step("trial", literals, tuple(inputs))
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
-        """Those of the trials that are known so far."""
+        """Those of the trials known so far."""
         return tuple(trial.step for trial in graph.trials)
 
     def plan(self, planning: Planning) -> Work:
-        """All trials, each as long as it may run."""
+        """All trials, each with its maximal length."""
         trials = planning.trials
         rows, steps = trials.total(lambda spec: spec.rows_in_all), trials.total(lambda spec: spec.max_steps)
         known = f" ({len(trials.known)} of them proposed so far)" if trials.to_come else ""
@@ -78,11 +78,11 @@ class Search(Stage):
         return Work(text, self.steps(planning.graph), trials.to_come)
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """Those after every epoch."""
+        """For the evaluation after every epoch."""
         return Prompts(evals=planning.trials.total(eval_prompts))
 
     def run(self, session: Session) -> None:
-        """Run every trial that has no record; those that fail are noted in `session.failures`."""
+        """Run every trial without a record; those that fail are noted in `session.failures`."""
         done = sum(session.store.is_done(trial.step) for trial in session.graph.trials)
         if done:
             session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
@@ -98,9 +98,9 @@ class Search(Stage):
 
 
 def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, Any]]) -> None:
-    """Run these trials; a TRIALS row of each that fails goes into `failures`, by trial id."""
+    """Run these trials; for each that fails, a TRIALS row is added to `failures`, by trial id."""
     began = time.monotonic()
-    jobs = make_jobs(session, missing)  # a pool too small ends the study here, before anything is trained
+    jobs = make_jobs(session, missing)  # if a pool is too small, the study ends here, before anything is trained
     known = len(failures)
     with ExitStack() as stack:
         for trial in missing:
@@ -122,8 +122,8 @@ def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, A
 
 
 def _scheduler(session: Session, missing: list[Trial]) -> Any:
-    """Tune's scheduler, which knows what the study's other trials reached."""
-    from ray.tune.schedulers import FIFOScheduler  # here, since a finished study needs no Ray
+    """Tune's scheduler, with the results of the study's other trials."""
+    from ray.tune.schedulers import FIFOScheduler  # here, because a finished study needs no Ray
 
     from kp.search.asha import AshaSchedule, asha
 
@@ -141,7 +141,7 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
 
 
 class _Follower:
-    """Hears of epochs and outcomes from Tune, in the driver."""
+    """Receives epochs and outcomes from Tune, in the driver."""
 
     def __init__(
         self, session: Session, trials: dict[str, Trial], bar: Bar, trackers: Trackers, failures: dict[str, dict[str, Any]]
@@ -160,7 +160,7 @@ class _Follower:
 
     def on_end(self, outcome: TrialOutcome) -> None:
         trial = self._trials[outcome.job.trial_id]
-        # An early end leaves no epochs to wait for.
+        # After an early end there are no epochs to wait for.
         self._epochs[trial.trial_id] = trial.spec.max_epochs
         self._bar.update(sum(self._epochs.values()))
         row = _trial_row(trial, outcome)
@@ -192,7 +192,7 @@ def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str
 
 
 def _loose(table_schema: pa.Schema) -> pa.Schema:
-    """The same columns, numbers as floats: progress comes back from JSON."""
+    """The same columns with numbers as floats, because progress is read from JSON."""
     return pa.schema([pa.field(f.name, f.type if pa.types.is_string(f.type) else pa.float64()) for f in table_schema])
 
 
