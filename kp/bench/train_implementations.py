@@ -16,7 +16,7 @@ import torch
 
 from kp.bench.timing import timed
 from kp.bench.train_line import Line
-from kp.bench.train_state import adapter_digest, count_parameters, device_name, peak_device_memory
+from kp.bench.train_state import count_parameters, device_name, peak_device_memory, start_digest
 from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob

@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from kp.bench.options import Device, DType
 from kp.bench.timing import wait_for
 from kp.bench.train_line import Line
-from kp.bench.train_state import adapter_digest, count_parameters, device_name, peak_device_memory
+from kp.bench.train_state import count_parameters, device_name, peak_device_memory, start_digest
 from kp.bench.train_trial import ReleasedTrial, TrainEpoch, TrainStart
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.training.encoding import EncodedRow, encode_row, epoch_order

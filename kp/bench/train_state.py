@@ -8,7 +8,7 @@ import torch
 from kp.bench.options import Device
 
 
-def adapter_digest(state: Mapping[str, torch.Tensor]) -> str:
+def start_digest(state: Mapping[str, torch.Tensor]) -> str:
     """A digest of LoRA's weights under PEFT's names, converted to float32."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(state):

@@ -1,7 +1,7 @@
 """The base model's answers, as one streaming Ray Data pipeline: chunks of questions -> a pool of generators -> parquet.
 
-After a crash, Ray Data's checkpoint determines what is missing: a chunk's id is committed with its answers, and a rerun reads only chunks
-without a committed id. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
+Ray Data's own checkpoint decides what is left after a crash: a chunk's id is committed with its answers, and a rerun reads only chunks
+whose id is not. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
 """
 
 import json
@@ -28,16 +28,16 @@ NO_PROGRESS_SECONDS = 1800
 
 
 class BaseJob(Protocol):
-    """Work for the base model: its chunks, and how a generator answers one. Every actor gets the whole job."""
+    """Something to ask of the base model: the chunks that it is cut into, and how a generator answers one. Every actor gets it whole."""
 
-    stage: ClassVar[str]  # its name in the progress display
-    unit: ClassVar[str]  # what the progress display counts
+    stage: ClassVar[str]  # its name in progress, and
+    unit: ClassVar[str]  # what is counted there
     answer_schema: ClassVar[pa.Schema]
-    key: ClassVar[Sequence[str]]  # the columns that identify an answer, in sorting order
+    key: ClassVar[Sequence[str]]  # the columns that tell answers apart, in the order in which they are sorted
 
     @property
     def facts(self) -> pa.Table:
-        """All facts of the job (FACTS)."""
+        """All that are asked (FACTS)."""
         ...
 
     @property
@@ -47,15 +47,15 @@ class BaseJob(Protocol):
 
     @property
     def answers_each(self) -> int:
-        """Answers per fact in a chunk."""
+        """Answers that a fact gets in a chunk."""
         ...
 
     def chunks(self) -> pa.Table:
-        """`chunk_id`, `fact_ids` and whatever else `answer` needs (CHUNKS if shots are shown); deterministic for a job."""
+        """`chunk_id`, `fact_ids` and what else `answer` reads of a chunk (CHUNKS where shots are shown); the same for the same job."""
         ...
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
-        """The answers to one chunk (`answer_schema`); `facts` are those of the chunk, in its order."""
+        """The answers to one chunk (`answer_schema`); `facts` are those the chunk names, in its order."""
         ...
 
 
@@ -75,7 +75,7 @@ class Categorisation:
 
     @property
     def answers_each(self) -> int:
-        """One under each prompt, because greedy answers do not vary."""
+        """One under each prompt: greedy answers are the same however often they are asked for."""
         return PROMPTS_PER_SET
 
     def chunks(self) -> pa.Table:
@@ -119,10 +119,10 @@ class _ChunkAnswerer:
             return self._job.answer(self._generator, facts, chunk, self._model.revision).to_pylist()
 
 
-def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> pa.Table:
-    """Answer everything that is not yet answered in `work`; returns all answers (the job's `answer_schema`), sorted by its key.
+def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> BaseAnswers:
+    """Ask the base model everything that is not yet answered in `work`; returns all answers, those of earlier runs as well.
 
-    Raises RuntimeError if an answer was returned twice or not at all.
+    Raises RuntimeError where an answer came back twice or not at all.
     """
     import ray.data
     from ray.data import SaveMode

@@ -1,10 +1,10 @@
 """The trials of a study: Ray Tune schedules them, worker groups of Ray Train with DeepSpeed train them.
 
-Every trial is a separate step, committed by the driver as soon as Tune reports its end. A rerun therefore gives Tune only the trials
-without a record, and each of these continues from its last committed epoch, in whichever worker group. Tune's own experiment state is not
-needed and not kept: only the record says that a trial is done.
+Every trial is a step of its own, committed by the driver the moment Tune says it has ended. A rerun therefore hands Tune only the
+trials without a record, and each of these continues from its last committed epoch, whichever worker group it comes to. Tune's own
+experiment state is not needed and not kept: the record is the one place that says a trial is done.
 
-A Tune trial trains nothing itself. It submits a trial to the queue (kp.search.trial_queue) and reports its epochs to Tune's scheduler.
+A trial of Tune trains nothing itself. It submits a trial to the queue (kp.search.trial_queue) and passes its epochs on to Tune's scheduler.
 """
 
 import re
@@ -31,7 +31,7 @@ CLOSING_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How one trial ended; `folder` is its last committed checkpoint, None if there is none to keep."""
+    """How one trial ended; `folder` is its last committed checkpoint, absent where there is none worth keeping."""
 
     job: TrialJob
     status: TrialStatus
@@ -51,7 +51,7 @@ class SearchFolders:
 
 @dataclass(frozen=True)
 class WorkerGroups:
-    """As many worker groups as trials run at once, each with `workers` Ray Train workers."""
+    """Who trains: as many worker groups as trials run at once, each of `workers` Ray Train workers."""
 
     cluster: Cluster
     workers: int
@@ -60,14 +60,14 @@ class WorkerGroups:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Callbacks in the driver's process: for every committed epoch of a trial, and for every outcome."""
+    """What hears of a search, in the driver's process, as it happens: every committed epoch of a trial, and every outcome."""
 
     on_epoch: Callable[[str, dict[str, Any]], None]
     on_end: Callable[[TrialOutcome], None]
 
 
-def run_trials(jobs: Sequence[TrialJob], runs: Path, groups: WorkerGroups, scheduler: Any, listeners: Listeners) -> None:
-    """Run every trial to an outcome; `runs` has their working folders, `scheduler` is one of Tune's."""
+def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerGroups, scheduler: Any, listeners: Listeners) -> None:
+    """Run all trials to an outcome each; `scheduler` is one of Tune's. Every node must see all folders."""
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
@@ -79,10 +79,10 @@ def run_trials(jobs: Sequence[TrialJob], runs: Path, groups: WorkerGroups, sched
                 max_concurrent_trials=groups.cluster.concurrent_trials + AHEAD, scheduler=scheduler, reuse_actors=True
             ),
             run_config=tune.RunConfig(
-                name=experiment.name,
-                storage_path=str(experiment.parent),
-                callbacks=[_listener(by_id, runs, queue, listeners)],
-                # Failures of the driver; a trial that fails in its workers ends here like any other.
+                name="tune",
+                storage_path=str(folders.scratch),
+                callbacks=[_listener(by_id, folders.work, queue, listeners)],
+                # Of the driver; a trial that fails in its workers ends here like any other.
                 failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS),
                 verbose=0,
             ),
@@ -91,11 +91,11 @@ def run_trials(jobs: Sequence[TrialJob], runs: Path, groups: WorkerGroups, sched
 
 
 @contextmanager
-def _running_worker_groups(jobs: dict[str, TrialJob], runs: Path, groups: WorkerGroups, storage: Path) -> Iterator[Any]:
-    """A queue, and worker groups that take trials from it until the end of the block."""
+def _running_worker_groups(jobs: dict[str, TrialJob], folders: SearchFolders, groups: WorkerGroups) -> Iterator[Any]:
+    """A queue, and worker groups that take from it; they are shut down at the end of the block."""
     import ray
 
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}  # many calls wait concurrently
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}  # questions that wait for an answer wait beside each other
     queue: Any = ray.remote(**options)(TrialQueue).remote()
     references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
     count = min(groups.cluster.concurrent_trials, len(jobs))
@@ -120,7 +120,7 @@ def _running_worker_groups(jobs: dict[str, TrialJob], runs: Path, groups: Worker
         watch.join()
         ray.get(queue.close.remote())
         _, lingering = ray.wait(running, num_returns=len(running), timeout=CLOSING_SECONDS)
-        for group in lingering:  # never one that has ended: Ray 2.60 crashes if a returning task is cancelled
+        for group in lingering:  # never one that has ended: Ray 2.60 dies of cancelling what is just coming back
             ray.cancel(group)
         ray.kill(queue)
 
@@ -128,7 +128,7 @@ def _running_worker_groups(jobs: dict[str, TrialJob], runs: Path, groups: Worker
 def _run_worker_group(job: WorkerGroupJob, groups: WorkerGroups, storage: Path, trials: int) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.config import FailureConfig  # ray.train has the same class, with the stub of an older one
+    from ray.train.v2.api.config import FailureConfig  # ray.train has the same class; its stub is that of an older one
 
     cluster = groups.cluster
     TorchTrainer(
@@ -140,7 +140,7 @@ def _run_worker_group(job: WorkerGroupJob, groups: WorkerGroups, storage: Path, 
             name=job.group,
             storage_path=str(storage),
             callbacks=[_messenger(job)],
-            # The queue counts how often a trial's workers died; this limit only ends what would never end.
+            # The queue knows which trial has broken its workers how often; this only ends what would go on for ever.
             failure_config=FailureConfig(max_failures=trials * MOST_ATTEMPTS, controller_failure_limit=STARTUP_FAILURES),
         ),
     ).fit()
@@ -150,7 +150,7 @@ def _messenger(job: WorkerGroupJob) -> Any:
     from ray.train import UserCallback
 
     class Messenger(UserCallback):
-        """Reports Ray Train's errors of workers that died to the queue."""
+        """Tells the queue what Ray Train knows of workers that died."""
 
         def __init__(self, group: str, queue: Any) -> None:
             self.group, self.queue = group, queue
@@ -166,7 +166,7 @@ def _messenger(job: WorkerGroupJob) -> Any:
 
 
 def _watch(running: list[Any], queue: Any, stop: threading.Event) -> None:
-    """Tell the queue when no worker group is left; otherwise Tune would wait for epochs forever."""
+    """Once no worker group is left, say so to the queue: Tune would otherwise wait for epochs for ever."""
     import ray
 
     left = list(running)
@@ -192,7 +192,7 @@ def _trial_function(queue: Any) -> Callable[[dict[str, Any]], None]:
         while epochs := ray.get(queue.wait_for_epochs.remote(trial_id, known)):
             for measured in epochs:
                 tune.report({name: value for name, value in measured.items() if value is not None})
-                ray.get(queue.let_continue.remote(trial_id, int(measured["epoch"])))  # report returned, so Tune lets the trial continue
+                ray.get(queue.let_continue.remote(trial_id, int(measured["epoch"])))  # it returned, so Tune lets the trial go on
                 known += 1
 
     return trial
@@ -202,14 +202,14 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
     from ray.tune import Callback
 
     class Listener(Callback):
-        # All that it needs is on the instance: a local class is pickled by value, with everything it closes over.
+        # All it needs is on the instance: a local class is pickled by value, with whatever it closes over.
         jobs: dict[str, TrialJob]
         work: Mapping[str, Path]
         queue: Any
         listeners: Listeners
 
         def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles its callbacks for a restore that kp does not use; these have open files of the driver
+            return {}  # Tune pickles its callbacks for a restore that kp does not use; these hold the driver's open files
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
             if "epoch" in result:
@@ -219,7 +219,7 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
             self._end(trial, None)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            # Not trial.get_error(), which reads the storage folder, where Tune copies the text only later.
+            # Not trial.get_error(): that reads the storage folder, to which Tune copies the text only later.
             text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
             self._end(trial, f"its driver died {MOST_ATTEMPTS + 1} times: {_named_last(text)}")
 
@@ -238,7 +238,7 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
 
 
 def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutcome:
-    """The outcome of a trial, from its last checkpoint and the report of its workers and Tune."""
+    """What came of a trial, from its last checkpoint and what its workers and Tune say."""
     progress = Progress.load(folder) if folder else None
     if report.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
         return TrialOutcome(job, report.status, report.cause or "no cause given", progress, None, report.seconds)
@@ -252,18 +252,13 @@ def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutc
 
 
 def _named_last(text: str) -> str:
-    """The last error named in an error text, which may quote tracebacks of other processes."""
+    """The last error that an error text names, which quotes other processes' tracebacks."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (named or lines or ["no error text"])[-1]
 
 
 def adapter_of(outcome: TrialOutcome) -> Path | None:
-    """The adapter's folder in the trial's last checkpoint; None for a trial that diverged or failed."""
+    """The adapter's folder in the trial's last checkpoint; a trial that diverged or failed has none worth keeping."""
     usable = outcome.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
     return outcome.folder / ADAPTER if usable and outcome.folder else None
-
-
-def forget_run(trial_id: str, runs: Path) -> None:
-    """Delete a committed trial's checkpoints; its adapter is in its step, and optimiser states are no longer needed."""
-    shutil.rmtree(runs / trial_id, ignore_errors=True)

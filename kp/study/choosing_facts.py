@@ -1,6 +1,6 @@
-"""How facts are chosen from a source: read, checked and drawn; and shots that leak them are replaced.
+"""How facts are chosen out of a source: read, checked, drawn, and their shots guarded.
 
-Facts of a separate source that are only replayed are chosen in the same way, after the studied ones and without them.
+Facts that are only replayed, out of a source of their own, are chosen in the same way and after the studied ones, which are none of them.
 """
 
 import time
@@ -36,7 +36,7 @@ TABLES = {
     FACTS_FILE: schema.FACTS,
     QUARANTINED_FILE: schema.QUARANTINED,
     REPLACED_SHOTS_FILE: schema.REPLACED_SHOTS,
-    GRAPH_REPORT_FILE: GRAPH_REPORT,  # these two if the source is a dump
+    GRAPH_REPORT_FILE: GRAPH_REPORT,  # these two where a dump is the source
     DROPPED_FILE: DROPPED_CANDIDATES,
 }
 MOST_LISTED = 5  # reasons, relations and the like in one message
@@ -44,13 +44,18 @@ MOST_LISTED = 5  # reasons, relations and the like in one message
 
 @dataclass(frozen=True)
 class FactChoice:
-    """Facts to choose from a source: their name in messages, the step, its settings, and the shot sets on which they are asked."""
+    """Facts to be chosen out of a source: what they are called in messages, the step, its settings, and the shot sets they are asked on.
+
+    Messages name the config fields in which the user wrote the source and how many are chosen.
+    """
 
     name: str
     step: Step
     settings: FactsConfig
     asked: Sequence[ShotSet]
-    studied: pl.DataFrame | None = None  # FACTS, if the chosen facts are for replay
+    studied: pl.DataFrame | None = None  # FACTS, where these are replayed beside them
+    source_field: str = FIELD
+    count_field: str = COUNT_FIELD
 
 
 def choose_facts(session: Session, choice: FactChoice) -> None:
@@ -75,8 +80,8 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     session.display.line(f"{choice.name}: chose {len(chosen):,} of {len(table):,} from {settings.source}, over {relations} relations")
 
 
-def _gathered(session: Session, settings: FactsConfig, seed: int) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """All facts of the source (FACTS), and the tables that report how they were made."""
+def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) -> tuple[pa.Table, dict[str, pa.Table]]:
+    """All facts of the source (FACTS), and the tables that tell how they came about."""
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
         drawn = facts_of_graph(session.store.fetch(session.graph.steps["dump"]), settings.graph, seed, settings.source)
@@ -97,7 +102,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int) -> tuple[pa.Ta
 
 
 def _say_what_shots_are_replaced(session: Session, choice: FactChoice, replaced: Sequence[Replacement]) -> None:
-    """Report the replaced shots; when replayed facts are chosen, the facts stage has already reported those that leak studied facts."""
+    """Of those that give a studied fact away the facts stage has spoken by the time that others are chosen."""
     said = set() if choice.studied is None else set(choice.studied["fact_id"])
     kind = "studied" if choice.studied is None else "replayed"
     for gone in replaced:

@@ -1,4 +1,4 @@
-"""The circumstances of a study, which a report shows and on which no conclusion rests."""
+"""The circumstances of a study, which a report shows and no conclusion rests on."""
 
 import time
 from typing import Any
@@ -12,9 +12,8 @@ from kp.study.session import Session
 
 
 def report_context(session: Session) -> ReportContext:
-    """The circumstances of a study, from its steps' records: except for times and places, the same for an interrupted study and an
-    uninterrupted one."""
-    machine = hardware()
+    """The circumstances of a study, out of its steps' records: the same for a study that was interrupted and one that was not,
+    but for times and places."""
     return ReportContext(
         study=session.config.name,
         config=session.config.model_dump(mode="json"),
@@ -50,6 +49,6 @@ def code_text(version: str, code: dict[str, Any]) -> str:
 
 
 def _wall_seconds(session: Session) -> dict[str, float]:
-    """The working seconds of each stage's steps, in the order of the stages; without stages that the study does not request."""
+    """Seconds in which each stage's steps were at work, in the order of the stages; none for what the study does not ask for."""
     by_stage = {name: list(filter(None, map(session.store.record, steps))) for name, steps in session.graph.by_stage.items()}
     return {name: busy_seconds(records) for name, records in by_stage.items() if records}

@@ -1,7 +1,7 @@
-"""A dump of many files, read by a Ray cluster: one task per file.
+"""A dump of many files, read by a Ray cluster: a task a file.
 
-Files are read independently (see kp.facts.dump.reading), so nodes share only the folder to which they write, and tasks return little.
-Merging is done by the caller: it takes a fraction of the time, and every pass needs all data of the one before.
+Reading a file knows nothing of other files (see kp.facts.dump.reading), so nodes share only the folder to which they write, and what the
+tasks return is small. Merging is done where this is called: it takes a fraction of the time, and its passes hand all their data on.
 """
 
 import tempfile
@@ -18,8 +18,16 @@ from kp.facts.dump.spill import Partitions
 from kp.store.hardware import distinct_hardware, process_hardware
 
 
-def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphCounts:
-    """Like kp.facts.dump.reading.read_graph with the same result, on the joined cluster; `threads` cores read one file, and merge.
+@dataclass(frozen=True)
+class GraphReading:
+    """What a dump was found to hold, and the machines of all processes that read it or merged."""
+
+    counts: GraphCounts
+    hardware: list[dict[str, Any]]
+
+
+def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReading:
+    """kp.facts.dump.reading.read_graph with the same outcome, on the cluster that was joined; `threads` cores read one file, and merge.
 
     `folder` must be on a file system that every node mounts, and `source` readable from every node. A task whose node dies is run again.
     """
@@ -40,12 +48,20 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphCount
             for reference in references:
                 ray.cancel(reference, force=False)
             if isinstance(error.cause, UserError):
-                raise error.cause from None  # without Ray's traceback
+                raise error.cause from None  # without Ray's account of where it came from
             raise
         counts = finish([one.reading for one in done], folder, spill, partitions, threads)
         return GraphReading(counts, distinct_hardware([process_hardware(), *(one.hardware for one in done)]))
 
 
-def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int) -> FileReading:
-    """Each attempt has its own folder: a node that was thought dead may still write into that of the first attempt."""
-    return read_file(file, spill / uuid.uuid4().hex, partitions, threads)
+@dataclass(frozen=True)
+class _Reading:
+    """What a task returns: its file, and the machine that it ran on."""
+
+    reading: FileReading
+    hardware: dict[str, Any]
+
+
+def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int) -> _Reading:
+    """A folder of its own for each attempt: a node that was thought dead may still write into the first one's."""
+    return _Reading(read_file(file, spill / uuid.uuid4().hex, partitions, threads), process_hardware())

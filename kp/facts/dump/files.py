@@ -1,7 +1,7 @@
-"""The files of a dump.
+"""Which files a dump consists of.
 
-A source may be one file, a folder or a glob, local or at any address that fsspec supports. The files are sorted by address, and no later
-result depends on the order in which they are read.
+A source may be one file, a folder or a glob, here or behind any address that fsspec knows. The files come sorted by address, and nothing
+that follows depends on the order in which they are read.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ GLOB_CHARACTERS = "*?["
 
 
 class Compression(StrEnum):
-    """How a file of a dump is compressed, according to its name."""
+    """How a file of a dump is compressed, told by the end of its name."""
 
     NONE = ""
     BZIP2 = ".bz2"
@@ -37,15 +37,17 @@ class DumpFile:
 
 
 def is_dump(source: str) -> bool:
-    """Whether `source` is a dump: by its ending, or an existing folder with files that have such an ending."""
+    """Whether `source` names a dump: by its ending, or as an existing folder that holds files with such an ending."""
     if source.endswith(ENDINGS):
         return True
     filesystem, path = _located(source)
     return filesystem is not None and filesystem.isdir(path) and bool(_within(filesystem, path))
 
 
-def find_files(source: str) -> list[DumpFile]:
-    """The files of a dump, sorted by address; raises UserError naming `facts.source` if there are none or one cannot be accessed."""
+def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
+    """The files of a dump, sorted by address; raises UserError on the config field that names it where there are none or one cannot be
+    reached.
+    """
     filesystem, path = _located(source)
     if filesystem is None:
         raise UserError(f"'{source}': no file system is known for this address", field=field)
