@@ -35,6 +35,7 @@ from kp.training.job import Progress
 from kp.training.spec import TRIALS
 from kp.vocabulary import TrialStatus
 
+ROOT = "results"
 COLUMNS = 80
 LONG_AGO = 1.0  # before any process of this machine began
 
@@ -50,13 +51,8 @@ def trials_of(config: StudyConfig, store: Store) -> tuple[Trial, ...]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "results"
-
-
-@pytest.fixture
-def store(root: Path) -> Store:
-    return Store(root)
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / ROOT)
 
 
 @pytest.fixture
@@ -298,21 +294,16 @@ def test_export_holds_every_trial_whole_in_every_form(
 
 
 def test_show_trials_prints_and_exports_without_changing_the_results(
-    root: Path,
-    store: Store,
-    trials: tuple[Trial, ...],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    store: Store, trials: tuple[Trial, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     record(store, trials[0], TrialStatus.COMPLETED, epochs(4))
     with driver(store, trials[1]):
         checkpoints.note_running(store.work(trials[1].step))
         checkpoint(store, trials[1], epochs(1))
-        before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-        assert show_trials(study(), root, export=tmp_path / "out.csv") == 0
-        assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / ROOT).rglob("*")}
+        assert show_trials(study(), tmp_path / ROOT, export=tmp_path / "out.csv") == 0
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / ROOT).rglob("*")} == before
     said = capsys.readouterr().out
     assert "2 trials: 1 running, 1 completed" in said
     assert pl.read_csv(tmp_path / "out.csv")["status"].to_list() == ["completed", "running"]
@@ -325,7 +316,7 @@ def test_show_trials_of_a_results_folder_that_is_not_there_makes_none(tmp_path: 
 
 
 def test_show_trials_watches_until_all_have_ended(
-    root: Path, store: Store, trials: tuple[Trial, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waits: list[float] = []
 
@@ -334,13 +325,13 @@ def test_show_trials_watches_until_all_have_ended(
         waits.append(seconds)
 
     monkeypatch.setattr(trials_view.time, "sleep", pass_time)
-    assert show_trials(study(), root, watch=7.0) == 0
+    assert show_trials(study(), tmp_path / ROOT, watch=7.0) == 0
     assert waits == [7.0, 7.0]
     assert "2 trials: 2 completed" in capsys.readouterr().out
 
 
 def test_show_trials_watched_until_interrupted_exports_what_was_seen(
-    root: Path, store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(store, trials[0], TrialStatus.COMPLETED, epochs(4))
 
@@ -348,7 +339,7 @@ def test_show_trials_watched_until_interrupted_exports_what_was_seen(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trials_view.time, "sleep", interrupt)
-    assert show_trials(study(), root, watch=7.0, export=tmp_path / "out.parquet") == 0
+    assert show_trials(study(), tmp_path / ROOT, watch=7.0, export=tmp_path / "out.parquet") == 0
     assert pl.read_parquet(tmp_path / "out.parquet")["status"].to_list() == ["completed", "waiting"]
 
 
