@@ -97,4 +97,4 @@ class Trackers:
         except Exception as error:  # whatever three libraries, their servers and the network between may come up with
             self._listening.pop(name, None)
             first = str(error).strip().partition("\n")[0]
-            self._say(f"tracker {name}: failed, and hears no more of this run: {type(error).__name__}: {first}")
+            self._say(f"tracker {name}: failed and is left out of the rest of this run: {type(error).__name__}: {first}")
