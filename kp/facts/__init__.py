@@ -1,1 +1,1 @@
-"""Facts: where they come from, what makes them valid, and how a study draws its share of them."""
+"""Facts: their sources, what makes them valid, and how a study draws from them."""

@@ -1,8 +1,8 @@
 """A table of aliases, read in batches.
 
-Such a table may have a row for everything that Wikidata knows while a study wants the names of some thousand entities, so it is never held
-as a whole: readers yield frames of at most BATCH rows and the caller keeps what it wants. Text formats are read by the standard library's
-parsers rather than by a columnar one, because a fault must be told with its row.
+Such a table may have a row for everything in Wikidata, while a study needs the names of some thousand entities. So it is never loaded as a
+whole: readers yield frames of at most BATCH rows, and the caller keeps what it needs. Text formats are read by the standard library's
+parsers rather than by a columnar one, because an error must name its row.
 """
 
 import csv
@@ -31,8 +31,8 @@ _LIST_BEGINS = ('["', "[]")  # no name begins like this; "[REC]" is a film
 def read_aliases(path: Path) -> Iterator[pl.DataFrame]:
     """The rows of a .parquet, .csv, .tsv or .jsonl table with `id` and `alias`, as frames of ALIAS_ROWS in the file's order.
 
-    An alias cell holds one alias, a list of them (in csv and tsv a JSON list), or nothing; other columns are not read. Raises UserError
-    naming the field where the file cannot be read, and the file and row where a row is malformed.
+    An alias cell has one alias, a list of them (in csv and tsv a JSON list), or nothing; other columns are not read. Raises UserError
+    naming the field if the file cannot be read, and the file and row if a row is malformed.
     """
     if path.suffix not in (*_SEPARATORS, ".jsonl", ".parquet"):
         raise UserError(f"'{path}': expected a path that ends in .parquet, .csv, .tsv, .jsonl", field=FIELD)
@@ -63,7 +63,7 @@ def _cell(row: dict[str, Any], column: str, where: str) -> Any:
 
 
 def _read_delimited(lines: Any, path: Path) -> Iterator[tuple[str, str]]:
-    """`lines` is what csv.reader makes; typeshed has no public name for it."""
+    """`lines` is the object from csv.reader, whose type has no public name in typeshed."""
     try:
         header: list[str] = next(lines, [])
         id_, alias = (_place(header, column, path) for column in COLUMNS)
@@ -126,7 +126,7 @@ def _plain(batch: pa.RecordBatch) -> pl.DataFrame:
 
 
 def _exploded(batch: pl.DataFrame, before: int, path: Path) -> pl.DataFrame:
-    """One batch as ALIAS_ROWS; `before` is the number of rows ahead of it in the file."""
+    """One batch as ALIAS_ROWS; `before` is the number of rows before it in the file."""
     for column, types in {"id": (pl.String,), "alias": (pl.String, pl.List(pl.String))}.items():
         if batch.schema[column] not in types:
             wanted = " or ".join(map(str, types))

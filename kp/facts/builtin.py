@@ -1,6 +1,6 @@
 """The facts that ship with kp, so that a first study needs neither a network nor a file.
 
-The shipped parquet is compact: what the templates can render (questions, paraphrases, domains) and what the triple itself gives (ids) is
+The shipped parquet is compact: what the templates can render (questions, paraphrases, domains) and what follows from the triple (ids) is
 not stored. scripts/build_builtin_facts.py makes it; NOTICE names its sources.
 """
 
@@ -37,7 +37,7 @@ def load_builtin() -> pa.Table:
 
 
 def builtin_digest() -> str:
-    """SHA-256 over the two files that the built-in facts are rendered from."""
+    """SHA-256 over the two files from which the built-in facts are rendered."""
     digest = hashlib.sha256()
     for file in (BUILTIN_FILE, RELATIONS_FILE):
         digest.update(hashlib.sha256(file.read_bytes()).digest())

@@ -1,7 +1,7 @@
 """One cell of a foreign table, as text or as a list of texts.
 
-Sources spell answers in many ways: a word, a list, a list written as JSON inside a CSV field, TriviaQA's struct, or the list of such
-structs in which the data sets of arXiv 2502.14502 come. The rules stand here once; a cell that fits none is an error, never a guess.
+Sources write answers in many ways: a string, a list, a list as JSON inside a CSV field, TriviaQA's struct, or the list of such structs in
+the data sets of arXiv 2502.14502. The rules are defined here once; a cell that fits none is an error, never a guess.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from kp.errors import UserError
 
-ALIAS_KEYS = ("aliases", "normalized_aliases")  # the second only where the first is empty: it repeats it in lower case
+ALIAS_KEYS = ("aliases", "normalized_aliases")  # the second only if the first is empty: it repeats it in lower case
 
 
 def as_text(cell: Any, where: str, column: str) -> str:
@@ -24,12 +24,12 @@ def as_text(cell: Any, where: str, column: str) -> str:
 
 
 def as_count(cell: Any, where: str, column: str) -> int | None:
-    """A whole number, also one written as text; None for null, an empty text, and what is below 0, which stands for "not known"."""
+    """A whole number, also as text; None for null, an empty text, and numbers below 0, which stand for "unknown"."""
     if cell is None or cell == "":
         return None
     try:
         number = int(cell) if isinstance(cell, str | int) and not isinstance(cell, bool) else None
-        if isinstance(cell, float) and cell.is_integer():  # what a column with gaps becomes in other people's tools
+        if isinstance(cell, float) and cell.is_integer():  # pandas, for example, stores an integer column with gaps as floats
             number = int(cell)
     except ValueError:
         number = None
@@ -39,7 +39,7 @@ def as_count(cell: Any, where: str, column: str) -> int | None:
 
 
 def as_list(cell: Any, where: str, column: str) -> list[str]:
-    """A list of texts, a JSON list written as text, or one text; [] for null and for an empty text."""
+    """A list of texts, from a list, a JSON list as text, or one text; [] for null and for an empty text."""
     if cell is None or cell == "":
         return []
     if isinstance(cell, str) and cell.lstrip().startswith("["):
@@ -53,7 +53,7 @@ def as_list(cell: Any, where: str, column: str) -> list[str]:
 
 
 def as_answers(row: dict[str, Any], where: str) -> list[str]:
-    """The right answers of a row, canonical first: from `answers`, else from `answer` (a text, a list of texts, a struct or structs)."""
+    """The right answers of a row, canonical first: from `answers`, or from `answer` (a text, a list of texts, a struct or structs)."""
     if row.get("answers") is not None:
         return _answers(row["answers"], where, "answers")
     cell = row.get("answer")
@@ -78,7 +78,7 @@ def _answers_of_struct(struct: dict[str, Any], where: str, column: str) -> list[
 
 
 def _flat_list(cell: Any, where: str, column: str) -> list[str]:
-    """`as_list`, of lists in a list too: `datasets` may hand out a list of structs as one struct of lists."""
+    """`as_list`, also for lists in a list: `datasets` may return a list of structs as one struct of lists."""
     if isinstance(cell, list) and cell and all(isinstance(item, list) for item in cell):
         return [text for item in cell for text in as_list(item, where, column)]
     return as_list(cell, where, column)

@@ -1,7 +1,7 @@
-"""What a set of facts is like, counted before a model is asked anything.
+"""Descriptive statistics of a set of facts, before a model is asked anything.
 
-What a study can find out is settled by its facts: a relation that one object dominates shows guessing, facts without paraphrases cannot be
-trained with any, a set without tails says nothing of rare names. Tables in, tables out.
+A study's facts limit what it can find out: a relation dominated by one object rewards guessing, facts without paraphrases cannot be trained
+with any, and a set without tails says nothing about rare names. Functions take tables and return tables.
 """
 
 from enum import StrEnum
@@ -15,13 +15,13 @@ from kp.metrics.majority import facts_having, most_common_object
 from kp.metrics.matching import normalise
 
 MOST_BINS = 12
-OPEN_ABOVE = 0.99  # quantile above which values share a bin: one fact with 400 aliases would leave all others in a single one
+OPEN_ABOVE = 0.99  # values above this quantile share a bin: otherwise one fact with 400 aliases would put all others into a single bin
 
 
 class Measure(StrEnum):
-    """What a histogram counts in a fact."""
+    """What a histogram shows of a fact."""
 
-    ALIASES = "aliases"  # right answers beside the canonical one
+    ALIASES = "aliases"  # right answers in addition to the canonical one
     QUESTION_CHARACTERS = "question_characters"
     QUESTION_WORDS = "question_words"
     ANSWER_CHARACTERS = "answer_characters"  # of the canonical answer
@@ -54,7 +54,7 @@ def _relation_row(group: pl.DataFrame) -> dict[str, str | int | float | None]:
 
 
 def bucket_table(facts: pl.DataFrame) -> pl.DataFrame:
-    """FACT_BUCKETS of FACTS: head, torso, tail and what has none, as far as there are facts of each."""
+    """FACT_BUCKETS of FACTS: head, torso, tail and unknown, if there are facts of each."""
     counted = facts.group_by("popularity").agg(
         pl.len().alias("facts"),
         pl.col("subject").n_unique().alias("subjects"),
@@ -68,7 +68,7 @@ def bucket_table(facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def measure_table(facts: pl.DataFrame) -> pl.DataFrame:
-    """FACT_MEASURES of FACTS, a row a measure."""
+    """FACT_MEASURES of FACTS, one row per measure."""
     measured = _measured(facts)
     rows = [
         (name, int(values.min()), float(values.median()), float(values.mean()), int(values.max()))  # type: ignore[arg-type]  # integers
@@ -78,7 +78,7 @@ def measure_table(facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def histogram_table(facts: pl.DataFrame) -> pl.DataFrame:
-    """FACT_HISTOGRAMS of FACTS, every measure's bins in rising order; the last bin takes all values above the 99th percentile."""
+    """FACT_HISTOGRAMS of FACTS, every measure's bins in ascending order; the last bin has all values above the 99th percentile."""
     measured = _measured(facts)
     rows = [(measure.value, *bin_) for measure in Measure for bin_ in _bins(measured[measure.value])]
     return pl.DataFrame(rows, schema=FACT_HISTOGRAMS.names, orient="row")
@@ -101,7 +101,7 @@ def _words(text: pl.Expr) -> pl.Expr:
 
 
 def _bins(values: pl.Series) -> list[tuple[int, int, int]]:
-    """Least and greatest value of each bin and how many values are in it; bins are equally wide, but for the last."""
+    """Lowest and highest value of each bin and the number of values in it; bins have equal widths, except the last."""
     least, greatest = int(values.min()), int(values.max())  # type: ignore[arg-type]  # they are integers
     upper = int(values.quantile(OPEN_ABOVE, "higher") or 0)
     width = next(width for width in _round_widths() if upper // width - least // width < MOST_BINS)
@@ -115,7 +115,7 @@ def _round_widths() -> list[int]:
 
 
 def rejected_table(quarantined: pl.DataFrame) -> pl.DataFrame:
-    """FACT_FAULTS of QUARANTINED: its reasons without what they quote, most rows first."""
+    """FACT_FAULTS of QUARANTINED: its reasons without their quotations, most rows first."""
     named = quarantined.with_columns(pl.Series("reason", [reason_kind(reason) for reason in quarantined["reason"]], dtype=pl.String)).sort(
         "row", maintain_order=True
     )

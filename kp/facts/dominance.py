@@ -1,8 +1,9 @@
-"""Relations in which one object answers most facts, thinned out.
+"""Thin out relations in which one object answers most facts.
 
-Where 83% of films are in English, a model that says "English" to every question about film languages seems to know most of them. With
-`facts.most_of_one_object` a study measures fewer facts of such an object. Random keys decide which of them stay, as in the study's draw, so
-the order of rows in the source does not matter; but by other keys, or the draw that follows would favour the very facts that stayed.
+If 83% of films are in English, a model that says "English" to every question about film languages seems to know most of them. With
+`facts.most_of_one_object` a study measures fewer facts with such an object. Random keys decide which of them stay, as in the study's draw,
+so the order of rows in the source does not matter. The keys differ from those of the draw, which would otherwise favour the facts that
+stayed.
 """
 
 from collections import defaultdict
@@ -16,11 +17,11 @@ from kp.schema import QUARANTINED
 
 
 def without_dominance(facts: pa.Table, rejected: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
-    """What `check_facts` returned, less the facts beyond `share` (above 0, at most 1) of their relation that have one object.
+    """The result of `check_facts` without the facts by which an object exceeds `share` (above 0, at most 1) of its relation.
 
-    Afterwards no object has more than `share` of what is left of its relation, unless it has a single fact: one alone helps nobody who
-    guesses; in a part of these facts drawn at random the share is the same but for chance. Objects are compared as the matchers compare
-    answers. The facts left out are listed in QUARANTINED beside the others.
+    Afterwards no object has more than `share` of the remaining facts of its relation, unless it has a single fact, which does not help
+    guessing. In a random subset of these facts the share is the same except for chance. Objects are compared as the matchers compare
+    answers. The rejected facts are added to QUARANTINED.
     """
     left_out = _left_out(facts, share, seed)
     if not left_out:
@@ -37,7 +38,7 @@ def without_dominance(facts: pa.Table, rejected: pa.Table, share: float, seed: i
 
 
 def _left_out(facts: pa.Table, share: float, seed: int) -> dict[int, str]:
-    """Places of the facts to leave out, and why."""
+    """Indices of the facts to leave out, and why."""
     relations: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     objects, ids = facts["object"].to_pylist(), facts["fact_id"].to_pylist()
     for place, (relation, object_) in enumerate(zip(facts["relation"].to_pylist(), objects, strict=True)):
@@ -57,9 +58,9 @@ def _left_out(facts: pa.Table, share: float, seed: int) -> dict[int, str]:
 
 
 def _most_of_each(counts: list[int], share: float) -> int:
-    """The largest number m so that objects of `counts` facts, cut to m each, have no more than `share` of what is left; 1 where none does.
+    """The largest m such that objects with `counts` facts, cut to m each, have at most `share` of what is left; 1 if there is none.
 
-    What m may be is a run from 1: the sum of the cut counts is concave in m, and 0 at 0.
+    The possible m are consecutive from 1, because the sum of the cut counts is concave in m, and 0 at 0.
     """
     least, most = 1, max(counts)
     while least < most:

@@ -1,7 +1,7 @@
-"""Rows of a data set on the Hub, or of a folder that `datasets` can read: facts, and shots.
+"""Rows of a data set on the Hub, or of a folder that `datasets` can read: facts and shots.
 
-`datasets` and its Hub client fail in many ways (no network, no such data set, no such split), which all mean the same to the person who
-wrote the study: what the field names cannot be had. They become one error that says so and quotes the first line of the cause.
+`datasets` and its Hub client fail in many ways (no network, no such data set, no such split), which mean the same to the author of a study:
+the field's source is not available. They become one error that says so and quotes the first line of the cause.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class HubSource:
 
 
 def parse(source: str, field: str) -> HubSource:
-    """Take `hf:NAME[@REVISION][:[CONFIG/]SPLIT]` apart; the split is `train` where none is named. UserError naming the config field."""
+    """Parse `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`; the default split is `train`. UserError naming the config field."""
     match = PATTERN.fullmatch(source)
     if match is None:
         raise UserError(f"'{source}': expected {SYNTAX}", field=field)
@@ -45,8 +45,8 @@ def parse(source: str, field: str) -> HubSource:
 
 
 def load_rows(source: str, field: str) -> Iterator[dict[str, Any]]:
-    """The rows of the data set in its order; MissingSourceError naming the config field where it cannot be had."""
-    import datasets  # here and not above: it takes seconds to import and most studies do not need it
+    """The rows of the data set in its order; MissingSourceError naming the config field if it is not available."""
+    import datasets  # imported here because it takes seconds and most studies do not need it
 
     wanted = parse(source, field)
     with _explained(source, field):
@@ -55,7 +55,7 @@ def load_rows(source: str, field: str) -> Iterator[dict[str, Any]]:
 
 
 def identity(source: str, field: str) -> str:
-    """`NAME@COMMIT:[CONFIG/]SPLIT`, or of a local folder `SHA-256:[CONFIG/]SPLIT`; MissingSourceError where the Hub tells no commit."""
+    """`NAME@COMMIT:[CONFIG/]SPLIT`, or `SHA-256:[CONFIG/]SPLIT` for a local folder; MissingSourceError if the Hub returns no commit."""
     wanted = parse(source, field)
     if Path(wanted.name).is_dir():
         return f"{_folder_digest(Path(wanted.name))}:{wanted.part}"
@@ -84,7 +84,7 @@ def _explained(source: str, field: str) -> Iterator[None]:
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HfHubHTTPError
 
-    transport = HfHubHTTPError.__bases__  # what the Hub client's HTTP library raises; which library it is depends on the client's version
+    transport = HfHubHTTPError.__bases__  # the errors of the Hub client's HTTP library, which depends on the client's version
     try:
         yield
     except (OSError, ValueError, DatasetsError, *transport) as error:

@@ -1,9 +1,9 @@
-"""From what an instruct model replied to the questions that it was to ask in other ways, to paraphrases that a trial may train on.
+"""From an instruct model's replies to paraphrases that a trial may train on.
 
-A model asked for ten wordings gives what it likes: numbers, bullets and quotes around them, the question itself again, the same twice, a
-sentence about what it is going to do, a question about something else, or the answer. A training row of another meaning would be counted
-as a fact that did not stick, so a line is kept only where every rule below lets it pass, and of every line that was not it is recorded
-why. The rules are blind to meaning: they hold on to the subject's name and to the form of a question, and leave the rest to the model.
+A model asked for ten wordings returns many things: numbers, bullets and quotes around them, the question itself, duplicates, a sentence
+about what it is going to do, a question about something else, or the answer. A training row with another meaning would count as a fact that
+was not learned. So a line is kept only if it passes every rule below, and for every other line the reason is recorded. The rules do not
+understand meaning: they check the subject's name and the form of a question, and leave the rest to the model.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ _REQUEST = re.compile(r"(?:please\s+)?(?:name|tell|state|give|identify|specify|p
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a reply without what is written around it; `cut_off` where the reply ended in it for want of tokens."""
+    """A line of a reply without bullets, quotes and so on; `cut_off` if the reply reached its token limit within it."""
 
     text: str
     cut_off: bool = False
@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Paraphrase:
-    """A line, the reply of its fact that it stands in (0 is the first), and what became of it."""
+    """A line, the index of its reply among those to the fact, and its verdict."""
 
     reply_index: int
     text: str
@@ -58,9 +58,9 @@ class Paraphrase:
 
 @dataclass(frozen=True)
 class FactsNeedingParaphrases:
-    """The facts that have fewer paraphrases than wanted (FACTS): those to be asked for, and those in whose question no subject is named.
+    """The facts that have too few paraphrases (FACTS): those to ask for, and those whose question names no subject.
 
-    Whether a paraphrase of the latter still asks the same could not be told.
+    For the latter it could not be checked whether a paraphrase still asks the same.
     """
 
     asked: pl.DataFrame
@@ -68,20 +68,20 @@ class FactsNeedingParaphrases:
 
 
 def paraphrase_prompt(settings: ParaphraseConfig, fact: Mapping[str, Any]) -> str:
-    """What the model is asked about a fact (a FACTS row): the prompt with its places filled, any other brace left as it is."""
+    """The prompt about a fact (a FACTS row), with its placeholders filled; other braces are unchanged."""
     filling = {"question": fact["question"], "count": str(settings.count), "subject": fact["subject"]}
     return _PLACES.sub(lambda place: filling[place[1]], settings.prompt)
 
 
 def reply_seed(seed: int, fact_id: str) -> int:
-    """The seed of a fact's sampled replies: the study's and the fact's own, so that nothing else asked moves it; 64 bits."""
+    """The 64-bit seed of a fact's sampled replies: a hash of the study's seed and the fact, independent of what else is asked."""
     return int.from_bytes(hashlib.blake2b(f"paraphrases\n{seed}\n{fact_id}".encode(), digest_size=8).digest())
 
 
 def named_subject(fact: Mapping[str, Any]) -> str | None:
-    """The subject of a fact (a FACTS row) in the words in which its question names it, or None.
+    """The subject of a fact (a FACTS row) as its question names it, or None.
 
-    A subject that is the whole question is what a source without subjects has, and names nothing.
+    In a source without subjects, the subject is the whole question, which names nothing.
     """
     subject, question = fact["subject"], fact["question"]
     names = (subject, without_qualifier(subject))
@@ -89,7 +89,7 @@ def named_subject(fact: Mapping[str, Any]) -> str | None:
 
 
 def facts_needing_paraphrases(facts: pl.DataFrame, count: int) -> FactsNeedingParaphrases:
-    """Which of `facts` (FACTS) have fewer than `count` paraphrases; UserError where no question of theirs names its subject."""
+    """The facts in `facts` (FACTS) with fewer than `count` paraphrases; UserError if none of their questions names its subject."""
     short = facts.filter(pl.col("paraphrases").list.len() < count)
     named = pl.Series([named_subject(fact) is not None for fact in short.iter_rows(named=True)], dtype=pl.Boolean)
     if short.height and not named.any():
@@ -103,8 +103,8 @@ def facts_needing_paraphrases(facts: pl.DataFrame, count: int) -> FactsNeedingPa
 
 
 def lines_of(reply: str, finish_reason: FinishReason) -> list[Line]:
-    """The lines of a reply that are not blank, without bullets, numbers, labels ("Question:"), emphasis and quotes around the text."""
-    raw = reply.split("\n")  # and at nothing else: another separator within a line is a control character
+    """The non-blank lines of a reply, without bullets, numbers, labels ("Question:"), emphasis and quotes around the text."""
+    raw = reply.split("\n")  # and nowhere else: any other separator within a line is a control character
     cut_off = len(raw) - 1 if finish_reason is FinishReason.LENGTH else None
     return [Line(_bare(line), place == cut_off) for place, line in enumerate(raw) if line.strip()]
 
@@ -112,9 +112,9 @@ def lines_of(reply: str, finish_reason: FinishReason) -> list[Line]:
 def judge(
     fact: Mapping[str, Any], replies: Sequence[tuple[str, FinishReason]], count: int, elsewhere: Collection[str] = ()
 ) -> list[Paraphrase]:
-    """What becomes of every line of the replies to a fact (a FACTS row whose question names its subject), in their order.
+    """The verdict on every line of the replies to a fact (a FACTS row whose question names its subject), in their order.
 
-    At most as many are kept as the fact lacks of `count`. `elsewhere` has the `normalise`d questions that other facts are asked by, too.
+    Lines are kept until the fact has `count` paraphrases. `elsewhere` has the `normalise`d questions that would also be other facts'.
     """
     name = named_subject(fact)
     assert name is not None, f"fact '{fact['fact_id']}' was asked for and its question names no subject"
@@ -137,15 +137,15 @@ def judge(
 
 
 def n_missing(fact: Mapping[str, Any], replies: Sequence[tuple[str, FinishReason]], count: int) -> int:
-    """How many paraphrases a fact still lacks of `count` with those that these replies hold."""
+    """How many of `count` paraphrases a fact still lacks, given these replies."""
     kept = sum(line.verdict is Verdict.KEPT for line in judge(fact, replies, count))
     return count - len(fact["paraphrases"]) - kept
 
 
 def paraphrase_table(facts: pl.DataFrame, replies: pl.DataFrame, count: int) -> pl.DataFrame:
-    """The PARAPHRASES of a study, sorted: what became of every line of `replies` (PARAPHRASE_REPLIES) about some of its `facts` (FACTS).
+    """The sorted PARAPHRASES of a study: the verdict on every line of `replies` (PARAPHRASE_REPLIES) about some of its `facts` (FACTS).
 
-    Two facts may have a wording in common ("Where is X from?": the town, or the country): it is then neither's.
+    Two facts may have a wording in common ("Where is X from?": the town, or the country); then neither gets it.
     """
     by_id = {fact["fact_id"]: fact for fact in facts.iter_rows(named=True)}
     replies_to = {
@@ -168,7 +168,7 @@ def paraphrase_table(facts: pl.DataFrame, replies: pl.DataFrame, count: int) -> 
 
 
 def with_paraphrases(facts: pl.DataFrame, paraphrases: pl.DataFrame) -> pl.DataFrame:
-    """FACTS with the kept ones of PARAPHRASES behind the paraphrases that each fact came with."""
+    """FACTS with the kept ones of PARAPHRASES after the paraphrases that each fact already has."""
     kept = paraphrases.filter(verdict=Verdict.KEPT.value).sort("fact_id", "paraphrase_index")
     added = kept.group_by("fact_id", maintain_order=True).agg(pl.col("text").alias("added"))
     joined = facts.join(added, on="fact_id", how="left", maintain_order="left")
@@ -176,7 +176,7 @@ def with_paraphrases(facts: pl.DataFrame, paraphrases: pl.DataFrame) -> pl.DataF
 
 
 def verdict_counts(paraphrases: pl.DataFrame) -> dict[str, int]:
-    """How many lines of PARAPHRASES came to each verdict, those that occur, in the order of the rules."""
+    """The number of lines of PARAPHRASES for each verdict that occurs, in the order of the rules."""
     counts = Counter(paraphrases["verdict"].to_list())
     return {verdict.value: counts[verdict.value] for verdict in Verdict if counts[verdict.value]}
 
@@ -184,7 +184,7 @@ def verdict_counts(paraphrases: pl.DataFrame) -> dict[str, int]:
 def _asked_by_several(
     facts: Mapping[str, Mapping[str, Any]], replies_to: Mapping[str, Sequence[tuple[str, FinishReason]]], count: int
 ) -> set[str]:
-    """The questions, normalised, that more than one fact would be asked by if each were judged by itself."""
+    """The normalised questions that more than one fact would get if each were judged alone."""
     asked_by = {fact_id: {normalise(text) for text in (fact["question"], *fact["paraphrases"])} for fact_id, fact in facts.items()}
     for fact_id, replies in replies_to.items():
         fit = (line for line in judge(facts[fact_id], replies, count) if line.verdict in (Verdict.KEPT, Verdict.SURPLUS))
@@ -221,7 +221,7 @@ def _fault_of_content(text: str, fact: Mapping[str, Any], name: str, had: Collec
 
 
 def _bare(line: str) -> str:
-    """The text of a line; each kind of thing around it is taken off once, since a question may begin with a number itself."""
+    """The text of a line; each kind of decoration is removed only once, because a question may itself begin with a number."""
     text = line.strip()
     for around in (_BULLET, _NUMBER, _LABEL):
         found = around.match(text)
@@ -230,12 +230,12 @@ def _bare(line: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without the emphasis of markdown, and without the comma that ends an item of a list."""
+    """Without Markdown emphasis, and without the comma that ends a list item."""
     return text.strip("*_ ").lstrip("#").rstrip(",;").strip("*_ ")
 
 
 def _unquoted(text: str) -> str:
-    """Without one pair of quotes around the whole of it; quotes that do not belong together stay."""
+    """Without one pair of quotes around the whole text; quotes that are not a pair stay."""
     for opening, closing in _QUOTES:
         inside = text[1:-1]
         if len(text) > 1 and text[0] == opening and text[-1] == closing and opening not in inside and closing not in inside:

@@ -1,6 +1,6 @@
 """The arrow schema of the tables that `kp facts --describe` writes.
 
-Apart from kp/schema.py, which has the tables that steps hand on to each other: these are read by people only.
+They are separate from kp/schema.py, which has the tables that steps exchange: these are only read by people.
 """
 
 import pyarrow as pa
@@ -36,7 +36,7 @@ FACT_BUCKETS = pa.schema(
 FACT_HISTOGRAMS = pa.schema(
     [
         pa.field("measure", pa.string(), nullable=False),  # aliases, question_words, ...
-        pa.field("least", pa.int64(), nullable=False),  # the bin's ends, both within it
+        pa.field("least", pa.int64(), nullable=False),  # the bin's ends, both inclusive
         pa.field("greatest", pa.int64(), nullable=False),
         pa.field("facts", pa.int64(), nullable=False),
     ]
@@ -55,7 +55,7 @@ FACT_MEASURES = pa.schema(
 FACT_FAULTS = pa.schema(
     [
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("rows", pa.int64(), nullable=False),  # of the source that have it, another fault of theirs or not
+        pa.field("rows", pa.int64(), nullable=False),  # of the source that have this fault, with or without others
         pa.field("faults", pa.int64(), nullable=False),
         pa.field("example_row", pa.int64(), nullable=False),  # the first
         pa.field("example", pa.string(), nullable=False),  # how its value begins

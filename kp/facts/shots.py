@@ -1,13 +1,13 @@
-"""Where the worked examples of prompts come from, and which of them a study may show.
+"""The sources of the worked examples (shots) in prompts, and which of them a study may show.
 
-A category is a claim about a model and the prompts it was asked with, so the prompts are fixed data and not a random draw: the first
-shots of a source, in its order, 40 to a set. S0 assigns categories, S1 measures, S2 and any further set measure again; sharing no shot,
-they show how much of a shift is noise. A shot that gives away a studied fact would teach what is being measured; it is replaced by the
-next one that nobody uses, and kept in a table. Sets beyond S2 are filled after the first three, so that asking for them leaves those as
-they are.
+A category is a statement about a model and the prompts with which it was asked, so the prompts are fixed data and not a random draw: the
+first shots of a source, in its order, 40 per set. S0 assigns categories, S1 measures, S2 and any further set measure again; because they
+share no shot, they show how much of a shift is noise. A shot that leaks a studied fact would teach what is being measured; it is replaced
+by the next unused one, and recorded in a table. Sets beyond S2 are filled after the first three, so that requesting them does not change
+these.
 
-A file in a user's own form is held to the letter, since a fault in it is a mistake that its author can mend. The rows of TriviaQA and of
-data sets on the Hub are other people's: what cannot serve there is passed over and counted.
+A file in kp's format is checked strictly, because its author can correct a mistake. The rows of TriviaQA and of data sets on the Hub are
+from others: unusable ones are skipped and counted.
 """
 
 import hashlib
@@ -36,17 +36,17 @@ from kp.vocabulary import Leak, ShotSet
 
 BUILTIN = "builtin"
 FIELD = "categorise.shots"  # named in messages
-LONGEST_TEXT = 300  # characters of a question or an answer; four longer ones would be most of a prompt
-MOST_SHOTS = 1000  # read from TriviaQA or the Hub: ten sets take 400, and 600 spares are left for leaks
+LONGEST_TEXT = 300  # characters of a question or an answer; four longer ones would dominate a prompt
+MOST_SHOTS = 1000  # read from TriviaQA or the Hub: ten sets need 400, and 600 remain to replace leaks
 
-_WITHHELD = "<unk>"  # what stands for the answers of TriviaQA's test split
+_WITHHELD = "<unk>"  # the placeholder for answers in TriviaQA's test split
 _REPEATED = "'question' is that of an earlier row"
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 
 
 @dataclass(frozen=True)
 class ShotPool:
-    """The usable shots of a source in its order, and how many rows were passed over for each fault."""
+    """The usable shots of a source in its order, and the number of rows skipped for each fault."""
 
     shots: tuple[Shot, ...]
     passed_over: Mapping[str, int]
@@ -54,7 +54,7 @@ class ShotPool:
 
 @dataclass(frozen=True)
 class Replacement:
-    """A shot that gives the fact `fact_id` away, and what stands in its place."""
+    """A shot that leaks the fact `fact_id`, and its replacement."""
 
     shot_set: ShotSet
     prompt_index: int
@@ -67,9 +67,9 @@ class Replacement:
 def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:
     """The shots of `builtin`, a .jsonl or .jsonl.gz file, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, enough for the sets `asked`.
 
-    Rows hold `question` and `answer` or `answers` (the first is taken); of TriviaQA's struct, `value` or else the first alias as it is
-    written. Raises UserError naming the source and the row (1 is the first), or how many shots there are and how many are needed, and
-    MissingSourceError where the source cannot be had.
+    Rows have `question` and `answer` or `answers` (the first is used); from TriviaQA's struct, `value` or the first alias is used. Raises
+    UserError naming the source and the row (1 is the first), or how many shots there are and how many are needed, and MissingSourceError
+    if the source is not available.
     """
     pool = _read(source)
     needed = SHOTS_PER_SET * len(asked)
@@ -89,9 +89,9 @@ def shots_digest(shots: Sequence[Shot]) -> str:
 
 
 def shots_identity(source: str, asked: Sequence[ShotSet]) -> str:
-    """What a source holds: the digest of its shots, or the Hub name with its resolved commit; raises as `load_shots`.
+    """The identity of a source: the digest of its shots, or the Hub name with its resolved commit; raises like `load_shots`.
 
-    Nothing is fetched from the Hub for it, so whether a data set there has enough shots is only seen when it is loaded.
+    Nothing is fetched from the Hub, so whether a data set there has enough shots is only known when it is loaded.
     """
     if source.startswith(hub.PREFIX):
         return hub.identity(source, FIELD)
@@ -99,10 +99,10 @@ def shots_identity(source: str, asked: Sequence[ShotSet]) -> str:
 
 
 def shot_sets(shots: Sequence[Shot], facts: pl.DataFrame, asked: Sequence[ShotSet]) -> tuple[ShotSets, list[Replacement]]:
-    """The prompts of the sets `asked` (S0 and those that follow it), and the shots that were passed over for leaking a fact of `facts`.
+    """The prompts of the sets `asked` (S0 and those that follow it), and the shots that were skipped because they leak a fact of `facts`.
 
     A leak is a question or paraphrase of a fact (FACTS), or a question that names a fact's subject with one of its answers or aliases.
-    Raises UserError where no shot is left to replace one.
+    Raises UserError if no shot is left as a replacement.
     """
     leaks = _Leaks(facts)
     own = SHOTS_PER_SET * len(BASE_SHOT_SETS)
@@ -138,7 +138,7 @@ def replaced_table(replaced: Sequence[Replacement]) -> pa.Table:
 
 
 class _Leaks:
-    """Facts in a form that a shot is quickly looked up in."""
+    """An index of facts for fast lookups of shots."""
 
     def __init__(self, facts: pl.DataFrame) -> None:
         self._asked_by: dict[str, str] = {}  # question -> fact_id
@@ -151,7 +151,7 @@ class _Leaks:
                 self._answered_by.setdefault(normalise(answer), {}).setdefault(normalise(subject), fact_id)
 
     def first_clean(self, shots: Iterator[Shot]) -> tuple[list[tuple[Shot, Leak, str]], Shot | None]:
-        """The first shot that gives nothing away, None where there is none left, and those before it, each with how and what."""
+        """The first shot without a leak, None if none is left, and those before it, each with its kind of leak and fact."""
         leaking: list[tuple[Shot, Leak, str]] = []
         for shot in shots:
             found = self._found_in(shot)
@@ -161,11 +161,11 @@ class _Leaks:
         return leaking, None
 
     def _found_in(self, shot: Shot) -> tuple[Leak, str] | None:
-        """How the shot gives a fact away, and which."""
+        """How the shot leaks a fact, and which one."""
         question = normalise(shot.question)
         if question in self._asked_by:
             return Leak.QUESTION, self._asked_by[question]
-        # Whole words only, or the subject "Oman" would be found in "Roman"; but it is named in "Oman's", which is one word once normalised.
+        # Whole words only, or "Oman" would be found in "Roman". But "Oman's", one word after normalising, does name it.
         words = f" {question} ", f" {normalise(_POSSESSIVE.sub('', shot.question))} "
         for subject, fact_id in self._answered_by.get(normalise(shot.answer), {}).items():
             if any(f" {subject} " in text for text in words):
@@ -226,7 +226,7 @@ def _passing_over(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
 
 
 def _parsed(rows: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[int, Shot]]:
-    """Row number from 1 and what it says; UserError where that is no question and answer at all."""
+    """Row number (from 1) and its question and answer; UserError if the row has neither column."""
     for number, row in enumerate(rows, start=1):
         where = f"{name}: row {number}"
         if "question" not in row:
@@ -239,7 +239,7 @@ def _parsed(rows: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[int, Sh
 
 
 def _as_written(cell: Any) -> Any:
-    """An answer without its normalised aliases: lower-cased and stripped, some of them are no words any more ("fidji", "balletti")."""
+    """An answer without its normalised aliases: lower-cased and stripped, some of them are no longer words ("fidji", "balletti")."""
     if isinstance(cell, dict):
         return {key: [] if key == "normalized_aliases" else value for key, value in cell.items()}
     return [_as_written(item) for item in cell] if isinstance(cell, list) else cell

@@ -1,14 +1,14 @@
-"""Facts of known entropy, made up so that no model can know them.
+"""Synthetic facts of known entropy, which no model can know.
 
-How many bits an adapter stores can only be said of facts whose bits are known. Here every object is drawn from V words, each equally likely
-and independent of everything else, so who knows the words of a relation still lacks exactly log2 V bits of each of its facts: the term
-N K C log2 D (with C = 1 and D = V) of the bioD knowledge that Allen-Zhu and Li count in Physics of Language Models, Part 3.3
-(arXiv 2404.05405).
+How many bits an adapter stores can only be measured with facts whose bits are known. Here every object is drawn from V words, all equally
+likely and independent of everything else, so a model that knows the words of a relation still lacks exactly log2 V bits of each of its
+facts: the term N K C log2 D (with C = 1 and D = V) of the bioD knowledge that Allen-Zhu and Li count in Physics of Language Models, Part
+3.3 (arXiv 2404.05405).
 
-Everything is drawn by hashes of the seed and of what is drawn, and never by a generator's state: so the first n facts of a larger set are
-the set of n, and no library's next release can change one. Names are closed syllables ("Talmir"), objects open ones ("Kavelo"): an object
-can stand in no question, inside another word neither, and objects are as long as each other, so none contains another. No matcher takes one
-for another by accident.
+Everything is drawn with hashes of the seed and of what is drawn, never with a generator's state: so the first n facts of a larger set are
+the set of n, and no library's next release can change one. Names have closed syllables ("Talmir"), objects open ones ("Kavelo"): so no
+question contains an object, not even inside another word. All objects have the same length, so none contains another, and no matcher
+confuses two of them by accident.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from kp.facts.templates import RelationTemplate
 from kp.schema import FACTS
 
 SOURCE = "synthetic"
-IDENTITY = "synthetic facts 1"  # rises when the same settings come to mean other facts
+IDENTITY = "synthetic facts 1"  # rises when the same settings produce other facts
 DOMAIN = "person"
 
-# What a made-up person has that bears a name; a relation each, in this order.
+# Named things that a made-up person has; one relation each, in this order.
 HOLDERS = (
     "horse", "village", "school", "boat", "dog", "bank", "club", "teacher", "street", "publisher", "ship", "doctor", "cat", "church",
     "bakery", "band", "lawyer", "farm", "sister", "brand", "hospital", "choir", "nurse", "bridge", "theatre", "guide", "garden", "mentor",
@@ -51,14 +51,14 @@ WORDINGS = (
 
 CONSONANTS, VOWELS, ENDINGS = "bdfghjklmnprstvz", "aeiou", "lmnrt"
 NAME_SYLLABLES = 2  # of each of the two words of a name
-OBJECT_SYLLABLES = 3  # at least: three make half a million words
+OBJECT_SYLLABLES = 3  # at least; three make half a million words
 
 
 def synthetic_facts(settings: SyntheticConfig, count: int, seed: int) -> pa.Table:
-    """`count` FACTS in a fixed order, relations in turn; each has a subject of its own and an object of log2(settings.vocabulary) bits.
+    """`count` FACTS in a fixed order, relations in turn; each has its own subject and an object of log2(settings.vocabulary) bits.
 
-    The first n of a larger `count` are the same rows, and the same arguments give the same bytes. Raises UserError naming the field for
-    more relations than there are wordings for.
+    The first n of a larger `count` are the same rows, and the same arguments give the same bytes. Raises UserError naming the field if
+    there are more relations than wordings.
     """
     templates = relation_templates(settings.relations)
     objects = list(islice(_objects(settings, seed), settings.relations * settings.vocabulary))
@@ -71,7 +71,7 @@ def synthetic_facts(settings: SyntheticConfig, count: int, seed: int) -> pa.Tabl
 
 
 def relation_templates(relations: int) -> list[RelationTemplate]:
-    """The first so many relations; UserError where there are fewer."""
+    """The first `relations` relations; UserError if there are fewer."""
     if relations > len(HOLDERS):
         raise UserError(f"{relations} asked for, there are wordings for {len(HOLDERS)}", field="facts.synthetic.relations")
     wordings = [[wording.replace("%s", holder) for wording in WORDINGS] for holder in HOLDERS[:relations]]
@@ -98,7 +98,7 @@ def _fact(template: RelationTemplate, subject: str, object_: str) -> dict[str, o
 
 
 def _subjects(seed: int) -> Iterator[str]:
-    """Names of two words, no name twice."""
+    """Names of two words, all different."""
     closed = [first + vowel + last for first in CONSONANTS for vowel in VOWELS for last in ENDINGS]
     for name in _different(seed, "subject", len(closed) ** (2 * NAME_SYLLABLES)):
         syllables = _spelt(name, closed, 2 * NAME_SYLLABLES)
@@ -106,17 +106,17 @@ def _subjects(seed: int) -> Iterator[str]:
 
 
 def _objects(settings: SyntheticConfig, seed: int) -> Iterator[str]:
-    """Words of equal length, no word twice: those of the first relation, then those of the second, ..."""
+    """Words of equal length, all different: those of the first relation, then those of the second, ..."""
     open_syllables = [first + vowel for first in CONSONANTS for vowel in VOWELS]
     wanted, length = settings.relations * settings.vocabulary, OBJECT_SYLLABLES
-    while len(open_syllables) ** length < 2 * wanted:  # or most draws near the end would be words that are taken
+    while len(open_syllables) ** length < 2 * wanted:  # otherwise most draws near the end would be words already used
         length += 1
     for word in _different(seed, "object", len(open_syllables) ** length):
         yield "".join(_spelt(word, open_syllables, length)).capitalize()
 
 
 def _different(seed: int, what: str, below: int) -> Iterator[int]:
-    """Numbers from 0 to below - 1, each equally likely to be next among those that have not come."""
+    """Numbers from 0 to below - 1 without repetition; all remaining ones are equally likely to be next."""
     taken = set()
     for attempt in count_up():
         number = _draw(seed, f"{what} {attempt}") % below
@@ -126,7 +126,7 @@ def _different(seed: int, what: str, below: int) -> Iterator[int]:
 
 
 def _spelt(number: int, syllables: list[str], length: int) -> list[str]:
-    """The number in the base of the syllables, with so many digits."""
+    """The number in the base of the syllables, with `length` digits."""
     digits = []
     for _ in range(length):
         number, digit = divmod(number, len(syllables))
@@ -135,5 +135,5 @@ def _spelt(number: int, syllables: list[str], length: int) -> list[str]:
 
 
 def _draw(seed: int, text: str) -> int:
-    """A number of 128 bits, so that its remainders by any number of words are equally likely for all purposes."""
+    """A number of 128 bits, so that its remainder by any number of words is practically uniform."""
     return int.from_bytes(hashlib.sha256(f"{seed} {text}".encode()).digest()[:16])

@@ -1,11 +1,11 @@
 """What a table of facts must fulfil before anything is measured on it.
 
-Faults are found here, before the first generation, because each of them would make a number wrong without a sign. A fault of *form* (a
-field that is missing or empty, an id that two facts share) means that the table is not what it claims to be, and stops the study. A fault
-of *content* belongs to one fact, and real data is full of them: an answer that stands in its question is copied, not known; a question with
-two answers can never be highly known; a fact that comes twice counts twice; a control character breaks a chat prompt; a page of text is no
-question. Such facts are quarantined: left out, and kept in a table of their own with the reason. So are single paraphrases, whose fact can
-do without them. Where too many facts are unfit, the source is not what its user thinks, and the study stops after all.
+Faults are found here, before the first generation, because each of them would silently make a number wrong. A fault of *form* (a missing or
+empty field, an id that two facts share) means that the table is not what it claims to be, and stops the study. A fault of *content*
+concerns one fact, and real data is full of them: an answer that its question contains is copied, not known; a question with two answers can
+never be HighlyKnown; a repeated fact counts twice; a control character breaks a chat prompt; a page of text is no question. Such facts are
+quarantined: left out, and stored in a separate table with the reason. So are single paraphrases, without which a fact can still be used. If
+too many facts are unfit, the source is not what its user thinks, and the study stops.
 """
 
 import re
@@ -23,18 +23,18 @@ from kp.metrics.matching import normalise
 from kp.schema import FACTS, QUARANTINED
 
 MOST_PROBLEMS = 5
-LONGEST_TEXT = 1000  # characters of a question or an answer; the longest question of TriviaQA has half as many
+LONGEST_TEXT = 1000  # characters of a question or an answer; the longest question of TriviaQA has half of that
 KEPT_OF_VALUE = 200  # characters of a faulty value that the quarantine table keeps
-SHORT_ANSWER = 3  # below this many characters an answer is compared with its case: "As" is arsenic, "as" is a word
-PARAPHRASES = "paraphrases"  # the column whose faults cost a fact no more than that paraphrase
-_QUOTED = re.compile(r" '.*", re.DOTALL)  # what a reason quotes, from fact to fact something else
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's class Cc, which no version adds to
+SHORT_ANSWER = 3  # an answer with fewer characters is compared case-sensitively: "As" is arsenic, "as" is a word
+PARAPHRASES = "paraphrases"  # the column whose faults only remove that paraphrase
+_QUOTED = re.compile(r" '.*", re.DOTALL)  # the quotation in a reason, which differs between facts
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # Unicode's class Cc, which never changes
 _UNSAID = str.maketrans(dict.fromkeys(".,;:!?()[]\"'`´‘’“”„«»-‐‑–—…", " "))  # not +, # or *, which are parts of names
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault: where it stands and how the value begins."""
+    """One fault: its position and the beginning of the value."""
 
     row: int  # the first data row is 1
     column: str
@@ -47,11 +47,11 @@ class Problem:
 
 
 def check_facts(table: pa.Table, origin: str, max_rejected_fraction: float = 1.0) -> tuple[pa.Table, pa.Table]:
-    """The rows of a FACTS table that can be measured, in their order, and the faults of what is left out (QUARANTINED, by row).
+    """The rows of a FACTS table that can be measured, in their order, and the faults of the others (QUARANTINED, by row).
 
-    Of rows that say the same the first fit one stays. Unfit paraphrases are left out of their facts; their faults stand in the column
-    `paraphrases`. Raises UserError naming `origin` and up to five faults of form, each with its row (1 is the first), column and value;
-    where no row is left; and where the share of unfit rows is above `max_rejected_fraction`, with the main reason.
+    Of identical rows, the first fit one stays. Unfit paraphrases are removed from their facts, with faults in the column `paraphrases`.
+    Raises UserError naming `origin` and up to five faults of form, each with its row (1 is the first), column and value; if no row is left;
+    and if the share of unfit rows is above `max_rejected_fraction`, with the main reason.
     """
     missing = [name for name in FACTS.names if name not in table.column_names]
     if missing:
@@ -66,7 +66,7 @@ def check_facts(table: pa.Table, origin: str, max_rejected_fraction: float = 1.0
     rows = {problem.row for problem in unfit}
     if len(rows) == table.num_rows:
         raise UserError(f"{origin}: no fact can be measured\n{_listing(sorted(unfit, key=lambda problem: problem.row), origin)}")
-    if len(rows) > max_rejected_fraction * table.num_rows + 1e-9:  # 0.29 x 100 is a little below 29
+    if len(rows) > max_rejected_fraction * table.num_rows + 1e-9:  # in floating point, 0.29 x 100 is a little below 29
         raise UserError(_too_many(unfit, table.num_rows, origin, max_rejected_fraction))
     fit = [row for row in range(1, table.num_rows + 1) if row not in rows]
     kept, dropped = _without_unfit_paraphrases(table.take([row - 1 for row in fit]), fit)
@@ -75,18 +75,18 @@ def check_facts(table: pa.Table, origin: str, max_rejected_fraction: float = 1.0
 
 
 def rejected_rows(quarantined: pa.Table) -> list[int]:
-    """The rows of the source that are left out altogether, in order, from QUARANTINED: not those that only lose a paraphrase."""
+    """The rejected rows of the source, in order, from QUARANTINED: not those that only lose a paraphrase."""
     pairs = zip(quarantined["row"].to_pylist(), quarantined["column"].to_pylist(), strict=True)
     return sorted({row for row, column in pairs if column != PARAPHRASES})
 
 
 def reason_kind(reason: str) -> str:
-    """A reason of QUARANTINED without what it quotes, so that equal ones can be counted."""
+    """A reason of QUARANTINED without its quotation, so that equal ones can be counted."""
     return _QUOTED.sub("", reason)
 
 
 def question_key(question: str) -> str:
-    """The same for questions that differ in case, blanks and punctuation alone. Articles and signs such as + stay: they can be names."""
+    """Equal for questions that differ only in case, blanks and punctuation. Articles and signs such as + stay: they can be names."""
     return " ".join(unicodedata.normalize("NFKC", question).casefold().translate(_UNSAID).split()) or question
 
 
@@ -126,22 +126,22 @@ def _quarantined(ids: list[str], problems: Iterable[Problem]) -> pa.Table:
 
 
 def stands_in(answer: str, text: str) -> bool:
-    """Whether the words of `answer` occur in a row within `text`, whatever the case and punctuation; short answers keep their case."""
+    """Whether the words of `answer` occur consecutively in `text`, ignoring case and punctuation; short answers are case-sensitive."""
     return _Wording(text).holds(answer)
 
 
 def has_control_characters(text: str) -> bool:
-    """Whether a character of `text` is a control character, a line break or a tab among them."""
+    """Whether `text` has a control character, including line breaks and tabs."""
     return _CONTROL.search(text) is not None
 
 
-@lru_cache(maxsize=4096)  # the answers of a fact are looked for in each of its paraphrases
+@lru_cache(maxsize=4096)  # the answers of a fact are searched in each of its paraphrases
 def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text)))
 
 
 class _Wording:
-    """A text taken apart once, however many answers are looked for in it."""
+    """A text that is split into words once, however many answers are searched in it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -152,7 +152,7 @@ class _Wording:
 
     @cached_property
     def _folded(self) -> str:
-        return self._cased.casefold()  # in this order on both sides: folded, "İ" falls into two characters of which one is no word's
+        return self._cased.casefold()  # in this order on both sides: folded, "İ" becomes two characters, of which one is no word character
 
     def holds(self, answer: str) -> bool:
         """See stands_in."""
@@ -200,7 +200,7 @@ def _faults_of_content(table: pa.Table) -> Iterator[Problem]:
 
 
 def _conflicts(table: pa.Table) -> dict[int, str]:
-    """What is wrong with each row whose question has another answer in another row."""
+    """The fault of each row whose question has another answer in another row."""
     asking: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))  # key -> question -> row, answer
     for row, texts, answers in _rows(table):
         question, answer = texts["question"], normalise(answers[0]) or answers[0]
@@ -217,7 +217,7 @@ def _conflicts(table: pa.Table) -> dict[int, str]:
 
 
 def _repetitions(table: pa.Table, unfit: set[int]) -> Iterator[Problem]:
-    """The fit rows that say what a fit row before them says."""
+    """The fit rows that repeat an earlier fit row."""
     facts, questions = set(), set()
     for row, texts, _ in _rows(table):
         if row in unfit:
@@ -232,7 +232,7 @@ def _repetitions(table: pa.Table, unfit: set[int]) -> Iterator[Problem]:
 
 
 def _without_unfit_paraphrases(facts: pa.Table, rows: list[int]) -> tuple[pa.Table, list[Problem]]:
-    """The facts with the paraphrases that can be trained on, and what is wrong with the others; `rows` are the rows of the source."""
+    """The facts with the usable paraphrases, and the faults of the others; `rows` are the rows of the source."""
     problems, kept = [], []
     columns = (facts.column(name).to_pylist() for name in ("question", "answers", PARAPHRASES))
     for row, question, answers, paraphrases in zip(rows, *columns, strict=True):
@@ -263,7 +263,7 @@ def _fault_of_paraphrase(paraphrase: str, answers: list[str], others: set[str]) 
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[int, dict[str, str], list[str]]]:
-    """Row number from 1, the texts that must be there by column, and the answers."""
+    """Row number (from 1), the required texts by column, and the answers."""
     names = ("fact_id", "subject", "relation", "question")
     columns = [table.column(name).to_pylist() for name in (*names, "answers")]
     for row, (*texts, answers) in enumerate(zip(*columns, strict=True), start=1):

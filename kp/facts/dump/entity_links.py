@@ -1,8 +1,8 @@
-"""Links between entities: which titles redirect to one, and which Wikidata id it has.
+"""Links between entities: which titles redirect to an entity, and its Wikidata id.
 
-Both come in dumps with a line for everything that an encyclopaedia knows. They are read frame by frame and joined with the entities that a
-study asks about, so what is held goes with the number of those. A redirect may lead to another redirect, whose line may stand anywhere in
-the file; it is therefore read again until a whole pass finds no further title.
+Both are in dumps with a line for every page of an encyclopaedia. They are read frame by frame and joined with the entities that a study
+asks about, so memory is proportional to the number of these. A redirect may lead to another redirect, whose line may be anywhere in the
+file, so the file is read again until a whole pass finds no further title.
 """
 
 import re
@@ -27,11 +27,11 @@ def wikidata_id(iri: str) -> str | None:
 
 
 def redirecting_titles(source: str, wanted: pl.Series) -> dict[str, list[str]]:
-    """IRIs that redirect to each of the `wanted` IRIs, over any number of others, sorted; cycles end where they began.
+    """Sorted IRIs that redirect to each of the `wanted` IRIs, directly or over others; cycles are followed once.
 
-    Raises UserError naming facts.graph.redirects where there is no such dump, or no redirect in it.
+    Raises UserError naming facts.graph.redirects if there is no such dump, or no redirect in it.
     """
-    names = pl.DataFrame({"title": wanted, "entity": wanted})  # every title found, and the wanted entities that it leads to
+    names = pl.DataFrame({"title": wanted, "entity": wanted})  # every title found, and the wanted entities to which it leads
     while True:
         before = names.height
         for frame in _triples(source, REDIRECTS, REDIRECTS_FIELD):
@@ -47,7 +47,7 @@ def redirecting_titles(source: str, wanted: pl.Series) -> dict[str, list[str]]:
 def wikidata_links(source: str, wanted: pl.Series) -> pl.DataFrame:
     """The Wikidata ids of the `wanted` IRIs: columns entity and id (Q42), sorted, distinct; links count in either direction.
 
-    Raises UserError naming facts.graph.same_as where there is no such dump, or no link to Wikidata in it.
+    Raises UserError naming facts.graph.same_as if there is no such dump, or no link to Wikidata in it.
     """
     found = [pl.DataFrame(schema={"entity": pl.String, "id": pl.String})]
     links = 0
@@ -63,7 +63,7 @@ def wikidata_links(source: str, wanted: pl.Series) -> pl.DataFrame:
 
 
 def _triples(source: str, relation: str, field: str) -> Iterator[pl.DataFrame]:
-    """The dump's triples of one relation; UserError naming the field where it has none."""
+    """The dump's triples of one relation; UserError naming the field if it has none."""
     count = 0
     for frame in triples_of(source, [relation], field):
         count += frame.height

@@ -1,11 +1,11 @@
-"""What an entity is called.
+"""The names of entities.
 
-A graph knows entities by IRI; an answer is right if it gives any name of the right one. Names come from the IRI itself, from titles that
-redirect to it, from Wikidata's labels and aliases, and of states from kp's own list. They stay lists to the end: the study's authors joined
-them by commas, which took "Washington, D.C." apart.
+A graph identifies entities by IRI; an answer is right if it gives any name of the right one. Names come from the IRI itself, from titles
+that redirect to it, from Wikidata's labels and aliases, and for states from kp's own list. They are always lists: the paper's authors
+joined them with commas, which split "Washington, D.C.".
 
-Too few names make a known fact look Unknown, too many make any answer look right, so what is no name is dropped: titles of lists and
-disambiguation pages, words such as "the", and spellings that no matcher tells from one that is there.
+With too few names a known fact looks Unknown, with too many any answer looks right. So what is no name is dropped: titles of lists and
+disambiguation pages, words such as "the", and spellings that no matcher can distinguish from another one.
 """
 
 import re
@@ -28,7 +28,7 @@ from kp.facts.validation import has_control_characters
 from kp.metrics.matching import normalise
 from kp.store.files import digest_file
 
-LONGEST_ALIAS = 100  # characters; longer ones are descriptions, and no model gives them back
+LONGEST_ALIAS = 100  # characters; longer ones are descriptions, which no model gives as an answer
 _RESOURCE = re.compile(r"\Ahttps?://([\w-]+\.)*dbpedia\.org/resource/")
 _NO_NAME = re.compile(r"\A(lists? of|index of|outline of|category:|template:|file:|portal:|wikipedia:)|\(disambiguation\)\Z", re.IGNORECASE)
 _LANGUAGE = " language"
@@ -38,18 +38,18 @@ _STOP_WORDS = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in"
 
 
 def local_name(iri: str) -> str:
-    """The part of an IRI that names the entity, as it is written there; the IRI itself where there is no such part.
+    """The part of an IRI that names the entity, unchanged; the IRI itself if there is no such part.
 
-    DBpedia's names may hold slashes ("AC/DC"); elsewhere the name follows the last "#" or "/".
+    DBpedia's names may contain slashes ("AC/DC"); elsewhere the name follows the last "#" or "/".
     """
     within = _RESOURCE.match(iri)
     return (iri[within.end() :] if within else re.split("[/#]", iri)[-1]) or iri
 
 
 def label_of(iri: str) -> str:
-    """An entity's title as its IRI gives it: percent-decoded, underscores as blanks, with its qualifier; of Wikidata's the id.
+    """An entity's title from its IRI: percent-decoded, underscores as blanks, with its qualifier; the id for one of Wikidata.
 
-    Escapes that are not UTF-8 stay as they are. Never empty for an IRI that is not.
+    Escapes that are not UTF-8 are unchanged. Never empty for a non-empty IRI.
     """
     name = local_name(iri)
     try:
@@ -60,13 +60,13 @@ def label_of(iri: str) -> str:
 
 
 def without_qualifier(label: str) -> str:
-    """The label without a parenthesis that ends it after a blank ("Titanic (1997 film)"); unchanged where nothing else would be left."""
+    """The label without a final parenthesis after a blank ("Titanic (1997 film)"); unchanged if nothing else would be left."""
     if not label.endswith(")"):
         return label
     depth = 0
     for place in range(len(label) - 1, 0, -1):
         depth += {")": 1, "(": -1}.get(label[place], 0)
-        if depth == 0:  # the parenthesis that the end closes opens here
+        if depth == 0:  # here opens the parenthesis that closes at the end
             name = label[:place]
             return name.rstrip() if name.endswith(" ") and name.strip() else label
     return label
@@ -74,23 +74,23 @@ def without_qualifier(label: str) -> str:
 
 @dataclass(frozen=True)
 class EntityNames:
-    """The names of some entities; `redirects` (titles) and `aliases` are by IRI, each in the order in which they are given."""
+    """The names of some entities; `redirects` (titles) and `aliases` are by IRI, each in the given order."""
 
     entities: frozenset[str]
     redirects: Mapping[str, Sequence[str]]
     aliases: Mapping[str, Sequence[str]]
 
     def answers(self, iri: str) -> list[str]:
-        """All names of a loaded entity, the canonical one first, no two of which every matcher takes for the same; KeyError for others.
+        """All names of a loaded entity, the canonical one first, without names that no matcher distinguishes; KeyError for others.
 
-        The canonical name is the label without its qualifier; of an entity of Wikidata, whose IRI tells none, its first alias.
+        The canonical name is the label without its qualifier; for an entity of Wikidata, whose IRI has none, the first alias.
         """
         if iri not in self.entities:
             raise KeyError(iri)
         aliases = [" ".join(alias.split()) for alias in self.aliases.get(iri, ())]
         label = _label(iri, aliases)
         canonical = without_qualifier(label)
-        # By what matchers see of a name: `strict` and `exact` the one, `released` the other ("U.S." and "US" differ in it alone).
+        # Names as matchers see them: `strict` and `exact` the one, `released` the other (only there "U.S." and "US" differ).
         names = {(normalise(canonical), canonical.lower()): canonical}
         _add(names, _other_spellings(label, canonical))
         _add(names, _titles_unlike({plain for plain, _ in names}, self.redirects.get(iri, ()), canonical))
@@ -99,9 +99,10 @@ class EntityNames:
 
 
 def load_names(settings: GraphConfig, entities: Collection[str]) -> EntityNames:
-    """The names of these entity IRIs, spelled as the dump reader spells them, out of the files that `settings` names.
+    """The names of these entity IRIs (in canonical spelling), from the files in `settings`.
 
-    Files are streamed, so memory goes with the number of entities. Raises UserError naming the field where a file is missing or unfit.
+    Files are streamed, so memory is proportional to the number of entities. Raises UserError naming the field if a file is missing or
+    unfit.
     """
     wanted = pl.Series("entity", sorted(set(entities)), dtype=pl.String)
     titles = redirecting_titles(settings.redirects, wanted) if settings.redirects else {}
@@ -110,9 +111,9 @@ def load_names(settings: GraphConfig, entities: Collection[str]) -> EntityNames:
 
 
 def names_digest(settings: GraphConfig) -> dict[str, str]:
-    """SHA-256 of what names come from: each file that `settings` names, by field, and kp's own names of states.
+    """SHA-256 of the sources of names: each file in `settings`, by field, and kp's own names of states.
 
-    Raises UserError naming the field where a file cannot be had.
+    Raises UserError naming the field if a file is not available.
     """
     digests = {"country_names": country_names_digest()}
     if settings.aliases:
@@ -142,19 +143,19 @@ def _label(iri: str, aliases: Iterable[str]) -> str:
 
 
 def _other_spellings(label: str, canonical: str) -> Iterator[str]:
-    if normalise(canonical):  # of "! (album)" a matcher would see nothing but the qualifier
+    if normalise(canonical):  # of "! (album)" a matcher would see only the qualifier
         yield label
-    if canonical.endswith(_LANGUAGE):  # nobody asked for a language says "English language"
+    if canonical.endswith(_LANGUAGE):  # as an answer, a language is "English" and not "English language"
         yield canonical.removesuffix(_LANGUAGE)
     if canonical.isascii():
         return
     plain = "".join(character for character in unicodedata.normalize("NFKD", canonical) if not unicodedata.combining(character))
-    if plain.isascii():  # in other scripts the marks are no accents but parts of letters
+    if plain.isascii():  # in other scripts the marks are not accents but parts of letters
         yield plain
 
 
 def _titles_unlike(known: set[str], titles: Iterable[str], canonical: str) -> Iterator[str]:
-    """The redirecting titles that say something new, without their qualifiers; `known` are normalised names, and grows by theirs."""
+    """The redirecting titles with a new name, without their qualifiers; `known` has normalised names, to which theirs are added."""
     for title in titles:
         name = without_qualifier(title)
         plain = normalise(name)
@@ -165,7 +166,7 @@ def _titles_unlike(known: set[str], titles: Iterable[str], canonical: str) -> It
 
 
 def _aliases_by_entity(settings: GraphConfig, wanted: pl.Series) -> dict[str, list[str]]:
-    """The aliases of each wanted entity in the table's order; UserError where it goes by ids that nothing links to the entities."""
+    """The aliases of each wanted entity in the table's order; UserError if its ids are not linked to the entities."""
     path = Path(settings.aliases or "")
     keys = _keys(wanted, wikidata_links(settings.same_as, wanted) if settings.same_as else None)
     found = [pl.DataFrame(schema={"row": pl.Int64, "entity": pl.String, "alias": pl.String})]
@@ -175,7 +176,7 @@ def _aliases_by_entity(settings: GraphConfig, wanted: pl.Series) -> dict[str, li
         read += rows.height
         by_wikidata_id += rows.filter(pl.col("id").str.contains(_WIKIDATA_ID.pattern)).height
         found.append(rows.join(keys, left_on="id", right_on="key", maintain_order="left").select("row", "entity", "alias"))
-    # More than half: a table of page titles may well have one that is titled "Q1".
+    # More than half, because a table of page titles may have one titled "Q1".
     if settings.same_as is None and 2 * by_wikidata_id > read and not all(map(wikidata_id, wanted)):
         raise UserError(f"needed, because {path} goes by Wikidata ids and the graph's entities do not", field=SAME_AS_FIELD)
     ordered = pl.concat(found).sort("entity", "row", maintain_order=True)
@@ -183,7 +184,7 @@ def _aliases_by_entity(settings: GraphConfig, wanted: pl.Series) -> dict[str, li
 
 
 def _keys(wanted: pl.Series, links: pl.DataFrame | None) -> pl.DataFrame:
-    """Columns key and entity: all that a table of aliases may call a wanted entity by."""
+    """Columns key and entity: every key that a table of aliases may use for a wanted entity."""
     pairs = []
     for iri in wanted:
         item = wikidata_id(iri)
@@ -196,7 +197,7 @@ def _keys(wanted: pl.Series, links: pl.DataFrame | None) -> pl.DataFrame:
 
 
 def _key(name: str) -> str:
-    """One spelling of an IRI, local name or title for all that stand for the same: tables write blanks and letters in several ways."""
+    """The same key for all spellings of an IRI, local name or title: tables write blanks and letters in several ways."""
     return (unquote(name) if "%" in name else name).replace("_", " ")
 
 

@@ -1,7 +1,8 @@
-"""What kind of thing a relation is about, and what kind of thing answers it.
+"""The class of a relation's subjects, and the class of its objects.
 
-An ontology states both as rdfs:domain and rdfs:range. kp knows relations and classes by local name alone, so a name that two vocabularies
-use differently would say something of the wrong relation: DBpedia's own statements win, and among others a name they disagree on has none.
+An ontology states them as rdfs:domain and rdfs:range. kp identifies relations and classes by local name only, so a name that two
+vocabularies use differently could give the class of the wrong relation. DBpedia's statements win; if other vocabularies disagree, a
+relation has no class.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,16 +26,16 @@ class Ontology:
     ranges: Mapping[str, str]
 
     def domain(self, relation: str) -> str | None:
-        """The class that the relation's subjects belong to, or None where the ontology does not settle it."""
+        """The class of the relation's subjects, or None if the ontology does not determine it."""
         return self.domains.get(relation)
 
     def range(self, relation: str) -> str | None:
-        """The class (or datatype) that the relation's objects belong to, or None where the ontology does not settle it."""
+        """The class (or datatype) of the relation's objects, or None if the ontology does not determine it."""
         return self.ranges.get(relation)
 
 
 def load_ontology(path: str) -> Ontology:
-    """Read an ontology in N-Triples or Turtle lines, plain, .bz2 or .gz; UserError naming the field where it states no domain at all."""
+    """Read an ontology in N-Triples or Turtle lines, plain, .bz2 or .gz; UserError naming the field if it states no domain at all."""
     stated: dict[str, list[tuple[str, str]]] = {RDFS_DOMAIN: [], RDFS_RANGE: []}
     for frame in triples_of(path, stated.keys(), FIELD):
         for relation, about, class_ in frame.select("relation", "subject", "object").iter_rows():
@@ -45,7 +46,7 @@ def load_ontology(path: str) -> Ontology:
 
 
 def _classes(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Class by relation from (relation IRI, class IRI): by DBpedia's relations first, then by DBpedia's classes, then where all agree."""
+    """Class by relation from (relation IRI, class IRI): DBpedia's relations first, then DBpedia's classes, then where all agree."""
     by_name: dict[str, list[tuple[str, str]]] = {}
     for relation, class_ in pairs:
         name = relation.removeprefix(DBPEDIA) if relation.startswith(DBPEDIA) else local_name(relation)
