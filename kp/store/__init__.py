@@ -1,1 +1,1 @@
-"""How steps are known, where their files are kept, and what a random draw goes by."""
+"""Steps and their identities, their files, and random draws."""

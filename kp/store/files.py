@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all, and the lease that keeps two drivers off one piece of work.
+"""Atomic files and folders, and the lease that prevents two drivers from doing the same work.
 
-A folder is staged beside its final place and renamed into it, so a reader never meets half of one. The results root must therefore be a
+A folder is staged next to its final place and renamed, so a reader never sees an incomplete one. The results root must therefore be on a
 file system that renames atomically: a local disk, or NFS shared by the nodes of a cluster.
 """
 
@@ -33,7 +33,7 @@ def digest_file(path: Path) -> str:
 
 
 def digest_json(value: object) -> str:
-    """SHA-256 of a value's canonical JSON; raises TypeError for anything JSON cannot say."""
+    """SHA-256 of a value's canonical JSON; raises TypeError for anything that JSON cannot represent."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -44,7 +44,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace a JSON file in one move, on disk before this returns."""
+    """Replace a JSON file atomically; it is on disk when this returns."""
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with staged.open("w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, sort_keys=True, ensure_ascii=False)
@@ -55,7 +55,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any | None:
-    """The value of a JSON file, or None where there is none that can be parsed."""
+    """The value of a JSON file, or None if it is missing or cannot be parsed."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any | None:
 
 
 def results_root(root: Path) -> Path:
-    """Make the results root; raises UserError where it cannot be one."""
+    """Make the results root; raises UserError if that is not possible."""
     if "://" in str(root) or ":/" in str(root):
         raise UserError(f"{root}: must be a folder on a local or shared file system that renames atomically", field=ROOT_FIELD)
     try:
@@ -75,7 +75,7 @@ def results_root(root: Path) -> Path:
 
 @contextlib.contextmanager
 def staging(final: Path) -> Iterator[Path]:
-    """An empty folder beside `final` to fill; removed on leaving unless it was renamed away."""
+    """An empty folder next to `final` to fill; removed at the end of the context unless it was renamed."""
     final.parent.mkdir(parents=True, exist_ok=True)
     staged = final.parent / f".{final.name}.{uuid.uuid4().hex}"
     staged.mkdir()
@@ -86,7 +86,7 @@ def staging(final: Path) -> Iterator[Path]:
 
 
 def link(path: Path, target: Path) -> None:
-    """Point the symbolic link `path` at `target`, relatively, replacing an older link in one move."""
+    """Point the symbolic link `path` at `target` with a relative path, replacing an older link atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     staged.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
@@ -95,9 +95,9 @@ def link(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def lease(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this process; raises UserError naming the holder where a live one has it.
+    """Hold `folder` for this process; raises UserError naming the holder if a living one has it.
 
-    A holder that was killed leaves its lease behind: on this host its process id tells, on another one the age of its heartbeat.
+    A killed holder leaves its lease: on this host its process id shows that it is dead, on another host the age of its heartbeat.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LEASE
@@ -116,7 +116,7 @@ def lease(folder: Path, what: str) -> Iterator[None]:
 
 
 def lease_holder(folder: Path) -> dict[str, Any] | None:
-    """Whoever holds the folder's lease and lives (`host`, `pid`, `started`), or None; only looks."""
+    """The living holder of the folder's lease (`host`, `pid`, `started`), or None; changes nothing."""
     path = folder / LEASE
     holder: dict[str, Any] = read_json(path) or {}
     return holder if holder and _is_alive(path, holder) else None
@@ -132,7 +132,7 @@ def _take(path: Path, mine: dict[str, Any], what: str) -> None:
                 raise UserError(
                     f"{what} is being worked on by process {holder.get('pid')} on {holder.get('host')}; wait for it, or stop it first"
                 ) from None
-            # Renaming first makes sure that of several drivers that see a dead lease only one removes it.
+            # Renaming first makes sure that only one of several drivers that see a dead lease removes it.
             trash = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             with contextlib.suppress(FileNotFoundError):
                 path.rename(trash)
@@ -156,7 +156,7 @@ def _is_alive(path: Path, holder: dict[str, Any]) -> bool:
 
 
 def _process_started(pid: int) -> float | None:
-    """When a process of this host began, or None where it does not live; tells a reused id from the old holder."""
+    """When a process of this host started, or None if it is dead; distinguishes a reused id from the old holder."""
     import psutil
 
     try:
