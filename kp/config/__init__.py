@@ -1,1 +1,1 @@
-"""The study file: its sections, what each refuses, and what follows from them."""
+"""The study file: its sections, their validation, and what follows from them."""

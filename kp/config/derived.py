@@ -1,25 +1,25 @@
-"""What follows from a study's file and is nobody's to choose: settings that one section lends another, and what is asked on which
-shot sets.
+"""What follows from a study's file and is no separate choice: settings that one section takes from another, and what is asked on which shot
+sets.
 """
 
 from kp.config.study import FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.vocabulary import ShotSet
 
 BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
-"""Those that every study asks the base model on: S0 assigns the category, S1 and S2 measure."""
+"""The shot sets on which every study asks the base model: S0 assigns the category, S1 and S2 measure."""
 ADAPTER_SHOT_SET = ShotSet.S1
 PARAPHRASER_FIELD = "facts.paraphrase.model"  # names the model that writes paraphrases
 REPLAY_SHOT_SET = ShotSet.S0  # assigns the categories of facts that are replayed and never measured
 
 
 def paraphraser(config: StudyConfig) -> ModelConfig | None:
-    """The model that writes paraphrases, or None where the study names none; in the dtype of the study's own model."""
+    """The model that writes paraphrases, in the dtype of the study's own model; None if the study names none."""
     settings = config.facts.paraphrase
     return ModelConfig(name=settings.model, revision=settings.revision, dtype=config.model.dtype) if settings.model else None
 
 
 def replay_settings(config: StudyConfig) -> FactsConfig | None:
-    """How replayed facts are chosen, or None where they are studied ones: as the studied ones, but for what names those."""
+    """How facts of a separate replay source are chosen: like the studied ones, from that source; None if there is none."""
     search = config.search
     if search.replay_source is None:
         return None
@@ -33,10 +33,10 @@ def asked_shot_sets(repeat_measurements: int) -> tuple[ShotSet, ...]:
 
 
 def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
-    """The shot sets that the base model is asked on: S0, S1, S2, and one further set for each draw of the noise."""
+    """The shot sets on which the base model is asked: S0, S1, S2, and one further set for each draw of the noise."""
     return asked_shot_sets(config.categorise.repeat_measurements)
 
 
 def repeated_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
-    """Those of them beyond S2, on which the base is only measured once more."""
+    """The shot sets beyond S2, on which the base is only measured again."""
     return base_shot_sets(config)[len(BASE_SHOT_SETS) :]

@@ -1,9 +1,10 @@
-"""Which values of a study a step is known by: those of the sections that it reads, where they differ from a frozen default.
+"""The values of a study that identify a step: those of the sections that it reads, if they differ from a frozen default.
 
 Defaults are frozen in `defaults.json`, by section class and field. A value at its frozen default is left out, so a knob that is added later
-leaves older steps what they are. A field that the file does not know yet is always part of the identity, which is safe and redoes work;
-freezing it ends that. A default that changes in the code differs from the frozen one and so changes identities by itself. The one dangerous
-edit, a frozen default that changes in the file, is refused by kp.study.freeze unless the version of every stage that reads it rises.
+does not change the identity of older steps. A field that the file does not have yet is always part of the identity, which is safe but
+redoes work; freezing it ends that. A default that changes in the code differs from the frozen one and so changes identities by itself. The
+one dangerous edit, changing a frozen default in the file, is rejected by kp.study.freeze unless the version of every stage that reads it
+rises.
 """
 
 import json
@@ -26,9 +27,9 @@ def frozen_defaults() -> dict[str, dict[str, Any]]:
 
 
 def stated(section: Section, defaults: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Dotted field -> value, as plain JSON, of all that differs from its default or has none.
+    """Dotted field -> value, as plain JSON, for every field that differs from its default or has none.
 
-    By the frozen defaults where none are given.
+    `defaults` are by default the frozen ones.
     """
     of_class = (frozen_defaults() if defaults is None else defaults).get(type(section).__name__, {})
     found: dict[str, Any] = {}
@@ -46,7 +47,7 @@ def stated(section: Section, defaults: Mapping[str, Mapping[str, Any]] | None = 
 
 @dataclass(frozen=True)
 class Reads:
-    """The dotted fields, or whole sections, that decide what a step makes: all below `of` that are not below `but`; "" is every field."""
+    """The dotted fields, or whole sections, that determine a step's result: all below `of` and not below `but`; "" is every field."""
 
     of: tuple[str, ...]
     but: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class Reads:
         return _below(field, self.of) and not _below(field, self.but)
 
     def stated(self, config: Section) -> dict[str, Any]:
-        """What `config` says of these fields, less the frozen defaults: dotted field -> value."""
+        """The values of these fields in `config`, without frozen defaults: dotted field -> value."""
         return {field: value for field, value in stated(config).items() if self.covers(field)}
 
 

@@ -10,16 +10,16 @@ from kp.config.section import Section
 from kp.vocabulary import Draw, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
-"""PEFT's initialisations that need neither data nor a quantised base; `pissa_niter_N` besides."""
+"""PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
 
 
 def init_moves_base(init: str) -> bool:
-    """Whether this init puts a part of the base weights into the adapter."""
+    """Whether this init moves a part of the base weights into the adapter."""
     return init.startswith(("pissa", "olora"))
 
 
 class Arm(Section):
-    """One data mix: what goes into the training data beside each Unknown fact."""
+    """One data mix: what the training data contains in addition to each Unknown fact."""
 
     highly_known: int = Field(0, ge=0)
     """HighlyKnown facts per Unknown fact."""
@@ -30,14 +30,14 @@ class Arm(Section):
 
 
 class TrialSettings(Section):
-    """The part of `[search]` that every trial of a search shares, beyond `[training]`: each field is a knob of the trial."""
+    """The part of `[search]` that all trials share, in addition to `[training]`: each field is a knob of the trial."""
 
     draw: Draw = Draw.STRATIFIED
     """How facts are drawn from their pools."""
     replay_target: ReplayTarget = ReplayTarget.SELF
     """What HighlyKnown and MaybeKnown rows teach."""
     held_out_paraphrases: int = Field(0, ge=0, le=10)
-    """Paraphrases of each Unknown fact that no trial trains on, the last of its list: generality is measured on them."""
+    """Paraphrases of each Unknown fact that no trial trains on, from the end of its list: generality is measured on them."""
     scheduler: Scheduler = Scheduler.NONE
     """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
     grace_epochs: PositiveInt = 3
@@ -45,16 +45,16 @@ class TrialSettings(Section):
     reduction_factor: int = Field(4, ge=2)
     """At each rung `asha` lets one in this many trials continue; the next rung is at this many times the epochs."""
     stop_at_accuracy: float | None = Field(None, gt=0, le=1)
-    """A trial ends once its unknown_accuracy has been this high for `stop_patience` epochs in a row; absent: never."""
+    """A trial ends once its unknown_accuracy has been at least this for `stop_patience` epochs in a row. Absent: never."""
     stop_patience: PositiveInt = 2
     """See `stop_at_accuracy`."""
     eval_prompts: int = Field(1, ge=1, le=10)
     """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
     eval_facts: PositiveInt | None = None
-    """Most trained Unknown facts that are asked after an epoch, the same ones every time; all of them when absent."""
+    """Most trained Unknown facts that are asked after an epoch, the same ones every time. Absent: all of them."""
 
     def in_effect(self) -> "TrialSettings":
-        """These settings with the ones that change nothing at their defaults: those of `asha` without it, and a patience for no target."""
+        """These settings, with those without effect set to their defaults: those of `asha` without it, and a patience without target."""
         idle: list[str] = []
         if self.scheduler is Scheduler.NONE:
             idle += ["grace_epochs", "reduction_factor"]
@@ -65,10 +65,10 @@ class TrialSettings(Section):
 
 
 class SearchConfig(TrialSettings):
-    """The trials: every combination of the lists below, or as many as `trials` says drawn from them."""
+    """The trials: every combination of the lists below, or `trials` of them."""
 
     unknown: tuple[PositiveInt, ...] = (10, 40)
-    """N, how many Unknown facts a trial packs."""
+    """N, the number of Unknown facts that a trial packs."""
     arms: tuple[Arm, ...] = (Arm(),)
     """Data mixes."""
     rank: tuple[PositiveInt, ...] = (8,)
@@ -76,19 +76,19 @@ class SearchConfig(TrialSettings):
     learning_rate: tuple[float, ...] = (5e-3,)
     """Peak learning rates."""
     learning_rate_range: tuple[float, float] | None = None
-    """Lowest and highest peak learning rate, drawn evenly over its logarithm in place of the list; with `random` and `optuna` only."""
+    """Lowest and highest peak learning rate, log-uniform, instead of the list; only with `random` and `optuna`."""
     seeds: tuple[int, ...] = (0,)
-    """Each seed draws facts, LoRA init, dropout and data order anew."""
+    """Each seed has its own draw of facts, LoRA init, dropout and data order."""
     sampler: Sampler = Sampler.GRID
     """`grid` runs every combination; `random` and `optuna` run `trials` of them."""
     trials: PositiveInt | None = None
-    """How many trials `random` and `optuna` run; a larger number adds trials to those already there."""
+    """Number of trials of `random` and `optuna`; a larger number adds trials to the existing ones."""
     optuna_batch: PositiveInt = 4
-    """Trials that `optuna` proposes at a time, from the results of all before them: a study gives the same ones after a kill."""
+    """Trials that `optuna` proposes at a time, from the results of all earlier ones: a study proposes the same ones after a kill."""
     replay_source: str | None = None
-    """Where HighlyKnown and MaybeKnown facts come from, written as `facts.source` (no dump); absent: from the studied facts."""
+    """The source of HighlyKnown and MaybeKnown facts, written like `facts.source` (no dump). Absent: the studied facts."""
     replay_count: PositiveInt | None = None
-    """How many facts of `replay_source` the base is asked, drawn as by `facts.count`; all of them when absent."""
+    """Number of facts of `replay_source` that the base is asked, drawn as by `facts.count`. Absent: all of them."""
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
@@ -131,12 +131,12 @@ class SearchConfig(TrialSettings):
 
 
 class TrainingConfig(Section):
-    """What every trial shares."""
+    """The knobs that all trials share."""
 
     epochs: PositiveInt = 10
-    """Most passes over the training rows."""
+    """Maximum number of passes over the training rows."""
     steps: PositiveInt | None = None
-    """Most optimiser steps, in place of `epochs`: arms with more rows then train as long as those with fewer."""
+    """Maximum number of optimiser steps, instead of `epochs`: then arms with more rows train as long as those with fewer."""
     batch_size: PositiveInt = Field(8, title="batch")
     """Rows in one optimiser step, over all workers."""
     lora_alpha: float | None = Field(None, gt=0, title="alpha")
@@ -144,25 +144,25 @@ class TrainingConfig(Section):
     lora_alpha_per_rank: float | None = Field(None, gt=0)
     """LoRA's alpha as a multiple of the rank."""
     use_rslora: bool = Field(False, title="rsLoRA")
-    """Scale by alpha/sqrt(rank) in place of alpha/rank."""
+    """Scale by alpha/sqrt(rank) instead of alpha/rank."""
     lora_dropout: float = Field(0.1, ge=0, lt=1, title="dropout")
     target_modules: tuple[str, ...] = Field(("down_proj", "gate_proj", "up_proj"), title="modules")
     init: str = "default"
-    """How PEFT starts A and B: `default`, `gaussian`, `orthogonal`, `olora`, `pissa` or `pissa_niter_N`; what changes the base weights
-    (olora, pissa) is saved as a plain adapter of twice the rank."""
+    """How PEFT initialises A and B: `default`, `gaussian`, `orthogonal`, `olora`, `pissa` or `pissa_niter_N`; an init that changes the base
+    weights (olora, pissa) is saved as a plain adapter of twice the rank."""
     schedule: RateSchedule = RateSchedule.LINEAR
-    """The learning rate after warm-up: `linear` and `cosine` fall to 0 at the last step, `constant` stays."""
+    """The learning rate after warm-up: `linear` and `cosine` decay to 0 at the last step, `constant` stays."""
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.0, ge=0, lt=1, title="warm-up")
     """Share of the steps over which the learning rate rises."""
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: PositiveInt = 768
-    """A training row longer than this many tokens is an error, never cut."""
+    """A training row with more tokens is an error; rows are never truncated."""
     loss: LossTokens = Field(LossTokens.ANSWER, title="loss on")
     kl_coefficient: float = Field(0.0, ge=0, title="KL coefficient")
-    """Weight of KL(base || adapter) over the trained tokens of HighlyKnown and MaybeKnown rows, beside the loss on all trained tokens."""
+    """Weight of KL(base || adapter) over the trained tokens of HighlyKnown and MaybeKnown rows, added to the loss on all trained tokens."""
     packing: Packing = Packing.PREFIX_TREE
-    """`prefix_tree` reads what rows of a batch begin with once, the same loss and gradient; a shared token has one dropout mask for all.
+    """`prefix_tree` reads tokens that rows of a batch share once, with the same loss and gradient, but one dropout mask per shared token.
     `padded` reads every row whole, as other trainers do."""
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage")
     """DeepSpeed ZeRO stage."""
@@ -191,7 +191,7 @@ class TrainingConfig(Section):
 
     @property
     def moves_base(self) -> bool:
-        """Whether the init puts a part of the base weights into the adapter."""
+        """Whether the init moves a part of the base weights into the adapter."""
         return init_moves_base(self.init)
 
     def alpha(self, rank: int) -> float:

@@ -1,4 +1,4 @@
-"""What every section of a study file has in common: no unknown key, no change once read, and a docstring under each field."""
+"""The base class of the sections of a study file: no unknown keys, immutable, and a docstring under each field."""
 
 from pydantic import BaseModel, ConfigDict
 

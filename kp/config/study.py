@@ -1,7 +1,7 @@
 """What a study is: one TOML file, validated before anything runs.
 
-Every knob has its docstring right under it, so there is no second table of options to keep in step. Fields under `resources` decide how
-fast a study runs and where; all others decide what its numbers mean, and only those enter the identity of a step.
+Every knob has its docstring below it, so there is no second list of options to keep in sync. Fields of `resources` determine how fast a
+study runs and where; all others determine what its numbers mean, and only those are part of a step's identity.
 """
 
 import json
@@ -31,42 +31,42 @@ class ModelConfig(Section):
 
 
 class GraphConfig(Section):
-    """How a knowledge-graph dump becomes questions (head-to-tail, Sun et al. 2023); only where `facts.source` is a dump."""
+    """How a knowledge-graph dump becomes questions (head-to-tail, Sun et al. 2023); only if `facts.source` is a dump."""
 
     per_bucket: PositiveInt | None = None
-    """Most facts of each relation and popularity bucket; all buckets of a relation give the same number. Absent: as its smallest has."""
+    """Most facts of each relation and popularity bucket; all buckets of a relation give the same number. Absent: that of its smallest."""
     templates: str | None = None
-    """A .toml file of further relation templates, in the form of kp/facts/data/dbpedia/; they win over kp's own of the same name."""
+    """A .toml file of further relation templates, in the form of kp/facts/data/dbpedia/; they override kp's templates of the same name."""
     aliases: str | None = None
     """A .parquet, .csv, .tsv or .jsonl table of `id` (entity or Wikidata id) and `alias`; scripts/fetch_wikidata_aliases.py makes one."""
     same_as: str | None = None
-    """A dump that links entities to Wikidata ids by owl:sameAs; needed where `aliases` is keyed by Wikidata ids."""
+    """A dump that links entities to Wikidata ids by owl:sameAs; needed if `aliases` is keyed by Wikidata ids."""
     redirects: str | None = None
     """A dump of redirects; the titles that lead to an entity become its aliases."""
     ontology: str | None = None
-    """An ontology in N-Triples or Turtle lines; gives each relation's domain and range in place of the templates' own."""
+    """An ontology in N-Triples or Turtle lines; its domains and ranges of relations replace those of the templates."""
 
 
 class SyntheticConfig(Section):
-    """Facts of known entropy for capacity runs; only where `facts.source` is `synthetic`, and `facts.count` says how many."""
+    """Facts of known entropy for capacity runs; only if `facts.source` is `synthetic`; `facts.count` is their number."""
 
     relations: int = Field(4, ge=1, le=32)
     """Relations, over which the facts are spread evenly."""
     vocabulary: int = Field(1024, ge=2)
-    """V, the objects that a relation draws from, each equally likely: a fact carries log2 V bits."""
+    """V, the number of objects of a relation, all equally likely: a fact carries log2 V bits."""
 
 
 class ParaphraseConfig(Section):
-    """Paraphrases from an instruct model, for facts that come with fewer than `count`."""
+    """Paraphrases from an instruct model, for facts that have fewer than `count`."""
 
     model: str | None = None
-    """The embedded model's name, a folder or a Hub id; absent: no model writes paraphrases."""
+    """The embedded model's name, a folder or a Hub id. Absent: no model writes paraphrases."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
     count: PositiveInt = 10
-    """Paraphrases wanted for each fact."""
+    """Number of paraphrases per fact."""
     prompt: str = "Ask this question in {count} other ways, one on each line. Keep every name as it is.\nQuestion: {question}"
-    """What the model is asked; must hold {question} and may hold {count} and {subject}."""
+    """The prompt; must contain {question} and may contain {count} and {subject}."""
     max_new_tokens: PositiveInt = 512
     """Longest list of paraphrases, in tokens."""
 
@@ -80,17 +80,17 @@ class ParaphraseConfig(Section):
 class FactsConfig(Section):
     source: str = "builtin"
     """`builtin`, `synthetic`, a .csv/.jsonl/.parquet file with question and answer(s), `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a
-    knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or any address that fsspec reads."""
+    knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or at any address that fsspec reads."""
     relations: tuple[str, ...] = ()
-    """Keep only these relations; all of them when empty."""
+    """Keep only these relations. Empty: all of them."""
     count: PositiveInt | None = None
-    """How many facts are measured, drawn with the same number from each relation where it lasts; all of them when absent."""
+    """Number of facts to measure, the same from each relation as long as it has any. Absent: all of them."""
     seed: int = 0
     """Seed of that draw."""
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
-    """Share of the source's rows that may be unfit to measure; above it the step fails and names the main reason."""
+    """Largest share of the source's rows that may be rejected; above it the step fails and names the main reason."""
     most_of_one_object: float | None = Field(None, gt=0, le=1)
-    """Largest share of a relation's facts that one object may answer; facts beyond it are rejected. Absent: no limit."""
+    """Largest share of a relation's facts with the same object; facts beyond it are rejected. Absent: no limit."""
     graph: GraphConfig = GraphConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     paraphrase: ParaphraseConfig = ParaphraseConfig()
@@ -98,81 +98,81 @@ class FactsConfig(Section):
 
 class CategoriseConfig(Section):
     matcher: Matcher = Matcher.STRICT
-    """The matcher that decides the categories; the other two are stored beside it."""
+    """The matcher that decides the categories; the verdicts of the other two are also stored."""
     max_new_tokens: PositiveInt = 32
     """Longest answer, in tokens."""
     stop_at_newline: bool = True
     """End an answer at its first line; `strict` and `exact` read no further, `released` does."""
     shots: str = "builtin"
-    """The worked examples, used in order, 40 for each shot set: `builtin`, a .jsonl or .jsonl.gz file with question and answer(s) or in
+    """The worked examples, used in order, 40 per shot set: `builtin`, a .jsonl or .jsonl.gz file with question and answer(s) or in
     TriviaQA's form, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""
     engine: Engine = Engine.HF
-    """What answers the questions put to the base model and to finished adapters: `hf`, or `vllm` (see `resources.vllm_python`), which
-    rounds differently; `hf` then answers a sample as well and the agreement is recorded. Training and lm-eval tasks always use `hf`."""
+    """The engine that answers questions with the base model and finished adapters: `hf`, or `vllm` (see `resources.vllm_python`), which
+    rounds differently; then `hf` also answers a sample, and the agreement is recorded. Training and lm-eval tasks always use `hf`."""
     repeat_measurements: int = Field(0, ge=0, le=7)
-    """Shot sets beyond S2 on which the base model is measured once more, each a further draw of the noise; 40 more shots for each."""
+    """Shot sets beyond S2 on which the base model is measured again, each a further draw of the noise; each needs 40 more shots."""
     samples: int = Field(0, ge=0)
-    """Answers sampled under each prompt of S0 to the facts that no greedy answer got right: those with a right one are WeaklyKnown, and no
-    trial trains on them as Unknown. 16 in SliCK, 0 for no sampling."""
+    """Answers sampled for each prompt of S0 for facts that no greedy answer got right: those with a right one are WeaklyKnown, and no trial
+    trains on them as Unknown. 16 in SliCK, 0 for no sampling."""
     sample_temperature: float = Field(0.5, gt=0)
     """Temperature of the sampled answers."""
 
 
 class EvaluateConfig(Section):
     mmlu_dev: int = Field(57, ge=0, le=280)
-    """MMLU development questions asked, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
+    """Number of MMLU development questions, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)
     """Shots, taken from the other development questions of the same subject."""
     misconceptions: int = Field(100, ge=0)
-    """Misconception questions asked, the first so many; 0 leaves the task out."""
+    """Number of misconception questions, the first ones of the set; 0 leaves the task out."""
     stopped: bool = True
-    """Measure also the trials that the scheduler stopped; without it they keep what training showed of them, and no more is asked."""
+    """Also measure the trials that the scheduler stopped; otherwise they have only the numbers from training."""
     dev_share: float | None = Field(None, gt=0, lt=1)
-    """Share of the measured facts, of each relation, by which the report chooses its winner; what that is worth is then told on the others.
-    Absent: chosen and told on all facts."""
+    """Share of the measured facts, of each relation, on which the report chooses its winner; it is then reported on the other facts.
+    Absent: chosen and reported on all facts."""
 
 
 class ResourcesConfig(Section):
-    """Speed and place only: nothing here changes a number, beyond rounding, or a step's identity."""
+    """Only speed and place: nothing here changes a number (except by rounding) or a step's identity."""
 
     generators: PositiveInt | None = None
-    """Actors that generate and evaluate; from the cluster when absent: one per GPU, else one."""
+    """Number of actors that generate and evaluate. Absent: one per GPU of the cluster, or one."""
     generation_batch: PositiveInt = 256
     """Rows decoded together."""
     workers_per_trial: PositiveInt = 1
     """Ray Train workers of one trial."""
     micro_batch: PositiveInt | None = None
-    """Most rows that a worker puts through the model at once; a larger share of a batch is accumulated. Absent: all of its share."""
+    """Most rows of a worker in one pass; a larger share of a batch is accumulated. Absent: all of its share."""
     concurrent_trials: PositiveInt | None = None
-    """Trials that train at once; from the cluster when absent."""
+    """Trials that train at once. Absent: as many as fit into the cluster."""
     gpu: bool | None = None
-    """Use GPUs; when absent, if the cluster has any."""
+    """Use GPUs. Absent: if the cluster has any."""
     threads: PositiveInt | None = None
-    """CPU threads of one actor or worker; the cores of a node shared out when absent."""
+    """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
     vllm_python: str | None = None
     """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
     training_tokens_per_second: float | None = Field(None, gt=0)
-    """What one worker trains on in a second, as `kp bench train` measures it; the plan prices training by it."""
+    """Tokens that one worker trains on per second, as measured by `kp bench train`; the plan prices training with it."""
     prompts_per_second: float | None = Field(None, gt=0)
-    """What one generator answers in a second, as `kp bench categorise` measures it; the plan prices generation by it."""
+    """Prompts that one generator answers per second, as measured by `kp bench categorise`; the plan prices generation with it."""
 
 
 class TrackersConfig(Section):
-    """Who else hears of a trial's epochs; kp's own tables hold them in any case, and a tracker that fails never fails a study."""
+    """Experiment trackers that receive a trial's epochs; kp's own tables always have them, and a failing tracker never fails a study."""
 
     use: tuple[Tracker, ...] = ()
     """Any of `wandb`, `mlflow` and `tensorboard`, each installed by the user."""
     project: str | None = None
-    """The project (W&B) or experiment (MLflow); the study's name when absent."""
+    """The project (W&B) or experiment (MLflow). Absent: the study's name."""
     mlflow_uri: str | None = None
-    """Where MLflow keeps its runs; its own default when absent."""
+    """Where MLflow keeps its runs. Absent: MLflow's default."""
     wandb_mode: Literal["online", "offline"] = "online"
     """`offline` writes W&B's runs into the study's folder, for `wandb sync`."""
 
 
 class StudyConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Names the study's folder under the results root."""
+    """The name of the study's folder in the results root."""
     seed: int = 0
     """Added to every seed of the study."""
     model: ModelConfig = ModelConfig()
@@ -242,7 +242,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
     for override in overrides or []:
         _apply(document, override)
     try:
-        # By way of JSON, since pydantic's strict mode then still reads lists as tuples and words as enums, but no "24" as 24.
+        # Through JSON, because pydantic's strict mode then reads lists as tuples and strings as enums, but not "24" as 24.
         return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
         raise InvalidStudyError(path, faults_of(error)) from None
