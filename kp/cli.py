@@ -1,4 +1,4 @@
-"""The `kp` command: five stages, the study that runs them all, looks at what it rests on and how it stands, and benchmarks.
+"""The `kp` command: five stages, the study that runs them all, inspections of its basis and its state, and benchmarks.
 
 A stage's command runs that stage and whatever it needs that is not done. Exit codes: 0 done, 1 a trial failed or kp has a bug, 2 bad
 input, 130 interrupted.
@@ -60,14 +60,14 @@ def _facts(
     dry_run: bool = False,
     describe: bool = False,
 ) -> int:
-    """Read, check and choose the facts to be measured.
+    """Read, check and choose the facts to measure.
 
     Args:
         file: The study.
         overrides: Config values that replace the file's, such as facts.count=400.
         results: Folder of all studies' results; on a cluster one that every node shares.
         dry_run: Print the plan and stop.
-        describe: Count and draw what was chosen: relations, popularity, aliases, lengths, what was rejected.
+        describe: Write tables and pictures of the chosen facts: relations, popularity, aliases, lengths, what was rejected.
     """
     return _run(_describe if describe else _run_until, "facts", file, overrides, results, dry_run)
 
@@ -101,11 +101,11 @@ _command("report", "report", "Write the report.")
 _command(
     "audit",
     "audit",
-    "Look into the base model's categories: where matchers disagree, what each takes for another fact's answer, doubtful aliases, "
+    "Inspect the base model's categories: where matchers disagree, what each takes for another fact's answer, doubtful aliases, "
     "refusals, and the HighlyKnown facts that a constant answer would get (the majority baseline).",
     _inspect,
 )
-_command("noise", "noise", "Compare the base model with itself: what would count as shifts where nothing was trained.", _inspect)
+_command("noise", "noise", "Compare the base model with itself: what would count as shifts although nothing was trained.", _inspect)
 
 
 def _trials(
@@ -115,13 +115,13 @@ def _trials(
     watch: float | None = None,
     export: Path | None = None,
 ) -> int:
-    """Show how the trials of a study stand, while it runs or after; needs no Ray and changes nothing.
+    """Show the state of a study's trials, while it runs or after; needs no Ray and changes nothing.
 
     Args:
         file: The study.
-        overrides: The config values that the study was run with, such as search.rank=[4,8].
+        overrides: The config values with which the study was run, such as search.rank=[4,8].
         results: Folder of all studies' results.
-        watch: Draw again every so many seconds, until all trials have ended or you press Ctrl-C.
+        watch: Redraw after this many seconds, until all trials have ended or you press Ctrl-C.
         export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
     """
     from kp.config.study import load_study
@@ -133,7 +133,7 @@ def _trials(
 app.command(name="trials")(_trials)
 
 bench = tyro.extras.SubcommandApp()
-app.command(bench, name="bench", help="Measure speed, against a named peer in the same run.")
+app.command(bench, name="bench", help="Measure speed, compared with a named peer in the same run.")
 
 
 @bench.command(name="categorise", help=CategoriseOptions.__doc__)
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"kp: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("kp: interrupted; the same command goes on from here", file=sys.stderr)
+        print("kp: interrupted; the same command continues from here", file=sys.stderr)
         code = 130
     sys.exit(code)
 
