@@ -1,4 +1,4 @@
-"""The exceptions that a user is meant to see.
+"""The exceptions that users see.
 
 The command line prints their message without a traceback and exits with 2; everything else is a bug and keeps its traceback.
 """
@@ -22,4 +22,4 @@ class UserError(Exception):
 
 
 class MissingSourceError(UserError):
-    """A source that a study names cannot be had from here, now; a dry run, which fetches nothing, prices the study without it."""
+    """A source of a study that is not available here and now; a dry run, which fetches nothing, prices the study without it."""
