@@ -164,13 +164,13 @@ class Tally:
 
         Work is counted by the name of its part: a part that is restarted because its actor died does not count twice.
         """
-        done, told = 0, time.monotonic()
+        done, reported = 0, time.monotonic()
 
         def count(amount: int) -> None:
-            nonlocal done, told
+            nonlocal done, reported
             done += amount
-            if time.monotonic() - told >= POLL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported >= POLL_SECONDS:
+                reported = time.monotonic()
                 self._actor.set.remote(part, done)
 
         yield count

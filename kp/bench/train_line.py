@@ -49,34 +49,34 @@ class TrainingProcess(Generic[End]):
         self._thread = ThreadPoolExecutor(1)
         self._work = self._thread.submit(lambda: measured(work, job, Line(self._theirs)))
         try:
-            self.start: TrainStart = self._hear()
+            self.start: TrainStart = self._receive()
         except BaseException:
-            self._hang_up()
+            self._close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._hang_up()
+        self._close()
 
     def epoch(self) -> TrainEpoch:
         """Let it train its next epoch."""
         self._line.send(None)
-        told: TrainEpoch = self._hear()
-        return told
+        epoch: TrainEpoch = self._receive()
+        return epoch
 
     def end(self) -> Measured[End]:
         """What its work returns when all epochs are trained."""
         return self._work.result()
 
-    def _hear(self) -> Any:
+    def _receive(self) -> Any:
         while not self._line.poll(_LOOK_SECONDS):
             if self._work.done() and not self._line.poll():
                 raise RuntimeError(f"a training process ended early, with {self._work.result().result!r}")
         return self._line.recv()
 
-    def _hang_up(self) -> None:
+    def _close(self) -> None:
         self._line.close()
         self._thread.shutdown()
         self._theirs.close()

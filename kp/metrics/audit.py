@@ -69,7 +69,7 @@ def false_positive_table(facts: pl.DataFrame, answers: pl.DataFrame, seed: int, 
     said = answers.group_by("fact_id", "answer").agg(pl.len().alias("times"))
     said_of = {fact: rows.select("answer", "times").rows() for (fact,), rows in said.group_by("fact_id")}
     counted = [
-        _held_against(fact_id, relation, said_of.get(fact_id, []), aliases)
+        _matches_of_others(fact_id, relation, said_of.get(fact_id, []), aliases)
         for (relation,), group in asked.group_by("relation", maintain_order=True)
         for fact_id, aliases in _other_aliases(dict(group.select("fact_id", "answers").iter_rows()), seed, others)
     ]
@@ -118,7 +118,7 @@ def _other_aliases(answers: Mapping[str, Sequence[str]], seed: int, others: int)
         yield fact, [answers[other] for other in drawn if other not in alike][:others]
 
 
-def _held_against(fact_id: str, relation: object, said: Sequence[tuple[str, int]], others: Sequence[Sequence[str]]) -> _Row:
+def _matches_of_others(fact_id: str, relation: object, said: Sequence[tuple[str, int]], others: Sequence[Sequence[str]]) -> _Row:
     """How often each matcher takes one of these answers (text, times given) for one of `others`."""
     hits = dict.fromkeys(Matcher, 0)
     for text, times in said:

@@ -25,7 +25,7 @@ from kp.report.winners import (
     evidence,
     mix_harm,
     noise_count,
-    told,
+    reported,
 )
 from kp.vocabulary import BASE, TrialStatus
 
@@ -65,7 +65,7 @@ def _packed(found: Evidence, best: Row | None) -> str:
             "packed."
         )
     chosen = max(scored.iter_rows(named=True), key=lambda row: row["reliability"])
-    most = told(found, chosen["trial_id"])
+    most = reported(found, chosen["trial_id"])
     on = f" on the {found.facts}" if found.split else ""
     reached = f"{with_error(most['reliability'], most['reliability_se'])}{on} (N = {most['unknown']}, {describe(most)})"
     if chosen["reliability"] < max(LEARNED, 2 * (chosen["reliability_se"] or 0)):

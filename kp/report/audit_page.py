@@ -105,7 +105,7 @@ def _false_positives(whole: pl.DataFrame) -> Table:
         "Answers taken for a fact that was not asked: each is compared with other facts of its relation that share no alias with the one "
         "asked. Where exact finds one, the model did name that fact's object; the rest is the matcher's error."
     )
-    return Table(caption, columns("matcher", "held against", "taken for it", "% ± s.e."), rows)
+    return Table(caption, columns("matcher", "compared with", "taken for it", "% ± s.e."), rows)
 
 
 def _false_by_relation(false: pl.DataFrame) -> Table:
@@ -113,7 +113,7 @@ def _false_by_relation(false: pl.DataFrame) -> Table:
     for (relation,), part in false.drop_nulls("relation").group_by("relation", maintain_order=True):
         cells = {row["matcher"]: percent(row["rate"], row["standard_error"]) for row in part.iter_rows(named=True)}
         rows.append(Row((_words(relation), f"{part['n'][0]:,}", *(cells[matcher.value] for matcher in Matcher))))
-    head = columns("relation", "held against", *(f"{matcher} (% ± s.e.)" for matcher in Matcher))
+    head = columns("relation", "compared with", *(f"{matcher} (% ± s.e.)" for matcher in Matcher))
     return Table("Answers taken for another fact of their relation, by matcher.", head, tuple(rows))
 
 

@@ -124,10 +124,10 @@ def _styles(summary: pl.DataFrame) -> _Styles:
 def style_sentence(summary: pl.DataFrame) -> str:
     """A sentence on what the colours, dashes and markers of the curves show."""
     styles = _styles(summary)
-    told = [f"Colour is {'N' if styles.colour_by == 'unknown' else 'the rank'}"]
-    told += ["the dash the learning rate"] if len(styles.dashes) > 1 else []
-    told += ["the marker the rank"] if styles.markers else []
-    return ", ".join(told) + "."
+    properties = [f"Colour is {'N' if styles.colour_by == 'unknown' else 'the rank'}"]
+    properties += ["the dash the learning rate"] if len(styles.dashes) > 1 else []
+    properties += ["the marker the rank"] if styles.markers else []
+    return ", ".join(properties) + "."
 
 
 def _panels(curves: list[_Curve], summary: pl.DataFrame, y_title: str, y_range: tuple[float, float]) -> LinePanels | None:

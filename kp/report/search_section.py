@@ -83,25 +83,25 @@ def stopped_sentence(summary: pl.DataFrame) -> str:
 
 def _endings(summary: pl.DataFrame) -> str:
     counts = [(status.value, summary.filter(pl.col("status") == status.value).height) for status in TrialStatus]
-    told = ", ".join(f"{count} {name}" for name, count in counts if count)
-    return f"{len(summary)} trial{'s' if len(summary) > 1 else ''}: {told}."
+    listed = ", ".join(f"{count} {name}" for name, count in counts if count)
+    return f"{len(summary)} trial{'s' if len(summary) > 1 else ''}: {listed}."
 
 
 def _reach(found: Evidence, unknown: int, most: int) -> str:
     configurations = _configurations(found, unknown)
     reaching = _reaching(configurations)
     on = "on S1 over dev facts" if found.split else "on S1"
-    told = " (figures over test facts)" if found.split else ""
+    note = " (figures over test facts)" if found.split else ""
     if reaching:
         named = "; ".join(f"{each} ({each.figure})" for each in reaching[:most])
         more = f"; and {len(reaching) - most} more" if len(reaching) > most else ""
-        return f"N = {unknown:,} Unknown facts reach a reliability of {LEARNED_FOR_GOOD} {on} with{told}: {named}{more}."
+        return f"N = {unknown:,} Unknown facts reach a reliability of {LEARNED_FOR_GOOD} {on} with{note}: {named}{more}."
     scored = [each for each in configurations if each.chosen_by is not None]
     if not scored:
         return f"N = {unknown:,}: no configuration was finished and measured."
     best = max(scored, key=lambda each: each.chosen_by or 0.0)
     return (
-        f"N = {unknown:,}: no configuration reaches a reliability of {LEARNED_FOR_GOOD} {on}; the nearest{told} is {best} ({best.figure})."
+        f"N = {unknown:,}: no configuration reaches a reliability of {LEARNED_FOR_GOOD} {on}; the nearest{note} is {best} ({best.figure})."
     )
 
 

@@ -63,10 +63,10 @@ def best_trial(found: Evidence) -> dict[str, Any] | None:
     """The reported row of the finished trial with the most facts packed at `RELIABLE` or more; if equal, with the least harm."""
     reliable = found.chosen_by.filter(FINISHED & (pl.col("reliability") >= RELIABLE) & ~_nothing_learned())
     ordered = reliable.sort(["facts_packed", "negative_excess", "trial_id"], descending=[True, False, False], nulls_last=True)
-    return told(found, ordered["trial_id"][0]) if len(ordered) else None
+    return reported(found, ordered["trial_id"][0]) if len(ordered) else None
 
 
-def told(found: Evidence, trial_id: str) -> dict[str, Any]:
+def reported(found: Evidence, trial_id: str) -> dict[str, Any]:
     """A trial's row of the reported summary."""
     return found.report_split.row(by_predicate=pl.col("trial_id") == trial_id, named=True)
 

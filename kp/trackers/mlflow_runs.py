@@ -31,7 +31,7 @@ class MlflowRuns:
         found = self._client.get_experiment_by_name(project)
         self._experiment: str = found.experiment_id if found else self._client.create_experiment(project)
         self._runs: dict[str, str] = {}  # trial_id -> run id
-        self._heard: dict[str, int] = {}  # trial_id -> the last epoch that its run has
+        self._last_epoch: dict[str, int] = {}  # trial_id -> the last epoch that its run has
 
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
         """Start or resume the trial's run."""
@@ -45,16 +45,16 @@ class MlflowRuns:
             params = [Param(name, str(plain(value))) for name, value in knobs.items() if value is not None]
             self._client.log_batch(run.info.run_id, params=params)
         self._runs[trial_id] = run.info.run_id
-        self._heard[trial_id] = int(run.data.metrics.get("epoch", 0))
+        self._last_epoch[trial_id] = int(run.data.metrics.get("epoch", 0))
 
     def epoch(self, trial_id: str, measured: Mapping[str, float]) -> None:
         """Log at step = epoch."""
         epoch = int(measured["epoch"])
-        if epoch > self._heard[trial_id]:
+        if epoch > self._last_epoch[trial_id]:
             now = int(1000 * time.time())
             metrics = [Metric(name, float(value), now, epoch) for name, value in measured.items()]
             self._client.log_batch(self._runs[trial_id], metrics=metrics)
-            self._heard[trial_id] = epoch
+            self._last_epoch[trial_id] = epoch
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
         """Set status and cause as tags and end the run."""

@@ -177,7 +177,7 @@ class JudgedLines:
         others = np.flatnonzero(rest)
         comment, blank = self.text.bytes[self.starts[others]] == _HASH, self.starts[others] == self.ends[others]
         self.literal_lines = of_literal
-        self.told = {SetAside.COMMENT: others[comment], SetAside.BLANK_LINE: others[blank]}
+        self.recognised = {SetAside.COMMENT: others[comment], SetAside.BLANK_LINE: others[blank]}
         self.odd = others[~(comment | blank)]
 
 

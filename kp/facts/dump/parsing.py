@@ -127,7 +127,7 @@ class Parser:
         return self._rows(judged.text, pieces, to_helper)
 
     def _others(self, judged: JudgedLines) -> Iterator[Rows]:
-        for reason, lines in judged.told.items():
+        for reason, lines in judged.recognised.items():
             self._log(reason, judged, lines)
         if len(judged.literal_lines):
             of_helper = ends_in_number(judged.text, *judged.literals.subjects)
