@@ -154,7 +154,7 @@ class Tally:
     def __init__(self) -> None:
         import ray
 
-        assert ray.is_initialized(), "Ray would start a cluster of its own making for the counter"
+        assert ray.is_initialized(), "Ray would start a cluster by itself for the counter"
         actor: Any = ray.remote(num_cpus=0)(_Count)
         self._actor = actor.remote()
 

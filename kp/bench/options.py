@@ -83,7 +83,7 @@ class CategoriseOptions:
     vllm_python: Path | None = field(default_factory=_vllm_python)
     """Interpreter of an environment with vLLM, by default $KP_VLLM_PYTHON. Absent: vLLM is left out."""
     json: Path | None = None
-    """Write the result to this .json file, and as a table into a .md file beside it."""
+    """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
         for name in ("facts", "rounds", "max_new_tokens", "batch_size", "released_facts"):
@@ -122,7 +122,7 @@ class DumpOptions:
     folder: Path | None = None
     """Keep the dump here, and reuse it if it was made with the same seed and size. Absent: a temporary folder."""
     json: Path | None = None
-    """Write the result to this .json file, and as a table into a .md file beside it."""
+    """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
         for name in ("triples", "loop_triples", "rounds", "workers"):
@@ -181,7 +181,7 @@ class TrainOptions:
     threads: int | None = None
     """CPU threads of each implementation; as many as there are cores where absent."""
     json: Path | None = None
-    """Write the result to this .json file, and as a table into a .md file beside it."""
+    """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
         for name in ("facts", "epochs", "batch_size", "rank", "threads"):

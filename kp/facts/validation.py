@@ -101,7 +101,7 @@ def _too_many(unfit: list[Problem], rows: int, origin: str, max_rejected_fractio
         f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than "
         f"facts.max_rejected_fraction = {max_rejected_fraction:g} "
         f"allows\n{origin}: the main reason, of {len(having):,} rows: {reason}; for example {example}\n"
-        "Mend the source, or set facts.max_rejected_fraction higher to go on without these rows."
+        "Correct the source, or raise facts.max_rejected_fraction to continue without these rows."
     )
 
 

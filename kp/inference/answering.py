@@ -62,7 +62,7 @@ class EngineSpec:
         """Ray options, in addition to the resources, that start an actor in an environment in which `load` works."""
         if self.engine is Engine.HF:
             return {}
-        assert self.vllm_python is not None, "the study's config sees to that"
+        assert self.vllm_python is not None, "ensured by the study's config"
         return remote_options(self.vllm_python, self.threads)
 
     def load(self) -> tuple[ResolvedModel, Generator]:

@@ -113,7 +113,7 @@ def _cost(best: Row, facts: str) -> str:
         return "What it cost was not measured."
     figure = f"{points(harm, error)} percentage points in excess of the noise floor (± one s.e., n = {best['measured_n']:,} {facts})"
     if error is None:
-        return f"Its negative shift is {figure}; without a standard error nobody can tell that from noise."
+        return f"Its negative shift is {figure}; without a standard error it cannot be distinguished from noise."
     if not exceeds_noise(harm, error):
         return (
             f"Its cost is within the noise: the negative shift is {figure}, which shows no harm "

@@ -1,4 +1,4 @@
-"""The report as one file that needs nothing else: styles, data and plotly.js are inside, and nothing is fetched."""
+"""The report as one self-contained file: styles, data and plotly.js are inside, and nothing is fetched."""
 
 import json
 from collections.abc import Mapping
@@ -31,6 +31,6 @@ def unbroken(text: str) -> str:
 
 
 def embedded_json(value: Any) -> Markup:
-    """JSON that is safe inside a script element; raises ValueError on numbers that JSON lacks."""
+    """JSON that is safe inside a script element; raises ValueError for numbers that JSON does not have."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

@@ -1,4 +1,4 @@
-"""The report as Markdown, to be read in a repository: the same document, with the printed pictures beside it."""
+"""The report as Markdown, for reading in a repository: the same document, with the printed pictures next to it."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -17,5 +17,5 @@ def render_markdown(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    """Plain text as one line of Markdown that renders as itself, inside a table too."""
+    """Plain text as one line of Markdown that renders as itself, also inside a table."""
     return text.translate(_ESCAPES)

@@ -96,7 +96,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
             DROPPED_FILE: drawn.dropped,
         }
     if settings.source == synthetic.SOURCE:
-        assert settings.count is not None, "the study's config sees to that"
+        assert settings.count is not None, "ensured by the study's config"
         return synthetic_facts(settings.synthetic, settings.count, seed), {}
     return read_source(settings.source, field), {}
 

@@ -33,7 +33,7 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReadi
     """
     import ray
 
-    assert ray.is_initialized(), "Ray would start a cluster of its own making"
+    assert ray.is_initialized(), "Ray would start a cluster by itself"
     files = find_files(source)
     folder = folder.resolve()  # a task runs in another working directory
     folder.mkdir(parents=True, exist_ok=True)

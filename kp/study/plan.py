@@ -184,7 +184,7 @@ def _hours(config: StudyConfig, trained: int, prompts: Prompts | None) -> list[t
             sums.append(hours(amount, rate))
             lines.append((what, f"{sums[-1]:,.1f} {unit} at {rate:,.0f} {counted} a second"))
     if len(sums) == len(lines):
-        lines.append(("in all", f"{sum(sums):,.1f} {unit}, beside loading models, writing checkpoints and benchmark questions"))
+        lines.append(("in all", f"{sum(sums):,.1f} {unit}, without loading models, writing checkpoints and benchmark questions"))
     return lines
 
 

@@ -71,7 +71,7 @@ class Session(ExitStack):
         vllm_python = self.config.resources.vllm_python
         if self.config.categorise.engine is Engine.HF:
             return self.hf_engine
-        assert vllm_python is not None, "the study's config sees to that"
+        assert vllm_python is not None, "ensured by the study's config"
         validate_interpreter(vllm_python)
         return replace(self.hf_engine, engine=self.config.categorise.engine, vllm_python=vllm_python)
 

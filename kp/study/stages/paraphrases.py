@@ -35,7 +35,7 @@ class Paraphrases(Stage):
         """Known by the content of the model that writes."""
         if not making.config.facts.paraphrase.model:
             return None
-        assert making.identities.paraphraser is not None, "whoever builds a graph identifies the model that its study names"
+        assert making.identities.paraphraser is not None, "the identities of a graph include the model that its study names"
         return Step(self.name, self.literals(making) | {"model": making.identities.paraphraser}, (making.steps["facts"],))
 
     def plan(self, planning: Planning) -> Work | None:

@@ -25,7 +25,7 @@ class ReplayFacts(Stage):
         settings = replay_settings(making.config)
         if settings is None:
             return None
-        assert making.identities.replay is not None, "whoever builds a graph identifies the source that its study names"
+        assert making.identities.replay is not None, "the identities of a graph include the source that its study names"
         asked = making.config.model_copy(update={"facts": settings})
         literals = choosing_literals(asked, making.identities.replay, making.identities.shots)
         return Step(self.name, {"version": self.version, **literals}, (making.steps["facts"],))
