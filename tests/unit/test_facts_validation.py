@@ -179,7 +179,7 @@ def test_more_unfit_rows_than_allowed_stop_with_the_main_reason_and_an_example()
     assert "facts.csv: 3 of 20 rows (15.0%) cannot be measured, more than facts.max_rejected_fraction = 0.1 allows" in said
     assert "the main reason, of 2 rows: stands in its question; for example row 18, column 'answers'" in said
     assert "'Norway'" in said
-    assert "set facts.max_rejected_fraction higher" in said
+    assert "raise facts.max_rejected_fraction" in said
 
 
 def test_row_with_two_faults_counts_once_towards_the_limit() -> None:
