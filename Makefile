@@ -1,10 +1,11 @@
-# `make demo` and `make test` need nothing but Python 3.11 and a package index; each makes the environment first if it is missing.
+# `make demo`, `make check` and `make test` need nothing but Python 3.11 and a package index; each makes the environment first where it is
+# missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup vllm-env demo test test-studies test-slow lint facts
+.PHONY: setup vllm-env demo check test test-studies test-slow lint facts
 
 setup: $(STAMP)
 
@@ -34,11 +35,14 @@ $(VLLM_VENV)/installed: ray_jobs/vllm_requirements.txt
 demo: setup
 	$(BIN)/kp study ray_jobs/studies/quickstart.toml
 
-test: setup
-	$(BIN)/python -m pytest
+check: lint
+	$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal
+
+test: check
+	$(BIN)/python -m pytest tests/integration tests/faults
 
 test-studies: setup
-	$(BIN)/python -m pytest -m studies
+	$(BIN)/python -m pytest -m studies tests/integration tests/faults
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,9 @@
 """What tests of whole studies share: the `kp` command as a user runs it, and one finished smoke study."""
 
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: on two busy cores, threads wait for each other
+
 import shutil
 import subprocess
 import sys
@@ -27,8 +30,8 @@ def kp_command(*arguments: str | Path) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without what would tie a study to another Ray cluster."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """This environment without what would tie a study to another Ray cluster, or to one thread."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != "OMP_NUM_THREADS"}
 
 
 def run_kp(*arguments: str | Path, seconds: float = STUDY_SECONDS) -> subprocess.CompletedProcess[str]:
