@@ -10,7 +10,7 @@ import psutil
 
 from tests.conftest import REPOSITORY, STUDY_SECONDS, clean_environment, kp_command
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class RunningKp:
 
     driver: psutil.Popen
     log: Path
+    root: psutil.Process  # the process below which those of its Ray are
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for the condition; fails where the command ends without it."""
@@ -43,11 +44,11 @@ class RunningKp:
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Those of its processes whose title holds this."""
-        return [process for process in self.driver.children(recursive=True) if title in _title(process)]
+        return [process for process in self.root.children(recursive=True) if title in _title(process)]
 
     def titles(self) -> list[str]:
         """The titles of all its processes."""
-        return [_title(process) for process in self.driver.children(recursive=True)]
+        return [_title(process) for process in self.root.children(recursive=True)]
 
 
 def _title(process: psutil.Process) -> str:
@@ -58,14 +59,18 @@ def _title(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running_kp(root: Path, *arguments: str | Path) -> Iterator[RunningKp]:
-    """Start `kp` on this results root; where it still runs at the end of the block, its driver is killed with SIGKILL."""
+def running_kp(root: Path, *arguments: str | Path, ray: str | None = None) -> Iterator[RunningKp]:
+    """Start `kp` on this results root; where it still runs at the end of the block, its driver is killed with SIGKILL.
+
+    It joins the Ray at the address `ray`, which this process has started, or starts one of its own.
+    """
     log = root / "output.txt"
+    joined = {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ray} if ray else {}
     with log.open("w", encoding="utf-8") as out:
         command = kp_command(*arguments, "--results", root)
-        driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=clean_environment())
+        driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=clean_environment() | joined)
     try:
-        yield RunningKp(driver, log)
+        yield RunningKp(driver, log, psutil.Process() if ray else driver)
     finally:
         if driver.poll() is None:
             driver.kill()

@@ -2,12 +2,14 @@
 
 import json
 import os
+import runpy
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.conftest import SMOKE, run_kp
+from tests.conftest import REPOSITORY, SMOKE, run_here, run_kp
 from tests.tables import report_tables
 
 
@@ -67,7 +69,7 @@ def test_records_name_versions_hardware_inputs_and_digests(finished_smoke: Path)
 
 def test_study_run_again_does_nothing_and_says_so(finished_smoke: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished_smoke / "store").rglob("*") if path.is_file()}
-    again = run_kp("study", SMOKE, "--results", finished_smoke, seconds=120)
+    again = run_kp("study", SMOKE, "--results", finished_smoke)
     assert again.returncode == 0, again.stderr
     assert "starting Ray" not in again.stdout
     assert "search: 3 of 3 trials already done, not redone" in again.stdout
@@ -103,14 +105,10 @@ def test_adapter_loads_with_plain_peft_and_answers_a_trained_question(finished_s
 
 
 @pytest.mark.parametrize("stage", ["facts", "categorise", "search", "evaluate", "report"])
-def test_entry_point_of_a_finished_stage_does_nothing(finished_smoke: Path, stage: str) -> None:
-    import subprocess
-    import sys
-
-    from tests.conftest import REPOSITORY, clean_environment
-
-    command = [sys.executable, f"ray_jobs/{stage}.py", str(SMOKE), "--results", str(finished_smoke)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=clean_environment(), timeout=120)
+def test_entry_point_of_a_finished_stage_does_nothing(finished_smoke: Path, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(REPOSITORY / "ray_jobs" / f"{stage}.py")
+    monkeypatch.setattr(sys, "argv", [path, str(SMOKE), "--results", str(finished_smoke)])
+    done = run_here(lambda: runpy.run_path(path, run_name="__main__"))  # type: ignore[arg-type, return-value]
     assert done.returncode == 0, done.stderr
     assert "facts: already done" in done.stdout
     assert "starting Ray" not in done.stdout
