@@ -1,0 +1,36 @@
+"""Every command on a study as a process of its own; what the commands do is tested in one process."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_kp_process
+
+SAID = {
+    "facts": "facts: already done",
+    "categorise": "categorise: already done",
+    "search": "search: 3 of 3 trials already done, not redone",
+    "evaluate": "evaluate: 7 of 7 measurements already done, not redone",
+    "report": "report: already done",
+    "study": "report: already done",
+    "audit": "refus",
+    "noise": "fall in category",
+    "trials": "3 trials: 3 completed",
+}
+
+
+@pytest.mark.parametrize("command", SAID)
+def test_command_on_a_finished_study_starts_no_ray_and_says_how_it_stands(command: str, tiny_study: Path, tiny_copy: Path) -> None:
+    done = run_kp_process(command, tiny_study, "--results", tiny_copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert SAID[command] in done.stdout
+    assert "starting Ray" not in done.stdout
+    assert "\x1b[" not in done.stdout
+
+
+def test_command_that_fails_says_so_in_one_line_and_exits_with_2(tmp_path: Path) -> None:
+    done = run_kp_process("study", tmp_path / "none.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("kp: ")
+    assert "none.toml" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
