@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.conftest import REPOSITORY, SMOKE, run_kp
+from tests.conftest import REPOSITORY, SMOKE, Kp, run_kp
 
 RESOURCE, ONTOLOGY = "http://dbpedia.org/resource/", "http://dbpedia.org/ontology/"
 DATA = REPOSITORY.parent / "shared" / "data"
@@ -40,9 +40,9 @@ def dump(tmp_path: Path) -> Path:
     return folder
 
 
-def test_facts_of_a_folder_of_dumps_are_read_on_the_cluster_once(dump: Path, tmp_path: Path) -> None:
-    first = run_kp("facts", SMOKE, *BARE, f"facts.source={dump}", "facts.count=6", "--results", tmp_path / "runs")
-    again = run_kp("facts", SMOKE, *BARE, f"facts.source={dump}", "facts.count=9", "--results", tmp_path / "runs")
+def test_facts_of_a_folder_of_dumps_are_read_on_the_cluster_once(dump: Path, tmp_path: Path, kp_on_ray: Kp) -> None:
+    first = kp_on_ray("facts", SMOKE, *BARE, f"facts.source={dump}", "facts.count=6", "--results", tmp_path / "runs")
+    again = kp_on_ray("facts", SMOKE, *BARE, f"facts.source={dump}", "facts.count=9", "--results", tmp_path / "runs")
 
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     assert "dump: 608 triples of 172 entities, 48 single-valued pairs" in first.stdout
