@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMOKE, run_kp
+from tests.conftest import Kp
 from tests.killing import running_kp
 from tests.tables import report_tables
+from tests.tiny_study import NAME
 
 
-def kill_when(root: Path, condition: Callable[[], bool]) -> None:
+def kill_when(study: Path, root: Path, condition: Callable[[], bool]) -> None:
     """Start the study and kill -9 its driver as soon as the condition holds."""
-    with running_kp(root, "study", SMOKE) as run:
+    with running_kp(root, "study", study) as run:
         run.wait_until(condition)
         run.driver.kill()
 
@@ -26,68 +27,67 @@ def committed_epochs(root: Path) -> int:
 
 
 @pytest.mark.studies
-@pytest.mark.timeout(1800)
-def test_study_killed_in_three_stages_ends_with_the_tables_of_an_uninterrupted_one(finished_smoke: Path, tmp_path: Path) -> None:
+def test_study_killed_in_three_stages_ends_with_the_tables_of_an_uninterrupted_one(
+    tiny_study: Path, finished_tiny: Path, kp_on_ray: Kp, tmp_path: Path
+) -> None:
     root = tmp_path
-    kill_when(root, lambda: committed_chunks(root) >= 5)
+    kill_when(tiny_study, root, lambda: committed_chunks(root) >= 5)
     assert not list(root.glob("store/categorise/*/record.json"))
     kept = committed_chunks(root)
 
-    kill_when(root, lambda: committed_epochs(root) >= 1)
+    kill_when(tiny_study, root, lambda: committed_epochs(root) >= 1)
     assert len(list(root.glob("store/categorise/*/record.json"))) == 1
     assert not list(root.glob("store/answers/*/record.json"))
 
-    kill_when(root, lambda: bool(list(root.glob("store/answers/*/record.json"))))
+    kill_when(tiny_study, root, lambda: bool(list(root.glob("store/answers/*/record.json"))))
     assert len(list(root.glob("store/trial/*/record.json"))) == 3
     assert len(list(root.glob("store/answers/*/record.json"))) < 3
 
-    done = run_kp("study", SMOKE, "--results", root)
+    done = kp_on_ray("study", tiny_study, "--results", root)
     assert done.returncode == 0, done.stdout + done.stderr
     for line in ("facts: already done", "categorise: already done", "search: 3 of 3 trials already done"):
         assert line in done.stdout
     assert "measurements already done, not redone" in done.stdout
     assert kept >= 5
 
-    expected, found = report_tables(finished_smoke), report_tables(root)
+    expected, found = report_tables(finished_tiny, NAME), report_tables(root, NAME)
     assert found.keys() == expected.keys()
     for name, table in expected.items():
         assert found[name].equals(table), name
 
 
-@pytest.mark.timeout(900)
-def test_search_with_a_diverging_trial_records_it_and_goes_on(smoke_copy: Path) -> None:
-    overrides = ["search.arms=[{}]", "search.learning_rate=[3e-3, 1e30]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0"]
-    done = run_kp("study", SMOKE, *overrides, "--results", smoke_copy)
+def test_search_with_a_diverging_trial_records_it_and_goes_on(tiny_study: Path, tiny_copy: Path, kp_on_ray: Kp) -> None:
+    overrides = ["search.arms=[{}]", "search.learning_rate=[3e-2, 1e30]", "evaluate.misconceptions=0"]
+    done = kp_on_ray("study", tiny_study, *overrides, "--results", tiny_copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "search: 1 of 2 trials already done, not redone" in done.stdout
-    trials = {row["learning_rate"]: row for row in report_tables(smoke_copy)["trials.parquet"].iter_rows(named=True)}
-    assert trials[3e-3]["status"] == "completed"
+    trials = {row["learning_rate"]: row for row in report_tables(tiny_copy, NAME)["trials.parquet"].iter_rows(named=True)}
+    assert trials[3e-2]["status"] == "completed"
     assert trials[1e30]["status"] == "diverged"
     assert trials[1e30]["adapter_digest"] is None
     assert "loss" in trials[1e30]["cause"]
 
 
-@pytest.mark.timeout(900)
-def test_study_with_a_failing_trial_reports_its_cause_and_exits_with_1(smoke_copy: Path) -> None:
-    overrides = ["search.arms=[{}]", 'training.target_modules=["no_such_module"]', "evaluate.mmlu_dev=0", "evaluate.misconceptions=0"]
-    done = run_kp("study", SMOKE, *overrides, "--results", smoke_copy)
+def test_study_with_a_failing_trial_reports_its_cause_and_exits_with_1(tiny_study: Path, tiny_copy: Path, kp_on_ray: Kp) -> None:
+    overrides = ["search.arms=[{}]", 'training.target_modules=["no_such_module"]', "evaluate.misconceptions=0"]
+    done = kp_on_ray("study", tiny_study, *overrides, "--results", tiny_copy)
     assert done.returncode == 1, done.stdout + done.stderr
-    trial = report_tables(smoke_copy)["trials.parquet"].row(0, named=True)
+    trial = report_tables(tiny_copy, NAME)["trials.parquet"].row(0, named=True)
     assert trial["status"] == "failed"
     assert "no_such_module" in trial["cause"]
-    assert "not found in the base model" in (smoke_copy / "smoke" / "report" / "report.md").read_text(encoding="utf-8")
-    assert not list(smoke_copy.glob(f"store/trial/{trial['trial_id']}"))
+    assert "not found in the base model" in (tiny_copy / NAME / "report" / "report.md").read_text(encoding="utf-8")
+    assert not list(tiny_copy.glob(f"store/trial/{trial['trial_id']}"))
 
 
-def test_study_with_a_damaged_measurement_makes_that_one_again(smoke_copy: Path) -> None:
-    answers = sorted(smoke_copy.glob("store/answers/*/answers.parquet"))[0]
+def test_study_with_a_damaged_measurement_makes_that_one_again(tiny_study: Path, tiny_copy: Path, kp_on_ray: Kp) -> None:
+    answers = sorted(tiny_copy.glob("store/answers/*/answers.parquet"))[0]
     data = bytearray(answers.read_bytes())
     data[len(data) // 2] ^= 1
     answers.write_bytes(bytes(data))
-    before = report_tables(smoke_copy)
-    done = run_kp("study", SMOKE, "--results", smoke_copy)
+    before = report_tables(tiny_copy, NAME)
+    done = kp_on_ray("study", tiny_study, "--results", tiny_copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "search: 3 of 3 trials already done" in done.stdout
     assert "evaluate: 1 models measured" in done.stdout
-    assert len(list((smoke_copy / "damaged").iterdir())) == 1
-    assert all(report_tables(smoke_copy)[name].equals(table) for name, table in before.items())
+    assert len(list((tiny_copy / "damaged").iterdir())) == 1
+    assert all(report_tables(tiny_copy, NAME)[name].equals(table) for name, table in before.items())
