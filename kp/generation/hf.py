@@ -31,7 +31,7 @@ from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward, validate_logits
 from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
-from kp.generation.protocol import Generation, Messages, OnAnswered, unheard
+from kp.generation.protocol import Generation, Messages, OnAnswered, ignore_answers
 from kp.generation.rendering import chat_format, render, tokenise
 from kp.generation.shared_prefixes import shared_prefix_lengths
 
@@ -62,7 +62,7 @@ class HFGenerator:
     ) -> None:
         self.tokenizer = tokenizer
         self.work = Work()
-        self.on_answered: OnAnswered = unheard
+        self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
         self._format = chat_format(tokenizer)

@@ -15,7 +15,7 @@ OnAnswered = Callable[[int], None]
 """Told, while a generator works, how many more answers it has made."""
 
 
-def unheard(answers: int) -> None:
+def ignore_answers(answers: int) -> None:
     """The OnAnswered of a generator that nobody listens to."""
 
 

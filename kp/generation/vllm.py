@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kp.errors import UserError
 from kp.generation.adapters import read_adapter
 from kp.generation.endings import Endings, end_tokens, newline_tokens
-from kp.generation.protocol import Generation, Messages, OnAnswered, unheard
+from kp.generation.protocol import Generation, Messages, OnAnswered, ignore_answers
 from kp.generation.rendering import chat_format, render, tokenise
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class VLLMGenerator:
         max_lora_rank: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.on_answered: OnAnswered = unheard
+        self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
         self._max_lora_rank = max_lora_rank
         self._format = chat_format(tokenizer)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.study import ParaphraseConfig
 from kp.facts.paraphrases import n_missing, paraphrase_prompt, reply_seed
-from kp.generation.protocol import Generation, Generator, Messages, unheard
+from kp.generation.protocol import Generation, Generator, Messages, ignore_answers
 from kp.inference.answering import EngineSpec, cut_by_length
 
 FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply has too few
@@ -50,7 +50,7 @@ class Paraphrasing:
         asked = facts.to_pylist()
         chats = [[{"role": "user", "content": paraphrase_prompt(self.settings, fact)}] for fact in asked]
         replies = [[first] for first in generator.generate(chats)]
-        generator.on_answered = unheard  # a fact is counted once, below
+        generator.on_answered = ignore_answers  # a fact is counted once, below
         self._ask_again(generator, asked, chats, replies)
         rows = [
             {

@@ -72,7 +72,7 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     _, replaced = shot_sets(session.shots.shots, guarded, choice.asked)
     made = {FACTS_FILE: chosen.to_arrow(), QUARANTINED_FILE: unfit, REPLACED_SHOTS_FILE: replaced_table(replaced)}
     session.commit(choice.step, made | of_graph, TABLES, began)
-    _say_what_shots_are_replaced(session, choice, replaced)
+    _log_replaced_shots(session, choice, replaced)
     _log_rejected_rows(session, choice, unfit)
     if len(pool) < len(fit):
         session.display.line(f"{choice.name}: {len(fit) - len(pool):,} facts of {settings.source} are studied and left out")
@@ -85,7 +85,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
         drawn = facts_of_graph(session.store.fetch(session.graph.steps["dump"]), settings.graph, seed, settings.source)
-        _say_what_is_drawn(session, drawn)
+        _log_drawn_facts(session, drawn)
         if not drawn.facts.num_rows:
             raise UserError(
                 f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts",
@@ -101,7 +101,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
     return read_source(settings.source, field), {}
 
 
-def _say_what_shots_are_replaced(session: Session, choice: FactChoice, replaced: Sequence[Replacement]) -> None:
+def _log_replaced_shots(session: Session, choice: FactChoice, replaced: Sequence[Replacement]) -> None:
     """Of those that give a studied fact away the facts stage has spoken by the time that others are chosen."""
     said = set() if choice.studied is None else set(choice.studied["fact_id"])
     kind = "studied" if choice.studied is None else "replayed"
@@ -110,7 +110,7 @@ def _say_what_shots_are_replaced(session: Session, choice: FactChoice, replaced:
             session.display.line(f"{choice.name}: the shot '{gone.shot.question}' gives a {kind} fact away and is replaced")
 
 
-def _say_what_is_drawn(session: Session, drawn: GraphFacts) -> None:
+def _log_drawn_facts(session: Session, drawn: GraphFacts) -> None:
     report = frame(drawn.relations)
     kept = report.filter(report["has_template"])
     session.display.line(f"facts: {kept.height:,} of {report.height:,} relations have a template, {kept['candidates'].sum():,} candidates")

@@ -70,24 +70,24 @@ class Trackers:
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
         """See Tracker; a knob is a number, a word, a truth value, a list of them, or None."""
         self._begun.add(trial_id)
-        self._tell(lambda tracker: tracker.started(trial_id, knobs))
+        self._notify(lambda tracker: tracker.started(trial_id, knobs))
 
     def epoch(self, trial_id: str, measured: Mapping[str, Any]) -> None:
         """See Tracker; of `measured` only what EPOCHS has a column for is passed on, and no None."""
         numbers = {name: measured[name] for name in MEASURES if measured.get(name) is not None}
-        self._tell(lambda tracker: tracker.epoch(trial_id, numbers))
+        self._notify(lambda tracker: tracker.epoch(trial_id, numbers))
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
         """See Tracker; a trial that no workers began has no run, and so no end."""
         if trial_id in self._begun:
-            self._tell(lambda tracker: tracker.ended(trial_id, str(status), cause))
+            self._notify(lambda tracker: tracker.ended(trial_id, str(status), cause))
 
     def close(self) -> None:
         """See Tracker; no event after it reaches anybody."""
-        self._tell(lambda tracker: tracker.close())
+        self._notify(lambda tracker: tracker.close())
         self._listening.clear()
 
-    def _tell(self, event: Callable[[Tracker], None]) -> None:
+    def _notify(self, event: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._listening.items()):
             self._guard(name, partial(event, tracker))
 

@@ -13,7 +13,7 @@ from kp import schema
 from kp.config.derived import paraphraser
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts.paraphrases import paraphrase_table
-from kp.generation.protocol import FinishReason, Generation, Messages, OnAnswered, unheard
+from kp.generation.protocol import FinishReason, Generation, Messages, OnAnswered, ignore_answers
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
 from kp.store.steps import Step, Store
@@ -33,7 +33,7 @@ class Talker:
     """Gives two wordings greedily, three about even numbers, and one more in each sampled reply, numbered by the seed alone."""
 
     def __init__(self) -> None:
-        self.on_answered: OnAnswered = unheard
+        self.on_answered: OnAnswered = ignore_answers
         self.asked: list[Messages] = []
         self.sampled: list[Messages] = []
 
