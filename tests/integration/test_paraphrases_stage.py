@@ -15,7 +15,6 @@ from kp.facts.validation import stands_in
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARAPHRASES_FILE, REPLIES_FILE
 from kp.study.run import describe_study, open_session, run_stage
-from kp.study.session import Session
 from tests.conftest import SMOKE, run_kp
 from tests.made_up_study import apart, frame_of
 
@@ -65,7 +64,7 @@ def test_facts_paraphrased_by_a_model_are_asked_for_once_and_kept_with_every_rep
     assert 0 < kept.height < lines.height
     assert f"paraphrases: {kept.height} kept for 3 facts, dropped:" in done.stdout
 
-    with Session(study(source), tmp_path) as session:
+    with open_session(study(source), tmp_path) as session:
         facts = frame(session.training_facts)
         assert facts.drop("paraphrases").equals(frame(session.facts).drop("paraphrases"))
         assert facts.equals(with_paraphrases(frame(session.facts), lines))
@@ -83,7 +82,7 @@ def test_facts_paraphrased_by_a_model_are_asked_for_once_and_kept_with_every_rep
 
 
 def test_paraphrase_of_a_study_that_names_no_model_makes_nothing(tmp_path: Path) -> None:
-    with Session(load_study(SMOKE), tmp_path) as session:
+    with open_session(load_study(SMOKE), tmp_path) as session:
         run_stage(session, "facts")
         run_stage(session, "paraphrases")
         assert session.training_facts.equals(session.facts)
