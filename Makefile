@@ -39,7 +39,7 @@ check: lint
 	$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal
 
 test: check
-	$(BIN)/python -m pytest tests/integration tests/faults -n 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/integration tests/faults -n 2 --dist loadfile
 
 test-studies: setup
 	$(BIN)/python -m pytest -m studies tests/integration tests/faults

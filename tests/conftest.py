@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -32,6 +33,7 @@ RAY_SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # the least that an epoch takes, and 2 by default
 }
+ON_SHARED_RAY = ("shared_ray", "local_ray", "kp_on_ray", "finished_tiny", "tiny_copy")
 
 Done = subprocess.CompletedProcess[str]
 Kp = Callable[..., Done]
@@ -124,13 +126,18 @@ def _own_logging() -> Iterator[None]:
         logger.handlers, logger.propagate = handlers, propagate
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `--dist loadgroup`, keep on one process what shares a Ray or a finished study, and else the tests of a file."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = next((name for name in ("shared_ray", "finished_smoke") if name in fixtures), item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `--dist loadfile`, the files that want the shared Ray go to one process, which so starts one; any other file to either."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneRay(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            text = (config.rootpath / file).read_text(encoding="utf-8")
+            return "ray" if any(fixture in text for fixture in ON_SHARED_RAY) else file
+
+    return OneRay(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
