@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
-from tests.conftest import SMOKE, run_kp
+from tests.conftest import Kp
 from tests.killing import running_kp
+from tests.tiny_study import FACTS
 
 CHUNKS = 12  # three shot sets in quarters
-PROMPTS = 360  # 12 facts under 10 prompts of three shot sets
+PROMPTS = FACTS * 30  # under 10 prompts of three shot sets
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.studies
 
 
 def committed(root: Path) -> dict[str, tuple[str, int]]:
@@ -41,19 +42,16 @@ def is_unfinished(root: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed(finished_tiny: Path) -> dict[str, bytes]:
     """The files of a categorisation that nothing disturbed."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    done = run_kp("categorise", SMOKE, "--results", root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return outcome(root)
+    return outcome(finished_tiny)
 
 
 @pytest.fixture(scope="module")
-def killed_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed_root(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results root of a run whose driver was killed after its first commits; read it, do not write into it."""
     root = tmp_path_factory.mktemp("killed")
-    with running_kp(root, "categorise", SMOKE) as run:
+    with running_kp(root, "categorise", tiny_study) as run:
         run.wait_until(lambda: len(committed(root)) >= 2)
         processes = run.driver.children(recursive=True)
         run.driver.kill()
@@ -71,8 +69,10 @@ def killed(killed_root: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_categorise_with_its_generators_killed_ends_as_if_undisturbed(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    with running_kp(tmp_path, "categorise", SMOKE) as run:
+def test_categorise_with_its_generators_killed_ends_as_if_undisturbed(
+    undisturbed: dict[str, bytes], tiny_study: Path, tmp_path: Path
+) -> None:
+    with running_kp(tmp_path, "categorise", tiny_study) as run:
         run.wait_until(lambda: len(committed(tmp_path)) >= 1)
         first = run.generators()
         first[0].kill()
@@ -88,23 +88,27 @@ def test_categorise_with_its_generators_killed_ends_as_if_undisturbed(undisturbe
     assert outcome(tmp_path) == undisturbed
 
 
-def test_categorise_with_its_driver_killed_goes_on_without_what_was_committed(undisturbed: dict[str, bytes], killed: Path) -> None:
+def test_categorise_with_its_driver_killed_goes_on_without_what_was_committed(
+    undisturbed: dict[str, bytes], killed: Path, tiny_study: Path, kp_on_ray: Kp
+) -> None:
     before = committed(killed)
 
-    with running_kp(killed, "categorise", SMOKE) as run:
+    with running_kp(killed, "categorise", tiny_study) as run:
         run.wait_until(lambda: len(committed(killed)) > len(before))
     after = committed(killed)
     assert is_unfinished(killed)
     assert f"categorise: {len(before) * PROMPTS // CHUNKS} of {PROMPTS} prompts already done, not redone" in run.output()
 
-    done = run_kp("categorise", SMOKE, "--results", killed)
+    done = kp_on_ray("categorise", tiny_study, "--results", killed)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert before.items() <= after.items()
     assert outcome(killed) == undisturbed
 
 
-def test_categorise_killed_in_the_midst_of_a_write_takes_nothing_half_written_for_done(undisturbed: dict[str, bytes], killed: Path) -> None:
+def test_categorise_killed_in_the_midst_of_a_write_takes_nothing_half_written_for_done(
+    undisturbed: dict[str, bytes], killed: Path, tiny_study: Path, kp_on_ray: Kp
+) -> None:
     [work] = killed.glob("work/categorise/*")
     chunks = pq.read_table(work / "chunks" / "chunks.parquet")["chunk_id"].to_pylist()
     whole = next(work.glob("answers/*.parquet")).read_bytes()
@@ -117,21 +121,21 @@ def test_categorise_killed_in_the_midst_of_a_write_takes_nothing_half_written_fo
     (work / "answers" / f"{in_answers}_000000_000000-0.parquet").write_bytes(whole[: len(whole) // 2])
     (work / "answers" / f"{before_naming}_000000_000000-0.parquet").write_bytes(whole)
 
-    done = run_kp("categorise", SMOKE, "--results", killed)
+    done = kp_on_ray("categorise", tiny_study, "--results", killed)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcome(killed) == undisturbed
 
 
 def test_categorise_with_committed_files_that_lost_their_contents_makes_those_chunks_again(
-    undisturbed: dict[str, bytes], killed: Path
+    undisturbed: dict[str, bytes], killed: Path, tiny_study: Path, kp_on_ray: Kp
 ) -> None:
     [work] = killed.glob("work/categorise/*")
     (first, _), (second, _), *_ = committed(killed).values()
     os.truncate(work / "committed" / first, 0)
     os.truncate(work / "answers" / f"{Path(second).stem}-0.parquet", 1000)
 
-    done = run_kp("categorise", SMOKE, "--results", killed)
+    done = kp_on_ray("categorise", tiny_study, "--results", killed)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "what an earlier run left of 2 chunks is damaged, and they are made again" in done.stdout
