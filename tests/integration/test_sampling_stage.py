@@ -17,8 +17,9 @@ from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SAMPLES_FILE, SLICK_FILE
 from kp.study.run import open_session, run_stage
 from kp.study.session import Session
-from tests.conftest import SMOKE, run_kp
+from tests.conftest import SMOKE, Kp
 from tests.made_up_study import apart, frame_of
+from tests.tiny_study import FACTS
 
 COUNT = 4
 
@@ -28,21 +29,20 @@ def only(root: Path, name: str) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_categorise_with_samples_twice_from_scratch_draws_the_same(tmp_path: Path) -> None:
+@pytest.mark.studies
+def test_categorise_with_samples_twice_from_scratch_draws_the_same(tiny_study: Path, kp_on_ray: Kp, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    asked = ("categorise", SMOKE, f"categorise.samples={COUNT}", "--results")
+    asked = ("categorise", tiny_study, f"categorise.samples={COUNT}", f"facts.count={FACTS}", "--results")
     for root in (first, second):
         root.mkdir()
-        done = run_kp(*asked, root)
+        done = kp_on_ray(*asked, root)
         assert done.returncode == 0, done.stdout + done.stderr
     samples = pl.read_parquet(only(first, SAMPLES_FILE))
     assert samples.equals(pl.read_parquet(only(second, SAMPLES_FILE)))
 
     slick = pl.read_parquet(only(first, SLICK_FILE))
     sampled = slick.filter(pl.col("sampled") > 0)
-    assert len(slick) == 12
+    assert len(slick) == FACTS
     assert sampled["fact_id"].sort().to_list() == slick.filter(correct=0)["fact_id"].sort().to_list()
     assert set(sampled["sampled"]) == {PROMPTS_PER_SET * COUNT}
     assert len(samples) == len(sampled) * PROMPTS_PER_SET * COUNT > 0
@@ -50,10 +50,11 @@ def test_categorise_with_samples_twice_from_scratch_draws_the_same(tmp_path: Pat
     weakly = slick.filter(category="WeaklyKnown").height
     assert f"samples: {weakly} WeaklyKnown, {len(sampled) - weakly} Unknown of {len(sampled)} facts" in done.stdout
 
-    again = run_kp(*asked, second)
+    again = kp_on_ray(*asked, second)
     assert "samples: already done" in again.stdout
     assert "starting Ray" not in again.stdout
-    assert f"{12 * PROMPTS_PER_SET * COUNT} sampled answers" in run_kp(*asked[:-1], "--results", tmp_path / "none", "--dry-run").stdout
+    planned = kp_on_ray(*asked[:-1], "--results", tmp_path / "none", "--dry-run").stdout
+    assert f"{FACTS * PROMPTS_PER_SET * COUNT:,} sampled answers" in planned
 
 
 def answered(session: Session, right: int) -> None:
@@ -98,7 +99,8 @@ def test_sample_of_a_model_that_knows_every_fact_asks_nothing(
     slick = pl.read_parquet(only(tmp_path, SLICK_FILE))
     assert slick.select("category", "sampled_correct", "sampled").unique().rows() == [("MaybeKnown", 0, 0)]
     literals = json.loads(only(tmp_path, "record.json").read_text(encoding="utf-8"))["literals"]
-    assert {name: value for name, value in literals.items() if name.startswith("categorise.")} == {"categorise.samples": COUNT}
+    assert literals["categorise.samples"] == COUNT
+    assert "categorise.sample_temperature" not in literals  # at its default
 
 
 def test_search_trains_on_no_weakly_known_fact(sampling: StudyConfig, tmp_path: Path) -> None:
