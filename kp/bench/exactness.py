@@ -1,8 +1,8 @@
-"""Whether speed costs answers: the engine against the plainest way there is, and one dtype against the other.
+"""Whether the engine's speed changes answers: the engine compared with plain generation, and bfloat16 with float32.
 
-In float32 the engine's answers are to be those of `model.generate` on one unbatched prompt with nothing shared, string for string. In
-bfloat16 the two round differently and no way is the right one; there the question is how many answers and categories the dtype
-moves, which is a part of the noise that every shift of a study is held against.
+In float32 the engine's answers must equal those of `model.generate` on one unbatched prompt with nothing shared, string for string. In
+bfloat16 the two round differently and neither is right. There the question is how many answers and categories the dtype changes, which is
+part of the noise with which every shift of a study is compared.
 """
 
 import sys
@@ -26,7 +26,7 @@ _SAID_EVERY = 50
 
 @dataclass(frozen=True)
 class _Answers:
-    """The engine's answers to all chats in one dtype, and plain generation's to some of them, by the place of the chat."""
+    """The engine's answers to all chats in one dtype, and plain generation's answers to some of them, by index of the chat."""
 
     engine: list[str]
     plain: dict[int, str]
@@ -34,13 +34,13 @@ class _Answers:
 
 
 def check_exactness(options: CategoriseOptions) -> dict[str, Any]:
-    """The float32 answers against plain generation on `options.exact` prompts spread over all; where `options.dtype` is bfloat16, the
-    engine's answers in it against its float32 answers, too."""
+    """Compare the float32 answers with plain generation on `options.exact` prompts spread over all; if `options.dtype` is bfloat16, also
+    compare the engine's answers in bfloat16 with those in float32."""
     questions = load_questions(options)
     number = len(chats(questions))
     if options.exact > number:
         raise UserError(f"{options.exact} prompts, {options.facts} facts make {number}", field="exact")
-    # One after another in equal steps: every prompt of the set, and questions of every length.
+    # In equal steps, so that all prompts of the set and questions of every length are included.
     places = [number * place // options.exact for place in range(options.exact)]
     float32 = _answered(options, DType.FLOAT32, questions, places)
     result = {
@@ -59,7 +59,7 @@ def check_exactness(options: CategoriseOptions) -> dict[str, Any]:
 
 def _answered(options: CategoriseOptions, dtype: DType, questions: Sequence[Question], places: Sequence[int]) -> _Answers:
     subject, asked = load_subject(options, dtype), chats(questions)
-    print(f"kp bench: {len(asked)} prompts in {dtype}, {len(places)} of them the plain way, too", file=sys.stderr, flush=True)
+    print(f"kp bench: {len(asked)} prompts in {dtype}, {len(places)} of them also the plain way", file=sys.stderr, flush=True)
     made = HFGenerator(subject.model, subject.tokenizer, options.max_new_tokens, batch_size=options.batch_size).generate(asked)
     plain = {}
     for count, place in enumerate(places, start=1):
@@ -77,7 +77,7 @@ def _against_plain(answers: _Answers) -> dict[str, Any]:
 
 
 def _changes(questions: Sequence[Question], before: Sequence[str], after: Sequence[str]) -> dict[str, int] | None:
-    """How many facts moved from each category to each, unmoved ones included; None where the right answers are not known."""
+    """Number of facts per pair of categories, unchanged ones included; None if the right answers are not known."""
     if not have_answers(questions):
         return None
     moves = Counter(zip(categories(questions, before), categories(questions, after), strict=True))

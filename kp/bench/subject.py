@@ -1,8 +1,8 @@
 """The model that all implementations share.
 
-Where no weights are at hand a model is made from its shape alone, on the device and in its dtype at once: as float32 in main
-memory first, the larger shapes would fit on few machines. Such a model is as fast as the real one, but it talks nonsense and hardly ever
-ends an answer, so every answer has all its tokens.
+If no weights are available, a model is made from its shape alone, directly on the device and in its dtype: as float32 in main memory, the
+larger shapes would fit on few machines. Such a model is as fast as the real one, but it generates nonsense and hardly ever ends an answer,
+so every answer has the maximum length.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ SHAPES: dict[Shape, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded model and what it is; `path` is the folder of its weights, None where they are random."""
+    """A loaded model and what it is; `path` is the folder of its weights, None if they are random."""
 
     name: str
     revision: str | None
@@ -52,7 +52,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The model's device."""
         return self.model.device
 
 
@@ -68,7 +68,7 @@ def chosen_device(options: CategoriseOptions) -> str:
 
 
 def load_subject(options: CategoriseOptions, dtype: DType) -> Subject:
-    """The model of the options as `dtype`; raises UserError where it cannot be found, or where the tokenizer exceeds the shape."""
+    """The model of the options in `dtype`; raises UserError if it cannot be found, or if the tokenizer exceeds the shape."""
     resolved = resolve_model(_Named(options.model), MODEL_FIELD)
     tokenizer, device = load_tokenizer(resolved, MODEL_FIELD), chosen_device(options)
     if options.shape is None:
@@ -83,7 +83,7 @@ def load_subject(options: CategoriseOptions, dtype: DType) -> Subject:
 
 
 def random_model(config: LlamaConfig, dtype: DType, device: str) -> PreTrainedModel:
-    """A model with random weights, made where it will stay; on device "meta" its shape alone."""
+    """A model with random weights, made directly on its device; on device "meta" only its shape."""
     torch.manual_seed(0)
     with torch.device(device):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype.value))
