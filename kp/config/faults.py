@@ -1,6 +1,7 @@
-"""What is wrong with a study's file, as errors that a user is meant to see.
+"""The faults of a study's file, as errors for users.
 
-Pydantic finds most of it and the sections' own validators the rest; both become UserErrors here, each with the field in full and its fault.
+Pydantic finds most of them, the sections' own validators the rest. Both become UserErrors here, each with the full field name and its
+fault.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ from kp.errors import UserError
 
 
 class FieldError(ValueError):
-    """Raised by a section's validator: `field` of this section is at fault, or one below it ("rank", "search.rank")."""
+    """Raised by a section's validator: `field` of this section, or one below it, is wrong ("rank", "search.rank")."""
 
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)
@@ -24,11 +25,11 @@ class FieldError(ValueError):
 
 
 class InvalidStudyError(UserError):
-    """A study file with one fault or more, each of which has its field; `field` and `message` are those of the first."""
+    """A study file with one or more faults, each with its field; `field` and `message` are those of the first."""
 
     def __init__(self, path: Path, faults: tuple[UserError, ...]) -> None:
         super().__init__(faults[0].message, field=faults[0].field)
-        self.args = (path, faults)  # from which an exception is made again in another process
+        self.args = (path, faults)  # with which an exception is rebuilt in another process
         self.path = path
         self.faults = faults
 
@@ -37,7 +38,7 @@ class InvalidStudyError(UserError):
 
 
 def faults_of(error: ValidationError) -> tuple[UserError, ...]:
-    """Every fault that pydantic found, in its order, with the field in full: `search.arms.1.paraphrases`."""
+    """Every fault found by pydantic, in its order, with the full field name: `search.arms.1.paraphrases`."""
     return tuple(_fault(problem) for problem in error.errors())
 
 

@@ -231,7 +231,7 @@ class StudyConfig(Section):
 def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
     """Read a study file, apply `section.key=value` overrides (values in TOML syntax, bare words are strings), validate.
 
-    Raises UserError where the file cannot be read or an override has no field to set, and InvalidStudyError with every field at fault.
+    Raises UserError if the file cannot be read or an override has no field to set, and InvalidStudyError with every invalid field.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
