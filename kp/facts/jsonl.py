@@ -1,7 +1,7 @@
-"""JSON lines, plain or gzipped, as the sources of a study come in.
+"""JSON lines, plain or gzipped, as in the sources of a study.
 
-Read line by line, since a source may be far longer than what is used of it, and split at line feeds only: a JSON text may hold the other
-characters that Python takes for a line's end.
+They are read line by line, because a source may be far longer than the part that is used, and split only at line feeds, because a JSON text
+may contain the other characters that Python treats as line ends.
 """
 
 import gzip
@@ -17,10 +17,10 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def read_jsonl(path: Path, field: str) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl or .jsonl.gz file in their order; lines that are blank are passed over.
+    """The objects of a .jsonl or .jsonl.gz file in their order; blank lines are skipped.
 
-    Raises MissingSourceError naming the config field `field` where there is no such file, and UserError where it cannot be read, is not
-    UTF-8, or a line (1 is the first) holds no JSON object.
+    Raises MissingSourceError naming the config field `field` if there is no such file, and UserError if it cannot be read, is not UTF-8, or
+    if a line (1 is the first) is no JSON object.
     """
     try:
         with _opened(path) as file:
@@ -31,7 +31,7 @@ def read_jsonl(path: Path, field: str) -> Iterator[dict[str, Any]]:
         raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error}", field=field) from error
-    except (OSError, EOFError, zlib.error) as error:  # the latter two where a gzip file was cut short or damaged
+    except (OSError, EOFError, zlib.error) as error:  # the latter two if a gzip file is truncated or damaged
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", field=field) from error
 
 

@@ -1,7 +1,7 @@
-"""Facts that the base knows, replayed beside the Unknown ones out of a source of their own: what that may be, and which of them are left.
+"""Replayed facts from a separate source: which sources are possible, and which of their facts may be used.
 
-They are read, checked and chosen as the studied facts are, by the same code, so only what differs is here: nothing that is studied is
-replayed by accident, and that code is given the fields that name their source and their number.
+They are read, checked and chosen by the same code as the studied facts, so only the differences are here: no studied fact is replayed by
+accident, and that code gets the fields of their source and count.
 """
 
 import polars as pl
@@ -18,7 +18,7 @@ COUNT_FIELD = "search.replay_count"
 
 
 def replay_identity(config: StudyConfig) -> str | None:
-    """Identity of the content of `search.replay_source`, None where the study names none; UserError where it is not here."""
+    """Identity of the content of `search.replay_source`, None if the study names none; UserError if it is not here."""
     settings = replay_settings(config)
     if settings is None:
         return None
@@ -26,7 +26,7 @@ def replay_identity(config: StudyConfig) -> str | None:
 
 
 def validate_replay_source(config: StudyConfig) -> None:
-    """Raises UserError where `search.replay_source` is nothing that facts are replayed out of, whatever it holds."""
+    """Raise UserError if `search.replay_source` is a kind of source from which facts cannot be replayed."""
     settings = replay_settings(config)
     if settings is None:
         return
@@ -35,9 +35,9 @@ def validate_replay_source(config: StudyConfig) -> None:
 
 
 def without_studied(facts: pl.DataFrame, studied: pl.DataFrame) -> pl.DataFrame:
-    """The FACTS that are none of `studied`, in their order: neither by fact_id nor by what they ask, in any wording that a studied one has.
+    """The FACTS that are not in `studied`, in their order: neither the same fact_id nor the same question or paraphrase as a studied one.
 
-    Raises UserError where none is left.
+    Raises UserError if none is left.
     """
     asked = {question_key(question) for question in studied["question"]}
     asked |= {question_key(paraphrase) for paraphrases in studied["paraphrases"] for paraphrase in paraphrases}

@@ -1,7 +1,7 @@
 """Which facts of a source a study measures.
 
-The draw is one fixed order per seed, cut after `count`: a larger draw of the same seed holds every smaller one, and the order of rows in
-the source does not matter, because each fact's place comes from a hash of the seed and its id.
+The draw is one fixed order per seed, cut after `count`: a larger draw with the same seed contains every smaller one, and the order of rows
+in the source does not matter, because each fact's position comes from a hash of the seed and its id.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import polars as pl
 
 from kp.errors import UserError
 
-COUNT_FIELD = "facts.count"  # says how many are drawn, in messages, unless the caller names another
+COUNT_FIELD = "facts.count"  # the field of the count, in messages, unless the caller passes another
 BUCKETS = ("head", "torso", "tail", None)
 
 
@@ -20,8 +20,8 @@ def select_facts(
 ) -> pl.DataFrame:
     """Draw `count` facts (all when None) of `relations` (all when empty), in the row order of `facts`.
 
-    Relations take turns while they last, and so do the popularity buckets within a relation. Raises UserError for a relation that
-    `facts` lacks, and, on the config field `count_field`, for a count above what there is.
+    Relations are drawn in turn until they are used up, and so are the popularity buckets within a relation. Raises UserError for a relation
+    that `facts` does not have, and, for the config field `count_field`, if the count is above the number of facts.
     """
     pool = _of_relations(facts, relations)
     if count is None:
@@ -58,7 +58,7 @@ def _draw_order(pool: pl.DataFrame, seed: int) -> list[str]:
 
 
 def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
-    """The bucket's turn within a round; which bucket opens differs from relation to relation, or small draws would be all heads."""
+    """Each bucket's turn within a round; which bucket starts differs between relations, or small draws would consist of heads."""
     opening = {name: int(random_key(seed, f"opening {name}"), 16) for name in pool["relation"].unique()}
     known = len(BUCKETS) - 1
     turns = []
@@ -69,5 +69,5 @@ def _turns(pool: pl.DataFrame, seed: int) -> list[int]:
 
 
 def random_key(seed: int, text: str) -> str:
-    """What stands for `text` in a draw with this seed: sorting by it shuffles, the same way in every process and for any row order."""
+    """The key of `text` in a draw with this seed: sorting by it shuffles, in the same way in every process and for any row order."""
     return hashlib.sha256(f"{seed} {text}".encode()).hexdigest()

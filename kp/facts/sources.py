@@ -1,7 +1,7 @@
-"""What a study's facts come from: a table, a dump, or a vocabulary, told apart in one place.
+"""The source of a study's facts: a table, a dump, or synthetic facts, distinguished in one place.
 
-A step is known by what goes into it, so each source has an identity that is its content's and not its name's. A dump has more than one:
-what it holds is found out once, whatever is then drawn from it by which templates and names.
+A step is identified by its inputs, so each source has an identity of its content and not of its name. A dump has more than one: it is read
+once, with its own identity, whatever is then drawn from it with which templates and names.
 """
 
 from pathlib import Path
@@ -18,8 +18,7 @@ from kp.facts.templates import templates_digest
 def source_identity(settings: FactsConfig, field: str = FIELD) -> str:
     """Identity of the source's content.
 
-    Raises UserError on `field`, the config field that names the source, where it cannot be read, and on `facts.graph` where it has nothing
-    to say.
+    Raises UserError for `field`, the config field of the source, if it cannot be read, and for `facts.graph` if that does not apply.
     """
     if is_dump(settings.source):
         return companion_digest(settings.source, field)
@@ -29,7 +28,7 @@ def source_identity(settings: FactsConfig, field: str = FIELD) -> str:
 
 
 def drawing_identity(settings: FactsConfig) -> dict[str, str] | None:
-    """Of a dump, the identities of all that facts are drawn from it by, by their field; None where the source is none."""
+    """The identities of everything with which facts are drawn from a dump, by field; None if the source is not a dump."""
     if not is_dump(settings.source):
         return None
     graph = settings.graph

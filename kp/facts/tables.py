@@ -1,7 +1,7 @@
-"""Facts from wherever a study names them: built in, a file, or a data set on the Hub.
+"""Facts from a study's source: built in, a file, or a data set on the Hub.
 
-Every source ends in the same FACTS table, and only shape is settled here (which columns, which types); whether the facts are fit to
-measure on is check_facts' business, so that all sources are held to one standard and its messages can name rows.
+Every source gives the same FACTS table. Only columns and types are checked here; check_facts decides whether facts can be measured, so that
+all sources meet one standard and its messages can name rows.
 """
 
 import csv
@@ -22,20 +22,20 @@ from kp.facts.jsonl import read_jsonl
 from kp.facts.popularity import BUCKETS, popularity_buckets
 from kp.schema import FACTS
 
-FIELD = "facts.source"  # names the source, in messages, unless the caller names another
-NO_PARAPHRASES = (False, "False", "false")  # what `is_para` is where `para` means nothing
-UNSPECIFIED = "unspecified"  # the relation of facts whose source names none
-DEGREES = ("subject_degree", popqa.VIEWS)  # columns that say how popular a subject is, the first that is there
+FIELD = "facts.source"  # the field of the source, in messages, unless the caller passes another
+NO_PARAPHRASES = (False, "False", "false")  # values of `is_para` for which `para` is ignored
+UNSPECIFIED = "unspecified"  # the relation of facts if the source has none
+DEGREES = ("subject_degree", popqa.VIEWS)  # columns with a subject's popularity; the first one present is used
 
 
 def read_source(source: str, field: str = FIELD) -> pa.Table:
     """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, as FACTS in the source's order.
 
-    Columns: question and answer or answers (without them, `object` is the answer); relation, subject, object, aliases, domain, popularity,
-    subject_degree, paraphrases and fact_id where there are. PopQA's own names are understood (its page views are the subject_degree), and
-    so are `is_para` and `para` of the data sets of arXiv 2502.14502. Without a popularity, thirds of the given degrees decide; without a
-    degree, it is counted in the table, and popularity stays open. Raises UserError naming the source and the column or the row, or on
-    `field`, the config field that names the source; the facts themselves are not checked.
+    Columns: question and answer or answers (without them, `object` is the answer); optionally relation, subject, object, aliases, domain,
+    popularity, subject_degree, paraphrases and fact_id. PopQA's names are accepted (its page views are the subject_degree), and so are
+    `is_para` and `para` of the data sets of arXiv 2502.14502. Without popularity, it follows from thirds of the given degrees; without
+    degrees, they are counted in the table, and popularity is null. Raises UserError naming the source and the column or the row, or for
+    `field`, the config field of the source; the facts themselves are not checked.
     """
     if source == builtin.SOURCE:
         return builtin.load_builtin()
@@ -46,8 +46,8 @@ def read_source(source: str, field: str = FIELD) -> pa.Table:
 def source_digest(source: str, field: str = FIELD) -> str:
     """Identity of a source's content: a SHA-256 of the file or of the built-in facts, or the Hub name with its resolved commit.
 
-    Of synthetic facts it is only how they are made: the rest of what they are stands in the study. Raises UserError on `field`, the config
-    field that names the source, where it cannot be read.
+    For synthetic facts it is only the version of their generator; the study has the rest. Raises UserError for `field`, the config
+    field of the source, if it cannot be read.
     """
     if source == builtin.SOURCE:
         return builtin.builtin_digest()
@@ -125,7 +125,7 @@ def _as_facts(rows: list[dict[str, Any]], source: str) -> pa.Table:
 
 
 def _set_popularity(facts: list[dict[str, Any]]) -> None:
-    """Sort subjects into buckets; two of one name are told apart by their degrees."""
+    """Assign subjects to buckets; two with the same name are distinguished by their degrees."""
     known = [fact for fact in facts if fact["subject_degree"] is not None]
     subjects = {(fact["subject"], fact["subject_degree"]) for fact in known}
     buckets = popularity_buckets(degree for _, degree in subjects)
@@ -134,7 +134,7 @@ def _set_popularity(facts: list[dict[str, Any]]) -> None:
 
 
 def _as_fact(row: dict[str, Any], where: str, source: str) -> dict[str, Any]:
-    """One row in the FACTS schema; a column that is absent gets its default, one that is there but empty stays empty."""
+    """One row in the FACTS schema; a missing column gets its default, an empty one stays empty."""
     question = as_text(row.get("question"), where, "question")
     object_ = as_text(row.get("object"), where, "object")
     given = as_answers(row, where) if "answers" in row or "answer" in row else [object_] if object_ else []

@@ -1,8 +1,8 @@
-"""The wordings of relations: of the built-in facts', and of DBpedia's ontology.
+"""The wordings of relations: for the built-in facts, and for DBpedia's ontology.
 
-Questions and paraphrases are rendered from templates when the facts are loaded, so the shipped file holds each fact once and a wording
-can be mended without touching the facts. A user adds relations, or words kp's own anew, with a file of the same form; such a file is
-checked when it is read, because a template without its subject would ask every fact of a relation the same question.
+Questions and paraphrases are rendered from templates when the facts are loaded, so the shipped file has each fact once, and a wording can
+be corrected without changing the facts. A user can add relations, or reword kp's, with a file of the same form. Such a file is checked when
+it is read, because a template without its subject would ask the same question for every fact of a relation.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _LOCAL_NAME = re.compile(r"[^\s/#:<>]+")
 
 @dataclass(frozen=True)
 class RelationTemplate:
-    """How one relation is asked; every template holds `{subject}`."""
+    """How one relation is asked; every template contains `{subject}`."""
 
     name: str
     domain: str
@@ -47,11 +47,11 @@ class TemplateBook:
     definite_article: frozenset[str]
 
     def question(self, relation: str, subject: str) -> str:
-        """The question about `subject`; KeyError where the book has no such relation."""
+        """The question about `subject`; KeyError if the book has no such relation."""
         return self._render(self.relations[relation].question, subject)
 
     def paraphrases(self, relation: str, subject: str) -> list[str]:
-        """The other wordings of the same question (ten for kp's own relations), always in the same order."""
+        """The other wordings of the same question (ten for kp's relations), always in the same order."""
         return [self._render(template, subject) for template in self.relations[relation].paraphrases]
 
     def _render(self, template: str, subject: str) -> str:
@@ -64,7 +64,7 @@ class TemplateBook:
 
 @dataclass(frozen=True)
 class _Place:
-    """A place in a file of templates, and the config field that names the file, where it is none of kp's own."""
+    """A position in a file of templates, and the config field of the file, if it is not one of kp's own."""
 
     where: str
     field: str | None = None
@@ -78,15 +78,15 @@ class _Place:
 
 @cache
 def template_book() -> TemplateBook:
-    """The built-in facts' relations: kp/facts/data/relations.toml, read once a process."""
+    """The built-in facts' relations: kp/facts/data/relations.toml, read once per process."""
     return _parse(RELATIONS_FILE.read_bytes(), _Place(RELATIONS_FILE.name))
 
 
 def dbpedia_book(extra: Path | None = None) -> TemplateBook:
-    """kp's templates of DBpedia relations by local name ("birthPlace"), and those of the file `extra`, which win.
+    """kp's templates for DBpedia relations by local name ("birthPlace"), and those of the file `extra`, which take precedence.
 
-    Subjects take "the" as in the built-in facts, and where `extra` lists them under `definite_article`. Raises UserError naming the file,
-    the relation and the key where `extra` cannot be read or breaks the form; it is read anew on each call.
+    Subjects take "the" as in the built-in facts, and if `extra` lists them under `definite_article`. Raises UserError naming the file, the
+    relation and the key if `extra` cannot be read or has another form; it is read again on each call.
     """
     if extra is None:
         return _own_dbpedia_book()
@@ -96,7 +96,7 @@ def dbpedia_book(extra: Path | None = None) -> TemplateBook:
 def templates_digest(extra: Path | None = None) -> str:
     """SHA-256 over the names and contents of the files that dbpedia_book(extra) reads, for a step's identity.
 
-    The name of `extra` does not count, only what it says. Raises UserError where it cannot be read.
+    The name of `extra` does not count, only its content. Raises UserError if it cannot be read.
     """
     contents = [(file.name, file.read_bytes()) for file in (RELATIONS_FILE, *_dbpedia_files())]
     if extra is not None:
@@ -131,7 +131,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _parse(content: bytes, origin: _Place) -> TemplateBook:
-    """The book that one file holds; UserError naming the file, the relation and the key where it breaks the form."""
+    """The book in one file; UserError naming the file, the relation and the key if the file has another form."""
     try:
         document = tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -162,7 +162,7 @@ def _relation(name: str, entry: object, origin: _Place) -> RelationTemplate:
 
 
 def _paraphrases(value: object, question: str, at: _Place) -> tuple[str, ...]:
-    """At least one wording, each once and none the question's, whatever its capitals and blanks."""
+    """At least one wording, without duplicates and different from the question, ignoring case and blanks."""
     paraphrases = tuple(_template(text, at) for text in _texts(value, at))
     if not paraphrases:
         raise at.fault("expected at least one")

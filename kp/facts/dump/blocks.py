@@ -1,7 +1,7 @@
-"""The text of a dump's file as blocks of whole lines, however long the file.
+"""The text of a dump's file as blocks of whole lines, for files of any length.
 
-Blocks are small enough that what is computed of one stays near a core's cache. A thread fetches them ahead of whoever parses; a compressed
-file is decompressed by another process (see kp.facts.dump.decompressing), so that decompression and parsing go on side by side.
+Blocks are small enough that what is computed from one fits into a core's cache. A thread reads them ahead of the parser; a compressed file
+is decompressed by another process (see kp.facts.dump.decompressing), so that decompression and parsing run in parallel.
 """
 
 import os
@@ -21,8 +21,8 @@ from kp.errors import UserError
 from kp.facts.dump import decompressing
 from kp.facts.dump.files import FIELD, Compression, DumpFile
 
-BLOCK = 4 << 20  # bytes; of a line that is longer than a block the rest is skipped, and CUT put in its place
-CUT = b"\0"  # may stand in no statement
+BLOCK = 4 << 20  # bytes; if a line is longer than a block, the rest of it is skipped and replaced by CUT
+CUT = b"\0"  # not valid in any statement
 AHEAD = 4  # blocks fetched and not yet parsed
 
 
@@ -30,8 +30,8 @@ AHEAD = 4  # blocks fetched and not yet parsed
 def reading_blocks(file: DumpFile, workers: int, field: str = FIELD) -> Iterator[Iterator[bytearray]]:
     """The file's text in blocks of whole lines; `workers` threads decompress it.
 
-    Raises UserError naming the file, on the config field that names the dump, where it cannot be read, and at the end of the block where it
-    is damaged or cut short.
+    Raises UserError naming the file, for the config field of the dump, if it cannot be read, and at the end of the context if it is damaged
+    or truncated.
     """
     with _local(file, field) as path, _text_of(path, file, workers, field) as text, ThreadPoolExecutor(1) as fetcher:
         yield _fetched(blocks_of(text), fetcher)
@@ -46,7 +46,7 @@ def _fetched(blocks: Iterator[bytearray], fetcher: ThreadPoolExecutor) -> Iterat
 
 @contextmanager
 def _local(file: DumpFile, field: str) -> Iterator[str]:
-    """The file's path here: decoders that work in parallel jump about in a file, which a remote one would answer slowly."""
+    """The file's local path: parallel decoders seek a lot, which is slow for a remote file."""
     if "://" not in file.address:
         yield file.address
         return
@@ -78,7 +78,7 @@ def _text_of(path: str, file: DumpFile, workers: int, field: str) -> Iterator[Bi
         status = process.wait()
         messages.seek(0)
         said = messages.read().decode("utf-8", "replace").strip()
-    if status or said:  # the decoder warns where bytes follow the last stream: they may have been data
+    if status or said:  # the decoder warns if bytes follow the last stream: they may have been data
         raise UserError(f"'{file.address}': damaged or cut short: {said or f'the decoder ended with status {status}'}", field=field)
 
 
@@ -111,7 +111,7 @@ def _fill(text: BinaryIO, block: bytearray, filled: int) -> int:
 
 
 def _rest_after_line(text: BinaryIO) -> bytes:
-    """Skip to the end of a line; the end and what was read beyond it, or nothing where the file ends first."""
+    """Skip to the end of a line; returns the line end and what was read beyond it, or nothing if the file ends first."""
     while piece := text.read(BLOCK):
         end = piece.find(b"\n")
         if end >= 0:

@@ -1,8 +1,8 @@
 """Dumps that accompany the graph: redirects, links to Wikidata, an ontology.
 
-They come in the graph's own format and are read by the same grammar, so that an entity is spelled alike in all of them. Unlike the graph
-they are searched for single relations: a line is looked into only if it has one of these in it. Whoever reads one gives the
-config field that names it, since a study may name four of them.
+They have the graph's format and are read with the same grammar, so that an entity has the same spelling in all of them. Unlike the graph,
+they are searched for single relations: a line is parsed only if it contains one of these. Functions take the config field of the dump,
+because a study may have four of them.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from kp.facts.dump.statements import Triple, read_statement
 from kp.store.files import digest_json
 
 TRIPLES = {"subject": pl.String, "relation": pl.String, "object": pl.String}
-_SPELLED = r'[^\x00-\x20<>"{}|^`\\%]+'  # an IRI in canonical spelling as it stands: no escapes of either kind
+_SPELLED = r'[^\x00-\x20<>"{}|^`\\%]+'  # an IRI that already has its canonical spelling: no escapes of either kind
 _USUAL = rf"^<(?P<subject>{_SPELLED})> <(?P<relation>{_SPELLED})> <(?P<object>{_SPELLED})> \.$"
 
 
 def triples_of(source: str, relations: Collection[str], field: str) -> Iterator[pl.DataFrame]:
-    """Frames of the dump's triples of these relations: canonical IRIs in columns subject, relation and object, in no order.
+    """Frames of the dump's triples of these relations: canonical IRIs in columns subject, relation and object, unordered.
 
-    Other lines, malformed ones among them, are passed over. Raises UserError naming the config field where the dump cannot be read.
+    Other lines, including malformed ones, are skipped. Raises UserError naming the config field if the dump cannot be read.
     """
     for file in find_files(source, field):
         with reading_blocks(file, os.cpu_count() or 1, field) as blocks:
@@ -35,7 +35,7 @@ def triples_of(source: str, relations: Collection[str], field: str) -> Iterator[
 
 
 def companion_digest(source: str, field: str) -> str:
-    """SHA-256 of the dump's file as stored, or over the sorted ones of its files; UserError naming the field where it cannot be read."""
+    """SHA-256 of the dump's stored file, or over its sorted files' digests; UserError naming the field if it cannot be read."""
     files = find_files(source, field)
     try:
         digests = [_digest(file.address) for file in files]
@@ -45,7 +45,7 @@ def companion_digest(source: str, field: str) -> str:
 
 
 def _triples(block: bytes, relations: Collection[str]) -> pl.DataFrame:
-    """What the lines that hold one of the relations state; those in the usual form are told by one expression, which is fast."""
+    """The statements of the lines that contain one of the relations; lines in the usual form are matched by one fast expression."""
     lines = pl.DataFrame({"line": block.split(b"\n")}, schema={"line": pl.Binary})
     lines = lines.filter(pl.any_horizontal(pl.col("line").bin.contains(f"<{relation}>".encode()) for relation in relations))
     told = lines.select(pl.col("line").cast(pl.String, strict=False).str.extract_groups(_USUAL)).unnest("line")

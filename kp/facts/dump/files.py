@@ -1,7 +1,7 @@
-"""Which files a dump consists of.
+"""The files of a dump.
 
-A source may be one file, a folder or a glob, here or behind any address that fsspec knows. The files come sorted by address, and nothing
-that follows depends on the order in which they are read.
+A source may be one file, a folder or a glob, local or at any address that fsspec supports. The files are sorted by address, and no later
+result depends on the order in which they are read.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ GLOB_CHARACTERS = "*?["
 
 
 class Compression(StrEnum):
-    """How a file of a dump is compressed, told by the end of its name."""
+    """How a file of a dump is compressed, according to its name."""
 
     NONE = ""
     BZIP2 = ".bz2"
@@ -37,7 +37,7 @@ class DumpFile:
 
 
 def is_dump(source: str) -> bool:
-    """Whether `source` names a dump: by its ending, or as an existing folder that holds files with such an ending."""
+    """Whether `source` is a dump: by its ending, or an existing folder with files that have such an ending."""
     if source.endswith(ENDINGS):
         return True
     filesystem, path = _located(source)
@@ -45,8 +45,8 @@ def is_dump(source: str) -> bool:
 
 
 def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
-    """The files of a dump, sorted by address; raises UserError on the config field that names it where there are none or one cannot be
-    reached.
+    """The files of a dump, sorted by address; raises UserError for the config field of the dump if there are none or one cannot be
+    accessed.
     """
     filesystem, path = _located(source)
     if filesystem is None:

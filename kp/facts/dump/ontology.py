@@ -41,7 +41,7 @@ def load_ontology(path: str) -> Ontology:
         for relation, about, class_ in frame.select("relation", "subject", "object").iter_rows():
             stated[relation].append((about, class_))
     if not stated[RDFS_DOMAIN]:
-        raise UserError(f"'{path}' has no rdfs:domain in a line of its own; expected an ontology in N-Triples", field=FIELD)
+        raise UserError(f"'{path}' has no rdfs:domain in any line; expected an ontology in N-Triples", field=FIELD)
     return Ontology(_classes(stated[RDFS_DOMAIN]), _classes(stated[RDFS_RANGE]))
 
 
