@@ -1,6 +1,6 @@
-"""Greedy answers from a model: what a generator is, apart from the engine that makes the answers.
+"""Answers from a model: the interface of a generator, independent of the engine behind it.
 
-The words stand apart from the engines so that code which only asks for answers, and the tests of that code, load no model library.
+The interface is separate from the engines so that code which only asks for answers, and its tests, load no model library.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,27 +12,27 @@ Messages = Sequence[Mapping[str, str]]
 """A chat: mappings with `role` (system, user, assistant) and `content`; the last one is the question to be answered."""
 
 OnAnswered = Callable[[int], None]
-"""Told, while a generator works, how many more answers it has made."""
+"""Called while a generator works, with the number of answers that it has made since the last call."""
 
 
 def ignore_answers(answers: int) -> None:
-    """The OnAnswered of a generator that nobody listens to."""
+    """The default OnAnswered, which does nothing."""
 
 
 class FinishReason(StrEnum):
-    """Why an answer ends where it ends."""
+    """Why an answer ended."""
 
-    STOP = "stop"  # the model gave an end-of-sequence token
+    STOP = "stop"  # the model generated an end-of-sequence token
     NEWLINE = "newline"  # the answer's first line is complete
-    LENGTH = "length"  # max_new_tokens were made
+    LENGTH = "length"  # max_new_tokens were generated
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its text without special tokens, why it ended, and how many tokens were made, the ending one included.
+    """One answer: its text without special tokens, why it ended, and how many tokens were generated, the ending one included.
 
-    Where answers end at their first line, the text is what stands before the first newline. Leading newlines are not skipped: an answer
-    that begins with one is empty, exactly as the uncut answer cut at its first newline would be.
+    If answers end at their first line, the text is what comes before the first newline. Leading newlines are not skipped: an answer that
+    begins with one is empty, exactly as if the whole answer had been cut at its first newline.
     """
 
     text: str
@@ -41,18 +41,18 @@ class Generation:
 
 
 class Generator(Protocol):
-    """Something that answers chats, with one LoRA adapter at a time or none; `on_answered` is its caller's to set."""
+    """Answers chats, with one LoRA adapter at a time or none; the caller may set `on_answered`."""
 
     on_answered: OnAnswered
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
-        """One greedy answer per prompt, in the order given."""
+        """One greedy answer per prompt, in the given order."""
         ...
 
     def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
-        """For each prompt `count` answers drawn at `temperature`, by the prompt's own seed: the same whatever is asked beside it."""
+        """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
         ...
 
     def load_adapter(self, path: str | None) -> None:
-        """Activate the PEFT adapter saved in this folder in place of the present one; None deactivates it."""
+        """Activate the PEFT adapter saved in this folder instead of the current one; None deactivates it."""
         ...
