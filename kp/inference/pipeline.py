@@ -1,7 +1,7 @@
 """The base model's answers, as one streaming Ray Data pipeline: chunks of questions -> a pool of generators -> parquet.
 
-Ray Data's own checkpoint decides what is left after a crash: a chunk's id is committed with its answers, and a rerun reads only chunks
-whose id is not. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
+After a crash, Ray Data's checkpoint determines what is missing: a chunk's id is committed with its answers, and a rerun reads only chunks
+without a committed id. One row of the pipeline is one chunk, some facts under all prompts of a shot set, written whole or not at all.
 """
 
 import json
@@ -28,16 +28,16 @@ NO_PROGRESS_SECONDS = 1800
 
 
 class BaseJob(Protocol):
-    """Something to ask of the base model: the chunks that it is cut into, and how a generator answers one. Every actor gets it whole."""
+    """Work for the base model: its chunks, and how a generator answers one. Every actor gets the whole job."""
 
-    stage: ClassVar[str]  # its name in progress, and
-    unit: ClassVar[str]  # what is counted there
+    stage: ClassVar[str]  # its name in the progress display
+    unit: ClassVar[str]  # what the progress display counts
     answer_schema: ClassVar[pa.Schema]
-    key: ClassVar[Sequence[str]]  # the columns that tell answers apart, in the order in which they are sorted
+    key: ClassVar[Sequence[str]]  # the columns that identify an answer, in sorting order
 
     @property
     def facts(self) -> pa.Table:
-        """All that are asked (FACTS)."""
+        """All facts of the job (FACTS)."""
         ...
 
     @property
@@ -47,15 +47,15 @@ class BaseJob(Protocol):
 
     @property
     def answers_each(self) -> int:
-        """Answers that a fact gets in a chunk."""
+        """Answers per fact in a chunk."""
         ...
 
     def chunks(self) -> pa.Table:
-        """`chunk_id`, `fact_ids` and what else `answer` reads of a chunk (CHUNKS where shots are shown); the same for the same job."""
+        """`chunk_id`, `fact_ids` and whatever else `answer` needs (CHUNKS if shots are shown); deterministic for a job."""
         ...
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
-        """The answers to one chunk (`answer_schema`); `facts` are those the chunk names, in its order."""
+        """The answers to one chunk (`answer_schema`); `facts` are those of the chunk, in its order."""
         ...
 
 
@@ -75,7 +75,7 @@ class Categorisation:
 
     @property
     def answers_each(self) -> int:
-        """One under each prompt: greedy answers are the same however often they are asked for."""
+        """One under each prompt, because greedy answers do not vary."""
         return PROMPTS_PER_SET
 
     def chunks(self) -> pa.Table:
@@ -89,9 +89,9 @@ class Categorisation:
 
 @dataclass(frozen=True)
 class BaseAnswers:
-    """What came back of a job: all its answers (`answer_schema`), sorted by its key, and the machines of the processes that made them.
+    """The result of a job: all its answers (`answer_schema`), sorted by its key, and the machines of the processes that made them.
 
-    `hardware` is None where there was nothing to ask, so that no process was.
+    `hardware` is None if there was nothing to ask, so that there was no process.
     """
 
     table: pa.Table
@@ -105,12 +105,12 @@ class _ChunkAnswerer:
         self._job, self._tally = job, tally
         self._index = FactIndex(job.facts)
         self._model, self._generator = job.engine.load()
-        self._hardware = json.dumps(process_hardware())  # only now: a model that is loaded shows on which GPU
+        self._hardware = json.dumps(process_hardware())  # only now, because the GPU is known once the model is loaded
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         answered = [self._answer(chunk) for chunk in batch.to_pylist()]
         rows = pa.array(answered, pa.list_(pa.struct(self._job.answer_schema)))
-        # With the answers, so that a run that resumes knows which machine made those that are there already.
+        # Stored with the answers, so that a resumed run knows which machine made the existing ones.
         return pa.table({"chunk_id": batch["chunk_id"], "answers": rows, "hardware": [self._hardware] * len(batch)})
 
     def _answer(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
@@ -120,9 +120,9 @@ class _ChunkAnswerer:
 
 
 def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> BaseAnswers:
-    """Ask the base model everything that is not yet answered in `work`; returns all answers, those of earlier runs as well.
+    """Answer everything that is not yet answered in `work`; returns all answers, including those of earlier runs.
 
-    Raises RuntimeError where an answer came back twice or not at all.
+    Raises RuntimeError if an answer was returned twice or not at all.
     """
     import ray.data
     from ray.data import SaveMode
