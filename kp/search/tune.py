@@ -1,10 +1,10 @@
 """The trials of a study: Ray Tune schedules them, worker groups of Ray Train with DeepSpeed train them.
 
-Every trial is a step of its own, committed by the driver the moment Tune says it has ended. A rerun therefore hands Tune only the
-trials without a record, and each of these continues from its last committed epoch, whichever worker group it comes to. Tune's own
-experiment state is not needed and not kept: the record is the one place that says a trial is done.
+Every trial is a separate step, committed by the driver as soon as Tune reports its end. A rerun therefore gives Tune only the trials
+without a record, and each of these continues from its last committed epoch, in whichever worker group. Tune's own experiment state is not
+needed and not kept: only the record says that a trial is done.
 
-A trial of Tune trains nothing itself. It submits a trial to the queue (kp.search.trial_queue) and passes its epochs on to Tune's scheduler.
+A Tune trial trains nothing itself. It submits a trial to the queue (kp.search.trial_queue) and reports its epochs to Tune's scheduler.
 """
 
 import re
@@ -31,7 +31,7 @@ CLOSING_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How one trial ended; `folder` is its last committed checkpoint, absent where there is none worth keeping."""
+    """How one trial ended; `folder` is its last committed checkpoint, None if there is none to keep."""
 
     job: TrialJob
     status: TrialStatus
@@ -43,7 +43,7 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class SearchFolders:
-    """Where a search writes: the folder of each trial's checkpoints by trial_id, and a `scratch` folder for Ray's own files."""
+    """The folders of a search: that of each trial's checkpoints, by trial_id, and a `scratch` folder for Ray's own files."""
 
     work: Mapping[str, Path]
     scratch: Path
@@ -51,7 +51,7 @@ class SearchFolders:
 
 @dataclass(frozen=True)
 class WorkerGroups:
-    """Who trains: as many worker groups as trials run at once, each of `workers` Ray Train workers."""
+    """As many worker groups as trials run at once, each with `workers` Ray Train workers."""
 
     cluster: Cluster
     workers: int
@@ -60,14 +60,14 @@ class WorkerGroups:
 
 @dataclass(frozen=True)
 class Listeners:
-    """What hears of a search, in the driver's process, as it happens: every committed epoch of a trial, and every outcome."""
+    """Callbacks in the driver's process: for every committed epoch of a trial, and for every outcome."""
 
     on_epoch: Callable[[str, dict[str, Any]], None]
     on_end: Callable[[TrialOutcome], None]
 
 
 def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerGroups, scheduler: Any, listeners: Listeners) -> None:
-    """Run all trials to an outcome each; `scheduler` is one of Tune's. Every node must see all folders."""
+    """Run every trial to an outcome; `scheduler` is one of Tune's. Every node must see all folders."""
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
@@ -82,7 +82,7 @@ def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerG
                 name="tune",
                 storage_path=str(folders.scratch),
                 callbacks=[_listener(by_id, folders.work, queue, listeners)],
-                # Of the driver; a trial that fails in its workers ends here like any other.
+                # Failures of the driver; a trial that fails in its workers ends here like any other.
                 failure_config=tune.FailureConfig(max_failures=MOST_ATTEMPTS),
                 verbose=0,
             ),
@@ -92,10 +92,10 @@ def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerG
 
 @contextmanager
 def _running_worker_groups(jobs: dict[str, TrialJob], folders: SearchFolders, groups: WorkerGroups) -> Iterator[Any]:
-    """A queue, and worker groups that take from it; they are shut down at the end of the block."""
+    """A queue, and worker groups that take trials from it until the end of the block."""
     import ray
 
-    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}  # questions that wait for an answer wait beside each other
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000}  # many calls wait concurrently
     queue: Any = ray.remote(**options)(TrialQueue).remote()
     references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
     count = min(groups.cluster.concurrent_trials, len(jobs))
@@ -120,7 +120,7 @@ def _running_worker_groups(jobs: dict[str, TrialJob], folders: SearchFolders, gr
         watch.join()
         ray.get(queue.close.remote())
         _, lingering = ray.wait(running, num_returns=len(running), timeout=CLOSING_SECONDS)
-        for group in lingering:  # never one that has ended: Ray 2.60 dies of cancelling what is just coming back
+        for group in lingering:  # never one that has ended: Ray 2.60 crashes if a returning task is cancelled
             ray.cancel(group)
         ray.kill(queue)
 
@@ -128,7 +128,7 @@ def _running_worker_groups(jobs: dict[str, TrialJob], folders: SearchFolders, gr
 def _run_worker_group(job: WorkerGroupJob, groups: WorkerGroups, storage: Path, trials: int) -> None:
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.config import FailureConfig  # ray.train has the same class; its stub is that of an older one
+    from ray.train.v2.api.config import FailureConfig  # ray.train has the same class, with the stub of an older one
 
     cluster = groups.cluster
     TorchTrainer(
@@ -140,7 +140,7 @@ def _run_worker_group(job: WorkerGroupJob, groups: WorkerGroups, storage: Path, 
             name=job.group,
             storage_path=str(storage),
             callbacks=[_messenger(job)],
-            # The queue knows which trial has broken its workers how often; this only ends what would go on for ever.
+            # The queue counts how often a trial's workers died; this limit only ends what would never end.
             failure_config=FailureConfig(max_failures=trials * MOST_ATTEMPTS, controller_failure_limit=STARTUP_FAILURES),
         ),
     ).fit()
@@ -150,7 +150,7 @@ def _messenger(job: WorkerGroupJob) -> Any:
     from ray.train import UserCallback
 
     class Messenger(UserCallback):
-        """Tells the queue what Ray Train knows of workers that died."""
+        """Reports Ray Train's errors of workers that died to the queue."""
 
         def __init__(self, group: str, queue: Any) -> None:
             self.group, self.queue = group, queue
@@ -166,7 +166,7 @@ def _messenger(job: WorkerGroupJob) -> Any:
 
 
 def _watch(running: list[Any], queue: Any, stop: threading.Event) -> None:
-    """Once no worker group is left, say so to the queue: Tune would otherwise wait for epochs for ever."""
+    """Tell the queue when no worker group is left; otherwise Tune would wait for epochs forever."""
     import ray
 
     left = list(running)
@@ -192,7 +192,7 @@ def _trial_function(queue: Any) -> Callable[[dict[str, Any]], None]:
         while epochs := ray.get(queue.wait_for_epochs.remote(trial_id, known)):
             for measured in epochs:
                 tune.report({name: value for name, value in measured.items() if value is not None})
-                ray.get(queue.let_continue.remote(trial_id, int(measured["epoch"])))  # it returned, so Tune lets the trial go on
+                ray.get(queue.let_continue.remote(trial_id, int(measured["epoch"])))  # report returned, so Tune lets the trial continue
                 known += 1
 
     return trial
@@ -202,14 +202,14 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
     from ray.tune import Callback
 
     class Listener(Callback):
-        # All it needs is on the instance: a local class is pickled by value, with whatever it closes over.
+        # All that it needs is on the instance: a local class is pickled by value, with everything it closes over.
         jobs: dict[str, TrialJob]
         work: Mapping[str, Path]
         queue: Any
         listeners: Listeners
 
         def __getstate__(self) -> dict[str, Any]:
-            return {}  # Tune pickles its callbacks for a restore that kp does not use; these hold the driver's open files
+            return {}  # Tune pickles its callbacks for a restore that kp does not use; these have open files of the driver
 
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
             if "epoch" in result:
@@ -219,7 +219,7 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
             self._end(trial, None)
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            # Not trial.get_error(): that reads the storage folder, to which Tune copies the text only later.
+            # Not trial.get_error(), which reads the storage folder, where Tune copies the text only later.
             text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
             self._end(trial, f"its driver died {MOST_ATTEMPTS + 1} times: {_named_last(text)}")
 
@@ -238,7 +238,7 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
 
 
 def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutcome:
-    """What came of a trial, from its last checkpoint and what its workers and Tune say."""
+    """The outcome of a trial, from its last checkpoint and the report of its workers and Tune."""
     progress = Progress.load(folder) if folder else None
     if report.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
         return TrialOutcome(job, report.status, report.cause or "no cause given", progress, None, report.seconds)
@@ -252,13 +252,13 @@ def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutc
 
 
 def _named_last(text: str) -> str:
-    """The last error that an error text names, which quotes other processes' tracebacks."""
+    """The last error named in an error text, which may quote tracebacks of other processes."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
     return (named or lines or ["no error text"])[-1]
 
 
 def adapter_of(outcome: TrialOutcome) -> Path | None:
-    """The adapter's folder in the trial's last checkpoint; a trial that diverged or failed has none worth keeping."""
+    """The adapter's folder in the trial's last checkpoint; None for a trial that diverged or failed."""
     usable = outcome.status in (TrialStatus.COMPLETED, TrialStatus.STOPPED)
     return outcome.folder / ADAPTER if usable and outcome.folder else None
