@@ -1,7 +1,7 @@
-"""What a machine is, in the words of a record.
+"""The description of a machine for a record.
 
-It stands apart from the steps, whose records hold it, because a benchmark on a bare GPU box names its machine in the same words and has
-none of the packages that the steps need.
+It is separate from the steps, whose records contain it, because a benchmark on a bare GPU box describes its machine in the same way without
+the packages that the steps need.
 """
 
 import json
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-# On a CPU one-threaded generators side by side beat one with many threads, which wait for each other at every small matrix product; each
-# holds a model of its own, though.
+# On a CPU several one-threaded generators are faster than one with many threads, which wait for each other at every small matrix product;
+# but each has its own copy of the model.
 MOST_CPU_GENERATORS = 4
 
 
 def hardware() -> dict[str, Any]:
-    """What this machine is, and the names of the GPUs that this process has computed on; never part of an identity."""
+    """This machine, and the names of the GPUs on which this process has computed; never part of an identity."""
     return {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -32,12 +32,12 @@ def hardware() -> dict[str, Any]:
 
 
 def process_hardware() -> dict[str, Any]:
-    """The same of this process, with the name of its host as `hosts`: what a worker reports of itself once it has loaded its model."""
+    """The same for this process, with the name of its host as `hosts`: what a worker reports once it has loaded its model."""
     return {**hardware(), "hosts": [socket.gethostname()]}
 
 
 def distinct_hardware(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What several processes reported (each as `process_hardware`, or a list of this function), equal machines once with all hosts."""
+    """The reports of several processes (each from `process_hardware`, or a list of this function); equal machines once, with all hosts."""
     hosts: dict[str, set[str]] = {}
     for one in found:
         machine = {name: value for name, value in one.items() if name != "hosts"}
@@ -46,8 +46,8 @@ def distinct_hardware(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def _gpus() -> list[str]:
-    """Those that CUDA shows this process; none where it has not begun to use them, since asking would put a context on each."""
-    torch = sys.modules.get("torch")  # not imported for this: a driver has no need of it
+    """The GPUs that CUDA shows this process; none if it has not used them yet, because asking would create a context on each."""
+    torch = sys.modules.get("torch")  # not imported for this, because a driver does not need it
     if torch is None or not torch.cuda.is_initialized():
         return []
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

@@ -31,7 +31,7 @@ RECORD = "record.json"
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work: `kind` and `literals` (plain JSON) say what is done, `inputs` to what."""
+    """One piece of work: `kind` and `literals` (plain JSON) say what is done, `inputs` with what."""
 
     kind: str
     literals: dict[str, Any] = field(hash=False)
@@ -50,7 +50,7 @@ class Step:
 class Store:
     """All steps under one results root: finished ones in `store/`, unfinished ones in `work/`.
 
-    Nothing else knows where they lie: what a step holds is read by `read`, `file` and `fetch`, and published by `commit`.
+    Nothing else knows where they are: a step's content is read with `read`, `file` and `fetch`, and published with `commit`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,20 +61,20 @@ class Store:
         return self._root / "store" / step.kind / step.fingerprint
 
     def work(self, step: Step) -> Path:
-        """Where an unfinished step keeps what it will resume from; it may not be there yet."""
+        """The folder from which an unfinished step will resume; it may not exist yet."""
         return self._root / "work" / step.kind / step.fingerprint
 
     def works(self, kind: str) -> dict[str, Path]:
-        """All folders in which steps of one kind keep what they will resume from, by the steps' fingerprints."""
+        """All folders from which steps of one kind will resume, by the steps' fingerprints."""
         return {path.name: path for path in sorted((self._root / "work" / kind).glob("*"))}
 
     def forget_work(self, step: Step) -> None:
-        """Drop what a step has kept to resume from."""
+        """Delete what a step has kept for resuming."""
         shutil.rmtree(self.work(step), ignore_errors=True)
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """An empty folder, which every node sees, for what a library writes while this block runs; removed after it."""
+        """An empty folder, visible to every node, for what a library writes within this context; removed after it."""
         folder = self._root / "work" / name / uuid.uuid4().hex
         folder.mkdir(parents=True)
         try:
@@ -83,11 +83,11 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     def study(self, name: str) -> StudyFolder:
-        """The folder of the study of this name."""
+        """The folder of the study with this name."""
         return StudyFolder(self._root / name)
 
     def record(self, step: Step) -> dict[str, Any] | None:
-        """The step's record, or None where the step is not done or its files are damaged."""
+        """The step's record, or None if the step is not done or its files are damaged."""
         if step.fingerprint not in self._valid:
             found = _valid_record(self._folder(step), step)
             if found is None:
@@ -104,12 +104,12 @@ class Store:
         return schema.read_table(self.file(step, name), table_schema)
 
     def fetch(self, step: Step) -> Path:
-        """A folder that holds all files of a finished step; for reading alone."""
+        """A folder with all files of a finished step; read-only."""
         assert self.is_done(step), f"{step} was read before it was done"
         return self._folder(step)
 
     def file(self, step: Step, name: str) -> Path:
-        """One file, or one folder, that a finished step holds; for reading alone."""
+        """One file or folder of a finished step; read-only."""
         return self.fetch(step) / name
 
     @contextmanager
@@ -133,7 +133,7 @@ class Store:
     ) -> None:
         """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place.
 
-        `hardware` is what the processes that did the work report of themselves (`process_hardware`); None where this one did it.
+        `hardware` is reported by the processes that did the work (`process_hardware`); None if this process did it.
         """
         final = self._folder(step)
         worked = [process_hardware()] if hardware is None else distinct_hardware(hardware)
@@ -147,7 +147,7 @@ class Store:
             staged.rename(final)
 
     def damaged(self, step: Step) -> bool:
-        """Whether a folder stands where the step's should but cannot be trusted."""
+        """Whether the step's folder exists but cannot be trusted."""
         return self._folder(step).exists() and not self.is_done(step)
 
     def _set_aside(self, folder: Path) -> None:
@@ -162,7 +162,7 @@ def package_versions() -> dict[str, str]:
 
 
 def busy_seconds(records: Iterable[dict[str, Any]]) -> float:
-    """Seconds in which at least one of these steps was at work; steps that ran side by side are not counted twice."""
+    """Seconds in which at least one of these steps was running; time of concurrent steps is not counted twice."""
     spans = sorted((datetime.fromisoformat(record["started"]), datetime.fromisoformat(record["finished"])) for record in records)
     busy, until = 0.0, None
     for start, end in spans:

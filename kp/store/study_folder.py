@@ -1,7 +1,7 @@
 """A study's own folder below the results root: what a user looks for by the study's name.
 
-The steps themselves are known by their content and lie elsewhere; here are links to those that a user wants to see, and files that no step
-holds: the log of libraries, and what trackers keep.
+The steps themselves are identified by their content and are stored elsewhere. This folder has links to those that a user wants to see, and
+files that belong to no step: the log of libraries, and the files of trackers.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ LOG_FILE = "kp.log"
 
 
 class StudyFolder:
-    """The folder at `path`, made where it is not there; below it trackers keep files of their own."""
+    """The folder at `path`, created if missing; trackers also keep their files in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -20,11 +20,11 @@ class StudyFolder:
 
     @property
     def log(self) -> Path:
-        """Where what libraries say goes."""
+        """The log file for library output."""
         return self.path / LOG_FILE
 
     def link(self, name: str, target: Path) -> Path:
-        """Let `name` in this folder (which may be a/b) stand for what a step holds, in place of what it stood for; returns its path."""
+        """Point `name` in this folder (which may be a/b) at a step's content, replacing an older link; returns its path."""
         path = self.path / name
         files.link(path, target)
         return path
