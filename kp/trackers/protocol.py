@@ -1,4 +1,4 @@
-"""What a tracker hears of the trials of a study."""
+"""The events that a tracker receives of the trials of a study."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,16 +9,16 @@ MEASURES = tuple(name for name in EPOCHS.names if name != "trial_id")
 
 
 class Tracker(Protocol):
-    """What a trial goes through, in this order, `started` again where it goes on after a kill; trials run beside each other."""
+    """The events of a trial, in this order; `started` comes again if it resumes after a kill. Trials run concurrently."""
 
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
-        """Workers are about to begin the trial of these knobs, or to go on with it."""
+        """Workers are about to start or resume the trial with these knobs."""
 
     def epoch(self, trial_id: str, measured: Mapping[str, float]) -> None:
-        """An epoch was committed; `measured` has the numbers of its EPOCHS row, `epoch` among them."""
+        """An epoch was committed; `measured` has the numbers of its EPOCHS row, including `epoch`."""
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
-        """The trial has ended as the TrialStatus says."""
+        """The trial has ended with this TrialStatus."""
 
     def close(self) -> None:
-        """Nothing more comes; trials that have not ended were interrupted."""
+        """No more events follow; trials that have not ended were interrupted."""

@@ -1,11 +1,11 @@
-"""Who else hears of a trial's epochs: W&B, MLflow, TensorBoard.
+"""Experiment trackers that receive a trial's epochs: W&B, MLflow, TensorBoard.
 
-kp's own tables hold everything that is told here, so nothing depends on a tracker: what it cannot do costs a line on the screen and not the
-study. One that raises anything, a server that went away, a full disk, a run that was deleted, is reported once and hears no more. Only a
-package that is not installed is refused, before anything is trained, since it is a mistake in the study file.
+kp's own tables have everything that is reported here, so nothing depends on a tracker: its failure costs a line on the screen and not the
+study. A tracker that raises anything (an unreachable server, a full disk, a deleted run) is reported once and then left out. Only a missing
+package is an error, before anything is trained, because it is a mistake in the study file.
 
-A tracker has one run for each trial, known by its trial_id, and goes on with it where a study goes on. Workers tell a resumed trial's
-epochs from the first one; each tracker sees to it that they do not count twice.
+A tracker has one run per trial, identified by its trial_id, and continues it when a study is resumed. Workers report a resumed trial's
+epochs from the first one again; each tracker makes sure that they do not count twice.
 """
 
 import importlib.util
@@ -21,18 +21,18 @@ from kp.vocabulary import Tracker as TrackerName
 
 
 def validate_installed(config: TrackersConfig) -> None:
-    """Raises UserError where a tracker of the study is not installed."""
+    """Raise UserError if a tracker of the study is not installed."""
     for name in config.use:
         found = importlib.util.find_spec(name.value)
-        # W&B and MLflow leave folders of their own names where they ran, which Python takes for packages without content.
+        # W&B and MLflow leave folders with their names where they ran, which Python takes for empty packages.
         if found is None or found.origin is None:
             raise UserError(f"'{name}' is not installed; pip install 'kp[{name}]' has it", field="trackers.use")
 
 
 def open_trackers(config: TrackersConfig, study: str, home: Path, say: Callable[[str], None]) -> "Trackers":
-    """The study's trackers; `home` is the study's folder, in which they keep their files, `say` tells the user of one that failed.
+    """The study's trackers; `home` is the study's folder, in which they keep their files, and `say` reports a failed one to the user.
 
-    Raises UserError where one is not installed.
+    Raises UserError if one is not installed.
     """
     validate_installed(config)
     trackers = Trackers(say)
@@ -56,7 +56,7 @@ def _tracker(name: TrackerName, config: TrackersConfig, study: str, home: Path) 
 
 
 class Trackers:
-    """All trackers as one that never raises."""
+    """All trackers, combined into one that never raises."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
@@ -64,26 +64,26 @@ class Trackers:
         self._begun: set[str] = set()
 
     def open(self, name: str, make: Callable[[], Tracker]) -> None:
-        """Take in one more."""
+        """Add a tracker."""
         self._guard(name, lambda: self._listening.__setitem__(name, make()))
 
     def started(self, trial_id: str, knobs: Mapping[str, Any]) -> None:
-        """See Tracker; a knob is a number, a word, a truth value, a list of them, or None."""
+        """See Tracker; a knob is a number, a string, a bool, a list of these, or None."""
         self._begun.add(trial_id)
         self._notify(lambda tracker: tracker.started(trial_id, knobs))
 
     def epoch(self, trial_id: str, measured: Mapping[str, Any]) -> None:
-        """See Tracker; of `measured` only what EPOCHS has a column for is passed on, and no None."""
+        """See Tracker; only the columns of EPOCHS are passed on from `measured`, without None."""
         numbers = {name: measured[name] for name in MEASURES if measured.get(name) is not None}
         self._notify(lambda tracker: tracker.epoch(trial_id, numbers))
 
     def ended(self, trial_id: str, status: str, cause: str | None) -> None:
-        """See Tracker; a trial that no workers began has no run, and so no end."""
+        """See Tracker; a trial that no workers started has no run, so its end is not passed on."""
         if trial_id in self._begun:
             self._notify(lambda tracker: tracker.ended(trial_id, str(status), cause))
 
     def close(self) -> None:
-        """See Tracker; no event after it reaches anybody."""
+        """See Tracker; later events are not passed on."""
         self._notify(lambda tracker: tracker.close())
         self._listening.clear()
 
@@ -94,7 +94,7 @@ class Trackers:
     def _guard(self, name: str, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # whatever three libraries, their servers and the network between may come up with
+        except Exception as error:  # anything that three libraries, their servers and the network may raise
             self._listening.pop(name, None)
             first = str(error).strip().partition("\n")[0]
             self._say(f"tracker {name}: failed and is left out of the rest of this run: {type(error).__name__}: {first}")
