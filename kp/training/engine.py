@@ -27,7 +27,7 @@ class Place:
     world: int
 
     def gathered(self, value: Any) -> list[Any]:
-        """Every worker's value, in the order of their ranks; all workers call this at the same point."""
+        """Every worker's value, in the order of ranks; all workers must call this at the same point."""
         import torch.distributed
 
         if self.world == 1:
