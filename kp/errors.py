@@ -7,9 +7,9 @@ The command line prints their message without a traceback and exits with 2; ever
 class UserError(Exception):
     """Bad input: what is wrong with it, and what was expected.
 
-    `field` is the config field or option at fault, such as `facts.source` or `--results`, where there is one; `message` names the file
-    and the row where these are. Whoever knows the field states it when the error is raised: code that reads a source or a model takes the
-    name of the field as an argument, so nothing takes a message apart to say it of another field.
+    `field` is the config field or option that is wrong, such as `facts.source` or `--results`, if there is one; `message` names the file
+    and the row, if any. The field is set when the error is raised: code that reads a source or a model takes the field's name as an
+    argument, so no message has to be parsed to name another field.
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
