@@ -1,6 +1,6 @@
-"""How facts are chosen out of a source: read, checked, drawn, and their shots guarded.
+"""How facts are chosen from a source: read, checked and drawn; and shots that leak them are replaced.
 
-Facts that are only replayed, out of a source of their own, are chosen in the same way and after the studied ones, which are none of them.
+Facts of a separate source that are only replayed are chosen in the same way, after the studied ones and without them.
 """
 
 import time
@@ -36,7 +36,7 @@ TABLES = {
     FACTS_FILE: schema.FACTS,
     QUARANTINED_FILE: schema.QUARANTINED,
     REPLACED_SHOTS_FILE: schema.REPLACED_SHOTS,
-    GRAPH_REPORT_FILE: GRAPH_REPORT,  # these two where a dump is the source
+    GRAPH_REPORT_FILE: GRAPH_REPORT,  # these two if the source is a dump
     DROPPED_FILE: DROPPED_CANDIDATES,
 }
 MOST_LISTED = 5  # reasons, relations and the like in one message
@@ -44,16 +44,16 @@ MOST_LISTED = 5  # reasons, relations and the like in one message
 
 @dataclass(frozen=True)
 class FactChoice:
-    """Facts to be chosen out of a source: what they are called in messages, the step, its settings, and the shot sets they are asked on.
+    """Facts to choose from a source: their name in messages, the step, its settings, and the shot sets on which they are asked.
 
-    Messages name the config fields in which the user wrote the source and how many are chosen.
+    Messages name the config fields of the source and of the count.
     """
 
     name: str
     step: Step
     settings: FactsConfig
     asked: Sequence[ShotSet]
-    studied: pl.DataFrame | None = None  # FACTS, where these are replayed beside them
+    studied: pl.DataFrame | None = None  # FACTS, if the chosen facts are for replay
     source_field: str = FIELD
     count_field: str = COUNT_FIELD
 
@@ -81,7 +81,7 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
 
 
 def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """All facts of the source (FACTS), and the tables that tell how they came about."""
+    """All facts of the source (FACTS), and the tables that report how they were made."""
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
         drawn = facts_of_graph(session.store.fetch(session.graph.steps["dump"]), settings.graph, seed, settings.source)
@@ -102,7 +102,7 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
 
 
 def _log_replaced_shots(session: Session, choice: FactChoice, replaced: Sequence[Replacement]) -> None:
-    """Of those that give a studied fact away the facts stage has spoken by the time that others are chosen."""
+    """Report the replaced shots; when replayed facts are chosen, the facts stage has already reported those that leak studied facts."""
     said = set() if choice.studied is None else set(choice.studied["fact_id"])
     kind = "studied" if choice.studied is None else "replayed"
     for gone in replaced:

@@ -1,4 +1,4 @@
-"""The circumstances of a study, which a report shows and no conclusion rests on."""
+"""The circumstances of a study, which a report shows and on which no conclusion rests."""
 
 import time
 from typing import Any
@@ -12,8 +12,8 @@ from kp.study.session import Session
 
 
 def report_context(session: Session) -> ReportContext:
-    """The circumstances of a study, out of its steps' records: the same for a study that was interrupted and one that was not,
-    but for times and places."""
+    """The circumstances of a study, from its steps' records: except for times and places, the same for an interrupted study and an
+    uninterrupted one."""
     return ReportContext(
         study=session.config.name,
         config=session.config.model_dump(mode="json"),
@@ -28,14 +28,14 @@ def report_context(session: Session) -> ReportContext:
 
 
 def _hardware(session: Session) -> str:
-    """The machines that did the work of the study's steps, each kind once."""
+    """The machines that did the work of the study's steps, one line per kind."""
     records = filter(None, (session.store.record(step) for steps in session.graph.by_stage.values() for step in steps))
     machines = distinct_hardware(machine for record in records for machine in record["hardware"])
     return "; ".join(map(machine_text, machines))
 
 
 def machine_text(machine: dict[str, Any]) -> str:
-    """A machine of a record in one line; how many of the kind, where there were several."""
+    """A machine of a record in one line, with the number of hosts if there were several."""
     gpus = f", {' and '.join(sorted(set(machine['gpus'])))}" if machine["gpus"] else ""
     hosts = f" ({len(machine['hosts'])} hosts)" if len(machine["hosts"]) > 1 else ""
     return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB{gpus}, Python {machine['python']}{hosts}"
@@ -49,6 +49,6 @@ def code_text(version: str, code: dict[str, Any]) -> str:
 
 
 def _wall_seconds(session: Session) -> dict[str, float]:
-    """Seconds in which each stage's steps were at work, in the order of the stages; none for what the study does not ask for."""
+    """The working seconds of each stage's steps, in the order of the stages; without stages that the study does not request."""
     by_stage = {name: list(filter(None, map(session.store.record, steps))) for name, steps in session.graph.by_stage.items()}
     return {name: busy_seconds(records) for name, records in by_stage.items() if records}

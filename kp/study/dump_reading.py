@@ -1,7 +1,7 @@
-"""A dump of many files, read by a Ray cluster: a task a file.
+"""A dump of many files, read by a Ray cluster: one task per file.
 
-Reading a file knows nothing of other files (see kp.facts.dump.reading), so nodes share only the folder to which they write, and what the
-tasks return is small. Merging is done where this is called: it takes a fraction of the time, and its passes hand all their data on.
+Files are read independently (see kp.facts.dump.reading), so nodes share only the folder to which they write, and tasks return little.
+Merging is done by the caller: it takes a fraction of the time, and every pass needs all data of the one before.
 """
 
 import tempfile
@@ -20,14 +20,14 @@ from kp.store.hardware import distinct_hardware, process_hardware
 
 @dataclass(frozen=True)
 class GraphReading:
-    """What a dump was found to hold, and the machines of all processes that read it or merged."""
+    """The counts of a dump, and the machines of all processes that read or merged it."""
 
     counts: GraphCounts
     hardware: list[dict[str, Any]]
 
 
 def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReading:
-    """kp.facts.dump.reading.read_graph with the same outcome, on the cluster that was joined; `threads` cores read one file, and merge.
+    """Like kp.facts.dump.reading.read_graph with the same result, on the joined cluster; `threads` cores read one file, and merge.
 
     `folder` must be on a file system that every node mounts, and `source` readable from every node. A task whose node dies is run again.
     """
@@ -48,7 +48,7 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReadi
             for reference in references:
                 ray.cancel(reference, force=False)
             if isinstance(error.cause, UserError):
-                raise error.cause from None  # without Ray's account of where it came from
+                raise error.cause from None  # without Ray's traceback
             raise
         counts = finish([one.reading for one in done], folder, spill, partitions, threads)
         return GraphReading(counts, distinct_hardware([process_hardware(), *(one.hardware for one in done)]))
@@ -56,12 +56,12 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReadi
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a task returns: its file, and the machine that it ran on."""
+    """The result of a task: its file's reading, and the machine on which it ran."""
 
     reading: FileReading
     hardware: dict[str, Any]
 
 
 def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int) -> _Reading:
-    """A folder of its own for each attempt: a node that was thought dead may still write into the first one's."""
+    """Each attempt has its own folder: a node that was thought dead may still write into that of the first attempt."""
     return _Reading(read_file(file, spill / uuid.uuid4().hex, partitions, threads), process_hardware())

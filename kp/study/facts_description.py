@@ -1,7 +1,7 @@
-"""`kp facts --describe`: the facts that a study chose, counted and drawn.
+"""`kp facts --describe`: tables and pictures of the facts that a study chose.
 
-Like `kp audit` and `kp noise` it reads what a finished step holds, and is a step of its own with a folder made to be committed as it
-stands. It needs the facts alone: no model, no Ray.
+Like `kp audit` and `kp noise` it reads a finished step, and is a separate step with a folder that can be committed as it is. It needs only
+the facts: no model and no Ray.
 """
 
 import shutil
@@ -30,7 +30,7 @@ from kp.study.session import Session, shown
 DESCRIPTION_VERSION = 1
 FOLDER = "facts"  # in the study's
 PAGE_FILE = "facts.md"
-FACTS_RECORD = "facts_record.json"  # the step's own record is beside it
+FACTS_RECORD = "facts_record.json"  # the step's own record is next to it
 
 SCHEMAS: dict[str, pa.Schema] = {
     "relations": FACT_RELATIONS,
@@ -42,7 +42,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 
 def describe_study_facts(config: StudyConfig, root: Path) -> int:
-    """Choose a study's facts where that is not done, and describe them; returns the exit code."""
+    """Choose a study's facts if that is not done, and describe them; returns the exit code."""
     with open_session(config, files.results_root(root)) as session:
         for stage in ("dump", "facts"):
             run_stage(session, stage)
@@ -51,7 +51,7 @@ def describe_study_facts(config: StudyConfig, root: Path) -> int:
 
 
 def describe_facts(session: Session) -> None:
-    """Count and draw the facts of a finished facts step, link the folder as FOLDER of the study's, and print the page's opening."""
+    """Describe the facts of a finished facts step, link the result as FOLDER in the study's folder, and print the page's opening."""
     chosen = Chosen(session.config.name, str(portable(session.config)["facts"]["source"]), len(session.facts))
     literals = {"version": DESCRIPTION_VERSION, "study": chosen.study, "source": chosen.source}
     step = Step("description", literals, (session.graph.steps["facts"],))
@@ -85,7 +85,7 @@ def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen,
 
 
 def _show(session: Session, step: Step, chosen: Chosen) -> None:
-    """Always out of the files, so a second run shows the same."""
+    """Read from the files, so that a second run shows the same."""
     folder = session.folder.link(FOLDER, session.store.fetch(step))
     tables = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS.items()}
     print_opening(session, facts_page(chosen, tables))

@@ -1,4 +1,4 @@
-"""What goes into a study, by the digests of its contents: the same model, facts and shots under other names give the same steps."""
+"""The inputs of a study, identified by digests of their contents: the same model, facts and shots with other names give the same steps."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import EMBEDDED, NAME_FIELD, NOT_FETCHED, NamedModel, describe_model, resolve_model
 
-NOT_HERE = "not here"  # the identity of an input that a dry run does without
+NOT_HERE = "not here"  # the identity of an input that is missing in a dry run
 
 
 @dataclass(frozen=True)
 class Identities:
-    """What the study's inputs are, whatever they are called: digests of contents."""
+    """Digests of the contents of the study's inputs, independent of their names."""
 
     model: str
     facts: str
     shots: str
-    paraphraser: str | None = None  # the model that writes paraphrases, where the study names one
-    drawing: Mapping[str, str] | None = None  # where the facts come out of a dump: templates, aliases and the like, by their field
-    replay: str | None = None  # the source of the replayed facts, where the study names one
+    paraphraser: str | None = None  # the model that writes paraphrases, if the study names one
+    drawing: Mapping[str, str] | None = None  # if the source is a dump: templates, aliases and so on, by their field
+    replay: str | None = None  # the source of the replayed facts, if the study names one
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An input of a study that is not here, and the field by which it is priced all the same."""
+    """An input of a study that is not here, and the field from which its price is estimated."""
 
     error: UserError
     estimated_from: str | None = None
@@ -39,10 +39,10 @@ class Missing:
 
 
 def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel, str], str], note: Callable[[Missing], None]) -> Identities:
-    """What goes into a study, as far as this machine can tell without it; `note` is told of each input that is not here.
+    """The identities of a study's inputs, as far as they are known on this machine; `note` is called for each missing input.
 
-    `revision_of` names the content of a model, given the config field that names the model. Raises UserError where an input is of no use,
-    or no count tells how much of it there is.
+    `revision_of` returns the revision of a model, given the config field of the model. Raises UserError if an input is unusable, or if a
+    missing one has no known count.
     """
     revision = revision_of(config.model, NAME_FIELD)
     facts = _identity_if_here(note, config.facts.count, "facts.count", lambda: source_identity(config.facts))
@@ -58,7 +58,7 @@ def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel,
 
 
 def _identity_if_here(note: Callable[[Missing], None], count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
-    """What a source of facts holds; of one that is not here, how many there are to be is enough, where the study says so in `field`."""
+    """The identity of a source of facts; if it is not here, the count of facts in `field` is enough."""
     try:
         return find()
     except UserError as error:
@@ -69,11 +69,11 @@ def _identity_if_here(note: Callable[[Missing], None], count: int | None, field:
 
 
 def identities_here(config: StudyConfig) -> Identities:
-    """What goes into the study; UserError where it is not here, since its trials are known by that."""
+    """The identities of the study's inputs; UserError if one is not here, because trials are identified by them."""
 
     def refuse(missing: Missing) -> None:
         raise UserError(
-            f"{missing.error.message}; trials are known by what goes into them: look where the study runs, or run `kp facts` here first",
+            f"{missing.error.message}; trials are identified by their inputs: run this where the study runs, or run `kp facts` here first",
             field=missing.error.field,
         )
 
@@ -81,12 +81,13 @@ def identities_here(config: StudyConfig) -> Identities:
 
 
 def _revision(model: NamedModel, field: str) -> str:
-    """What a run calls the model's content, found out without fetching anything."""
+    """The model's revision as in a run, found without fetching anything."""
     if model.name != EMBEDDED and Path(model.name).expanduser().is_dir():
         return resolve_model(model, field).revision
     revision = describe_model(model, field)
     if revision == NOT_FETCHED:
         raise UserError(
-            f"{model.name} is {revision}; trials are known by it: look where the study runs, or run `kp facts` here first", field=field
+            f"{model.name} is {revision}; trials are identified by it: run this where the study runs, or run `kp facts` here first",
+            field=field,
         )
     return revision

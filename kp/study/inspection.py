@@ -1,7 +1,7 @@
-"""`kp audit` and `kp noise`: what the categories of a study are worth, read off the answers that its categorise step holds.
+"""`kp audit` and `kp noise`: how reliable the categories of a study are, from the answers of its categorise step.
 
-Nothing is asked of a model here, so both take seconds once that step is done. What comes out is a step of its own, and its folder is made
-to be committed as it stands: tables as parquet and csv, a page, the study that made them and the record of the answers they rest on.
+No model is used here, so both take seconds once that step is done. The result is a separate step with a folder that can be committed as it
+is: tables as parquet and csv, a page, the study that made them, and the record of the answers.
 """
 
 import shutil
@@ -38,13 +38,13 @@ from kp.study.session import Session, shown
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"
-CATEGORISE_RECORD = "categorise_record.json"  # the step's own record is beside it
+CATEGORISE_RECORD = "categorise_record.json"  # the step's own record is next to it
 
 Frames = dict[str, pl.DataFrame]  # by the name of their file
 
 
 class Inspection(StrEnum):
-    """What is looked into; also the name of the command, and of the folder in the study's."""
+    """What is inspected; also the name of the command, and of the folder in the study's folder."""
 
     AUDIT = "audit"
     NOISE = "noise"
@@ -55,7 +55,7 @@ class Inspecting:
 
     name = "inspection"
     version = 2
-    """Rises when the code changes what comes out, so that older results are not taken for newer ones."""
+    """Rises when the code changes the results, so that older results are not taken for newer ones."""
     reads = Reads(("",), but=("resources", "trackers"))
 
 
@@ -81,7 +81,7 @@ SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
 
 
 def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
-    """Run a study as far as its categories, look into them, and print what was found; returns the exit code."""
+    """Run a study up to its categories, inspect them, and print the findings; returns the exit code."""
     began = time.monotonic()
     with open_session(config, files.results_root(root)) as session:
         for stage in ("dump", "facts", "categorise", "repeat"):
@@ -98,24 +98,24 @@ def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
 
 
 def inspection_step(what: Inspection, config: StudyConfig, graph: Graph) -> Step:
-    """What is found out about the base model's categories; known by the whole study, which is shown beside it."""
+    """The step of an inspection of the base model's categories; identified by the whole study, which it also shows."""
     literals = {"version": Inspecting.version, **Inspecting.reads.stated(_moved(config))}
     return Step(what.value, literals, (graph.steps["facts"], *_asked(graph)))
 
 
 def _asked(graph: Graph) -> tuple[Step, ...]:
-    """The steps that hold the base model's answers, in the order of their shot sets."""
+    """The steps with the base model's answers, in the order of their shot sets."""
     return graph.steps["categorise"], *graph.by_stage.get("repeat", ())
 
 
 def portable(config: StudyConfig) -> dict[str, Any]:
-    """The study as plain values, without what does not change a number: resources, trackers, and the folders that its files are in."""
+    """The study as plain values, without what does not change a number: resources, trackers, and the folders of its files."""
     plain: dict[str, Any] = _moved(config).model_dump(mode="json", exclude={"resources", "trackers"})
     return plain
 
 
 def _moved(config: StudyConfig) -> StudyConfig:
-    """The study as if its files lay in the working folder."""
+    """The study as if its files were in the working folder."""
     sections = {}
     for section, field in (("model", "name"), ("facts", "source"), ("categorise", "shots"), ("search", "replay_source")):
         settings = getattr(config, section)
@@ -181,7 +181,7 @@ def _write(session: Session, what: Inspection, tables: Frames, subject: Subject,
 
 
 def _flat(table: pl.DataFrame) -> pl.DataFrame:
-    """Lists as words, since csv has none."""
+    """Lists as text, because csv has no lists."""
     return table.with_columns(pl.col(name).list.join(" ") for name, kind in table.schema.items() if isinstance(kind, pl.List))
 
 
@@ -190,7 +190,7 @@ def _page(what: Inspection, subject: Subject, tables: Mapping[str, pl.DataFrame]
 
 
 def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> None:
-    """Link the step's folder into the study's, and print the page's opening: always out of the files, so a second run shows the same."""
+    """Link the step's folder into the study's, and print the page's opening; both from files, so that a second run shows the same."""
     found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS[what].items()}
     page = _page(what, subject, found)
     folder = session.folder.link(what.value, session.store.fetch(step))
@@ -199,7 +199,7 @@ def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> N
 
 
 def print_opening(session: Session, page: Document) -> None:
-    """A page's first tables and what it says in short, for a terminal."""
+    """Print a page's first tables and its summary on the terminal."""
     for block in page.sections[0].blocks:
         if isinstance(block, Table):
             session.display.console.print(terminal_table(block), width=WIDTH)

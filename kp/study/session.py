@@ -1,4 +1,4 @@
-"""What the stages of one run share: the study, its steps, where results are, the console, and the cluster once it is needed."""
+"""What the stages of one run share: the study, its steps, the store, the console, and the cluster once it is needed."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -29,7 +29,7 @@ from kp.store.steps import Step, Store
 from kp.study.graph import Graph
 from kp.vocabulary import Engine
 
-Proposer = Callable[[Collection[str]], Graph]  # the graph as the results so far have it, given the ids of trials that failed in this run
+Proposer = Callable[[Collection[str]], Graph]  # the graph from the results so far, given the ids of trials that failed in this run
 
 
 class Session(ExitStack):
@@ -46,20 +46,20 @@ class Session(ExitStack):
         """A row of the trials table for each trial that failed in this run and so has no record, by trial id."""
         self._proposer = proposer
         self.graph: Graph = proposer(())
-        code_version()  # now: files may change while the study runs
-        self.folder = self.store.study(config.name)  # made last: what is wrong with the input has shown by now
+        code_version()  # now, because files may change while the study runs
+        self.folder = self.store.study(config.name)  # made last, after errors in the input have been found
 
     def propose(self) -> bool:
-        """Take in the trials that follow from what earlier ones reached; whether there are any."""
+        """Add the trials proposed from the results of earlier ones; returns whether there are any."""
         known = len(self.graph.trials)
         self.graph = self._proposer(self.failures)
         return len(self.graph.trials) > known
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The Ray cluster, joined at the first need so that a finished study never starts one."""
+        """The Ray cluster, joined on first use so that a finished study never starts one."""
         log = self.folder.log
-        self.display.line(f"starting Ray (what libraries say goes to {shown(log)})")
+        self.display.line(f"starting Ray (library output goes to {shown(log)})")
         self.enter_context(self.display.quiet(log))
         cluster = self.enter_context(connected(self.config.resources, log))
         self.display.line(f"cluster: {cluster}")
@@ -67,7 +67,7 @@ class Session(ExitStack):
 
     @cached_property
     def engine(self) -> EngineSpec:
-        """How every actor that asks the base model makes its generator."""
+        """The engine of every actor that asks the base model."""
         vllm_python = self.config.resources.vllm_python
         if self.config.categorise.engine is Engine.HF:
             return self.hf_engine
@@ -77,14 +77,14 @@ class Session(ExitStack):
 
     @cached_property
     def adapter_engine(self) -> EngineSpec:
-        """The same in an actor that swaps adapters, of any rank of the grid."""
-        # What an init took out of the base's weights leaves as part of the adapter, which then has twice the rank.
+        """The same for an actor that swaps adapters, of any rank of the grid."""
+        # An init that moves a part of the base into the adapter gives an adapter of twice the rank.
         wider = 2 if self.config.training.moves_base else 1
         return replace(self.engine, max_lora_rank=wider * max(self.config.search.rank))
 
     @cached_property
     def paraphrase_engine(self) -> EngineSpec:
-        """The same for the model that writes paraphrases, which are lists; only in a study that names one."""
+        """The same for the model that writes paraphrases, which are lists; only if the study names one."""
         model, settings = paraphraser(self.config), self.config.facts.paraphrase
         assert model is not None, "only a study that names a model has the step"
         most = settings.max_new_tokens
@@ -92,12 +92,12 @@ class Session(ExitStack):
 
     @cached_property
     def hf_engine(self) -> EngineSpec:
-        """The engine that holds a model of transformers, which lm-eval needs and which other engines are compared with."""
+        """The engine with a transformers model, which lm-eval needs and with which other engines are compared."""
         return self._hf_engine(self.cluster.generator_threads)
 
     @cached_property
     def trial_engine(self) -> EngineSpec:
-        """The same in a training worker, which has its own share of the cores."""
+        """The same for a training worker, which has its own share of the cores."""
         return self._hf_engine(self.cluster.worker_threads)
 
     def _hf_engine(self, threads: int) -> EngineSpec:
@@ -106,20 +106,20 @@ class Session(ExitStack):
 
     @cached_property
     def facts(self) -> pa.Table:
-        """The measured facts (FACTS); only once the facts step is done."""
+        """The measured facts (FACTS); available once the facts step is done."""
         return self.store.read(self.graph.steps["facts"], FACTS_FILE, schema.FACTS)
 
     @cached_property
     def training_facts(self) -> pa.Table:
-        """The same with the paraphrases that a model added, where the study has one add some; only once that step is done, too.
+        """The same with the paraphrases that a model added, if the study requests that; available once that step is done, too.
 
-        Shots are held against the facts as they came: that a model wrote paraphrases changes nothing of what is measured.
+        Shots are checked against the facts without these: that a model wrote paraphrases must not change what is measured.
         """
         return training_facts(self.graph, self.store)
 
     @cached_property
     def shots(self) -> ShotPool:
-        """All shots that the study's sets can be filled from; fetched at the first need, like facts."""
+        """All shots from which the study's sets can be filled; fetched on first use, like facts."""
         return load_shots(self.config.categorise.shots, base_shot_sets(self.config))
 
     @cached_property
@@ -129,12 +129,12 @@ class Session(ExitStack):
 
     @cached_property
     def replay_facts(self) -> pa.Table:
-        """The facts (FACTS) of a source of their own, some of which are replayed; only where the study names one and its step is done."""
+        """The facts (FACTS) of the separate replay source; available if the study names one, once its step is done."""
         return self.store.read(self.graph.steps["replay_facts"], FACTS_FILE, schema.FACTS)
 
     @cached_property
     def replay_shot_sets(self) -> ShotSets:
-        """The one shot set that those are asked on: the study's, with the shots that leak one of them replaced as well."""
+        """The one shot set on which these are asked: the study's, with the shots that leak one of them also replaced."""
         guarded = pl.concat([frame(self.facts), frame(self.replay_facts)])
         return shot_sets(self.shots.shots, guarded, (REPLAY_SHOT_SET,))[0]
 
@@ -147,9 +147,9 @@ class Session(ExitStack):
         details: dict[str, Any] | None = None,
         hardware: Iterable[Mapping[str, Any]] | None = None,
     ) -> None:
-        """Publish a step that consists of these tables alone, by their files; `began` is time.monotonic() at its start.
+        """Commit a step that consists only of these tables, by file; `began` is time.monotonic() at its start.
 
-        `hardware` is that of the workers that made them, None where this process did.
+        `hardware` is that of the workers that made them, None if this process did.
         """
 
         def fill(folder: Path) -> None:
@@ -159,7 +159,7 @@ class Session(ExitStack):
         self.store.commit(step, fill, seconds=time.monotonic() - began, details=details, hardware=hardware)
 
     def is_done(self, step: Step, what: str) -> bool:
-        """Whether a step is done; says so when it is, and warns when its files were damaged."""
+        """Whether a step is done; prints that it is, or warns that its files were damaged."""
         if self.store.is_done(step):
             record = self.store.record(step) or {}
             self.display.line(f"{what}: already done ({step.fingerprint[:8]}, took {record['wall_seconds']:.0f} s), not redone")
@@ -179,7 +179,7 @@ def training_facts(graph: Graph, store: Store) -> pa.Table:
 
 
 def shown(path: Path) -> str:
-    """A path as short as it can be said from here."""
+    """A path, relative to the working folder if it is inside."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

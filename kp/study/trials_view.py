@@ -1,8 +1,8 @@
-"""`kp trials`: how the trials of a study stand, read from what lies in the results folder.
+"""`kp trials`: the state of a study's trials, read from the results folder.
 
 It takes no lease, starts nothing and writes nothing there, so it works from any shell or node that sees the folder, whoever runs the study.
-What a trial trains is known by its checkpoints, how it ended by its record; that somebody is at work is told by the lease on its working
-folder, which a driver that was killed does not keep alive.
+A trial's progress is in its checkpoints, its end in its record. Whether a driver is running it is known from the lease on its working
+folder, which a killed driver does not renew.
 """
 
 import time
@@ -34,16 +34,16 @@ from kp.training.job import Progress
 from kp.training.spec import TRIALS
 from kp.vocabulary import TrialStatus
 
-LINES_A_TRIAL = 2  # of a terminal, where what a trial is does not fit one
+LINES_A_TRIAL = 2  # of a terminal, because the description of a trial does not fit into one
 LINES_BESIDE = 6  # title, head, counts and what is left out
 
 
 class Standing(StrEnum):
-    """Where a trial is that has not ended; one that has is where its TrialStatus says."""
+    """The state of a trial that has not ended; one that has ended has a TrialStatus."""
 
     WAITING = "waiting"
     RUNNING = "running"
-    INTERRUPTED = "interrupted"  # begun, and nobody is at work on it: a run of the study goes on from its last checkpoint
+    INTERRUPTED = "interrupted"  # started, but no driver is running it: a run of the study continues from its last checkpoint
 
 
 FAILED = (TrialStatus.FAILED.value, TrialStatus.OUT_OF_MEMORY.value)
@@ -52,7 +52,7 @@ UNFINISHED = tuple(standing.value for standing in Standing)
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial as it stands; None where nothing is known yet."""
+    """The state of one trial; values are None while they are unknown."""
 
     trial_id: str
     label: str
@@ -72,16 +72,16 @@ class TrialRow:
     best_unknown_accuracy: float | None
     train_loss: float | None
     tokens_per_second: float | None
-    seconds_left: float | None  # if it runs its course as fast as so far; 0 once it has ended, None while that cannot be told
+    seconds_left: float | None  # if it runs to its end at the speed so far; 0 once it has ended, None while that is unknown
     cause: str | None  # why it ended
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more comes of it in this run of the study."""
+        """Whether it will not change any more in this run of the study."""
         return self.status not in UNFINISHED
 
 
-# The columns of an export; all are there, whatever is known yet.
+# The columns of an export; all are present, whatever is known so far.
 COLUMNS: dict[str, Any] = {
     "trial_id": pl.String,
     "label": pl.String,
@@ -108,14 +108,14 @@ COLUMNS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class _Driver:
-    """The process that has a trial in hand."""
+    """The process that runs a trial."""
 
     started: float  # Unix seconds
 
 
 def trial_row(trial: Trial, store: Store) -> TrialRow:
-    """How a trial stands now."""
-    # A trial's record is there before its working folder goes, so who looks into the folder first misses nothing.
+    """The current state of a trial."""
+    # A trial's record is written before its working folder is removed, so reading the folder first misses nothing.
     folder = store.work(trial.step)
     progress, driver, failure = _progress(folder), _driver(folder), files.read_json(folder / checkpoints.FAILURE)
     if store.is_done(trial.step):
@@ -161,22 +161,22 @@ def _ended(trial: Trial, store: Store) -> TrialRow:
 
 def _progress(folder: Path) -> Progress:
     while (newest := checkpoints.newest(folder)) is not None:
-        with suppress(FileNotFoundError):  # it has just given way to a newer one
+        with suppress(FileNotFoundError):  # it has just been replaced by a newer one
             return Progress.load(newest)
     return Progress()
 
 
 def _standing(folder: Path, driver: _Driver | None, progress: Progress) -> Standing:
-    """Of a trial with no record that has not failed."""
+    """The state of a trial without a record that has not failed."""
     taken = files.read_json(folder / checkpoints.RUNNING)
     if driver is not None:
-        # What an earlier driver's workers took waits until those of this one take it.
+        # A trial started by an earlier driver's workers waits until this driver's workers take it.
         return Standing.RUNNING if taken is not None and taken["started"] > driver.started else Standing.WAITING
     return Standing.INTERRUPTED if taken is not None or progress.epochs else Standing.WAITING
 
 
 def _driver(folder: Path) -> _Driver | None:
-    """Whoever holds the trial's folder and lives."""
+    """The living process with the lease on the trial's folder."""
     holder = files.lease_holder(folder)
     return _Driver(holder["started"]) if holder else None
 
@@ -184,12 +184,12 @@ def _driver(folder: Path) -> _Driver | None:
 def _changed(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # the trial has just been taken up again
+    except FileNotFoundError:  # the trial has just been resumed
         return 0.0
 
 
 def _seconds_left(trial: Trial, progress: Progress) -> float | None:
-    """By what a step has taken so far, its share of measuring included; none while no epoch tells."""
+    """From the mean time per step so far, evaluation included; None before the first epoch."""
     if not progress.steps:
         return None
     spent = sum(epoch["seconds"] + epoch["eval_seconds"] for epoch in progress.epochs)
@@ -197,12 +197,12 @@ def _seconds_left(trial: Trial, progress: Progress) -> float | None:
 
 
 def trial_rows(proposal: ProposedGraph, store: Store) -> list[TrialRow]:
-    """How all trials stand that are known so far, in the study's order."""
+    """The states of all trials known so far, in the study's order."""
     return [trial_row(trial, store) for trial in proposal.graph.trials]
 
 
 def export_rows(rows: Sequence[TrialRow], path: Path) -> None:
-    """Write the rows as the file's ending says; UserError where it cannot be written."""
+    """Write the rows in the format of the file's ending; UserError if it cannot be written."""
     write = _writer(path)
     try:
         write(pl.DataFrame([asdict(row) for row in rows], schema=COLUMNS), path)
@@ -223,11 +223,11 @@ def _writer(path: Path) -> Callable[[pl.DataFrame, Path], object]:
 
 
 def show_trials(config: StudyConfig, root: Path, watch: float | None = None, export: Path | None = None) -> int:
-    """Print how the trials of a study stand, again every `watch` seconds until all have ended, and write it to `export`; the exit code."""
+    """Print the state of a study's trials, every `watch` seconds until all have ended, and write it to `export`; returns the exit code."""
     if watch is not None and watch <= 0:
         raise UserError(f"{watch:g}: give seconds, above 0", field="--watch")
     if export is not None:
-        _writer(export)  # refuses what it cannot write before anything is shown
+        _writer(export)  # raises for an unsupported format before anything is shown
     store = Store(root)
     identities = identities_here(config)
 
@@ -249,7 +249,7 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
 
 
 def _watch(config: StudyConfig, console: Console, seconds: float, look: Callable[[], tuple[list[TrialRow], bool]]) -> list[TrialRow]:
-    """Redraw until all trials have ended or the user has seen enough; the rows seen last."""
+    """Redraw until all trials have ended or the user interrupts; returns the last rows."""
     rows, ended = look()
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         while True:
@@ -262,12 +262,12 @@ def _watch(config: StudyConfig, console: Console, seconds: float, look: Callable
 
 
 def failed_trials(store: Store) -> set[str]:
-    """Ids of trials whose last attempt failed: a search that proposes more goes on without them."""
+    """Ids of trials whose last attempt failed: a search that proposes more trials continues without them."""
     return {trial_id for trial_id, folder in store.works("trial").items() if (folder / checkpoints.FAILURE).is_file()}
 
 
 def trials_table(config: StudyConfig, rows: Sequence[TrialRow], lines: int | None = None) -> RenderableType:
-    """The rows as a table of at most 80 columns; where a terminal of `lines` lines is too short for all, those that matter most."""
+    """The rows as a table of at most 80 columns; if a terminal of `lines` lines is too short for all, the most important ones."""
     table = Table(title=f"trials of {config.name}", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("trial", no_wrap=True)
     table.add_column("what", overflow="fold")
@@ -279,9 +279,9 @@ def trials_table(config: StudyConfig, rows: Sequence[TrialRow], lines: int | Non
         table.add_row(*_cells(row))
     below = [_counts(rows)]
     if len(shown) < len(rows):
-        below.append(f"{len(rows) - len(shown)} of them are not shown, for want of lines")
+        below.append(f"{len(rows) - len(shown)} of them are not shown, because the terminal is too short")
     below += [f"{row.trial_id[:8]} {row.status}: {row.cause}" for row in shown if row.status in FAILED]
-    return Group(table, *map(Text, below))  # as text: a cause may hold what looks like markup
+    return Group(table, *map(Text, below))  # as Text, because a cause may contain what looks like markup
 
 
 def _foremost(rows: Sequence[TrialRow], most: int) -> list[TrialRow]:

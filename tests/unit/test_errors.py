@@ -202,7 +202,7 @@ def test_identities_here_adds_the_remedy_and_keeps_the_field(tmp_path: Path, mon
 def test_model_that_a_look_cannot_know_is_told_of_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kp.study.identities.describe_model", lambda model, field: NOT_FETCHED)
     error = refusal(lambda: identities_here(smoke("model.name=some/model")))
-    assert str(error).startswith(f"model.name: some/model is {NOT_FETCHED}; trials are known by it")
+    assert str(error).startswith(f"model.name: some/model is {NOT_FETCHED}; trials are identified by it")
 
 
 def test_results_root_is_told_of_its_option(tmp_path: Path) -> None:

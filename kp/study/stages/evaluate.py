@@ -1,4 +1,4 @@
-"""What every adapter learned and broke: all measurements of the registry, each committed when it comes back."""
+"""What every adapter learned and broke: all measurements of the registry, each committed as soon as it is returned."""
 
 import time
 from contextlib import ExitStack
@@ -25,20 +25,20 @@ class Evaluate(Stage):
     name = "evaluate"
     command = Command.EVALUATE
     version = 1
-    reads = Reads(())  # the measurements say what they read
+    reads = Reads(())  # the measurements declare what they read
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
         """Of the base and of all trials."""
         return tuple(graph.evaluation_steps())
 
     def plan(self, planning: Planning) -> Work:
-        """Each measurement says its part."""
+        """Each measurement adds its part."""
         parts = [part for part in (one.plan(planning) for one in MEASUREMENTS) if part]
         to_come = planning.trials.to_come * len(planning.graph.trials[0].measurements)
         return Work("; ".join(parts), self.steps(planning.graph), to_come)
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """Those put to adapters."""
+        """For adapters."""
         counts = [one.prompts(planning) for one in MEASUREMENTS]
         return None if None in counts else Prompts(adapters=sum(count for count in counts if count is not None))
 
@@ -55,14 +55,14 @@ class Evaluate(Stage):
 
 
 def _wanted(session: Session) -> dict[str, dict[str, Step]]:
-    """Per trial id (or "base"), the steps of its measurements by their name."""
+    """For each trial id (or "base"), the steps of its measurements by name."""
     steps = {BASE: dict(session.graph.base)} if session.graph.base else {}
     trials = evaluated(session.config, session.graph, session.store)
     return steps | {trial.trial_id: dict(trial.measurements) for trial in trials}
 
 
 def _jobs(session: Session, steps: dict[str, dict[str, Step]]) -> list[ModelJob]:
-    """What is not yet measured, one job a model, so that an adapter is loaded once."""
+    """What is not yet measured, one job per model, so that an adapter is loaded once."""
     trials = {trial.trial_id: trial for trial in session.graph.trials}
     jobs = []
     for trial_id, of_model in steps.items():
@@ -84,7 +84,7 @@ def _task(session: Session, name: str, trial: Trial | None) -> MeasurementTask:
 def _measure(session: Session, jobs: list[ModelJob], steps: dict[str, dict[str, Step]]) -> None:
     began = time.monotonic()
     prompts = sum(task.prompts for job in jobs for task in job.tasks.values())
-    parts = _by_engine(session, jobs)  # joins the cluster, in which the tally lives
+    parts = _by_engine(session, jobs)  # joins the cluster, in which the tally runs
     tally = Tally()
     with ExitStack() as stack:
         for job in jobs:
@@ -100,7 +100,7 @@ def _measure(session: Session, jobs: list[ModelJob], steps: dict[str, dict[str, 
 
 
 def _by_engine(session: Session, jobs: list[ModelJob]) -> list[tuple[EngineSpec, list[ModelJob]]]:
-    """Which engine measures what: where another engine answers questions, what needs a model of transformers is apart."""
+    """Jobs by engine: if another engine answers questions, measurements that need a transformers model are separate jobs."""
     if session.adapter_engine.engine is Engine.HF:
         return [(session.adapter_engine, jobs)]
     parts = []

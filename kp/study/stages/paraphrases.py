@@ -1,4 +1,4 @@
-"""Where the study names a model for it, that model writes paraphrases for the facts that come with fewer than wanted."""
+"""If the study names a model for it, that model writes paraphrases for the facts that have too few."""
 
 import time
 from pathlib import Path
@@ -20,33 +20,33 @@ from kp.vocabulary import ParaphraseVerdict
 
 
 class Paraphrases(Stage):
-    """Its step is absent where the study names no model; trials that train on paraphrases or hold some out rest on it."""
+    """Its step is absent if the study names no model; trials that train on paraphrases or hold some out depend on it."""
 
     name = "paraphrases"
     command = Command.FACTS
     version = 2
-    # What is sampled, where the greedy reply is too little, is drawn by the study's seed.
+    # The study's seed draws the samples for facts whose greedy reply is not enough.
     reads = Reads(
         ("facts.paraphrase", "model.dtype", "categorise.engine", "seed"), but=("facts.paraphrase.model", "facts.paraphrase.revision")
     )
     tables = {REPLIES_FILE: schema.PARAPHRASE_REPLIES, PARAPHRASES_FILE: schema.PARAPHRASES}
 
     def step(self, making: Making) -> Step | None:
-        """Known by the content of the model that writes."""
+        """Identified by the content of the paraphrasing model."""
         if not making.config.facts.paraphrase.model:
             return None
         assert making.identities.paraphraser is not None, "the identities of a graph include the model that its study names"
         return Step(self.name, self.literals(making) | {"model": making.identities.paraphraser}, (making.steps["facts"],))
 
     def plan(self, planning: Planning) -> Work | None:
-        """Priced as if no fact came with as many as are wanted."""
+        """Priced as if every fact had too few."""
         steps, settings = self.steps(planning.graph), planning.config.facts.paraphrase
         if not steps:
             return None
         return Work(f"at most {number(planning.facts)} facts put in up to {settings.count} other ways by {settings.model}", steps)
 
     def run(self, session: Session) -> None:
-        """Ask the model, keep what can be used, and say what cannot."""
+        """Ask the model, keep the usable paraphrases, and report the others."""
         step, settings = session.graph.steps.get(self.name), session.config.facts.paraphrase
         if step is None or session.is_done(step, self.name):
             return
@@ -71,7 +71,7 @@ class Paraphrases(Stage):
 
 
 def _replies(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
-    if not len(asked):  # and nothing to start a cluster for
+    if not len(asked):  # and no cluster is needed
         return BaseAnswers(schema.PARAPHRASE_REPLIES.empty_table(), None)
     job = Paraphrasing(asked, session.paraphrase_engine, session.config.facts.paraphrase, session.config.seed)
     return base_answers(job, work, session.cluster, session.display)

@@ -1,6 +1,6 @@
-"""The base model measured more often, on shot sets beyond S2: a step for each, on which nothing that is trained rests.
+"""Repeated measurements of the base model, on shot sets beyond S2: a step for each, on which no training depends.
 
-So a study may ask for one more at any time, and only that one is made.
+So a study may request one more at any time, and only that one is made.
 """
 
 from kp.config.derived import BASE_SHOT_SETS, repeated_shot_sets
@@ -15,7 +15,7 @@ from kp.vocabulary import ShotSet
 
 
 class Repeat(Stage):
-    """Its steps are named after their shot sets; there are none where `categorise.repeat_measurements` is 0."""
+    """Its steps are named after their shot sets; there are none if `categorise.repeat_measurements` is 0."""
 
     name = "repeat"
     command = Command.CATEGORISE
@@ -24,7 +24,7 @@ class Repeat(Stage):
     tables = TABLES
 
     def make_steps(self, making: Making) -> dict[str, Step]:
-        """One for each further shot set, which rests on the facts."""
+        """One for each further shot set, which depends on the facts."""
         literals = self.literals(making) | model_literals(making)
         return {
             _name(shot_set): Step(self.name, literals | shown_shots(making.identities.shots, (shot_set,)), (making.steps["facts"],))
@@ -42,12 +42,12 @@ class Repeat(Stage):
         return Work(f"{number(planning.asked, len(steps))} prompts: {number(planning.facts)} facts on {sets}", steps) if steps else None
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """To the base."""
+        """For the base."""
         sets = len(self.steps(planning.graph))
         return Prompts() if not sets else None if planning.asked is None else Prompts(base=planning.asked * sets)
 
     def run(self, session: Session) -> None:
-        """Ask the base model every fact once more on each."""
+        """Ask the base model every fact again on each of them."""
         for shot_set in repeated_shot_sets(session.config):
             step, name = session.graph.steps[_name(shot_set)], f"{self.name} {shot_set}"
             if not session.is_done(step, name):

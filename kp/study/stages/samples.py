@@ -1,4 +1,4 @@
-"""Where the study asks for it, answers are sampled to the facts that the base never gets right greedily: which of them are WeaklyKnown?"""
+"""If the study requests it, answers are sampled for facts that the base never gets right greedily: which of them are WeaklyKnown?"""
 
 import time
 from pathlib import Path
@@ -21,23 +21,23 @@ from kp.vocabulary import Category, ShotSet
 
 
 class Samples(Stage):
-    """Its step is absent where `categorise.samples` is 0; every trial then rests on it."""
+    """Its step is absent if `categorise.samples` is 0; otherwise every trial depends on it."""
 
     name = "samples"
     command = Command.CATEGORISE
     version = 2
-    # The matcher decides which facts are sampled, and the study's seed what is drawn.
+    # The matcher decides which facts are sampled, and the study's seed draws the samples.
     reads = Reads(("model.dtype", "categorise", "seed"), but=("categorise.shots", "categorise.repeat_measurements"))
     tables = {SAMPLES_FILE: schema.SAMPLES, SLICK_FILE: schema.SLICK}
 
     def step(self, making: Making) -> Step | None:
-        """Rests on the greedy answers."""
+        """Depends on the greedy answers."""
         if not making.config.categorise.samples:
             return None
         return Step(self.name, self.literals(making) | model_literals(making), (making.steps["categorise"],))
 
     def plan(self, planning: Planning) -> Work | None:
-        """Priced as if no fact were answered right, since what the base knows is not known yet."""
+        """Priced as if no fact were answered right, because what the base knows is unknown yet."""
         steps, settings = self.steps(planning.graph), planning.config.categorise
         if not steps:
             return None
@@ -46,12 +46,12 @@ class Samples(Stage):
         return Work(f"at most {asked} sampled answers: {drawn}, for facts that no greedy answer gets right", steps)
 
     def prompts(self, planning: Planning) -> Prompts | None:
-        """To the base, one a sampled answer."""
+        """For the base, one per sampled answer."""
         samples = planning.config.categorise.samples
         return Prompts() if not samples else None if planning.asked is None else Prompts(base=planning.asked * samples)
 
     def run(self, session: Session) -> None:
-        """Sample, and say which facts are WeaklyKnown."""
+        """Sample, and report which facts are WeaklyKnown."""
         step, settings = session.graph.steps.get(self.name), session.config.categorise
         if step is None or session.is_done(step, self.name):
             return
@@ -73,7 +73,7 @@ class Samples(Stage):
 
 
 def _samples(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
-    if not len(asked):  # and nothing to start a cluster for
+    if not len(asked):  # and no cluster is needed
         return BaseAnswers(schema.SAMPLES.empty_table(), None)
     settings = session.config.categorise
     job = Sampling(asked, session.shot_sets, session.engine, settings.samples, settings.sample_temperature, session.config.seed)

@@ -169,7 +169,7 @@ class _Follower:
             checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause)
         else:
             _commit(self._session, trial, outcome, row)
-            self._session.store.forget_work(trial.step)  # its adapter is in the step, optimiser states serve nobody any more
+            self._session.store.forget_work(trial.step)  # its adapter is in the step, and optimiser states are no longer needed
         self._session.display.line(_trial_line(trial, row))
         self._trackers.ended(trial.trial_id, row["status"], row["cause"])
 
