@@ -126,6 +126,12 @@ def _own_logging() -> Iterator[None]:
         logger.handlers, logger.propagate = handlers, propagate
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Under `--dist loadfile`, the files that want the shared Ray go to one process, which so starts one; any other file to either."""
@@ -148,10 +154,8 @@ def shared_ray() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_AUTH_MODE": "disabled", **RAY_SETTINGS}.items():
             patch.setenv(name, value)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        head = {"num_cpus": LOGICAL_CPUS, "include_dashboard": True, "dashboard_port": port, "object_store_memory": 256 << 20}
+        ports = {name: _free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}
+        head = {"num_cpus": LOGICAL_CPUS, "include_dashboard": True, "object_store_memory": 256 << 20, **ports}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         yield cluster.address
         cluster.shutdown()
