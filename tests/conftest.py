@@ -100,9 +100,12 @@ def _captured(out: int, err: int) -> Iterator[None]:
     os.dup2(out, 1)
     os.dup2(err, 2)
     try:
-        with os.fdopen(os.dup(1), "w", encoding="utf-8") as sys.stdout, os.fdopen(os.dup(2), "w", encoding="utf-8") as sys.stderr:
-            yield
+        # Never closed: loggers that libraries make in the meantime keep them, and threads of theirs log after the run.
+        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+        yield
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         sys.stdout, sys.stderr = streams
         for number, own in enumerate(kept, start=1):
             os.dup2(own, number)
