@@ -164,6 +164,55 @@ SHIFTS = pa.schema(
     ]
 )
 
+OUTCOMES = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("shot_set", pa.string(), nullable=False),  # the base on S0, S1, S2; adapters on S1, and S2 unless the study leaves it out
+        pa.field("role", pa.string(), nullable=False),  # trained, replayed, control, untouched; of the base: control, untouched
+        pa.field("correct", pa.int32(), nullable=False),  # of `asked`, by the study's matcher
+        pa.field("asked", pa.int32(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),  # HighlyKnown, MaybeKnown, Unknown
+        pa.field("refused", pa.int32(), nullable=False),  # of `asked`
+    ]
+)
+
+FACT_EFFECTS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("s0_category", pa.string(), nullable=False),  # of the base on S0
+        pa.field("relation", pa.string(), nullable=False),
+        pa.field("object", pa.string(), nullable=False),
+        pa.field("effect", pa.string(), nullable=False),  # net_change, same_prompt, crossed
+        pa.field("shift", pa.string()),  # UK->HK ... HK->UK; positive, negative; null for net_change
+        pa.field("adapter", pa.float64(), nullable=False),
+        pa.field("base", pa.float64(), nullable=False),  # the same of the base on this fact
+        pa.field("value", pa.float64(), nullable=False),  # adapter - base
+    ]
+)
+
+EFFECTS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("subset", pa.string(), nullable=False),  # all, control, untouched, untrained, trained, replayed
+        pa.field("at_risk", pa.bool_(), nullable=False),  # only facts that could have moved that way, by their category on S0
+        pa.field("effect", pa.string(), nullable=False),
+        pa.field("shift", pa.string()),
+        pa.field("value", pa.float64()),  # adapter - base, a mean over facts; null without facts
+        pa.field("adapter", pa.float64()),
+        pa.field("base", pa.float64()),  # on the same facts
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("clusters", pa.int64(), nullable=False),  # relation x object
+        pa.field("standard_error", pa.float64()),  # null below two clusters
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("resolvable", pa.float64()),  # smallest true effect found with 80% power
+        pa.field("verdict", pa.string()),  # null where the effect is no harm: rises
+    ]
+)
+
 SCORES = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter

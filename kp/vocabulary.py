@@ -168,6 +168,42 @@ class Split(StrEnum):
     TEST = "test"  # and reported on it
 
 
+class FactRole(StrEnum):
+    """What a measured fact is to a trial. To the base, a fact is either control or untouched."""
+
+    TRAINED = "trained"  # it was to be learned: the Unknown facts that the trial trained on, and their paraphrases
+    REPLAYED = "replayed"  # the base knew it, and the trial trained on it
+    CONTROL = "control"  # of the part that no trial of the study trains on or replays
+    UNTOUCHED = "untouched"  # this trial did not train on it, others may have
+
+
+class FactSubset(StrEnum):
+    """The measured facts that an effect is reported on; see kp.metrics.effects."""
+
+    ALL = "all"  # as the paper counts
+    CONTROL = "control"
+    UNTOUCHED = "untouched"
+    UNTRAINED = "untrained"  # control and untouched
+    TRAINED = "trained"
+    REPLAYED = "replayed"
+
+
+class EffectKind(StrEnum):
+    """How an effect of an adapter is estimated; see kp.metrics.effects."""
+
+    NET_CHANGE = "net_change"
+    SAME_PROMPT = "same_prompt"
+    CROSSED = "crossed"
+
+
+class Verdict(StrEnum):
+    """What a study can say about a harm; see kp.metrics.verdicts."""
+
+    HARM_SHOWN = "harm_shown"
+    WITHIN_MARGIN = "within_margin"  # no harm beyond the margin shown
+    NOT_RESOLVED = "not_resolved"
+
+
 class ShiftView(StrEnum):
     """The four ways a shift is reported (DESIGN: definitions)."""
 
