@@ -5,8 +5,10 @@ base, p for the share of right answers, and Xk for the category of X on shot set
 
 - net_change: p_A - p_B over the same prompts, those of S1 and S2 (S1 alone if the adapter was not asked more).
 - same_prompt: the shift from B1 to A1, as the paper counts. Any adapter that changes answers has some, also one that leaves the model
-  exactly as knowledgeable as it was, so this count alone is no harm: an adapter that draws a tenth of the answers again from the base's own
-  distribution moves 17.5% of all facts (tests/unit/test_effects_null.py simulates it).
+  exactly as knowledgeable as it was, so this count alone is no harm. In simulations (tests/unit/test_effects_null.py), an adapter that
+  answers a tenth of the facts anew by the base's own chances shows 1% of all facts fallen, and one that answers all of them anew 10%. To
+  subtract the base's own shifts from S1 to S2 does not mend this: the first adapter then looks better than nothing, significantly, every
+  time.
 - crossed: the excess of shifts over the base's own, 1/2 [1(A2 < B1) - 1(B2 < B1) + 1(A1 < B2) - 1(B1 < B2)] for falls; likewise for rises
   and for single moves. Both sides compare different prompts, so the noise of the prompts cancels.
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import optimize, special
 from statsmodels.stats.proportion import proportion_confint
 
 from kp.metrics.statistics import clustered_share_error
@@ -128,7 +128,7 @@ class Estimate:
         return replace(self, value=0.0 - self.value, small=small)
 
     def _quantile(self, probability: float) -> float:
-        return float(stats.t.ppf(probability, self.degrees))
+        return float(special.stdtrit(self.degrees, probability))
 
 
 def estimate_mean(

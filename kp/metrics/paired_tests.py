@@ -5,13 +5,13 @@ and they decide a verdict, not these tests.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 EXACT_BELOW = 25
 """Tests are exact if fewer facts than this have changed."""
@@ -47,8 +47,14 @@ def bowker_p(table: npt.ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that a grid of tests errs once or more with the chance of a single one, in the order given."""
-    return [float(p) for p in multipletests(p_values, method="holm")[1]] if p_values else []
+    """p-values adjusted so that a grid of tests errs once or more with the chance of a single one, in the order given.
+
+    The k-th smallest of m is multiplied by m - k + 1, and is no smaller than those before it. statsmodels has the same, but runs Python's
+    garbage collector at every call, which takes a tenth of a second.
+    """
+    ordered = np.sort(np.asarray(p_values, dtype=np.float64))
+    adjusted = np.maximum.accumulate(np.minimum(ordered * np.arange(ordered.size, 0, -1), 1.0))
+    return [float(adjusted[rank]) for rank in np.searchsorted(ordered, p_values)]
 
 
 def _asymmetry(one: int, total: int) -> float:
@@ -57,8 +63,8 @@ def _asymmetry(one: int, total: int) -> float:
 
 def _exact_p(statistic: float, totals: Sequence[int]) -> float:
     """The chance of a statistic at least this large."""
-    chance = 0.0
+    at_least = 0
     for ways in itertools.product(*(range(total + 1) for total in totals)):
         if sum(_asymmetry(one, total) for one, total in zip(ways, totals, strict=True)) >= statistic - 1e-9:
-            chance += float(np.prod([stats.binom.pmf(one, total, 0.5) for one, total in zip(ways, totals, strict=True)]))
-    return min(chance, 1.0)
+            at_least += math.prod(math.comb(total, one) for one, total in zip(ways, totals, strict=True))
+    return at_least / 2 ** sum(totals)
