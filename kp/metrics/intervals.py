@@ -3,10 +3,12 @@
 Facts that share relation and object depend on each other, so they form a cluster. Values of one run have a cluster-robust (sandwich)
 interval; it is about this run's adapter, because one run cannot show how much another seed would change. Values of several runs have a
 two-level bootstrap over runs and clusters. Quantiles are Student's, with the degrees of freedom that clusters of unequal size and few runs
-leave: with normal ones, intervals of three runs would be far too short.
+leave: with normal ones, intervals of three runs would be far too short. Two runs say little about how much runs differ: where they differ
+by as much as half of the effect itself, 95% intervals of two cover it only 88 to 89% of the time (of three: 93%).
 
 Where fewer than ten clusters have changed at all, these formulas fail (no change at all would be "0 +- 0"), and the interval is widened to
-Wilson's, in which every cluster counts as one observation: nothing is known there about how alike the facts of a cluster are.
+Wilson's, in which every cluster counts as one observation: nothing is known there about how alike the facts of a cluster are. It is
+cautious, and covers 97 to 100% of the time.
 """
 
 import math

@@ -181,7 +181,7 @@ def test_effects_of_small_undirected_changes_are_0_where_same_prompt_counts_are_
         rejected = float(np.mean(np.abs(z_scores(of_effect)) > 2))
         print(f"undirected, {effect}: mean {np.mean([e.value for e in of_effect]):+.5f}, |z| > 2 in {rejected:.2%}")
         assert mean_is(of_effect, 0.0)
-        assert rejected <= 0.07  # six facts change on average: too few for a normal z, which therefore stays below 2 more often
+        assert rejected <= 0.07  # three facts change on average: too few for a normal z, which therefore stays below 2 more often
     assert same.mean() > 0.005
     assert np.mean(subtracted) > 0.9
 
