@@ -5,6 +5,7 @@ with it on the same facts. Arms that took different numbers of steps, or whose r
 `compare_arms` compares them all the same and returns what does not hold, so that a report can say it.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class ArmRun:
     exposures: float  # times that each Unknown fact was trained on
 
 
+_STATED: dict[Condition, Callable[[ArmRun], str | float]] = {
+    Condition.EQUAL_STEPS: lambda run: run.steps,
+    Condition.EQUAL_FINAL_LEARNING_RATE: lambda run: run.final_learning_rate,
+    Condition.EQUAL_END: lambda run: run.end,
+}
+
+
 @dataclass(frozen=True)
 class Unmet:
     """A condition that does not hold, with what each run has, in the order of the pairs."""
@@ -79,7 +87,8 @@ def compare_arms(
     ones, others = ([of_first[seed] for seed in seeds], [of_second[seed] for seed in seeds]) if seeds else (list(first), list(second))
     values = _common_values(effects, effect, ones, others, subset)
     paired = _pairs(values, ones, others) if seeds else _averages(values, ones, others)
-    unmet = [_seeds_unmet(first, second), *_conditions_unmet(ones, others)]
+    compared = list(zip(ones, others, strict=True)) if seeds else list(itertools.product(ones, others))
+    unmet = [_seeds_unmet(first, second), *_conditions_unmet(ones, others, compared)]
     return ArmComparison(
         difference=_estimate(paired),
         facts=paired["fact_id"].n_unique(),
@@ -131,30 +140,22 @@ def _estimate(paired: pl.DataFrame) -> Estimate | None:
     return estimate_mean(paired["difference"].to_numpy(), fact_clusters(paired), paired["run"].to_numpy())
 
 
-def _conditions_unmet(ones: Sequence[ArmRun], others: Sequence[ArmRun]) -> list[Unmet | None]:
-    peak = max(run.learning_rate for run in (*ones, *others))
-
+def _conditions_unmet(ones: Sequence[ArmRun], others: Sequence[ArmRun], compared: Sequence[tuple[ArmRun, ArmRun]]) -> list[Unmet | None]:
     def same_rate(one: ArmRun, other: ArmRun) -> bool:
-        return math.isclose(one.final_learning_rate, other.final_learning_rate, rel_tol=0.0, abs_tol=_SAME_RATE * peak)
+        tolerance = _SAME_RATE * max(one.learning_rate, other.learning_rate)
+        return math.isclose(one.final_learning_rate, other.final_learning_rate, rel_tol=0.0, abs_tol=tolerance)
 
-    return [
-        _unmet(Condition.EQUAL_STEPS, ones, others, lambda run: run.steps, lambda one, other: one.steps == other.steps),
-        _unmet(Condition.EQUAL_FINAL_LEARNING_RATE, ones, others, lambda run: run.final_learning_rate, same_rate),
-        _unmet(Condition.EQUAL_END, ones, others, lambda run: run.end, lambda one, other: one.end == other.end),
-    ]
+    held = {
+        Condition.EQUAL_STEPS: all(one.steps == other.steps for one, other in compared),
+        Condition.EQUAL_FINAL_LEARNING_RATE: all(same_rate(one, other) for one, other in compared),
+        Condition.EQUAL_END: all(one.end == other.end for one, other in compared),
+    }
+    return [None if held[condition] else _unmet(condition, ones, others) for condition in held]
 
 
-def _unmet(
-    condition: Condition,
-    ones: Sequence[ArmRun],
-    others: Sequence[ArmRun],
-    stated: Callable[[ArmRun], str | float],
-    same: Callable[[ArmRun, ArmRun], bool],
-) -> Unmet | None:
-    """The condition, unless it holds between every run of one arm and every run of the other."""
-    if all(same(one, other) for one in ones for other in others):
-        return None
-    return Unmet(condition, tuple(stated(run) for run in ones), tuple(stated(run) for run in others))
+def _unmet(condition: Condition, ones: Sequence[ArmRun], others: Sequence[ArmRun]) -> Unmet:
+    """The condition with what each run has."""
+    return Unmet(condition, tuple(_STATED[condition](run) for run in ones), tuple(_STATED[condition](run) for run in others))
 
 
 def _seeds_unmet(first: Sequence[ArmRun], second: Sequence[ArmRun]) -> Unmet | None:

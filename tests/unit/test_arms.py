@@ -105,6 +105,16 @@ def test_compare_arms_final_rates_within_a_hundredth_of_the_peak_are_equal() -> 
     assert len(compare_arms(effects, NET_CHANGE, [run("plain", final=2e-5)], [run("replay")]).unmet) == 1
 
 
+def test_compare_arms_conditions_hold_between_the_runs_of_a_seed() -> None:
+    effects = measured(a0=loses(4, 20), a1=loses(6, 20), b0=loses(2, 20), b1=loses(2, 20), b5=loses(2, 20), b6=loses(3, 20))
+    first = [run("a0", 0, steps=100), run("a1", 1, steps=120)]
+    assert compare_arms(effects, NET_CHANGE, first, [run("b0", 0, steps=100), run("b1", 1, steps=120)]).unmet == ()
+    crossed_over = compare_arms(effects, NET_CHANGE, first, [run("b0", 0, steps=120), run("b1", 1, steps=100)])
+    assert [unmet.condition for unmet in crossed_over.unmet] == [Condition.EQUAL_STEPS]
+    strangers = compare_arms(effects, NET_CHANGE, first, [run("b5", 5, steps=100), run("b6", 6, steps=120)])
+    assert [unmet.condition for unmet in strangers.unmet] == [Condition.EQUAL_SEEDS, Condition.EQUAL_STEPS]
+
+
 def test_compare_arms_on_s1_alone_cannot_cross() -> None:
     table = outcomes(BASE, {"a": loses(4, 20), "b": {"S1": [10] * FACTS}})
     with pytest.raises(UserError, match="trial 'b' was not"):
