@@ -209,7 +209,7 @@ EFFECTS = pa.schema(
         pa.field("lower", pa.float64()),  # 95% interval
         pa.field("upper", pa.float64()),
         pa.field("resolvable", pa.float64()),  # smallest true effect found with 80% power
-        pa.field("verdict", pa.string()),  # null where the effect is no harm: rises
+        pa.field("verdict", pa.string()),  # null where the effect is no harm: rises, same_prompt
     ]
 )
 

@@ -65,10 +65,10 @@ class Effect:
 
     @property
     def harm_sign(self) -> int:
-        """1 if a larger value is a greater harm, -1 if a smaller one is, 0 if the effect is no harm."""
+        """1 if a larger value is a greater harm, -1 if a smaller one is, 0 if the effect is no harm: rises, and same-prompt counts."""
         if self.shift is None:
             return -1
-        return 0 if self.shift in _RISES else 1
+        return 0 if self.shift in _RISES or self.kind is EffectKind.SAME_PROMPT else 1
 
     @property
     def is_count(self) -> bool:

@@ -40,6 +40,13 @@ class Support(StrEnum):
     SIGNED = "signed"  # from -1 to 1
     UNBOUNDED = "unbounded"  # anything: no interval for small counts exists
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value."""
+        if self is Support.UNBOUNDED:
+            return -math.inf, math.inf
+        return (0.0, 1.0) if self is Support.COUNT else (-1.0, 1.0)
+
 
 @dataclass(frozen=True)
 class SmallCounts:
@@ -74,9 +81,14 @@ class Estimate:
     standard_error: float | None  # None below two clusters: there is no interval then
     degrees: float | None  # of freedom, of Student's t
     small: SmallCounts | None = None  # where few clusters have changed
+    bounds: tuple[float, float] = (-math.inf, math.inf)  # what the mean can be
 
     def limits(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-        """The interval, two-sided; None below two clusters."""
+        """The interval, two-sided, within `bounds`; None below two clusters."""
+        limits = self._limits(confidence)
+        return limits and (max(limits[0], self.bounds[0]), min(limits[1], self.bounds[1]))
+
+    def _limits(self, confidence: float) -> tuple[float, float] | None:
         if self.standard_error is None:
             return None
         margin = self._quantile(0.5 + confidence / 2) * self.standard_error
@@ -105,7 +117,7 @@ class Estimate:
         side = 0 if self.value >= bound else 1
 
         def distance(confidence: float) -> float:
-            limits = self.limits(confidence)
+            limits = self._limits(confidence)
             assert limits is not None
             return limits[side] - bound
 
@@ -119,7 +131,7 @@ class Estimate:
         (t(1 - a/2) + t(power)) x standard error with a = 1 - confidence: 2.80 standard errors for 80% and many clusters. Where small counts
         widen the interval, the upper half of the interval stands for t(1 - a/2) standard errors. None without an interval.
         """
-        limits = self.limits(confidence)
+        limits = self._limits(confidence)
         if limits is None:
             return None
         return (limits[1] - self.value) * (1 + self._quantile(power) / self._quantile(0.5 + confidence / 2))
@@ -127,7 +139,7 @@ class Estimate:
     def negated(self) -> "Estimate":
         """The estimate of the mean with the opposite sign, such as a loss from a change."""
         small = self.small and SmallCounts(self.small.below, self.small.above, self.small.size)
-        return replace(self, value=0.0 - self.value, small=small)
+        return replace(self, value=0.0 - self.value, small=small, bounds=(0.0 - self.bounds[1], 0.0 - self.bounds[0]))
 
     def _quantile(self, probability: float) -> float:
         return float(special.stdtrit(self.degrees, probability))
@@ -158,7 +170,7 @@ def estimate_mean(
     if support is not Support.UNBOUNDED and changed < SMALL_COUNT:
         above, below = float(np.clip(sample, 0, None).mean()), float(np.clip(-sample, 0, None).mean())
         small = SmallCounts(above, below if support is Support.SIGNED else None, groups.max() + 1.0)
-    return Estimate(value, sample.size, int(groups.max()) + 1, len(sums), error, degrees, small)
+    return Estimate(value, sample.size, int(groups.max()) + 1, len(sums), error, degrees, small, support.bounds)
 
 
 def estimate_difference(first: npt.ArrayLike, second: npt.ArrayLike, clusters: Labels | None = None) -> Estimate:
@@ -254,7 +266,6 @@ def _validate(sample: np.ndarray, groups: np.ndarray, levels: np.ndarray, suppor
         raise ValueError("no values to take a mean of")
     if not sample.size == groups.size == levels.size:
         raise ValueError(f"{sample.size} values, {groups.size} clusters, {levels.size} runs: expected one of each per value")
-    least = {Support.COUNT: 0.0, Support.SIGNED: -1.0, Support.UNBOUNDED: -math.inf}[support]
-    most = math.inf if support is Support.UNBOUNDED else 1.0
+    least, most = support.bounds
     if not np.all((sample >= least) & (sample <= most)):
         raise ValueError(f"a value is outside {least:g} to {most:g}")

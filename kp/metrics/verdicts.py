@@ -33,7 +33,7 @@ class Finding:
 
 
 def harm_of(estimate: Estimate, effect: Effect) -> Estimate:
-    """The estimate of an effect as a harm, so that larger is worse; raises ValueError for a rise, which is none."""
+    """The estimate of an effect as a harm, so that larger is worse; raises ValueError if it is none (`Effect.harm_sign`)."""
     if effect.harm_sign == 0:
         raise ValueError(f"the effect '{effect}' is no harm")
     return estimate if effect.harm_sign > 0 else estimate.negated()

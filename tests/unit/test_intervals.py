@@ -55,6 +55,12 @@ def test_estimate_mean_of_counts_is_at_least_wilsons_below_ten_changes() -> None
     assert many.small is None
 
 
+def test_estimate_limits_stay_within_what_the_mean_can_be() -> None:
+    lower, upper = estimate_mean(changed(2, 100), range(100), support=Support.COUNT).limits() or (math.nan, math.nan)
+    assert 0 == lower < 0.02 < upper
+    assert estimate_mean([-1.0] * 4 + [1.0], range(5)).limits()[0] == -1  # type: ignore[index]
+
+
 def test_estimate_mean_signed_parts_join_as_newcombe_does() -> None:
     # 3 of 100 up, 1 down: the parts are 0.03 and 0.01
     found = estimate_mean([1.0] * 3 + [-1.0] + [0.0] * 96, range(100))
