@@ -158,6 +158,13 @@ def test_estimate_mean_of_equal_runs_is_that_of_one() -> None:
     assert three.standard_error == pytest.approx(one.standard_error, rel=0.02)
 
 
+def test_estimate_mean_no_change_in_any_run_has_the_limits_of_one() -> None:
+    clusters = np.tile(np.arange(60), 3)
+    three = estimate_mean([0.0] * 180, clusters, np.repeat([0, 1, 2], 60))
+    assert (three.value, three.standard_error) == (0.0, 0.0)
+    assert three.limits() == estimate_mean([0.0] * 60, np.arange(60)).limits()
+
+
 def test_estimate_mean_bootstrap_is_the_same_every_time() -> None:
     values, runs = np.random.default_rng(2).normal(0, 0.2, 60), np.repeat([0, 1, 2], 20)
     first, second = (estimate_mean(values, np.tile(np.arange(20), 3), runs, Support.UNBOUNDED) for _ in range(2))
