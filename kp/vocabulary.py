@@ -210,7 +210,6 @@ class ShiftView(StrEnum):
     ALL = "all"  # over all measured facts, as the paper does
     AT_RISK = "at_risk"  # over the facts that could have moved that way
     UNTRAINED = "untrained"  # without the facts the trial trained on
-    EXCESS = "excess"  # rate over all facts, minus the base's own rate between S1 and S2
 
 
 BASE = "base"  # the trial_id of measurements taken without an adapter

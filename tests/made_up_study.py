@@ -14,9 +14,11 @@ import pyarrow as pa
 from kp import schema
 from kp.config import search as config_search
 from kp.metrics.shifts import noise_table, shift_table
+from kp.report.answer import answer_paragraph
 from kp.report.tables import ReportContext, ReportTables
+from kp.study.outcomes import study_effects
 from kp.training.spec import TRIALS, TrialSpec
-from kp.vocabulary import Draw, ReplayTarget
+from kp.vocabulary import Draw, FactRole, ReplayTarget
 
 FACTS = 200
 RELATIONS = ("capital_of", "director_of_film", "official_language", "element_symbol", "airport_city")
@@ -184,6 +186,13 @@ def training_rows(size: int) -> pl.DataFrame:
     return frame_of(rows, schema.TRAINING_ROWS)
 
 
+def outcomes_of(trial_id: str, known: pl.DataFrame, trained: int) -> pl.DataFrame:
+    """OUTCOMES of CATEGORIES of one shot set, where the first so many facts are trained on."""
+    roles = [FactRole.TRAINED.value] * trained + [FactRole.UNTOUCHED.value] * (FACTS - trained)
+    named = known.with_columns(trial_id=pl.lit(trial_id), role=pl.Series(roles), refused=pl.lit(0, pl.Int32))
+    return named.select(schema.OUTCOMES.names)
+
+
 def majority() -> pl.DataFrame:
     rows = [
         {
@@ -228,6 +237,7 @@ class Outcome:
     scores: list[dict[str, object]] = field(default_factory=list)
     benchmarks: list[dict[str, object]] = field(default_factory=list)
     rows: dict[str, pl.DataFrame] = field(default_factory=dict)
+    outcomes: list[pl.DataFrame] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.base = [
@@ -238,6 +248,7 @@ class Outcome:
         strict = {frame["shot_set"][0]: frame for frame in self.base if frame["matcher"][0] == "strict"}
         self.noise = (strict["S1"], strict["S2"])
         self.shifts.append(noise_table(*self.noise))
+        self.outcomes += [outcomes_of("base", frame, 0) for frame in strict.values()]
         self.scores += scores_of("base", None, 1, 0.031, 640)
         self.benchmarks += benchmarks_of("base", 0.0)
 
@@ -254,7 +265,9 @@ class Outcome:
         lift = np.full(FACTS, -harm)
         lift[:size] = 0.9
         after = categories(30 + number, "ad", "S1", "strict", 0.02 + lift)
-        self.shifts.append(shift_table(trial_id, self.noise[0], after, {f"f{i:03d}" for i in range(size)}, self.noise))
+        again = categories(130 + number, "ad", "S2", "strict", 0.02 + lift)
+        self.outcomes += [outcomes_of(trial_id, frame, size) for frame in (after, again)]
+        self.shifts.append(shift_table(trial_id, self.noise[0], after, {f"f{i:03d}" for i in range(size)}))
         self.scores += scores_of(trial_id, reliability, size, 0.002 * slump, round(600 - 40 * slump))
         self.benchmarks += benchmarks_of(trial_id, -0.02 * slump)
 
@@ -264,6 +277,8 @@ class Outcome:
             base_categories=pl.concat(self.base),
             trials=frame_of(self.trials, TRIALS),
             epochs=frame_of(self.epochs, schema.EPOCHS),
+            outcomes=pl.concat(self.outcomes),
+            effects=study_effects(pl.concat(self.outcomes), facts(), 0.02),
             shifts=pl.concat(self.shifts),
             scores=frame_of(self.scores, schema.SCORES),
             benchmarks=frame_of(self.benchmarks, schema.BENCHMARKS),
@@ -335,12 +350,18 @@ def halved(tables: ReportTables, dev_reliability: Mapping[str, float]) -> Report
     )
 
 
+def told(tables: ReportTables) -> str:
+    """The opening paragraph at the usual margin."""
+    return answer_paragraph(tables, 0.02)
+
+
 def context() -> ReportContext:
     config = {
         "name": "quick",
         "seed": 0,
         "model": {"name": "smollm2-135m-instruct", "revision": None, "dtype": "bfloat16"},
         "categorise": {"matcher": "strict", "stop_at_newline": True},
+        "report": {"margin": 0.02},
         "search": {"unknown": [10, 40], "arms": [{"highly_known": 1, "maybe_known": 0, "paraphrases": 0}], "learning_rate": [0.005]},
     }
     return ReportContext(

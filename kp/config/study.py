@@ -15,7 +15,7 @@ from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import Section
 from kp.errors import UserError
-from kp.vocabulary import Engine, Matcher, Tracker
+from kp.vocabulary import Engine, Matcher, ShotSet, Tracker
 
 OVERRIDE_FIELD = "override"  # the argument of the command line, in messages about one that names no field
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
@@ -119,6 +119,9 @@ class CategoriseConfig(Section):
 
 
 class EvaluateConfig(Section):
+    shot_sets: tuple[ShotSet, ...] = (ShotSet.S1, ShotSet.S2)
+    """Shot sets that adapters are asked on: S1 and S2, or S1 alone at half the cost, which cannot separate an adapter's shifts from the
+    noise of the prompts."""
     mmlu_dev: int = Field(57, ge=0, le=280)
     """Number of MMLU development questions, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)
@@ -130,6 +133,17 @@ class EvaluateConfig(Section):
     dev_share: float | None = Field(None, gt=0, lt=1)
     """Share of the measured facts, of each relation, on which the report chooses its winner; it is then reported on the other facts.
     Absent: chosen and reported on all facts."""
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.shot_sets not in ((ShotSet.S1,), (ShotSet.S1, ShotSet.S2)):
+            raise FieldError("expected ['S1', 'S2'], or ['S1'] alone", field="shot_sets")
+        return self
+
+
+class ReportConfig(Section):
+    margin: float = Field(0.02, gt=0, lt=1)
+    """The harm that counts as small, a share of the facts: verdicts say whether the data rule out more than this."""
 
 
 class ResourcesConfig(Section):
@@ -181,6 +195,7 @@ class StudyConfig(Section):
     search: SearchConfig = SearchConfig()
     training: TrainingConfig
     evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
     resources: ResourcesConfig = ResourcesConfig()
     trackers: TrackersConfig = TrackersConfig()
 

@@ -1,8 +1,9 @@
 """Shifts: facts that changed category between two measurements.
 
 Facts also change category when the same model is measured again with other few-shot examples, without any training. So each shift is
-counted in four ways, from the paper's (over all facts, trained ones included) to the one that a claim of harm should rest on: what remains
-after the base's own movement is subtracted, fact by fact.
+counted as the paper does, over all facts, and over facts at risk or not trained on. None of these counts shows harm by itself, and the
+noise floor (the base on S1 compared with itself on S2) cannot be subtracted from them, since base and adapter are compared on the same
+prompts; kp.metrics.effects has the estimators that a claim of harm rests on.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,7 +14,7 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.metrics.categories import validate_greedy_classes, validate_unique_facts
-from kp.metrics.statistics import binomial_standard_error, paired_standard_error
+from kp.metrics.statistics import binomial_standard_error
 from kp.schema import SHIFTS
 from kp.vocabulary import NOISE, Category, ShiftView
 
@@ -59,23 +60,15 @@ def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def shift_table(
-    trial_id: str,
-    before: pl.DataFrame,
-    after: pl.DataFrame,
-    trained: Collection[str],
-    noise: tuple[pl.DataFrame, pl.DataFrame] | None,
-) -> pl.DataFrame:
+def shift_table(trial_id: str, before: pl.DataFrame, after: pl.DataFrame, trained: Collection[str]) -> pl.DataFrame:
     """The SHIFTS of one trial, from CATEGORIES tables of one matcher over the same facts.
 
-    `before` is the base on S1, `after` the adapter on S1, `trained` the ids of all facts that the trial trained on, and `noise` the base on
-    S1 and on S2; without it there is no view "excess". Raises UserError if the fact sets differ.
+    `before` is the base on S1, `after` the adapter on S1, `trained` the ids of all facts that the trial trained on. Raises UserError if the
+    fact sets differ.
     """
     moved = _paired(before, after)
     rows = list(_rows(moved, (ShiftView.ALL, ShiftView.AT_RISK)))
     rows.extend(_rows(moved.filter(~pl.col("fact_id").is_in(list(trained))), (ShiftView.UNTRAINED,)))
-    if noise is not None:
-        rows.extend(_excess_rows(moved, _same_facts(moved, _paired(*noise))))
     return _table(trial_id, rows)
 
 
@@ -91,12 +84,6 @@ def _rows(moved: pl.DataFrame, views: tuple[ShiftView, ...]) -> Iterator[_Row]:
             origins = {origin.value for origin, _ in moves}
             n = moved.filter(pl.col("before").is_in(origins)).height if view is ShiftView.AT_RISK else moved.height
             yield _row(view, shift, count, n, binomial_standard_error(count, n))
-
-
-def _excess_rows(moved: pl.DataFrame, noise: pl.DataFrame) -> Iterator[_Row]:
-    for shift in MOVES:
-        differences = _indicator(moved, shift) - _indicator(noise, shift)
-        yield _row(ShiftView.EXCESS, shift, int(differences.sum()), moved.height, paired_standard_error(differences))
 
 
 def _row(view: ShiftView, shift: Shift, count: int, n: int, standard_error: float | None) -> _Row:

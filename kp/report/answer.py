@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from kp.benchmarks.registry import BENCHMARKS
+from kp.report.effects_section import harm_sentences
 from kp.report.labels import free_knobs
-from kp.report.notation import MISSING, counted, exceeds_noise, learning_rate, measured, percent, points, with_error
+from kp.report.notation import MISSING, exceeds_noise, learning_rate, measured, percent, points, with_error
 from kp.report.search_section import largest_reach, stopped_sentence
 from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
@@ -24,7 +25,6 @@ from kp.report.winners import (
     best_trial,
     evidence,
     mix_harm,
-    noise_count,
     reported,
 )
 from kp.vocabulary import BASE, TrialStatus
@@ -32,19 +32,19 @@ from kp.vocabulary import BASE, TrialStatus
 Row = Mapping[str, Any]
 
 
-def answer_paragraph(tables: ReportTables) -> str:
+def answer_paragraph(tables: ReportTables, margin: float) -> str:
     """The opening paragraph of a report in plain text: packed, cost, gentlest mix, refusals, benchmarks."""
-    return " ".join(answer_sentences(tables, evidence(tables, summary_table(tables))))
+    return " ".join(answer_sentences(tables, evidence(tables, summary_table(tables)), margin))
 
 
-def answer_sentences(tables: ReportTables, found: Evidence) -> list[str]:
+def answer_sentences(tables: ReportTables, found: Evidence, margin: float) -> list[str]:
     """The sentences of the opening paragraph; the first says what could be packed."""
     rows = list(found.summary.iter_rows(named=True))
     finished = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
     best = best_trial(found)
     sentences = [_packed(found, best)]
     if best is not None:
-        sentences += [_cost(best, found.facts), _gain(best), _untrained(best, found)]
+        sentences += harm_sentences(tables.effects, best["trial_id"], margin)
     sentences += [largest_reach(found), _gentlest(mix_harm(found), found), _refusals(finished, tables.scores), _benchmarks(finished)]
     sentences += [stopped_sentence(found.summary), _unfinished(rows)]
     return [sentence for sentence in sentences if sentence]
@@ -107,45 +107,9 @@ def _over_seeds(found: Evidence, best: Row) -> str:
     )
 
 
-def _cost(best: Row, facts: str) -> str:
-    harm, error = best["negative_excess"], best["negative_excess_se"]
-    if harm is None:
-        return "What it cost was not measured."
-    figure = f"{points(harm, error)} percentage points in excess of the noise floor (± one s.e., n = {best['measured_n']:,} {facts})"
-    if error is None:
-        return f"Its negative shift is {figure}; without a standard error it cannot be distinguished from noise."
-    if not exceeds_noise(harm, error):
-        return (
-            f"Its cost is within the noise: the negative shift is {figure}, which shows no harm "
-            f"but does not rule out up to {measured(100 * (harm + 2 * error))} points of it."
-        )
-    if harm < 0:
-        return f"It lost less than the base model loses between two measurements: the negative shift is {figure}."
-    return f"It cost knowledge: the negative shift is {figure}, beyond what noise explains."
-
-
-def _gain(best: Row) -> str:
-    gain, error = best["positive_excess"], best["positive_excess_se"]
-    if gain is None:
-        return ""
-    verdict = "beyond the noise" if exceeds_noise(gain, error) else "within the noise"
-    return f"The positive shift, trained facts counted in, is {points(gain, error)} points in excess, {verdict}."
-
-
-def _untrained(best: Row, found: Evidence) -> str:
-    if best["untrained_lost"] is None:
-        return ""
-    noise = noise_count(found)
-    beside = f", where the base model, asked twice, loses {counted(noise[0])} of {noise[1]:,} by chance" if noise else ""
-    return (
-        f"Of the {best['untrained_n']:,} {found.facts} it was not trained on, {counted(best['untrained_lost'])} fell to a lower "
-        f"category{beside}."
-    )
-
-
 def _gentlest(mixes: list[MixHarm], found: Evidence) -> str:
     arms = found.summary["arm"].n_unique()
-    if not mixes and arms > 1 and found.summary.filter(FINISHED & pl.col("negative_excess").is_not_null())["arm"].n_unique() > 1:
+    if not mixes and arms > 1 and found.summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null())["arm"].n_unique() > 1:
         return "No setting was finished with every mix, so the mixes are not compared."
     if len(mixes) < 2:
         return ""
@@ -155,15 +119,14 @@ def _gentlest(mixes: list[MixHarm], found: Evidence) -> str:
     error = None if least.error is None or most.error is None else (least.error**2 + most.error**2) ** 0.5
     over = f"over the {least.trials} settings" if least.trials > 1 else "at the one setting"
     mean = "mean " if least.trials > 1 else ""
-    chosen, on = (" on the dev facts", "on the test facts: ") if found.split else ("", "")
     sentence = (
-        f"The mix that harmed least{chosen} is “{least.arm}” ({on}{mean}negative excess {points(least.harm, least.error)} points, "
+        f"The mix that harmed least is “{least.arm}” ({mean}loss {points(least.harm, least.error)} points on other known facts, "
         f"{mean}reliability {measured(least.reliability)}), {over} {shared}; the most harmful is “{most.arm}” "
         f"({points(most.harm, most.error)} points, {mean}reliability {measured(most.reliability)})"
     )
     if exceeds_noise(apart, error):
-        return f"{sentence}." if apart > 0 else f"{sentence}; what was gentlest on the dev facts was not so on the test facts."
-    return f"{sentence}, but the two lie within the noise of each other, so the order may be chance."
+        return f"{sentence}."
+    return f"{sentence}, but this study does not resolve which of the two harms less."
 
 
 def _refusals(rows: list[dict[str, Any]], scores: pl.DataFrame) -> str:

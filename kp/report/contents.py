@@ -11,6 +11,7 @@ from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
 from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
+from kp.report.effects_section import effects_section
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent
 from kp.report.search_section import search_section
@@ -24,7 +25,6 @@ VIEWS = {
     ShiftView.ALL: "Over all measured facts, including trained ones: % ± one s.e., and the number of facts.",
     ShiftView.AT_RISK: "Over the facts at risk: only those whose category before could have moved that way are in the denominator.",
     ShiftView.UNTRAINED: "Without the facts the trial trained on. The noise row is over all facts.",
-    ShiftView.EXCESS: "In excess of the noise floor: the rate over all facts minus that of the base against itself, in percentage points.",
 }
 SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
 
@@ -35,6 +35,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
     pictures = set(drawn)
     sections = (
         trials_section(tables, found),
+        effects_section(tables, summary, context.margin),
         search_section(found),
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
@@ -45,7 +46,8 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
     )
     lead_caption = (
         "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less "
-        "harm. Inside the grey band, two standard errors of the noise floor, a change looks the same as asking the base model again."
+        "harm. Harm is the loss of right answers to facts that the base knew and the trial did not train on; the grey band is the margin "
+        f"of {100 * context.margin:g} points."
     )
     if len(summary.filter(STOPPED)):
         lead_caption += " Crosses were stopped early: they trained for fewer epochs, so their harm is underestimated."
@@ -54,7 +56,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
     return Document(
         title=f"How many new facts fit into {context.model_name}?",
         subtitle=f"Study {context.study} · {len(summary)} trials · {len(tables.facts):,} facts measured · {context.created}",
-        answer=tuple(answer_sentences(tables, found)),
+        answer=tuple(answer_sentences(tables, found, context.margin)),
         lead=Figure("packed_against_lost", lead_caption) if "packed_against_lost" in pictures else None,
         sections=tuple(section for section in sections if section.blocks),
     )
@@ -98,8 +100,6 @@ def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> 
 
 def _noise_row(view: ShiftView, figures: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row | None:
     name = "noise (base twice)"
-    if view is ShiftView.EXCESS:
-        return Row((name, *["0"] * len(SHIFTS)), reference=True)  # by definition
     row = _shift_row(name, NOISE, ShiftView.ALL if view is ShiftView.UNTRAINED else view, figures)
     return None if row is None else Row(row.cells, reference=True)
 
@@ -110,8 +110,6 @@ def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple
         figure = figures.get((trial_id, view, shift))
         if figure is None:
             cells.append(MISSING)
-        elif view is ShiftView.EXCESS:
-            cells.append(difference_cell(figure["rate"], figure["standard_error"]))
         else:
             cells.append(f"{percent(figure['rate'], figure['standard_error'])}\n{counted(figure['count'])} of {figure['n']:,}")
     return None if set(cells) == {MISSING} else Row((name, *cells))

@@ -41,11 +41,11 @@ POSITIVE = ("UK->HK", "UK->MK", "MK->HK")
 POPULARITY = ("head", "torso", "tail")
 
 
-def pictures(tables: ReportTables, found: Evidence, matcher: Matcher) -> dict[str, Picture]:
+def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: float) -> dict[str, Picture]:
     """Every picture for which the tables have data, by the name of its file."""
     summary = found.summary
     drawn: dict[str, Picture | None] = {
-        "packed_against_lost": packed_against_lost(tables, found),
+        "packed_against_lost": packed_against_lost(found, margin),
         "base_categories": base_categories(tables, matcher),
         "learning_curves": learning_curves(tables, summary),
         "loss_curves": loss_curves(tables, summary),
@@ -56,10 +56,10 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher) -> dict[st
     return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
-def packed_against_lost(tables: ReportTables, found: Evidence) -> Scatter | None:
-    """One marker per measured trial: reliability x N against the negative excess shift in percentage points, over all facts."""
+def packed_against_lost(found: Evidence, margin: float) -> Scatter | None:
+    """One marker per measured trial: reliability x N against the loss of knowledge on other facts, in percentage points."""
     summary = found.summary
-    drawn = summary.filter(pl.col("facts_packed").is_not_null() & pl.col("negative_excess").is_not_null())
+    drawn = summary.filter(pl.col("facts_packed").is_not_null() & pl.col("knowledge_loss").is_not_null())
     if drawn.is_empty():
         return None
     positions = Positions(tuple(drawn["unknown"].to_list()))
@@ -68,14 +68,12 @@ def packed_against_lost(tables: ReportTables, found: Evidence) -> Scatter | None
     for arm, (colour, marker) in styles.items():
         rows = drawn.filter(pl.col("arm") == arm).iter_rows(named=True)
         groups.append(Group(arm, colour, marker, tuple(_point(row, positions) for row in rows)))
-    noise = tables.shifts.filter((pl.col("trial_id") == NOISE) & (pl.col("view") == ShiftView.ALL) & (pl.col("shift") == "negative"))
-    error = noise["standard_error"][0] if len(noise) else None
     best = best_trial(found)
     return Scatter(
         x_title="facts packed (reliability × N)",
-        y_title="knowledge lost (negative shift in excess of noise, percentage points)",
+        y_title="knowledge lost (right answers to known facts that were not trained on, points)",
         x_ticks=positions.ticks(),
-        band=None if error is None else 200 * error,
+        band=100 * margin,
         groups=tuple(group for group in groups if group.points),
         best=None if best is None else best["label"],
     )
@@ -83,11 +81,11 @@ def packed_against_lost(tables: ReportTables, found: Evidence) -> Scatter | None
 
 def _point(row: dict[str, Any], positions: Positions) -> Point:
     packed, packed_error = row["facts_packed"], row["facts_packed_se"]
-    harm, harm_error = row["negative_excess"], row["negative_excess_se"]
+    harm, harm_error = row["knowledge_loss"], row["knowledge_loss_se"]
     detail = (
         f"{row['arm']}, N = {row['unknown']}, rank {row['rank']}, learning rate "
         f"{learning_rate(row['learning_rate'])}, seed {row['seed']}{', stopped early' if row['status'] == TrialStatus.STOPPED else ''}"
-        f"<br>packed {with_error(packed, packed_error)}<br>lost {points(harm, harm_error)} points in excess"
+        f"<br>packed {with_error(packed, packed_error)}<br>lost {points(harm, harm_error)} points"
     )
     return Point(
         label=row["label"],

@@ -129,7 +129,7 @@ def _seeds(summary: pl.DataFrame) -> str:
 
 
 def _resolution(tables: ReportTables, summary: pl.DataFrame) -> str:
-    errors = summary["negative_excess_se"].drop_nulls()
+    errors = summary["knowledge_loss_se"].drop_nulls()
     if errors.is_empty() or len(tables.facts) >= SMALL:
         return ""
     median = errors.median()

@@ -9,11 +9,11 @@ import polars as pl
 from kp.benchmarks.registry import BENCHMARKS
 from kp.report.labels import KNOBS, arm_label, trial_labels
 from kp.report.tables import ReportTables
-from kp.vocabulary import BASE, ShiftView, Split
+from kp.vocabulary import BASE, EffectKind, FactSubset, ShiftView, Split
 
 PACKED_AND_LOST = [
-    *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "positive_excess", "positive_excess_se", "negative_excess"),
-    *("negative_excess_se", "negative_at_risk", "negative_at_risk_se", "measured_n", "untrained_lost", "untrained_n"),
+    *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "negative_at_risk", "negative_at_risk_se"),
+    *("untrained_lost", "untrained_n"),
 ]
 """The columns that are computed over facts; a study with splits has them for each split."""
 
@@ -22,11 +22,12 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     """One row per trial, ordered by mix, N, rank, learning rate, seed and the other knobs; what was not measured is null.
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability`,
-    `facts_packed` (reliability x N), `positive_excess`, `negative_excess`, `negative_at_risk`, `untrained_lost` of `untrained_n` facts,
+    `facts_packed` (reliability x N), `negative_at_risk`, `untrained_lost` of `untrained_n` facts, `knowledge_loss` (see `_loss`),
     `generality`, `refusal_rate`, `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base, `*_se` a
     standard error.
     """
     frame = _packed_and_lost(_labelled(tables.trials), tables.shifts, tables.scores)
+    frame = _join(frame, _loss(tables.effects))
     frame = _join(frame, _score(tables.scores, "generality"))
     frame = _join(frame, _against_base(_score(tables.scores, "refusal_rate"), "refusal_rate"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
@@ -53,16 +54,24 @@ def _packed_and_lost(frame: pl.DataFrame, shifts: pl.DataFrame, scores: pl.DataF
     frame = frame.with_columns(
         facts_packed=pl.col("reliability") * pl.col("unknown"), facts_packed_se=pl.col("reliability_se") * pl.col("unknown")
     )
-    for name, view, shift in (
-        ("positive_excess", ShiftView.EXCESS, "positive"),
-        ("negative_excess", ShiftView.EXCESS, "negative"),
-        ("negative_at_risk", ShiftView.AT_RISK, "negative"),
-    ):
-        frame = _join(frame, _shift(shifts, view, shift).select("trial_id", pl.col("rate").alias(name), _error(name)))
-    excess = _shift(shifts, ShiftView.EXCESS, "negative").select("trial_id", pl.col("n").alias("measured_n"))
+    at_risk = _shift(shifts, ShiftView.AT_RISK, "negative")
+    frame = _join(frame, at_risk.select("trial_id", pl.col("rate").alias("negative_at_risk"), _error("negative_at_risk")))
     untrained = _shift(shifts, ShiftView.UNTRAINED, "negative")
-    frame = _join(frame, excess)
     return _join(frame, untrained.select("trial_id", pl.col("count").alias("untrained_lost"), pl.col("n").alias("untrained_n")))
+
+
+def _loss(effects: pl.DataFrame) -> pl.DataFrame:
+    """The loss of knowledge: minus the net change of the facts that the base knew on S0 and the trial did not train on."""
+    net = effects.filter(subset=FactSubset.UNTRAINED.value, at_risk=True, effect=EffectKind.NET_CHANGE.value)
+    return net.select(
+        "trial_id",
+        (-pl.col("value")).alias("knowledge_loss"),
+        pl.col("standard_error").alias("knowledge_loss_se"),
+        (-pl.col("upper")).alias("knowledge_loss_lower"),
+        (-pl.col("lower")).alias("knowledge_loss_upper"),
+        pl.col("n").alias("knowledge_loss_n"),
+        pl.col("verdict").alias("knowledge_loss_verdict"),
+    )
 
 
 def _labelled(trials: pl.DataFrame) -> pl.DataFrame:

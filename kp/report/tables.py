@@ -28,6 +28,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "base_categories": schema.CATEGORIES,
     "trials": TRIALS,
     "epochs": schema.EPOCHS,
+    "outcomes": schema.OUTCOMES,
+    "effects": schema.EFFECTS,
     "shifts": schema.SHIFTS,
     "scores": schema.SCORES,
     "benchmarks": schema.BENCHMARKS,
@@ -44,6 +46,8 @@ class ReportTables:
     base_categories: pl.DataFrame  # CATEGORIES of the base on all its shot sets, all three matchers
     trials: pl.DataFrame
     epochs: pl.DataFrame
+    outcomes: pl.DataFrame  # with trial_id "base"
+    effects: pl.DataFrame
     shifts: pl.DataFrame  # with trial_id "noise"
     scores: pl.DataFrame  # with trial_id "base"
     benchmarks: pl.DataFrame  # with trial_id "base"
@@ -100,6 +104,14 @@ class ReportContext:
         if value is None:
             raise UserError("is missing in the config", field="categorise.matcher")
         return Matcher(value)
+
+    @property
+    def margin(self) -> float:
+        """The harm that counts as small, a share; raises UserError if the config lacks it."""
+        value = self.config.get("report", {}).get("margin")
+        if value is None:
+            raise UserError("is missing in the config", field="report.margin")
+        return float(value)
 
 
 def _check(name: str, frame: pl.DataFrame, wanted: pa.Schema) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 from kp.report.labels import free_knobs
 from kp.report.summary import summary_of_split
 from kp.report.tables import ReportTables
-from kp.vocabulary import NOISE, ShiftView, Split, TrialStatus
+from kp.vocabulary import NOISE, Split, TrialStatus
 
 RELIABLE = 0.8  # from this reliability on, a trial's facts count as packed
 LEARNED = 0.05  # below this, or below twice its standard error, a trial taught nothing
@@ -62,7 +62,7 @@ def evidence(tables: ReportTables, summary: pl.DataFrame) -> Evidence:
 def best_trial(found: Evidence) -> dict[str, Any] | None:
     """The reported row of the finished trial with the most facts packed at `RELIABLE` or more; if equal, with the least harm."""
     reliable = found.chosen_by.filter(FINISHED & (pl.col("reliability") >= RELIABLE) & ~_nothing_learned())
-    ordered = reliable.sort(["facts_packed", "negative_excess", "trial_id"], descending=[True, False, False], nulls_last=True)
+    ordered = reliable.sort(["facts_packed", "knowledge_loss", "trial_id"], descending=[True, False, False], nulls_last=True)
     return reported(found, ordered["trial_id"][0]) if len(ordered) else None
 
 
@@ -73,7 +73,7 @@ def reported(found: Evidence, trial_id: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class MixHarm:
-    """One mix over the settings that all mixes share: mean negative excess shift, its standard error, mean reliability."""
+    """One mix over the settings that all mixes share: mean loss of knowledge, its standard error, mean reliability."""
 
     arm: str
     harm: float
@@ -83,18 +83,17 @@ class MixHarm:
 
 
 def mix_harm(found: Evidence) -> list[MixHarm]:
-    """The mixes by rising negative excess shift, each over the knob settings at which every mix has a finished, measured trial.
+    """The mixes by rising loss of knowledge, over the knob settings at which every mix has a finished, measured trial.
 
-    Mixes without any such trial are left out. The order comes from the facts chosen on, the figures from the reported facts.
+    Mixes without any such trial are left out. The loss is that of facts which a trial did not train on, so no half of the facts is set
+    apart for it.
     """
-    chosen = {mix.arm: mix.harm for mix in _by_mix(found.chosen_by)}
-    mixes = [mix for mix in _by_mix(found.report_split) if mix.arm in chosen]
-    return sorted(mixes, key=lambda mix: (chosen[mix.arm], mix.arm))
+    return sorted(_by_mix(found.summary), key=lambda mix: (mix.harm, mix.arm))
 
 
 def _by_mix(summary: pl.DataFrame) -> list[MixHarm]:
     """All trials are measured on the same facts and noise, so their errors do not average out: a mix's error is their mean."""
-    measured = summary.filter(FINISHED & pl.col("negative_excess").is_not_null())
+    measured = summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null())
     knobs = ["unknown", "rank", "learning_rate", "seed", *free_knobs(summary)]
     arms = measured["arm"].n_unique()
     common = measured.group_by(knobs).agg(pl.col("arm").n_unique().alias("arms")).filter(pl.col("arms") == arms)
@@ -102,19 +101,13 @@ def _by_mix(summary: pl.DataFrame) -> list[MixHarm]:
         measured.join(common, on=knobs, how="semi")
         .group_by("arm", maintain_order=True)
         .agg(
-            harm=pl.col("negative_excess").mean(),
-            error=pl.when(pl.col("negative_excess_se").null_count() == 0).then(pl.col("negative_excess_se").mean()),
+            harm=pl.col("knowledge_loss").mean(),
+            error=pl.when(pl.col("knowledge_loss_se").null_count() == 0).then(pl.col("knowledge_loss_se").mean()),
             reliability=pl.col("reliability").mean(),
             trials=pl.len(),
         )
     )
     return [MixHarm(**row) for row in means.iter_rows(named=True)]
-
-
-def noise_count(found: Evidence) -> tuple[float, int] | None:
-    """How many of the reported facts fall to a lower category when the base is asked twice, and the number of these facts."""
-    rows = found.noise.filter((pl.col("view") == ShiftView.ALL) & (pl.col("shift") == "negative"))
-    return (rows["count"][0], rows["n"][0]) if len(rows) else None
 
 
 def _nothing_learned() -> pl.Expr:

@@ -15,7 +15,7 @@ from kp.report.summary import summary_table
 from kp.report.tables import SCHEMAS, SPLIT_SCHEMAS, ReportContext, ReportTables
 from kp.report.winners import evidence
 
-SPREADSHEETS = ("shifts", "scores", "benchmarks", "epochs")
+SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "epochs")
 
 
 def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:
@@ -29,7 +29,7 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
         raise UserError(f"{folder}: the report's folder is not empty")
     summary = summary_table(tables)
     found = evidence(tables, summary)
-    drawn = pictures(tables, found, context.matcher)
+    drawn = pictures(tables, found, context.matcher, context.margin)
     document = compose(tables, context, found, drawn)
     _write_tables(tables, summary, folder / "tables")
     (folder / "figures").mkdir()

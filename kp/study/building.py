@@ -18,7 +18,7 @@ from kp.study.measurement import Trained
 from kp.study.measurements.registry import MEASUREMENTS
 from kp.study.registry import SEARCH, STAGES
 from kp.study.stage import Making
-from kp.training.spec import TRIALS, TrialSpec, grid
+from kp.training.spec import TRIAL_END, TrialSpec, grid
 from kp.vocabulary import TrialStatus
 
 
@@ -60,7 +60,7 @@ def proposed_graph(config: StudyConfig, identities: Identities, store: Store, fa
             return math.nan
         if not store.is_done(trial.step):
             return None
-        row = store.read(trial.step, TRIAL_FILE, TRIALS).to_pylist()[0]
+        row = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()[0]
         return objective_of(TrialStatus(row["status"]), row["unknown_accuracy"])
 
     proposal = proposed(config, objective)

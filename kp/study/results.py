@@ -24,8 +24,10 @@ from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
 from kp.store.steps import Store
 from kp.study.graph import Graph, Trial
+from kp.study.measurements.answers import answers_on
+from kp.study.outcomes import study_effects, study_outcomes
 from kp.study.session import training_facts
-from kp.training.spec import TRIALS
+from kp.training.spec import TRIAL_END, TRIALS
 from kp.vocabulary import BASE, Matcher, Role, ShotSet, Split, TrialStatus
 
 
@@ -77,13 +79,16 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         scores.append(score_answers(one.trial_id, one.answers, one.categories, one.packed, one.trained, matcher))
         if one.held_out is not None:
             scores.append(score_generality(one.trial_id, one.held_out, one.packed, matcher))
+    outcomes = study_outcomes(config, graph, store, facts, [one.trial for one in measured])
     share = config.evaluate.dev_share
     splits = split_facts(facts, share, config.seed) if share else None
     return ReportTables(
         facts=facts,
         base_categories=categories,
-        trials=_concat([store.read(trial.step, TRIAL_FILE, TRIALS) for trial in committed], TRIALS, failed),
+        trials=frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS)),
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
+        outcomes=outcomes,
+        effects=study_effects(outcomes, facts, config.report.margin),
         shifts=_shifts(measured, base, again, facts),
         scores=pl.concat(scores),
         benchmarks=_benchmarks(config, graph, store),
@@ -98,11 +103,11 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
 
 
 def _measured(store: Store, trial: Trial, rows: pl.DataFrame, matcher: Matcher) -> _Measured:
-    held_out = trial.measurements.get("generality")
+    held_out, on_s1 = trial.measurements.get("generality"), trial.measurements[answers_on(ADAPTER_SHOT_SET)]
     return _Measured(
         trial=trial,
-        answers=frame(store.read(trial.measurements["answers"], ANSWERS_FILE, schema.ANSWERS)),
-        categories=of_matcher(frame(store.read(trial.measurements["answers"], CATEGORIES_FILE, schema.CATEGORIES)), matcher),
+        answers=frame(store.read(on_s1, ANSWERS_FILE, schema.ANSWERS)),
+        categories=of_matcher(frame(store.read(on_s1, CATEGORIES_FILE, schema.CATEGORIES)), matcher),
         trained=rows["fact_id"].unique().to_list(),
         packed=rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(),
         held_out=frame(store.read(held_out, ANSWERS_FILE, schema.HELD_OUT_ANSWERS)) if held_out else None,
@@ -113,7 +118,7 @@ def _shifts(measured: list[_Measured], base: pl.DataFrame, again: pl.DataFrame, 
     """The SHIFTS of the base compared with itself and of every adapter, over these facts only."""
     before, after = _only(base, facts), _only(again, facts)
     shifts = [noise_table(before, after)]
-    shifts += [shift_table(one.trial_id, before, _only(one.categories, facts), one.trained, (before, after)) for one in measured]
+    shifts += [shift_table(one.trial_id, before, _only(one.categories, facts), one.trained) for one in measured]
     return pl.concat(shifts)
 
 
@@ -137,6 +142,16 @@ def _of_each_half(splits: pl.DataFrame | None, made_of: Callable[[pl.DataFrame],
 def trial_columns(trial: Trial) -> dict[str, Any]:
     """The columns of TRIALS that follow from the spec."""
     return {"trial_id": trial.trial_id, **trial.spec.columns()}
+
+
+def _trial_row(store: Store, trial: Trial) -> dict[str, Any]:
+    """A row of TRIALS: how the trial ended, as recorded, and its knobs, as this study has them.
+
+    The knobs in the trial's file are those of the study that trained it: it lacks a knob that is newer, and has another value of a knob
+    without effect on this trial, which is no part of its identity.
+    """
+    (outcome,) = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()
+    return trial_columns(trial) | outcome
 
 
 def _benchmarks(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame:

@@ -31,7 +31,7 @@ from kp.study.graph import Trial
 from kp.study.identities import identities_here
 from kp.training import checkpoints
 from kp.training.job import Progress
-from kp.training.spec import TRIALS
+from kp.training.spec import TRIAL_END
 from kp.vocabulary import TrialStatus
 
 LINES_A_TRIAL = 2  # of a terminal, because the description of a trial does not fit into one
@@ -154,7 +154,7 @@ def _row(trial: Trial, status: str, progress: Progress, *, seconds_left: float |
 
 
 def _ended(trial: Trial, store: Store) -> TrialRow:
-    row = store.read(trial.step, TRIAL_FILE, TRIALS).to_pylist()[0]
+    row = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()[0]
     epochs = store.read(trial.step, EPOCHS_FILE, schema.EPOCHS).to_pylist()
     return _row(trial, row["status"], Progress(epochs=epochs), seconds_left=0.0, cause=row["cause"] or None)
 

@@ -179,10 +179,8 @@ KNOB_LABELS = {
 }
 """Column of a knob that every trial shares -> its name; the `title` of the config field, if it has one."""
 
-TRIALS = pa.schema(
+TRIAL_END = pa.schema(
     [
-        pa.field("trial_id", pa.string(), nullable=False),
-        *KNOB_COLUMNS,
         pa.field("status", pa.string(), nullable=False),  # completed, stopped, diverged, failed, oom
         pa.field("epochs", pa.int32(), nullable=False),  # epochs actually run
         pa.field("steps", pa.int32(), nullable=False),  # optimiser steps actually taken
@@ -198,3 +196,6 @@ TRIALS = pa.schema(
         pa.field("cause", pa.string()),  # why it ended
     ]
 )
+"""How a trial ended: the columns of TRIALS that do not follow from its spec."""
+
+TRIALS = pa.schema([pa.field("trial_id", pa.string(), nullable=False), *KNOB_COLUMNS, *TRIAL_END])

@@ -1,6 +1,7 @@
 """From committed steps to the report's tables, with answers that nobody gave."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -24,6 +25,7 @@ SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
 FACTS = facts().head(40).with_columns(pl.Series([[f"P{number} {row}?" for number in range(4)] for row in range(40)]).alias("paraphrases"))
 PACKED = FACTS["fact_id"].to_list()[:6]
 LEARNED = set(PACKED[:4])
+BARE = ("search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0")
 
 
 def answers_of(model_id: str, shot_set: str, asked: pl.DataFrame, right: set[str]) -> pl.DataFrame:
@@ -58,8 +60,11 @@ def measured(answers: pl.DataFrame) -> dict[str, tuple[pl.DataFrame, pa.Schema]]
     return {ANSWERS_FILE: (answers, schema.ANSWERS), CATEGORIES_FILE: (categorise(answers), schema.CATEGORIES)}
 
 
-def filled(config: StudyConfig, root: Path) -> tuple[Graph, Store]:
-    """The one trial of the study packed six facts, learned four and made the base forget fact 39; of paraphrases it knows the last."""
+def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorded: dict[str, object] | None = None) -> tuple[Graph, Store]:
+    """The one trial of the study packed six facts, learned four and made the base forget fact 39; of paraphrases it knows the last.
+
+    Its file has these columns, and these values in place of those that follow from the study.
+    """
     graph, store = build_graph(config, Identities("model", "facts", "shots")), Store(root)
     commit(store, graph.steps["facts"], {FACTS_FILE: (FACTS, schema.FACTS)})
     known = set(FACTS["fact_id"].to_list()[30:])
@@ -68,10 +73,12 @@ def filled(config: StudyConfig, root: Path) -> tuple[Graph, Store]:
     rows = [
         {"row": row, "fact_id": fact_id, "role": "unknown", "question": "Q?", "target": "t"} for row, fact_id in enumerate([*PACKED])
     ] + [{"row": 6, "fact_id": "of another source", "role": "highly_known", "question": "Q?", "target": "t"}]
-    row = trial_columns(trial) | {"status": "completed", "epochs": 0, "steps": 0}
-    tables = {TRIAL_FILE: (frame_of([row], TRIALS), TRIALS), EPOCHS_FILE: (frame_of([], schema.EPOCHS), schema.EPOCHS)}
+    row = trial_columns(trial) | {"status": "completed", "epochs": 0, "steps": 0} | (recorded or {})
+    tables = {TRIAL_FILE: (frame_of([row], columns), columns), EPOCHS_FILE: (frame_of([], schema.EPOCHS), schema.EPOCHS)}
     commit(store, trial.step, tables | {ROWS_FILE: (frame_of(rows, schema.TRAINING_ROWS), schema.TRAINING_ROWS)})
-    commit(store, trial.measurements["answers"], measured(answers_of("digest", "S1", FACTS, known - {"f039"} | LEARNED)))
+    for shot_set in config.evaluate.shot_sets:
+        now = measured(answers_of("digest", shot_set, FACTS, known - {"f039"} | LEARNED))
+        commit(store, trial.measurements[f"answers/{shot_set}"], now)
     if "generality" in trial.measurements:
         questions = held_out_questions(FACTS, PACKED, 2)
         right = set(questions.filter(pl.col("paraphrase_index") == 3, pl.col("paraphrased_fact").is_in(list(LEARNED)))["fact_id"])
@@ -81,8 +88,7 @@ def filled(config: StudyConfig, root: Path) -> tuple[Graph, Store]:
 
 
 def collected(root: Path, *overrides: str) -> ReportTables:
-    bare = ["search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0"]
-    config = load_study(SMOKE, [*bare, *overrides])
+    config = load_study(SMOKE, [*BARE, *overrides])
     graph, store = filled(config, root)
     return collect_tables(config, graph, store, [])
 
@@ -97,6 +103,37 @@ def test_collect_tables_of_a_study_that_holds_nothing_out_has_neither_halves_nor
     assert (tables.splits, tables.split_shifts, tables.split_scores) == (None, None, None)
     assert "generality" not in set(tables.scores["measure"])
     assert score(tables.scores, "reliability") == pytest.approx((4 / 6, 12))
+
+
+def effect(tables: ReportTables, subset: str, name: str, shift: str | None, at_risk: bool) -> dict[str, Any]:
+    (row,) = tables.effects.filter(pl.col("shift").eq_missing(shift), subset=subset, effect=name, at_risk=at_risk).iter_rows(named=True)
+    return row
+
+
+def test_collect_tables_outcomes_hold_every_model_fact_and_shot_set_and_what_the_fact_was_to_it(tmp_path: Path) -> None:
+    outcomes = collected(tmp_path).outcomes
+    assert outcomes.height == 40 * (3 + 2)
+    trial = outcomes.filter(pl.col("trial_id") != "base")
+    assert dict(trial.select("fact_id", "role").unique().rows()) == {
+        fact_id: "trained" if fact_id in PACKED else "untouched" for fact_id in FACTS["fact_id"]
+    }
+    assert set(outcomes.filter(trial_id="base")["role"]) == {"untouched"}
+    assert outcomes.filter(fact_id="f039")["correct"].to_list() == [2, 2, 2, 0, 0]
+
+
+def test_collect_tables_effects_are_those_of_the_one_fact_that_was_lost(tmp_path: Path) -> None:
+    tables = collected(tmp_path)
+    lost = effect(tables, "untrained", "net_change", None, at_risk=True)
+    assert (lost["value"], lost["n"], lost["base"]) == (pytest.approx(-1 / 10), 10, 1.0)
+    assert effect(tables, "untrained", "net_change", None, at_risk=False)["value"] == pytest.approx(-1 / 34)
+    assert effect(tables, "untrained", "crossed", "negative", at_risk=True)["value"] == pytest.approx(1 / 10)
+    assert effect(tables, "all", "net_change", None, at_risk=False)["value"] == pytest.approx((4 - 1) / 40)
+
+
+def test_collect_tables_of_adapters_that_were_asked_once_have_no_crossed_effect(tmp_path: Path) -> None:
+    tables = collected(tmp_path, "evaluate.shot_sets=['S1']")
+    assert "crossed" not in set(tables.effects["effect"])
+    assert effect(tables, "untrained", "net_change", None, at_risk=True)["value"] == pytest.approx(-1 / 10)
 
 
 def test_collect_tables_held_out_paraphrases_give_a_generality(tmp_path: Path) -> None:
@@ -120,3 +157,12 @@ def test_collect_tables_halves_partition_what_is_counted_over_all_facts(tmp_path
     assert halves.equals(whole)
     lost = tables.split_shifts.filter(view="all", shift="negative").filter(pl.col("trial_id") != "noise")
     assert lost.filter(pl.col("count") == 1)["split"].to_list() == tables.splits.filter(fact_id="f039")["split"].to_list()
+
+
+def test_collect_tables_knobs_are_those_of_this_study_and_not_of_the_one_that_trained_the_trial(tmp_path: Path) -> None:
+    # Trained by a kp that had no weight decay, in a study with another patience, which has no effect without an accuracy to stop at.
+    older = pa.schema([column for column in TRIALS if column.name != "weight_decay"])
+    config = load_study(SMOKE, [*BARE, "training.weight_decay=0.0", "search.stop_patience=2"])
+    graph, store = filled(config, tmp_path, older, {"stop_patience": 7})
+    trials = collect_tables(config, graph, store, []).trials
+    assert trials.select("weight_decay", "stop_patience", "status").rows() == [(0.0, 2, "completed")]

@@ -49,7 +49,7 @@ def test_build_graph_engine_vllm_makes_other_answers_but_not_other_facts() -> No
     hf, vllm = graph(smoke()), graph(smoke(*WITH_VLLM))
     assert vllm.steps["facts"].fingerprint == hf.steps["facts"].fingerprint
     assert vllm.steps["categorise"].fingerprint != hf.steps["categorise"].fingerprint
-    assert vllm.trials[0].measurements["answers"].literals["categorise.engine"] == "vllm"
+    assert vllm.trials[0].measurements["answers/S1"].literals["categorise.engine"] == "vllm"
 
 
 def test_build_graph_engine_hf_is_known_as_before_there_was_a_choice() -> None:

@@ -184,7 +184,7 @@ def test_plan_of_replayed_facts_that_are_not_counted_says_all(tmp_path: Path) ->
 def test_plan_of_held_out_paraphrases_counts_what_generality_asks(tmp_path: Path) -> None:
     config = study({"unknown": (10, 40), "held_out_paraphrases": 3})
     evaluate = make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[-1]
-    assert evaluate.work.startswith(f"{2 * 50 * 10:,} prompts on 2 adapters; {(10 + 40) * 3 * 10:,} of held-out paraphrases")
+    assert evaluate.work.startswith(f"{2 * 50 * 10 * 2:,} prompts on 2 adapters; {(10 + 40) * 3 * 10:,} of held-out paraphrases")
 
 
 def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(tmp_path: Path) -> None:
@@ -192,11 +192,11 @@ def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(t
     whole = graph_of(config)
     graph = build_graph(config, IDENTITIES, [whole.trials[0].spec])
     store = Store(tmp_path)
-    for step in (graph.trials[0].step, graph.trials[0].measurements["answers"]):
+    for step in (graph.trials[0].step, *graph.trials[0].measurements.values()):
         store.commit(step, lambda folder: None, seconds=1.0)
     search, evaluate = make_plan(planning_of(config, graph, store))[-2:]
     assert search.work.startswith("3 trials (1 of them proposed so far), ")
-    assert (search.state, evaluate.state) == ("1 of 3 done", "1 of 3 done")
+    assert (search.state, evaluate.state) == ("1 of 3 done", "2 of 6 done")
 
 
 def test_plan_and_price_fit_eighty_columns(tmp_path: Path) -> None:

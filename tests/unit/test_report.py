@@ -21,8 +21,9 @@ from kp.report.summary import summary_table
 from kp.report.tables import SCHEMAS, ReportTables
 from kp.report.winners import evidence
 from kp.report.writing import write_report
+from kp.study.outcomes import study_effects
 from kp.vocabulary import Matcher
-from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, scores_of, study
+from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, scores_of, study, told
 
 
 def without_plotly(page: str) -> str:
@@ -78,54 +79,52 @@ def test_summary_joins_every_table_and_keeps_failed_trials(tables: ReportTables)
     assert row["facts_packed"] == pytest.approx(0.945 * 40)
     assert row["mmlu_dev_delta"] == pytest.approx(-0.06)
     assert row["refusal_rate_delta"] == pytest.approx(0.006 - 0.031)
-    excess = tables.shifts.filter(trial_id="t03-40", view="excess", shift="negative")
-    assert (row["negative_excess"], row["measured_n"]) == (excess["rate"][0], FACTS)
+    net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t03-40", subset="untrained", effect="net_change", at_risk=True)
+    assert (row["knowledge_loss"], row["knowledge_loss_n"]) == (-net["value"][0], net["n"][0])
     failed = summary.row(by_predicate=pl.col("trial_id") == "t05-40", named=True)
     assert (failed["status"], failed["cause"], failed["reliability"], failed["mc1_delta"]) == ("diverged", CAUSE, None, None)
 
 
 def test_answer_names_the_trial_that_packed_most_with_its_cost(tables: ReportTables) -> None:
-    text = answer_paragraph(tables)
+    text = told(tables)
     assert "38.6 of 40 new facts (reliability 0.965 ± 0.029), with “Unknown only”, rank 8, learning rate 0.005." in text
-    excess = tables.shifts.filter(trial_id="t01-40", view="excess", shift="negative")
-    assert f"{points(excess['rate'][0], excess['standard_error'][0])} percentage points in excess" in text
-    assert "n = 200 facts" in text
-    untrained = tables.shifts.filter(trial_id="t01-40", view="untrained", shift="negative")
-    assert f"Of the 160 facts it was not trained on, {untrained['count'][0]:.0f} fell" in text
+    net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t01-40", subset="untrained", effect="net_change", at_risk=True)
+    assert f"Of the answers to the {net['n'][0]} other facts that the base knew" in text
+    assert f"a net change of −{-100 * net['value'][0]:.1f} (95% interval −{-100 * net['lower'][0]:.1f} to " in text
+    assert "This shows harm." in text
+    assert "In excess of the noise of the prompts, +" in text
     assert "The mix that harmed least is “+1 HighlyKnown”" in text
     assert "Refusals: 3.10 % of the base model's answers, 0 to 0.800 %" in text
     assert "MMLU-dev −8.00 to 0" in text
     assert "1 of 6 trials (diverged)" in text
 
 
-def test_answer_calls_a_small_loss_noise() -> None:
+def test_answer_says_of_a_small_loss_that_it_is_not_resolved_or_within_the_margin() -> None:
     tables = study(harm=0.0)
-    excess = tables.shifts.filter(trial_id="t01-40", view="excess", shift="negative")
-    assert abs(excess["rate"][0]) < 2 * excess["standard_error"][0]
-    text = answer_paragraph(tables)
-    assert "Its cost is within the noise" in text
-    assert "It cost knowledge" not in text
+    assert "This neither shows harm nor rules out more than 2 points of it; this study could have resolved" in told(tables)
+    generous = dataclasses.replace(tables, effects=study_effects(tables.outcomes, tables.facts, 0.5))
+    assert "This rules out a harm of more than 50 points." in answer_paragraph(generous, 0.5)
 
 
 def test_answer_without_learning_says_so_first() -> None:
-    assert answer_paragraph(study(reliability=0.06)).startswith("Nothing was learned: the highest reliability of any trial is 0.060")
+    assert told(study(reliability=0.06)).startswith("Nothing was learned: the highest reliability of any trial is 0.060")
 
 
 def test_answer_below_the_threshold_gives_the_nearest_trial() -> None:
-    text = answer_paragraph(study(reliability=0.5))
+    text = told(study(reliability=0.5))
     assert text.startswith("No trial reached a reliability of 0.8; the nearest is 0.500")
 
 
 def test_answer_without_any_measured_trial_claims_nothing(tables: ReportTables) -> None:
     bare = dataclasses.replace(tables, scores=tables.scores.clear(), shifts=tables.shifts.clear(), benchmarks=tables.benchmarks.clear())
-    assert answer_paragraph(bare).startswith("No trial of 6 finished with an adapter whose answers were measured")
+    assert told(bare).startswith("No trial of 6 finished with an adapter whose answers were measured")
 
 
 def test_answer_over_several_seeds_gives_their_range(tables: ReportTables) -> None:
     twin = tables.trials.filter(trial_id="t01-40").with_columns(trial_id=pl.lit("twin"), seed=pl.lit(1, pl.Int32))
     scores = frame_of(scores_of("twin", 0.85, 40, 0.0, 500), schema.SCORES)
     both = dataclasses.replace(tables, trials=pl.concat([tables.trials, twin]), scores=pl.concat([tables.scores, scores]))
-    assert "seed 0; over 2 seeds the reliability is 0.850 to 0.965" in answer_paragraph(both)
+    assert "seed 0; over 2 seeds the reliability is 0.850 to 0.965" in told(both)
 
 
 def test_page_needs_no_network(folder: Path) -> None:
@@ -161,7 +160,7 @@ def test_report_holds_every_section_and_the_cause_of_a_failure(folder: Path, tab
     )
     places = [text.index(f"## {title}" if name.endswith("md") else f"<h2>{title}") for title in titles]
     assert places == sorted(places)
-    assert answer_paragraph(tables)[-60:] in text
+    assert told(tables)[-60:] in text
     assert "not comparable with published MMLU" in text
     assert "One seed:" in text
     assert "noise (base twice)" in text
@@ -267,7 +266,7 @@ def test_report_of_trials_alone_still_stands(tables: ReportTables, tmp_path: Pat
 def test_picture_of_a_wide_grid_places_sizes_by_their_root(tables: ReportTables) -> None:
     sizes = pl.when(pl.col("unknown") == 40).then(3000).otherwise(10).cast(pl.Int32)
     wide = dataclasses.replace(tables, trials=tables.trials.with_columns(unknown=sizes))
-    picture = pictures(wide, evidence(wide, summary_table(wide)), Matcher.STRICT)["packed_against_lost"]
+    picture = pictures(wide, evidence(wide, summary_table(wide)), Matcher.STRICT, 0.02)["packed_against_lost"]
     assert isinstance(picture, Scatter)
     assert picture.x_ticks == ((0.0, "0"), (pytest.approx(10**0.5), "10"), (pytest.approx(3000**0.5), "3,000"))
     assert picture.best_point is not None

@@ -28,8 +28,8 @@ def cell(table: pl.DataFrame, view: str, shift: str) -> dict[str, float | None]:
 
 
 @st.composite
-def three_measurements(draw: st.DrawFn) -> tuple[str, str, str]:
-    facts = draw(st.lists(st.tuples(LETTERS, LETTERS, LETTERS), min_size=1, max_size=30))
+def two_measurements(draw: st.DrawFn) -> tuple[str, str]:
+    facts = draw(st.lists(st.tuples(LETTERS, LETTERS), min_size=1, max_size=30))
     return tuple("".join(letters) for letters in zip(*facts, strict=True))  # type: ignore[return-value]
 
 
@@ -46,7 +46,7 @@ def test_transitions_four_facts_count_every_cell() -> None:
 
 
 def test_shift_table_all_and_at_risk_share_counts_but_not_denominators() -> None:
-    table = shift_table("t1", measured("UUUMMHHHHH"), measured("HUUUMMHHHH"), trained=[], noise=None)
+    table = shift_table("t1", measured("UUUMMHHHHH"), measured("HUUUMMHHHH"), trained=[])
     assert cell(table, "all", "UK->HK") == pytest.approx({"count": 1, "n": 10, "rate": 0.1, "standard_error": 0.09486833})
     assert cell(table, "at_risk", "UK->HK") == pytest.approx({"count": 1, "n": 3, "rate": 1 / 3, "standard_error": (2 / 27) ** 0.5})
     assert cell(table, "at_risk", "HK->MK")["n"] == 5
@@ -58,83 +58,49 @@ def test_shift_table_all_and_at_risk_share_counts_but_not_denominators() -> None
 
 
 def test_shift_table_untrained_leaves_trained_facts_out_of_both_sides() -> None:
-    table = shift_table("t1", measured("UUMH"), measured("HHMU"), trained={"f0", "f3"}, noise=None)
+    table = shift_table("t1", measured("UUMH"), measured("HHMU"), trained={"f0", "f3"})
     assert cell(table, "untrained", "UK->HK") == pytest.approx({"count": 1, "n": 2, "rate": 0.5, "standard_error": 0.125**0.5})
     assert cell(table, "untrained", "HK->UK") == pytest.approx({"count": 0, "n": 2, "rate": 0, "standard_error": 0})
 
 
-def test_shift_table_excess_takes_the_noise_off_fact_by_fact() -> None:
-    before = measured("HHHHH")
-    table = shift_table("t1", before, measured("UUMHH"), trained=[], noise=(before, measured("UHHHU")))
-    # HK->UK: facts 0 and 1 moved, facts 0 and 4 move by themselves: differences 0, 1, 0, 0, -1
-    assert cell(table, "excess", "HK->UK") == pytest.approx({"count": 0, "n": 5, "rate": 0, "standard_error": (0.4 / 5) ** 0.5})
-    assert cell(table, "excess", "negative") == pytest.approx({"count": 1, "n": 5, "rate": 0.2, "standard_error": (0.56 / 5) ** 0.5})
-
-
-def test_shift_table_less_movement_than_noise_gives_negative_excess() -> None:
-    before = measured("HHHH")
-    table = shift_table("t1", before, before, trained=[], noise=(before, measured("UMHH")))
-    assert cell(table, "excess", "negative")["count"] == -2
-    assert cell(table, "excess", "negative")["rate"] == -0.5
-
-
 def test_shift_table_nothing_at_risk_has_no_rate() -> None:
-    table = shift_table("t1", measured("UU"), measured("UU"), trained=["f0", "f1"], noise=None)
+    table = shift_table("t1", measured("UU"), measured("UU"), trained=["f0", "f1"])
     for view, shift in [("at_risk", "HK->UK"), ("at_risk", "negative"), ("untrained", "UK->HK")]:
         assert cell(table, view, shift) == {"count": 0, "n": 0, "rate": None, "standard_error": None}
 
 
 def test_shift_table_without_any_fact_has_no_rates() -> None:
     empty = measured("U").head(0)
-    table = shift_table("t1", empty, empty, trained=[], noise=(empty, empty))
-    assert table.height == 32
-    assert table["rate"].null_count() == 32
+    table = shift_table("t1", empty, empty, trained=[])
+    assert table.height == 24
+    assert table["rate"].null_count() == 24
 
 
 def test_shift_table_fits_its_schema_with_eight_rows_a_view() -> None:
     before = measured("UMH")
-    table = shift_table("t1", before, before, trained=[], noise=(before, before))
+    table = shift_table("t1", before, before, trained=[])
     assert table.to_arrow().cast(SHIFTS).schema == SHIFTS
-    assert table.group_by("view").len().sort("view").rows() == [("all", 8), ("at_risk", 8), ("excess", 8), ("untrained", 8)]
+    assert table.group_by("view").len().sort("view").rows() == [("all", 8), ("at_risk", 8), ("untrained", 8)]
 
 
 @FEW
-@given(three_measurements(), st.integers(0, 5))
-def test_shift_table_any_facts_are_conserved(letters: tuple[str, str, str], trained: int) -> None:
-    before, after, again = (measured(word) for word in letters)
+@given(two_measurements(), st.integers(0, 5))
+def test_shift_table_any_facts_are_conserved(letters: tuple[str, str], trained: int) -> None:
+    before, after = (measured(word) for word in letters)
     counts = transitions(before, after)
-    table = shift_table("t1", before, after, [f"f{index}" for index in range(trained)], (before, again))
+    table = shift_table("t1", before, after, [f"f{index}" for index in range(trained)])
     unchanged = counts.filter(pl.col("before") == pl.col("after"))["count"].sum()
     assert counts["count"].sum() == before.height
     assert cell(table, "all", "positive")["count"] + cell(table, "all", "negative")["count"] + unchanged == before.height  # type: ignore[operator]
-    for view in ("all", "at_risk", "untrained", "excess"):
+    for view in ("all", "at_risk", "untrained"):
         for total, singles in (("positive", SINGLE[:3]), ("negative", SINGLE[3:])):
             assert cell(table, view, total)["count"] == sum(cell(table, view, shift)["count"] for shift in singles)  # type: ignore[misc]
 
 
-@FEW
-@given(three_measurements())
-def test_shift_table_trial_equal_to_the_noise_has_no_excess(letters: tuple[str, str, str]) -> None:
-    before, after, _ = (measured(word) for word in letters)
-    excess = shift_table("t1", before, after, [], (before, after)).filter(pl.col("view") == "excess")
-    assert excess["count"].to_list() == [0.0] * 8
-    assert excess["standard_error"].to_list() == [0.0] * 8
-
-
-@FEW
-@given(three_measurements())
-def test_shift_table_excess_rate_is_the_difference_of_the_rates(letters: tuple[str, str, str]) -> None:
-    before, after, again = (measured(word) for word in letters)
-    table, noise = shift_table("t1", before, after, [], (before, again)), noise_table(before, again)
-    for shift in [*SINGLE, "positive", "negative"]:
-        difference = cell(table, "all", shift)["rate"] - cell(noise, "all", shift)["rate"]  # type: ignore[operator]
-        assert cell(table, "excess", shift)["rate"] == pytest.approx(difference)
-
-
 def test_shift_table_order_of_facts_does_not_matter() -> None:
-    before, after, again = measured("UMHUH"), measured("HUMUU"), measured("UMHMH")
-    mixed = shift_table("t1", before.reverse(), after, ["f1"], (before, again.reverse()))
-    assert mixed.equals(shift_table("t1", before, after, ["f1"], (before, again)))
+    before, after = measured("UMHUH"), measured("HUMUU")
+    mixed = shift_table("t1", before.reverse(), after, ["f1"])
+    assert mixed.equals(shift_table("t1", before, after, ["f1"]))
 
 
 def test_noise_table_is_marked_and_has_two_views() -> None:
@@ -146,12 +112,7 @@ def test_noise_table_is_marked_and_has_two_views() -> None:
 
 def test_shift_table_other_facts_after_raise() -> None:
     with pytest.raises(UserError, match="fact 'f2' is in only one of the tables compared"):
-        shift_table("t1", measured("UU"), measured("UUU"), [], None)
-
-
-def test_shift_table_other_facts_in_the_noise_raise() -> None:
-    with pytest.raises(UserError, match="fact 'f1' is in only one of the tables compared"):
-        shift_table("t1", measured("UU"), measured("UU"), [], (measured("U"), measured("U")))
+        shift_table("t1", measured("UU"), measured("UUU"), [])
 
 
 def test_transitions_two_matchers_in_one_table_raise() -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from kp.config.study import StudyConfig, load_study
+from kp.vocabulary import ShotSet
 
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = REPOSITORY / "ray_jobs" / "studies"
 PUBLISHED = ("paper", "released", "rigorous")
 
 DIFFERENCES: dict[str, tuple[object, object, object]] = {
+    "evaluate.shot_sets": ((ShotSet.S1,), (ShotSet.S1,), (ShotSet.S1, ShotSet.S2)),
     "facts.count": (21036, None, None),
     "categorise.matcher": ("strict", "released", "strict"),
     "categorise.stop_at_newline": (True, False, True),

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from kp import schema
-from kp.config.derived import ADAPTER_SHOT_SET
 from kp.inference.evaluation import LoadedModel
 from kp.metrics.categories import categorise
 from kp.prompts import PROMPTS_PER_SET
@@ -20,6 +19,11 @@ from kp.study.stage import Making, Planning, number
 from kp.vocabulary import ShotSet
 
 NAME = "answers"
+
+
+def answers_on(shot_set: ShotSet) -> str:
+    """The name of the step that holds an adapter's answers on a shot set."""
+    return f"{NAME}/{shot_set}"
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,24 @@ class Answers(Measurement):
     tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
-        """One step, on one shot set."""
-        return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step,))}
+        """One step for each shot set, so that another one leaves those made before alone."""
+        literals = self.literals(making)
+        return {
+            answers_on(shot_set): Step(NAME, literals | {"shot_set": shot_set.value}, (trained.step,))
+            for shot_set in making.config.evaluate.shot_sets
+        }
 
     def task(self, session: Session, name: str, trial: Trial | None) -> AnswersTask:
-        """The actors already have the facts."""
-        return AnswersTask(len(session.facts), ADAPTER_SHOT_SET)
+        """The facts are in the actors already."""
+        return AnswersTask(len(session.facts), ShotSet(name.removeprefix(f"{NAME}/")))
 
     def plan(self, planning: Planning) -> str:
-        """For each adapter, all prompts of a shot set for all facts."""
-        count = planning.trials.count
-        return f"{number(planning.asked, count)} prompts on {count} {'adapter' if count == 1 else 'adapters'}"
+        """For each adapter, all prompts of its shot sets for all facts."""
+        count, sets = planning.trials.count, len(planning.config.evaluate.shot_sets)
+        adapters = f"{count} {'adapter' if count == 1 else 'adapters'}"
+        return f"{number(planning.asked, count * sets)} prompts on {adapters}"
 
     def prompts(self, planning: Planning) -> int | None:
         """For all adapters."""
-        return None if planning.asked is None else planning.asked * planning.trials.count
+        sets = len(planning.config.evaluate.shot_sets)
+        return None if planning.asked is None else planning.asked * planning.trials.count * sets

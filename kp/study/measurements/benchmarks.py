@@ -43,7 +43,7 @@ class Benchmarks(Measurement):
 
     name = NAME
     version = 2
-    reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.stopped", "evaluate.dev_share"))
+    reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.dev_share"))
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:

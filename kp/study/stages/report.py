@@ -47,7 +47,7 @@ class Report(Stage):
             session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
         page = session.folder.link("report", session.store.fetch(step)) / "report.html"
         session.display.console.print(_summary(summary_table(tables).to_dicts()))
-        session.display.line(answer_paragraph(tables))
+        session.display.line(answer_paragraph(tables, session.config.report.margin))
         session.display.line(f"report: {shown(page)}")
 
 
@@ -65,7 +65,7 @@ def _summary(rows: list[dict[str, Any]]) -> Table:
     """The trials as a table of at most 80 columns."""
     table = Table(title="facts packed against knowledge lost", title_justify="left")
     table.add_column("trial", overflow="fold")
-    for name in ("epochs", "status", "reliability", "lost", "gained"):
+    for name in ("epochs", "status", "reliability", "lost"):
         table.add_column(name, no_wrap=True, justify="left" if name == "status" else "right")
 
     def percent(value: float | None) -> str:
@@ -73,5 +73,5 @@ def _summary(rows: list[dict[str, Any]]) -> Table:
 
     for row in rows:
         cells = (row["label"], str(row["epochs"]), row["status"], percent(row["reliability"]))
-        table.add_row(*cells, percent(row["negative_excess"]), percent(row["positive_excess"]))
+        table.add_row(*cells, percent(row["knowledge_loss"]))
     return table

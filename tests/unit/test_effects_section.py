@@ -1,0 +1,66 @@
+"""The section of effects: what the cells say, one wording a verdict."""
+
+import polars as pl
+import pytest
+
+from kp import schema
+from kp.report.document import Table
+from kp.report.effects_section import effects_section, harm_sentences, interval_cell, verdict_cell
+from kp.report.summary import summary_table
+from kp.vocabulary import BASE, FactRole
+from tests.made_up_study import study
+
+FIGURE = {"value": -0.05, "lower": -0.09, "upper": -0.01, "n": 300, "resolvable": 0.057, "verdict": "harm_shown"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "harm shown"),
+        ({"verdict": "within_margin"}, "no harm beyond the margin shown"),
+        ({"verdict": "not_resolved"}, "not resolved\ncould resolve 5.7"),
+        ({"verdict": "not_resolved", "resolvable": None}, "not resolved"),
+        ({"verdict": None}, "–"),
+    ],
+)
+def test_verdict_cell_has_one_wording_each(changes: dict[str, object], words: str) -> None:
+    assert verdict_cell(FIGURE | changes) == words
+
+
+def test_interval_cell_is_in_points_with_its_interval_and_number_of_facts() -> None:
+    assert interval_cell(FIGURE) == "−5.0 (−9.0 to −1.0)\nn = 300"
+    assert interval_cell(FIGURE | {"value": 0.0, "lower": None, "upper": None}) == "0.0\nn = 300"
+    assert interval_cell(FIGURE | {"value": 0.123, "lower": -0.0004, "upper": 0.2}) == "+12.3 (0.0 to +20.0)\nn = 300"
+    assert interval_cell(None) == "–"
+
+
+def test_harm_sentences_say_what_a_study_on_one_shot_set_cannot_say() -> None:
+    tables = study()
+    trial_id = tables.trials["trial_id"][0]
+    effects = tables.effects.filter(pl.col("effect") != "crossed")
+    assert harm_sentences(effects, trial_id, 0.02)[-1].startswith("Adapters were asked on S1 alone")
+    assert harm_sentences(effects.clear(), trial_id, 0.02) == ["What it did to other facts was not measured."]
+
+
+def test_section_has_a_row_for_every_measured_trial_and_names_the_margin() -> None:
+    tables = study()
+    section = effects_section(tables, summary_table(tables), 0.03)
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    assert len(table.rows) == 5  # the sixth diverged
+    assert "3 points" in table.caption
+    assert {row.cells[-1].partition("\n")[0] for row in table.rows} <= {"harm shown", "not resolved", "no harm beyond the margin shown"}
+
+
+def test_made_up_harm_is_on_facts_that_were_not_trained_on_by_plain_arithmetic() -> None:
+    tables = study()
+    trial_id = tables.trials["trial_id"][0]
+    known = {row["fact_id"] for row in tables.outcomes.filter(trial_id=BASE, shot_set="S0").iter_rows(named=True) if row["correct"]}
+    rows = {(row["trial_id"], row["shot_set"], row["fact_id"]): row for row in tables.outcomes.iter_rows(named=True)}
+    changes = []
+    for (trial, shot_set, fact_id), row in rows.items():
+        if trial == trial_id and row["role"] != FactRole.TRAINED and fact_id in known:
+            base = rows[BASE, shot_set, fact_id]
+            changes.append(row["correct"] / row["asked"] - base["correct"] / base["asked"])
+    found = tables.effects.filter(pl.col("shift").is_null(), trial_id=trial_id, subset="untrained", effect="net_change", at_risk=True)
+    assert found["value"].to_list() == [pytest.approx(sum(changes) / len(changes))]
+    assert found.to_arrow().cast(schema.EFFECTS).schema == schema.EFFECTS
