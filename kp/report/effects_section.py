@@ -51,19 +51,19 @@ def harm_sentences(effects: pl.DataFrame, trial_id: str, margin: float) -> list[
         return ["What it did to other facts was not measured."]
     sentences = [
         f"Of the answers to the {net['n']:,} other facts that the base knew, {100 * net['adapter']:.1f}% are right, and "
-        f"{100 * net['base']:.1f}% of the base's: a net change of {_with_interval(net)} points. {_verdict_in_words(net, margin)}."
+        f"{100 * net['base']:.1f}% of the base's: a net change of {_with_interval(net)}. {_verdict_in_words(net, margin)}."
     ]
     if falls is None:
         sentences.append("Adapters were asked on S1 alone, so what fell in excess of the noise of the prompts cannot be said.")
     elif falls["value"] is not None:
-        sentences.append(f"In excess of the noise of the prompts, {_with_interval(falls)} points of these facts fell to a lower category.")
+        sentences.append(f"In excess of the noise of the prompts, {_with_interval(falls)} of these facts fell to a lower category.")
     return sentences
 
 
 def _with_interval(figure: Figure) -> str:
     if figure["lower"] is None:
-        return _points(figure["value"])
-    return f"{_points(figure['value'])} (95% interval {_points(figure['lower'])} to {_points(figure['upper'])})"
+        return f"{_points(figure['value'])} points"
+    return f"{_points(figure['value'])} points (95% interval {_points(figure['lower'])} to {_points(figure['upper'])})"
 
 
 def _verdict_in_words(figure: Figure, margin: float) -> str:

@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Facts packed against knowledge lost; `band` is half the width of the noise floor around 0, `best` the label of the best trial."""
+    """Facts packed against knowledge lost; `band` is half the width of the margin around 0, `best` the label of the best trial."""
 
     x_title: str
     y_title: str

@@ -94,7 +94,7 @@ def _scatter(picture: Scatter) -> Interactive:
     if picture.band is not None:
         band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -picture.band, "y1": picture.band, "layer": "below"}
         shapes.append(band | {"fillcolor": "var(--band)", "line": {"width": 0}})
-        legend.append(LegendItem("noise floor, ± 2 s.e.", "", "var(--band)", "band"))
+        legend.append(LegendItem("within the margin", "", "var(--band)", "band"))
     if picture.hollow:
         legend.append(LegendItem("hollow: reliability < 0.8", "", QUIET, "hollow"))
     if picture.stopped:

@@ -99,7 +99,7 @@ def _scatter(picture: Scatter) -> Figure:
         keys.append(Line2D([], [], linestyle="", marker=MARKERS[group.marker], color=group.colour, markersize=7.5, label=group.name))
     _draw_best(axes, picture)
     if picture.band is not None:
-        keys.append(Patch(color="#9aa3ab", alpha=0.3, label="noise floor, ± 2 s.e."))
+        keys.append(Patch(color="#9aa3ab", alpha=0.3, label="within the margin"))
     axes.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
     axes.annotate("base", (0, 0), xytext=(8, -14), textcoords="offset points", color=INK, fontsize=9)
     if picture.hollow:
@@ -109,7 +109,7 @@ def _scatter(picture: Scatter) -> Figure:
     if picture.x_ticks:
         axes.set_xticks([place for place, _ in picture.x_ticks], [label for _, label in picture.x_ticks])
     axes.set_xlabel(picture.x_title)
-    axes.set_ylabel("knowledge lost\n(negative shift in excess of noise, percentage points)")
+    axes.set_ylabel("knowledge lost\n(right answers to known facts that were not trained on, points)")
     axes.margins(x=0.07, y=0.1)
     figure.legend(handles=keys, loc="outside upper left", ncols=5, handletextpad=0.4, columnspacing=1.6, handlelength=1.4)
     return figure

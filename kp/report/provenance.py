@@ -31,7 +31,13 @@ DEFINITIONS = (
         "share of facts whose category rose (UK→HK, UK→MK, MK→HK) or fell (HK→UK, HK→MK, MK→UK) from base to adapter.",
     ),
     ("noise floor", "the same shifts between two measurements of the base model, S1 and S2."),
-    ("excess", "shift minus the noise floor's, over all facts; its standard error is of the paired difference."),
+    (
+        "net change",
+        "share of right answers minus the base's, over the same facts and prompts; the loss of knowledge is minus it, over facts "
+        "that the base knew on S0 and the trial did not train on.",
+    ),
+    ("excess falls", "facts that fell from the base on one shot set to the adapter on the other, minus those of the base itself."),
+    ("verdict", "harm shown, no harm beyond the margin shown, or not resolved: by the 95% interval of the net change of known facts."),
     ("at risk, untrained", "shift over only the facts that could move that way; shift without the facts the trial trained on."),
     ("refusals", "share of answers that decline to answer."),
     ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),

@@ -29,10 +29,7 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
     base = _base_cells(tables)
     if base and titles:
         rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
-    caption = (
-        "Every trial, failed ones included with their cause. Excess is over the noise floor, Δ is the difference to the base; ± is one "
-        f"standard error. {STAR}"
-    )
+    caption = f"Every trial, failed ones included with their cause. Δ is the difference to the base; ± is one standard error. {STAR}"
     if found.split:
         caption += " Over dev and test facts together."
     if len(summary.filter(STOPPED)):

@@ -90,7 +90,7 @@ def test_answer_names_the_trial_that_packed_most_with_its_cost(tables: ReportTab
     assert "38.6 of 40 new facts (reliability 0.965 ± 0.029), with “Unknown only”, rank 8, learning rate 0.005." in text
     net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t01-40", subset="untrained", effect="net_change", at_risk=True)
     assert f"Of the answers to the {net['n'][0]} other facts that the base knew" in text
-    assert f"a net change of −{-100 * net['value'][0]:.1f} (95% interval −{-100 * net['lower'][0]:.1f} to " in text
+    assert f"a net change of −{-100 * net['value'][0]:.1f} points (95% interval −{-100 * net['lower'][0]:.1f} to " in text
     assert "This shows harm." in text
     assert "In excess of the noise of the prompts, +" in text
     assert "The mix that harmed least is “+1 HighlyKnown”" in text
