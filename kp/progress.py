@@ -90,7 +90,7 @@ class Display:
     """The console of one run; it keeps its own handle of the terminal, so that `quiet` can redirect everything else."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
+        self.console = console or Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False, markup=False, emoji=False)
 
     @contextmanager
     def quiet(self, log_file: Path) -> Iterator[None]:

@@ -236,7 +236,7 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
         rows = trial_rows(proposal, store)
         return rows, proposal.complete and all(row.ended for row in rows)
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if watch is None:
         rows, _ = look()
         console.print(trials_table(config, rows))

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from kp.progress import Bar, Display
 
@@ -78,3 +79,14 @@ def test_quiet_sends_what_others_print_to_the_log_and_lets_the_display_through(t
     print("afterwards", flush=True)
     assert capfd.readouterr().out.splitlines() == ["what matters", "afterwards"]
     assert "noise from C" in (tmp_path / "log").read_text()
+
+
+def test_display_shows_names_as_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+    display.line("facts: read hf:team/birds:dog: and [red]rows[/red].csv")
+    table = Table("work")
+    table.add_row("110 facts from [red]rows.csv")
+    display.console.print(table)
+    shown = capfd.readouterr().out
+    assert "hf:team/birds:dog: and [red]rows[/red].csv" in shown
+    assert "110 facts from [red]rows.csv" in shown
