@@ -26,7 +26,7 @@ def read_jsonl(path: Path, field: str) -> Iterator[dict[str, Any]]:
         with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _object(line, f"{path}: line {number}")
+                    yield _object(line, f"{path}: line {number}", field)
     except FileNotFoundError as error:
         raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
     except UnicodeDecodeError as error:
@@ -41,11 +41,11 @@ def _opened(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="\n")
 
 
-def _object(line: str, where: str) -> dict[str, Any]:
+def _object(line: str, where: str, field: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON: {error}") from error
+        raise UserError(f"{where}: not valid JSON: {error}", field=field) from error
     if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object, got {line.strip()[:40]!r}")
+        raise UserError(f"{where}: expected an object, got {line.strip()[:40]!r}", field=field)
     return row

@@ -202,10 +202,10 @@ def _to_the_letter(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
     for row, shot in _parsed(rows, name):
         fault = _fault(shot)
         if fault:
-            raise UserError(f"{name}: row {row}: {fault}")
+            raise UserError(f"{name}: row {row}: {fault}", field=FIELD)
         earlier = first_row.setdefault(normalise(shot.question), row)
         if earlier != row:
-            raise UserError(f"{name}: row {row}: the question of row {earlier} again, so the shot sets would not be disjoint")
+            raise UserError(f"{name}: row {row}: the question of row {earlier} again, so the shot sets would not be disjoint", field=FIELD)
         shots.append(shot)
     return ShotPool(tuple(shots), {})
 
@@ -230,9 +230,9 @@ def _parsed(rows: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[int, Sh
     for number, row in enumerate(rows, start=1):
         where = f"{name}: row {number}"
         if "question" not in row:
-            raise UserError(f"{where}: 'question' is missing")
+            raise UserError(f"{where}: 'question' is missing", field=FIELD)
         if "answer" not in row and "answers" not in row:
-            raise UserError(f"{where}: 'answer' (or 'answers') is missing")
+            raise UserError(f"{where}: 'answer' (or 'answers') is missing", field=FIELD)
         answers = [answer.strip() for answer in as_answers({key: _as_written(cell) for key, cell in row.items()}, where)]
         answer = answers[0] if answers and answers[0] != _WITHHELD else ""
         yield number, Shot(as_text(row["question"], where, "question").strip(), answer)

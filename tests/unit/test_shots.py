@@ -208,6 +208,7 @@ def test_load_shots_bad_row_is_an_error_naming_file_and_row(tmp_path: Path, row:
     with pytest.raises(UserError) as raised:
         load_shots(write(tmp_path / "shots.jsonl", rows), THREE)
     assert f"shots.jsonl: {message}" in str(raised.value)
+    assert raised.value.field == "categorise.shots" or message.endswith("column 'answer'")
 
 
 def test_load_shots_too_few_rows_is_an_error_with_the_counts(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_load_shots_empty_file_has_no_shots(tmp_path: Path) -> None:
 
 def test_load_shots_broken_json_is_an_error_naming_the_line(tmp_path: Path) -> None:
     (tmp_path / "shots.jsonl").write_text('{"question": "a", "answer": "b"}\n{oops\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"line 2: not valid JSON"):
+    with pytest.raises(UserError, match=r"^categorise\.shots: .*line 2: not valid JSON"):
         load_shots(str(tmp_path / "shots.jsonl"), THREE)
 
 
