@@ -9,15 +9,17 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import Section
 from kp.errors import UserError
+from kp.store.filenames import OWN_FOLDERS
 from kp.vocabulary import Engine, Matcher, ShotSet, Tracker
 
 OVERRIDE_FIELD = "override"  # the argument of the command line, in messages about one that names no field
+MOST_SEED = 2**31 - 1  # of a trial: its column has 32 bits, and NumPy takes no negative one
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
 
 
@@ -199,6 +201,18 @@ class StudyConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
     trackers: TrackersConfig = TrackersConfig()
 
+    @field_validator("name")
+    @classmethod
+    def _not_a_folder_of_kp(cls, name: str) -> str:
+        if name in OWN_FOLDERS:
+            raise ValueError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root")
+        return name
+
+    def _seeds_possible(self) -> None:
+        for seed in self.search.seeds:
+            if not 0 <= self.seed + seed <= MOST_SEED:
+                raise FieldError(f"{seed} with the study's seed {self.seed} is not from 0 to {MOST_SEED}", field="search.seeds")
+
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
             raise FieldError(
@@ -236,6 +250,7 @@ class StudyConfig(Section):
                 field="training.batch_size",
             )
         self._kl_possible()
+        self._seeds_possible()
         if self.training.zero_stage == 0 and self.model.dtype == "bfloat16":
             raise FieldError(
                 "stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more", field="training.zero_stage"

@@ -1,4 +1,4 @@
-"""The names of the files in a step's folder."""
+"""The names of the files in a step's folder, and of the folders in the results root."""
 
 FACTS_FILE = "facts.parquet"
 QUARANTINED_FILE = "quarantined.parquet"
@@ -16,3 +16,6 @@ EPOCHS_FILE = "epochs.parquet"
 ROWS_FILE = "training_rows.parquet"
 BENCHMARKS_FILE = "benchmarks.parquet"
 ADAPTER_FOLDER = "adapter"
+
+OWN_FOLDERS = ("store", "work", "damaged")
+"""Folders of the store in the results root, beside those of studies, which are named after their study."""

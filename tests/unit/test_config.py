@@ -138,7 +138,7 @@ def test_load_study_missing_name_is_named(write: Write) -> None:
     assert refusal(path) == f"{path}: name: Field required"
 
 
-@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words"])
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "two words", "store", "work", "damaged"])
 def test_load_study_name_that_is_no_folder_name_is_refused(write: Write, name: str) -> None:
     path = write(SMALLEST.replace('"small"', f'"{name}"'))
     assert refusal(path).startswith(f"{path}: name: ")
@@ -188,6 +188,9 @@ IMPOSSIBLE = {
         "facts.paraphrase.count",
         "5",
     ),
+    "a negative seed": (["search.seeds=[-1]"], "search.seeds", "is not from 0"),
+    "a seed that is negative with the study's": (["seed=-2", "search.seeds=[2, 1]"], "search.seeds", "1 with the study's seed -2"),
+    "a seed of 32 bits": (["seed=1", "search.seeds=[2147483647]"], "search.seeds", "is not from 0 to 2147483647"),
     "epochs and steps": (["training.epochs=3", "training.steps=100"], "training.steps", "either"),
     "an init that PEFT has not": (["training.init=xavier"], "training.init", "'xavier'"),
     "pissa of some iterations": (["training.init=pissa_niter_many"], "training.init", "pissa_niter_N"),
