@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kp.errors import UserError
+from kp.errors import MissingSourceError, UserError
 from kp.facts import builtin, hub, popqa, synthetic
 from kp.facts.cells import as_answers, as_count, as_list, as_text
 from kp.facts.fact import fact_id
@@ -61,6 +61,8 @@ def source_digest(source: str, field: str = FIELD) -> str:
 def _bytes(path: Path, field: str) -> bytes:
     try:
         return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}", field=field) from error
 

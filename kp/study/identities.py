@@ -61,7 +61,7 @@ def _identity_if_here(note: Callable[[Missing], None], count: int | None, field:
     """The identity of a source of facts; if it is not here, the count of facts in `field` is enough."""
     try:
         return find()
-    except UserError as error:
+    except MissingSourceError as error:
         if count is None:
             raise
         note(Missing(error, field))

@@ -80,6 +80,19 @@ def test_replay_identity_of_a_file_that_is_not_here_raises_naming_the_field() ->
         replay_identity(smoke("search.replay_source=nowhere.csv"))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("facts.graph.templates=mine.toml",), r"^facts\.graph: it is about knowledge-graph dumps"),
+        (("facts.source=hf:a:b:c",), r"^facts\.source: 'hf:a:b:c': expected hf:NAME"),
+        (("facts.source=.",), r"^facts\.source: \.: cannot be read: Is a directory"),
+    ],
+)
+def test_describe_study_refuses_a_source_that_no_machine_could_use(overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        describe_study(smoke(*overrides), tmp_path)
+
+
 def test_describe_study_prices_a_replay_source_that_is_not_here_by_its_count(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     absent = "search.replay_source=nowhere.csv"
     assert describe_study(smoke(absent, "search.replay_count=20"), tmp_path) == 0

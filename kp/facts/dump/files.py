@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import fsspec
 
-from kp.errors import UserError
+from kp.errors import MissingSourceError, UserError
 
 FIELD = "facts.source"  # names the graph, in messages
 FORMATS = (".ttl", ".nt")
@@ -45,12 +45,12 @@ def is_dump(source: str) -> bool:
 
 
 def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
-    """The files of a dump, sorted by address; raises UserError for the config field of the dump if there are none or one cannot be
-    accessed.
+    """The files of a dump, sorted by address; raises UserError for the config field of the dump if there are none, and
+    MissingSourceError if they cannot be accessed.
     """
     filesystem, path = _located(source)
     if filesystem is None:
-        raise UserError(f"'{source}': no file system is known for this address", field=field)
+        raise MissingSourceError(f"'{source}': no file system is known for this address", field=field)
     try:
         if any(character in path for character in GLOB_CHARACTERS) and not filesystem.exists(path):
             paths = sorted(name for name in filesystem.glob(path) if name.endswith(ENDINGS))
@@ -60,7 +60,7 @@ def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
             paths = [path]
         found = [DumpFile(_address(filesystem, name), int(filesystem.size(name) or 0), _compression(name, field)) for name in paths]
     except OSError as error:
-        raise UserError(f"'{source}': cannot be read: {error.strerror or 'there is no such file'}", field=field) from error
+        raise MissingSourceError(f"'{source}': cannot be read: {error.strerror or 'there is no such file'}", field=field) from error
     if not found:
         raise UserError(f"'{source}': no file in it ends in {', '.join(ENDINGS)}", field=field)
     return found
