@@ -95,7 +95,8 @@ class TrialSpec(Choice):
         training = {name: value for name, value in stated(self.training).items() if not name.startswith("lora_alpha")}
         if "kl_coefficient" in training and not self.kl_coefficient:
             del training["kl_coefficient"]
-        parts = {"arm": stated(self.arm), "search": stated(self.settings.in_effect()), "training": training}
+        search = {name: value for name, value in stated(self.settings.in_effect()).items() if self.replayed or name != "replay_target"}
+        parts = {"arm": stated(self.arm), "search": search, "training": training}
         dotted = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
         return {**choice, **dotted, "lora_alpha": self.lora_alpha}
 

@@ -108,6 +108,12 @@ def test_trial_stopped_under_another_factor_is_another_trial() -> None:
     assert trial_id(reduction_factor=3) == trial_id()  # which nothing stops
 
 
+def test_what_replayed_rows_teach_makes_only_trials_that_replay_anew() -> None:
+    arms = [{}, {"paraphrases": 1}, {"highly_known": 1}, {"maybe_known": 1}]
+    one, other = (graph_of(search={"unknown": (10,), "arms": arms, "replay_target": target}).trials for target in ("self", "gold"))
+    assert [before.trial_id == after.trial_id for before, after in zip(one, other, strict=True)] == [True, True, False, False]
+
+
 def test_facts_chosen_under_another_share_of_rejected_rows_are_another_step() -> None:
     one, other = (graph_of(facts={"max_rejected_fraction": share}).steps["facts"] for share in (0.05, 0.5))
     assert one.fingerprint != other.fingerprint
