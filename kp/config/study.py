@@ -149,7 +149,10 @@ class ReportConfig(Section):
 
 
 class ResourcesConfig(Section):
-    """Only speed and place: nothing here changes a number (except by rounding) or a step's identity."""
+    """Only speed and place: nothing here changes a step's identity.
+
+    A number changes only by rounding; if trials have dropout, also by `workers_per_trial` and `micro_batch`, with which its masks are drawn.
+    """
 
     generators: PositiveInt | None = None
     """Number of actors that generate and evaluate. Absent: one per GPU of the cluster, or one."""
