@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.search import SearchConfig, TrainingConfig
@@ -151,7 +151,7 @@ class ReportConfig(Section):
 class ResourcesConfig(Section):
     """Only speed and place: nothing here changes a step's identity.
 
-    A number changes only by rounding; if trials have dropout, also by `workers_per_trial` and `micro_batch`, with which its masks are drawn.
+    A number changes only by rounding; if trials have dropout, also by `workers_per_trial` and `micro_batch`, on which its masks depend.
     """
 
     generators: PositiveInt | None = None
@@ -204,13 +204,6 @@ class StudyConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
     trackers: TrackersConfig = TrackersConfig()
 
-    @field_validator("name")
-    @classmethod
-    def _not_a_folder_of_kp(cls, name: str) -> str:
-        if name in OWN_FOLDERS:
-            raise ValueError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root")
-        return name
-
     def _seeds_possible(self) -> None:
         for seed in self.search.seeds:
             if not 0 <= self.seed + seed <= MOST_SEED:
@@ -233,6 +226,8 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.name in OWN_FOLDERS:
+            raise FieldError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root", field="name")
         if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
             raise FieldError(f"{max(self.search.unknown)} is more than facts.count = {self.facts.count}", field="search.unknown")
         most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
