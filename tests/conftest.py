@@ -152,6 +152,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session")
 def shared_ray() -> Iterator[str]:
     """The address of a Ray that outlives those who join it: studies in this process and in others, and tests that want a Ray alone."""
+    # Ray Tune imports it during a run, and pydantic then parses the docstrings of W&B's classes. If another thread parses at the same time,
+    # Python 3.11 may fail with "AST constructor recursion depth mismatch".
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
