@@ -5,6 +5,7 @@ has torch and transformers and nothing else. kp.facts.shots decides where shots 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +15,9 @@ from kp.vocabulary import ShotSet
 SYSTEM = "Answer the following question."
 QUESTION_PREFIX = "Question: "
 ANSWER_PREFIX = "Answer: "
+ANSWER_LABEL = re.compile(r"\A(?:[\s*_#>]*answer[\s*_]*[:\uff1a][\s*_]*)*\s*", re.IGNORECASE)
+"""What may stand before an answer: "Answer:" in any case, repeated, in Markdown, on a line of its own."""
+
 PROMPTS_PER_SET = 10
 SHOTS_PER_PROMPT = 4
 SHOTS_PER_SET = PROMPTS_PER_SET * SHOTS_PER_PROMPT
@@ -55,6 +59,14 @@ def messages(shots: Sequence[Shot], question: str) -> list[dict[str, str]]:
     for shot in shots:
         chat += [_turn("user", QUESTION_PREFIX + shot.question), _turn("assistant", ANSWER_PREFIX + shot.answer)]
     return [*chat, _turn("user", QUESTION_PREFIX + question)]
+
+
+def first_line_end(text: str) -> int | None:
+    """Where the first line of an answer ends: at the first newline after something that is no label; None if it has not ended yet."""
+    label = ANSWER_LABEL.match(text)
+    assert label is not None, "it matches an empty text, too"
+    newline = text.find("\n", label.end())
+    return None if newline < 0 else newline
 
 
 def training_messages(question: str, target: str) -> list[dict[str, str]]:

@@ -36,6 +36,10 @@ class Matcher(StrEnum):
     RELEASED = "released"
 
 
+UNSPECIFIED = "unspecified"
+"""The relation of facts whose source names none."""
+
+
 class ShotSet(StrEnum):
     """Disjoint sets of 10 prompts x 4 shots: S0 assigns the category, S1 measures, S2 and all further ones measure the base again."""
 

@@ -64,7 +64,7 @@ def tiny_job(model: Path, spec: TrialSpec, dtype: str = "float32", trial_id: str
     engine = EngineSpec(ModelConfig(name=str(model), dtype=dtype), 12, True, 64, 1, False)
     shots = (Shot("Who wrote book x?", "writer x"),) * 4
     tables = pa.Table.from_pylist(rows, schema=schema.TRAINING_ROWS), pa.Table.from_pylist(facts, schema=schema.FACTS)
-    return TrialJob(trial_id, spec, engine, *tables, (shots,), Matcher.STRICT)
+    return TrialJob(trial_id, spec, engine, *tables, (shots,), Matcher.STRICT, tables[1])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch and transformers and nothing else.
+"""`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch, transformers and the matcher's packages.
 
 `dump` and `train` also need the packages with which kp reads dumps and trains.
 """

@@ -98,6 +98,7 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
         eval_facts=facts.filter(pl.col("fact_id").is_in(taught.implode())).to_arrow().cast(FACTS),
         eval_shots=tuple(tuple(prompt) for prompt in shots),
         matcher=settings.matcher,
+        all_facts=facts.select("relation", "answers").to_arrow(),
     )
 
 

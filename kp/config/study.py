@@ -103,8 +103,9 @@ class CategoriseConfig(Section):
     """The matcher that decides the categories; the verdicts of the other two are also stored."""
     max_new_tokens: PositiveInt = 32
     """Longest answer, in tokens."""
-    stop_at_newline: bool = True
-    """End an answer at its first line; `strict` and `exact` read no further, `released` does."""
+    stop_at_newline: bool = False
+    """End an answer at its first line, which saves the tokens after it: `strict` and `exact` read no further, but `released` then judges
+    a text that the released code would not have ended there."""
     shots: str = "builtin"
     """The worked examples, used in order, 40 per shot set: `builtin`, a .jsonl or .jsonl.gz file with question and answer(s) or in
     TriviaQA's form, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""

@@ -21,10 +21,10 @@ from kp.facts.fact import fact_id
 from kp.facts.jsonl import read_jsonl
 from kp.facts.popularity import BUCKETS, popularity_buckets
 from kp.schema import FACTS
+from kp.vocabulary import UNSPECIFIED
 
 FIELD = "facts.source"  # the field of the source, in messages, unless the caller passes another
 NO_PARAPHRASES = (False, "False", "false")  # values of `is_para` for which `para` is ignored
-UNSPECIFIED = "unspecified"  # the relation of facts if the source has none
 DEGREES = ("subject_degree", popqa.VIEWS)  # columns with a subject's popularity; the first one present is used
 
 

@@ -11,7 +11,7 @@ these *draft* tokens the model predicts the token it would have written, and the
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -115,7 +115,7 @@ def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
 
 
 class Decoder:
-    """Decodes rows behind `shared` (prefixes, shared question prefixes) until a token of `ends` or until `new_tokens` are generated."""
+    """Decodes rows behind `shared` (prefixes, shared question prefixes) until they have `ended` or until `new_tokens` are generated."""
 
     def __init__(
         self,
@@ -123,12 +123,12 @@ class Decoder:
         shared: tuple[list[Prefix], list[Prefix]],
         limits: Limits,
         new_tokens: int,
-        ends: frozenset[int],
+        ended: Callable[[Sequence[int]], bool],
         work: Work,
     ) -> None:
         self._forward, self._limits = forward, limits
         self._prefixes, self._shared_prefixes = shared
-        self._new_tokens, self._ends, self._work = new_tokens, ends, work
+        self._new_tokens, self._ended, self._work = new_tokens, ended, work
         self._live: list[_Live] = []
 
     @property
@@ -182,7 +182,7 @@ class Decoder:
 
     def _leave(self, slots: Slots) -> Iterator[tuple[Row, list[int]]]:
         """Remove rows that have ended and move the last ones into the gaps, so that decode rows are always in the first slots."""
-        ended = [live.made[-1] in self._ends or len(live.made) >= self._new_tokens for live in self._live]
+        ended = [self._ended(live.made) or len(live.made) >= self._new_tokens for live in self._live]
         stay = len(ended) - sum(ended)
         gaps = [slot for slot in range(stay) if ended[slot]]
         movers = [slot for slot in range(stay, len(ended)) if not ended[slot]]

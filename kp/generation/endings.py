@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kp.generation.protocol import FinishReason, Generation
+from kp.prompts import first_line_end
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -23,19 +24,29 @@ class Endings:
 
     @property
     def tokens(self) -> frozenset[int]:
-        """Every token that ends an answer."""
+        """Every token that may end an answer."""
         return self.end_of_sequence | self.newline
+
+    def ended(self, tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> bool:
+        """Whether the last of these tokens ends the answer; a newline does so only after something that is no label ("Answer:")."""
+        if tokens[-1] in self.end_of_sequence:
+            return True
+        return tokens[-1] in self.newline and first_line_end(_text(tokenizer, tokens)) is not None
 
     def generation(self, tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> Generation:
         """The answer made of these tokens (at least one), the ending one included."""
-        text = str(tokenizer.decode(list(tokens), skip_special_tokens=True))
+        text = _text(tokenizer, tokens)
         if tokens[-1] in self.end_of_sequence:
             reason = FinishReason.STOP
-        elif tokens[-1] in self.newline:
-            text, reason = text.partition("\n")[0], FinishReason.NEWLINE
+        elif self.ended(tokenizer, tokens):
+            text, reason = text[: first_line_end(text)], FinishReason.NEWLINE
         else:
             reason = FinishReason.LENGTH
         return Generation(text=text, finish_reason=reason, tokens=len(tokens))
+
+
+def _text(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
 def end_tokens(generation: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:

@@ -183,6 +183,9 @@ class HFGenerator:
 
     # --- from rows to answers ---
 
+    def _ended(self, made: Sequence[int]) -> bool:
+        return self._endings.ended(self.tokenizer, made)
+
     def _decoded(
         self, asked: list[tuple[list[int], int, list[int]]], draws: Sequence[Draws | None], count: int
     ) -> Iterator[tuple[Row, list[int]]]:
@@ -211,7 +214,7 @@ class HFGenerator:
             behind = prefixes, shared_prefixes
             yield from self._retrying(
                 sorted(rows, key=_place),
-                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._endings.tokens, self.work),
+                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work),
             )
 
     def _allowed(self, prefixes: list[Prefix], columns: int) -> Limits:
@@ -222,7 +225,7 @@ class HFGenerator:
 
     def _plain_decoder(self, limits: Limits) -> PlainDecoder:
         pad = self.tokenizer.pad_token_id or 0
-        return PlainDecoder(self._forward, limits.rows, self._max_new_tokens, self._endings.tokens, pad, self.work)
+        return PlainDecoder(self._forward, limits.rows, self._max_new_tokens, self._ended, pad, self.work)
 
     def _retrying(self, rows: list[Row], make: Callable[[Limits], Decoder | PlainDecoder]) -> Iterator[tuple[Row, list[int]]]:
         """Rows with their answers; out of memory, the remaining rows continue with half as many at once."""

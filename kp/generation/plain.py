@@ -4,7 +4,7 @@ Each row computes its whole prompt, padded on the left to the longest of its bat
 ended are removed from the batch. It is slower and just as exact.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +20,11 @@ _COMPACT_BELOW = 0.9  # if the share of live rows is below this, ended ones are 
 class PlainDecoder:
     """Decodes rows that share nothing, each with its whole prompt in `ids`; drafts are not used."""
 
-    def __init__(self, forward: Forward, rows_at_once: int, new_tokens: int, ends: frozenset[int], pad: int, work: Work) -> None:
+    def __init__(
+        self, forward: Forward, rows_at_once: int, new_tokens: int, ended: Callable[[Sequence[int]], bool], pad: int, work: Work
+    ) -> None:
         self._forward, self._rows_at_once = forward, rows_at_once
-        self._new_tokens, self._ends, self._pad, self._work = new_tokens, ends, pad, work
+        self._new_tokens, self._ended, self._pad, self._work = new_tokens, ended, pad, work
         self.rows_tried = 0
 
     def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
@@ -46,7 +48,7 @@ class PlainDecoder:
             for place, token in zip(places, tokens.tolist(), strict=True):
                 if place not in ended:
                     made[place].append(token)
-                    if token in self._ends:
+                    if self._ended(made[place]):
                         ended.add(place)
             live = [row for row, place in enumerate(places) if place not in ended]
             if not live or count == self._new_tokens:

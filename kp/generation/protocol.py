@@ -31,8 +31,8 @@ class FinishReason(StrEnum):
 class Generation:
     """One answer: its text without special tokens, why it ended, and how many tokens were generated, the ending one included.
 
-    If answers end at their first line, the text is what comes before the first newline. Leading newlines are not skipped: an answer that
-    begins with one is empty, exactly as if the whole answer had been cut at its first newline.
+    If answers end at their first line, the text is what comes before the first newline that follows more than blanks and a label:
+    "Answer:\\nParis" is not cut after its label.
     """
 
     text: str

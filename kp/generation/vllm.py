@@ -134,12 +134,26 @@ class VLLMGenerator:
         )
 
     def _answers(self, token_ids: list[list[int]], parameters: list[Any]) -> list[Generation]:
-        if not token_ids:
-            return []
-        asked = [{"prompt_token_ids": ids} for ids in token_ids]
-        made = self._llm.generate(asked, parameters, lora_request=self._adapter, use_tqdm=False)
+        made: list[list[int]] = [[] for _ in token_ids]
+        waiting = list(range(len(made)))
+        while waiting:
+            asked = [{"prompt_token_ids": token_ids[row] + made[row]} for row in waiting]
+            limits = [self._with_tokens_left(parameters[row], len(made[row])) for row in waiting]
+            for row, answer in zip(waiting, self._llm.generate(asked, limits, lora_request=self._adapter, use_tqdm=False), strict=True):
+                made[row] += answer.outputs[0].token_ids
+            # vLLM stops at any newline, also at one after a mere label, which does not end an answer.
+            waiting = [
+                row for row in waiting if len(made[row]) < self._max_new_tokens and not self._endings.ended(self.tokenizer, made[row])
+            ]
         self.on_answered(len(made))  # vLLM reports nothing before all are generated
-        return [self._endings.generation(self.tokenizer, list(answer.outputs[0].token_ids)) for answer in made]
+        return [self._endings.generation(self.tokenizer, tokens) for tokens in made]
+
+    def _with_tokens_left(self, parameters: Any, made: int) -> Any:
+        if not made:
+            return parameters
+        left = parameters.clone()
+        left.max_tokens = self._max_new_tokens - made
+        return left
 
 
 def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_rank: int | None) -> Any:

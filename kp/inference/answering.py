@@ -16,7 +16,7 @@ from kp import schema
 from kp.config.study import ModelConfig
 from kp.generation.protocol import Generator
 from kp.generation.vllm_environment import remote_options
-from kp.metrics.matching import Matches, match_all
+from kp.metrics.matching import AnswerKeys, Matches
 from kp.metrics.refusals import is_refusal
 from kp.models.loading import NAME_FIELD, ResolvedModel, load_model, load_tokenizer, resolve_model
 from kp.prompts import Shot, ShotSets, messages
@@ -113,13 +113,18 @@ class JudgedAnswer:
     refused: bool
 
 
-def answer_questions(generator: Generator, facts: pa.Table, prompts: Sequence[Sequence[Shot]]) -> list[list[JudgedAnswer]]:
-    """Ask the questions of `facts` (FACTS) under each of `prompts`; returns, for each prompt, the answers in the order of the facts."""
-    questions, aliases = facts["question"].to_pylist(), facts["answers"].to_pylist()
+def answer_questions(
+    generator: Generator, facts: pa.Table, prompts: Sequence[Sequence[Shot]], keys: AnswerKeys
+) -> list[list[JudgedAnswer]]:
+    """Ask the questions of `facts` (FACTS) under each of `prompts`; returns, for each prompt, the answers in the order of the facts.
+
+    `keys` are those of all facts of the study: they know what other objects an answer may name.
+    """
+    questions, right = facts["question"].to_pylist(), keys.of_facts(facts)
     generations = generator.generate([messages(shots, question) for shots in prompts for question in questions])
     answers = [
-        JudgedAnswer(made.text, made.finish_reason, match_all(made.text, right), is_refusal(made.text))
-        for made, right in zip(generations, aliases * len(prompts), strict=True)
+        JudgedAnswer(made.text, made.finish_reason, key.judge(made.text), is_refusal(made.text))
+        for made, key in zip(generations, right * len(prompts), strict=True)
     ]
     return [answers[start : start + len(questions)] for start in range(0, len(answers), len(questions))]
 
@@ -146,9 +151,11 @@ def cut_by_length(facts: pl.DataFrame, answers_each: int = 1) -> dict[int, list[
     return {start: by_length[start : start + size] for start in range(0, len(by_length), size)}
 
 
-def answer_chunk(generator: Generator, facts: pa.Table, shot_sets: ShotSets, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
-    """Generate and judge one chunk's answers (ANSWERS); `facts` are those of the chunk, in its order."""
-    answers = answer_questions(generator, facts, shot_sets[ShotSet(chunk["shot_set"])])
+def answer_chunk(
+    generator: Generator, facts: pa.Table, shot_sets: ShotSets, chunk: Mapping[str, Any], model_id: str, keys: AnswerKeys
+) -> pa.Table:
+    """Generate and judge one chunk's answers (ANSWERS); `facts` are those of the chunk, in its order, `keys` those of all facts."""
+    answers = answer_questions(generator, facts, shot_sets[ShotSet(chunk["shot_set"])], keys)
     rows = [
         {
             "fact_id": fact_id,

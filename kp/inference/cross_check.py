@@ -16,6 +16,7 @@ from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_a
 from kp.inference.pipeline import Categorisation
 from kp.metrics.agreement import Agreement, agreement
 from kp.metrics.categories import categorise, of_matcher
+from kp.metrics.matching import AnswerKeys
 from kp.prompts import ShotSets
 from kp.schema import frame
 from kp.vocabulary import Engine, Matcher, ShotSet
@@ -44,7 +45,7 @@ def agreement_with_hf(job: Categorisation, answers: pa.Table, matcher: Matcher, 
 
     facts = FactIndex(job.facts).take(checked_facts(job.facts["fact_id"].to_pylist()))
     ask: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_answered)
-    reference: pa.Table = ray.get(ask.remote(replace(job.engine, engine=Engine.HF), facts, job.shot_sets))
+    reference: pa.Table = ray.get(ask.remote(replace(job.engine, engine=Engine.HF), facts, job.shot_sets, job.keys))
     return compare_answers(answers, reference, matcher)
 
 
@@ -66,10 +67,10 @@ def compare_answers(answers: pa.Table, reference: pa.Table, matcher: Matcher) ->
     )
 
 
-def _answered(engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets) -> pa.Table:
+def _answered(engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets, keys: AnswerKeys) -> pa.Table:
     model, generator = engine.load()
     chunk = {"shot_set": ShotSet.S0.value, "fact_ids": facts["fact_id"].to_pylist()}
-    return sorted_answers(answer_chunk(generator, facts, shot_sets, chunk, model.revision))
+    return sorted_answers(answer_chunk(generator, facts, shot_sets, chunk, model.revision, keys))
 
 
 def _categories(answers: pl.DataFrame, matcher: Matcher) -> list[str]:

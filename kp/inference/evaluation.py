@@ -17,6 +17,7 @@ import pyarrow as pa
 from kp.cluster import Cluster, Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
+from kp.metrics.matching import AnswerKeys
 from kp.prompts import ShotSets
 from kp.store.hardware import process_hardware
 from kp.vocabulary import ShotSet
@@ -36,6 +37,7 @@ class LoadedModel:
     batch_size: int
     work: Path  # this model's folder for what libraries write
     tally: Tally
+    keys: AnswerKeys  # of all facts
 
     def answers(self, questions: pa.Table, shot_set: ShotSet) -> pa.Table:
         """The ANSWERS to questions (FACTS) under all prompts of a shot set, sorted."""
@@ -44,7 +46,7 @@ class LoadedModel:
         for chunk in make_chunks(pl.DataFrame(pl.from_arrow(questions)), [shot_set]).to_pylist():
             first = chunk["fact_ids"][0]  # distinguishes chunks of facts and of paraphrases
             with self.tally.counting(f"{self.trial_id}/{chunk['chunk_id']}/{first}") as self.generator.on_answered:
-                made.append(answer_chunk(self.generator, index.take(chunk["fact_ids"]), self.shot_sets, chunk, self.model_id))
+                made.append(answer_chunk(self.generator, index.take(chunk["fact_ids"]), self.shot_sets, chunk, self.model_id, self.keys))
         return sorted_answers(pa.concat_tables(made))
 
 
@@ -91,14 +93,14 @@ class _Evaluator:
 
     def __init__(self, engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets, tally: Tally, work: Path) -> None:
         self._facts, self._shot_sets, self._tally, self._work = facts, shot_sets, tally, work
-        self._batch_size = engine.batch_size
+        self._batch_size, self._keys = engine.batch_size, AnswerKeys.of_table(facts)
         _, self._generator = engine.load()
 
     def measure(self, job: ModelJob) -> Measured:
         self._generator.load_adapter(str(job.adapter) if job.adapter else None)
         work = self._work / job.trial_id
         work.mkdir(parents=True, exist_ok=True)
-        common = (self._generator, self._facts, self._shot_sets, self._batch_size, work, self._tally)
+        common = (self._generator, self._facts, self._shot_sets, self._batch_size, work, self._tally, self._keys)
         model = LoadedModel(job.trial_id, job.model_id, *common)
         tables, seconds = {}, {}
         for name, task in job.tasks.items():

@@ -7,6 +7,7 @@ without a committed id. One row of the pipeline is one chunk, some facts under a
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +20,7 @@ from kp.cluster import Cluster, Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.inference.chunk_files import settle_chunks
+from kp.metrics.matching import AnswerKeys
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET, ShotSets
 from kp.store.hardware import distinct_hardware, process_hardware
@@ -84,7 +86,12 @@ class Categorisation:
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
         """The ANSWERS to one chunk."""
-        return answer_chunk(generator, facts, self.shot_sets, chunk, model_id)
+        return answer_chunk(generator, facts, self.shot_sets, chunk, model_id, self.keys)
+
+    @cached_property
+    def keys(self) -> AnswerKeys:
+        """What judges the answers."""
+        return AnswerKeys.of_table(self.facts)
 
 
 @dataclass(frozen=True)

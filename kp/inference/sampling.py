@@ -6,6 +6,7 @@ answer is stored and judged by all matchers, like greedy ones.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import polars as pl
@@ -14,7 +15,7 @@ import pyarrow as pa
 from kp import schema
 from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, make_chunks
-from kp.metrics.matching import match_all
+from kp.metrics.matching import AnswerKey, AnswerKeys
 from kp.metrics.slick import sample_seed
 from kp.prompts import PROMPTS_PER_SET, ShotSets, messages
 from kp.vocabulary import ShotSet
@@ -27,6 +28,7 @@ class Sampling:
     """`count` answers at `temperature` to every fact under every prompt of S0 (SAMPLES)."""
 
     facts: pa.Table  # FACTS
+    all_facts: pa.Table  # FACTS of the study: the objects that an answer may name
     shot_sets: ShotSets
     engine: EngineSpec
     count: int
@@ -49,23 +51,29 @@ class Sampling:
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
         """The SAMPLES of one chunk."""
-        asked = facts.select(["fact_id", "question", "answers"]).to_pylist()
-        questions = [(index, shots, fact) for index, shots in enumerate(self.shot_sets[ASKED]) for fact in asked]
+        asked = list(zip(facts.select(["fact_id", "question"]).to_pylist(), self.keys.of_facts(facts), strict=True))
+        questions = [(index, shots, fact, key) for index, shots in enumerate(self.shot_sets[ASKED]) for fact, key in asked]
         made = generator.sample(
-            [messages(shots, fact["question"]) for _, shots, fact in questions],
+            [messages(shots, fact["question"]) for _, shots, fact, _ in questions],
             self.count,
             self.temperature,
-            [sample_seed(self.seed, fact["fact_id"], ASKED, index) for index, _, fact in questions],
+            [sample_seed(self.seed, fact["fact_id"], ASKED, index) for index, _, fact, _ in questions],
         )
         rows = [
-            self._row(fact, model_id, index, number, generation.text)
-            for (index, _, fact), drawn in zip(questions, made, strict=True)
+            self._row(fact, key, model_id, index, number, generation.text)
+            for (index, _, fact, key), drawn in zip(questions, made, strict=True)
             for number, generation in enumerate(drawn)
         ]
         return pa.Table.from_pylist(rows, schema=schema.SAMPLES)
 
-    def _row(self, fact: Mapping[str, Any], model_id: str, prompt_index: int, sample_index: int, text: str) -> dict[str, Any]:
-        found = match_all(text, fact["answers"])
+    @cached_property
+    def keys(self) -> AnswerKeys:
+        """What judges the answers."""
+        return AnswerKeys.of_table(self.all_facts)
+
+    @staticmethod
+    def _row(fact: Mapping[str, Any], key: AnswerKey, model_id: str, prompt_index: int, sample_index: int, text: str) -> dict[str, Any]:
+        found = key.judge(text)
         return {
             "fact_id": fact["fact_id"],
             "model_id": model_id,

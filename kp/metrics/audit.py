@@ -12,7 +12,7 @@ from itertools import combinations
 
 import polars as pl
 
-from kp.metrics.matching import match_all, normalise
+from kp.metrics.matching import AnswerKey, Objects, normalise
 from kp.metrics.shifts import transitions
 from kp.metrics.statistics import clustered_share_error
 from kp.schema import DISAGREEMENT, FALSE_POSITIVES, MATCHER_TRANSITIONS, REFUSALS
@@ -69,8 +69,9 @@ def false_positive_table(facts: pl.DataFrame, answers: pl.DataFrame, seed: int, 
     said = answers.group_by("fact_id", "answer").agg(pl.len().alias("times"))
     said_of = {fact: rows.select("answer", "times").rows() for (fact,), rows in said.group_by("fact_id")}
     counted = [
-        _matches_of_others(fact_id, relation, said_of.get(fact_id, []), aliases)
+        _matches_of_others(fact_id, relation, said_of.get(fact_id, []), [keys[tuple(other)] for other in aliases])
         for (relation,), group in asked.group_by("relation", maintain_order=True)
+        for keys in [_answer_keys(str(relation), group)]
         for fact_id, aliases in _other_aliases(dict(group.select("fact_id", "answers").iter_rows()), seed, others)
     ]
     per_fact = pl.DataFrame(counted, infer_schema_length=None)
@@ -118,12 +119,17 @@ def _other_aliases(answers: Mapping[str, Sequence[str]], seed: int, others: int)
         yield fact, [answers[other] for other in drawn if other not in alike][:others]
 
 
-def _matches_of_others(fact_id: str, relation: object, said: Sequence[tuple[str, int]], others: Sequence[Sequence[str]]) -> _Row:
+def _answer_keys(relation: str, group: pl.DataFrame) -> dict[tuple[str, ...], AnswerKey]:
+    objects = Objects.of_relation(relation, group["answers"].to_list())
+    return {aliases: AnswerKey(aliases, objects) for aliases in map(tuple, group["answers"].to_list())}
+
+
+def _matches_of_others(fact_id: str, relation: object, said: Sequence[tuple[str, int]], others: Sequence[AnswerKey]) -> _Row:
     """How often each matcher takes one of these answers (text, times given) for one of `others`."""
     hits = dict.fromkeys(Matcher, 0)
     for text, times in said:
-        for aliases in others:
-            found = match_all(text, aliases)
+        for key in others:
+            found = key.judge(text)
             hits[Matcher.STRICT] += times * found.strict
             hits[Matcher.EXACT] += times * found.exact
             hits[Matcher.RELEASED] += times * found.released

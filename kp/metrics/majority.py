@@ -11,7 +11,7 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.metrics.categories import of_matcher, validate_unique_facts
-from kp.metrics.matching import matches, normalise
+from kp.metrics.matching import AnswerKey, Objects, normalise
 from kp.metrics.statistics import clustered_share_error
 from kp.prompts import ANSWER_PREFIX
 from kp.schema import CONSTANT_FACTS, MAJORITY
@@ -39,7 +39,7 @@ def constant_facts(facts: pl.DataFrame, categories: pl.DataFrame, matcher: Match
         (fact_id, group["relation"][0], most_common)
         for group in _relations(facts)
         for most_common in [most_common_object(group)]
-        for fact_id in _right_facts(group, most_common, matcher)
+        for fact_id in _right_facts(group, _objects(group), most_common, matcher)
         if fact_id in known
     ]
     return pl.DataFrame(rows, schema=dict.fromkeys(CONSTANT_FACTS.names, pl.String), orient="row")
@@ -57,11 +57,16 @@ def _relations(facts: pl.DataFrame) -> Iterator[pl.DataFrame]:
         yield group
 
 
+def _objects(group: pl.DataFrame) -> Objects:
+    return Objects.of_relation(group["relation"][0], group["answers"].to_list())
+
+
 def _majority_row(group: pl.DataFrame, said: pl.DataFrame, known: set[str], matcher: Matcher) -> _Row:
     most_common = most_common_object(group)
     having = facts_having(group, most_common)
-    right = _right_facts(group, most_common, matcher)
-    given = _given(group, said, _shared_aliases(having, most_common), matcher)
+    objects = _objects(group)
+    right = _right_facts(group, objects, most_common, matcher)
+    given = _given(group, said, AnswerKey(_shared_aliases(having, most_common), objects), matcher)
     answers, times = int(given["n"].sum()), int(given["hits"].sum())
     relation = group["relation"][0]
     if not answers:
@@ -96,10 +101,11 @@ def facts_having(group: pl.DataFrame, object_: str) -> pl.DataFrame:
     return group.filter(pl.Series([normalise(name) == wanted for name in group["object"]], dtype=pl.Boolean))
 
 
-def _right_facts(group: pl.DataFrame, constant: str, matcher: Matcher) -> list[str]:
+def _right_facts(group: pl.DataFrame, objects: Objects, constant: str, matcher: Matcher) -> list[str]:
     """Ids of the facts for which a reply with `constant` after "Answer: " is right."""
     reply = ANSWER_PREFIX + constant
-    return [fact_id for fact_id, aliases in group.select("fact_id", "answers").iter_rows() if matches(reply, aliases, matcher)]
+    facts = group.select("fact_id", "answers").iter_rows()
+    return [fact_id for fact_id, right in facts if AnswerKey(right, objects).judge(reply).by(matcher)]
 
 
 def _shared_aliases(having: pl.DataFrame, most_common: str) -> list[str]:
@@ -108,9 +114,9 @@ def _shared_aliases(having: pl.DataFrame, most_common: str) -> list[str]:
     return [most_common, *sorted(shared - {most_common})]
 
 
-def _given(group: pl.DataFrame, said: pl.DataFrame, aliases: list[str], matcher: Matcher) -> pl.DataFrame:
-    """fact_id, hits (answers that give one of these aliases), n (answers), for each fact of the relation; sorted by fact_id."""
+def _given(group: pl.DataFrame, said: pl.DataFrame, key: AnswerKey, matcher: Matcher) -> pl.DataFrame:
+    """fact_id, hits (answers that are right by this key), n (answers), for each fact of the relation; sorted by fact_id."""
     asked = said.filter(pl.col("fact_id").is_in(group["fact_id"].implode()))
-    verdicts = {text: matches(text, aliases, matcher) for text in asked["answer"].unique()}
+    verdicts = {text: key.judge(text).by(matcher) for text in asked["answer"].unique()}
     judged = asked.select("fact_id", pl.Series("is", [verdicts[text] for text in asked["answer"]], dtype=pl.Boolean))
     return judged.group_by("fact_id").agg(pl.col("is").sum().alias("hits"), pl.len().alias("n")).sort("fact_id")

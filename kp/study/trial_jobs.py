@@ -40,6 +40,7 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
             eval_facts=eval_facts(session.training_facts, rows, trial.spec.settings.eval_facts),
             eval_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.settings.eval_prompts]),
             matcher=config.categorise.matcher,
+            all_facts=session.facts.select(["relation", "answers"]),
         )
         for trial, rows in zip(trials, drawn, strict=True)
     ]

@@ -31,6 +31,7 @@ class TrialJob:
     eval_facts: pa.Table  # FACTS, trained Unknown ones
     eval_shots: tuple[tuple[Shot, ...], ...]  # one tuple of shots per prompt
     matcher: Matcher
+    all_facts: pa.Table  # `relation` and `answers` of the study's facts: the objects that an answer may name
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kp.inference.answering import answer_questions
+from kp.metrics.matching import AnswerKeys
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training.base_model_cache import BaseModelCache, validate_packing
 from kp.training.batches import make_batch
@@ -35,6 +36,7 @@ class TrialTraining:
 
         began = time.monotonic()
         self.job, self.spec, self._place, self._model_cache = job, job.spec, place, model_cache
+        self._keys = AnswerKeys.of_table(job.all_facts)
         self._rows = [self._encode(row) for row in job.rows.to_pylist()]
         share = math.ceil(self.spec.training.batch_size / place.world)
         self._micro_rows = min(micro_batch or share, share)
@@ -159,8 +161,8 @@ class TrialTraining:
         mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
         # Made anew each time, because the weights have changed, and with them the keys and values of shared prefixes.
         generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
-        found = answer_questions(generator, mine, self.job.eval_shots) if len(mine) else []
-        right = [getattr(answer.matches, self.job.matcher.value) for under_prompt in found for answer in under_prompt]
+        found = answer_questions(generator, mine, self.job.eval_shots, self._keys) if len(mine) else []
+        right = [answer.matches.by(self.job.matcher) for under_prompt in found for answer in under_prompt]
         counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
         if split:
             torch.distributed.all_reduce(counts)

@@ -19,6 +19,7 @@ from kp.config.derived import base_shot_sets
 from kp.config.study import load_study
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
 from kp.inference.pipeline import Categorisation
+from kp.metrics.matching import AnswerKeys
 from kp.models.loading import load_tokenizer, resolve_model
 from kp.study.run import open_session
 from tests.conftest import SMOKE
@@ -69,9 +70,9 @@ def answers_without_limit(overrides: list[str], root: Path) -> pa.Table:
     with open_session(config, root) as session:
         job = Categorisation(session.facts, session.shot_sets, base_shot_sets(config), engine)
     model, generator = job.engine.load()
-    index = FactIndex(job.facts)
+    index, keys = FactIndex(job.facts), AnswerKeys.of_table(job.facts)
     chunks = job.chunks().to_pylist()
-    made = [answer_chunk(generator, index.take(chunk["fact_ids"]), job.shot_sets, chunk, model.revision) for chunk in chunks]
+    made = [answer_chunk(generator, index.take(chunk["fact_ids"]), job.shot_sets, chunk, model.revision, keys) for chunk in chunks]
     return sorted_answers(pa.concat_tables(made))
 
 

@@ -121,13 +121,13 @@ def test_refusal_table_has_each_shot_set_and_each_of_its_prompts() -> None:
 
 def test_false_positive_table_matchers_differ_in_what_they_take_for_another_fact() -> None:
     facts = facts_of(("a", "r", ["Rome"]), ("b", "r", ["Oman"]), ("c", "r", ["Peru"]))
-    # Each answer meets the two other facts: "Oman" is b's, "Rome" the asked one's own, "Rome, near Oman" names a's and b's in passing.
+    # Each answer meets the two other facts: "Oman" is b's, "Rome" the asked one's own, "Rome, near Oman" is a's and names b's in passing.
     table = false_positive_table(facts, said_of(a=["Oman", "Rome"], b=["The Roman Empire"], c=["Rome, near Oman"]), seed=0)
     assert table.to_arrow().cast(schema.FALSE_POSITIVES).schema == schema.FALSE_POSITIVES
-    assert rates(table) == {"strict": (3, 8), "exact": (1, 8), "released": (3, 8)}
+    assert rates(table) == {"strict": (2, 8), "exact": (1, 8), "released": (3, 8)}
     assert table.filter(matcher="strict", relation="r")["answers"].to_list() == [4]
-    # Per fact 1 of 4, 0 of 2, 2 of 2; the share is 3/8, so they are -1/2, -3/4 and 5/4 from it: sqrt(3/2 * 19/8) / 8
-    assert table.filter(matcher="strict")["standard_error"].to_list() == [pytest.approx((3 / 2 * 19 / 8) ** 0.5 / 8)] * 2
+    # Per fact 1 of 4, 0 of 2, 1 of 2; the share is 1/4, so they are 0, -1/2 and 1/2 from it: sqrt(3/2 * 1/2) / 8
+    assert table.filter(matcher="strict")["standard_error"].to_list() == [pytest.approx((3 / 2 / 2) ** 0.5 / 8)] * 2
 
 
 def test_false_positive_table_released_finds_parts_of_words() -> None:

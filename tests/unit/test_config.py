@@ -157,7 +157,11 @@ REPLAY = ["search.arms=[{maybe_known = 1}]"]
 
 IMPOSSIBLE = {
     "more unknown than facts": (["facts.count=20", "search.unknown=[10, 40]"], "search.unknown", "facts.count = 20"),
-    "released matcher on first lines": (["categorise.matcher=released"], "categorise.stop_at_newline", "released"),
+    "released matcher on first lines": (
+        ["categorise.matcher=released", "categorise.stop_at_newline=true"],
+        "categorise.stop_at_newline",
+        "released",
+    ),
     "batch that does not divide": (
         ["training.batch_size=8", "resources.workers_per_trial=3"],
         "training.batch_size",
@@ -215,7 +219,7 @@ def test_load_study_impossible_combination_names_field_and_reason(write: Write, 
 
 def test_load_study_combination_mended_by_the_other_field_loads(write: Write) -> None:
     path = write(SMALLEST)
-    assert load_study(path, ["categorise.matcher=released", "categorise.stop_at_newline=false"]).categorise.matcher is Matcher.RELEASED
+    assert load_study(path, ["categorise.matcher=released"]).categorise.matcher is Matcher.RELEASED
     assert load_study(path, ["training.zero_stage=0", "model.dtype=float32"]).training.zero_stage == 0
 
 
@@ -272,7 +276,7 @@ def test_load_study_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
         ("search.learning_rate=[1e-3]", "search", "learning_rate", (1e-3,)),
         ("model.name=some/model", "model", "name", "some/model"),
         ('model.name="some/model"', "model", "name", "some/model"),
-        ("categorise.stop_at_newline=false", "categorise", "stop_at_newline", False),
+        ("categorise.stop_at_newline=true", "categorise", "stop_at_newline", True),
         ("facts.source=a=b.csv", "facts", "source", "a=b.csv"),
     ],
 )

@@ -25,6 +25,7 @@ from kp.errors import UserError
 from kp.generation.hf import HFGenerator
 from kp.generation.protocol import FinishReason, Generation
 from kp.generation.rendering import ChatFormat, chat_format, render
+from kp.prompts import first_line_end
 
 NEW_TOKENS = 12
 TEMPLATE = "{% for m in messages %}<{{ m['role'][0] }}>{{ m['content'] }}<e>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
@@ -112,7 +113,7 @@ def test_generate_of_each_architecture_equals_plain_generation(name: str, caplog
     assert "computed anew" not in caplog.text  # all of them share what their prompts share
 
 
-def test_generate_with_a_stop_at_newline_equals_plain_text_cut_at_its_first_newline() -> None:
+def test_generate_with_a_stop_at_newline_equals_plain_text_cut_at_the_end_of_its_first_line() -> None:
     model, prompts = _model(), _prompts()
     with torch.no_grad():
         model.get_output_embeddings().weight[_tokenizer().encode("\n")[0]] *= 1.6  # newlines become frequent
@@ -120,9 +121,11 @@ def test_generate_with_a_stop_at_newline_equals_plain_text_cut_at_its_first_newl
     answers = _generator(model, stop_at_newline=True).generate(prompts)
 
     plain = _plain(model, _tokenizer(), prompts)
-    assert _texts(answers) == [text.split("\n")[0] for text in plain]
+    ends = [first_line_end(text) for text in plain]
+    assert _texts(answers) == [text[:end] for text, end in zip(plain, ends, strict=True)]
+    assert any(text[0] == "\n" for text in _texts(answers) if text)  # the blank lines before an answer do not end it
     assert {answer.finish_reason for answer in answers} >= {FinishReason.NEWLINE, FinishReason.LENGTH}
-    assert all(("\n" in text) == (answer.finish_reason is FinishReason.NEWLINE) for text, answer in zip(plain, answers, strict=True))
+    assert all((end is not None) == (answer.finish_reason is FinishReason.NEWLINE) for end, answer in zip(ends, answers, strict=True))
 
 
 def test_generate_reports_why_and_after_how_many_tokens_an_answer_ends() -> None:

@@ -27,7 +27,10 @@ def endings(tokenizer: PreTrainedTokenizerFast) -> Endings:
 ENDED = {
     "by the end of the sequence": ("Rome<e>", Generation("Rome", FinishReason.STOP, 5)),
     "by its first line": ("Rome\n", Generation("Rome", FinishReason.NEWLINE, 5)),
-    "by a newline at once": ("\n", Generation("", FinishReason.NEWLINE, 1)),
+    "not by a label alone": ("Answer:\nRome\n", Generation("Answer:\nRome", FinishReason.NEWLINE, 13)),
+    "not by a label in Markdown": ("**Answer**:\n\nRome\n", Generation("**Answer**:\n\nRome", FinishReason.NEWLINE, 18)),
+    "not by blank lines before it": ("\n \nRome\n", Generation("\n \nRome", FinishReason.NEWLINE, 8)),
+    "after a label by its length": ("Answer:\n", Generation("Answer:\n", FinishReason.LENGTH, 8)),
     "by its length": ("Rome is", Generation("Rome is", FinishReason.LENGTH, 7)),
 }
 

@@ -51,9 +51,9 @@ def test_majority_table_six_languages_counts_what_english_would_get() -> None:
     row = majority_table(facts, answers, categories, Matcher.STRICT).row(0, named=True)
     assert (row["relation"], row["object"], row["facts"], row["object_facts"], row["dominance"]) == ("language", "English", 6, 3, 0.5)
     assert (row["right_facts"], row["right_rate"]) == (4, pytest.approx(4 / 6))  # Kenya, too, where it is an alias
-    assert (row["given"], row["answers"], row["given_rate"]) == (6, 12, 0.5)  # "Maori" is right for n, and is not English
-    # Per fact 1, 2, 0, 1, 1, 1 of 2 give it; from the mean 1 each: sqrt(6/5 * 2) / 12.
-    assert row["given_standard_error"] == pytest.approx((6 / 5 * 2) ** 0.5 / 12)
+    assert (row["given"], row["answers"], row["given_rate"]) == (5, 12, 5 / 12)  # "English and Maori" commits to neither
+    # Per fact 1, 2, 0, 1, 0, 1 of 2 give it; from the mean 5/6 they are 1/6, 7/6, -5/6, 1/6, -5/6, 1/6: sqrt(6/5 * 17/6) / 12.
+    assert row["given_standard_error"] == pytest.approx((6 / 5 * 17 / 6) ** 0.5 / 12)
     assert (row["highly_known"], row["highly_known_constant"]) == (3, 2)
 
 

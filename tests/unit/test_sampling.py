@@ -50,7 +50,7 @@ class SeededGenerator:
 
 
 def job_of(facts: pa.Table, count: int = 4, seed: int = 0) -> Sampling:
-    return Sampling(facts, {ShotSet.S0: builtin_prompts(ShotSet.S0)}, ENGINE, count, 0.5, seed)
+    return Sampling(facts, facts, {ShotSet.S0: builtin_prompts(ShotSet.S0)}, ENGINE, count, 0.5, seed)
 
 
 def samples_of(job: Sampling, chunk_facts: list[list[str]]) -> pl.DataFrame:

@@ -21,7 +21,6 @@ DIFFERENCES: dict[str, tuple[object, object, object]] = {
     "evaluate.shot_sets": ((ShotSet.S1,), (ShotSet.S1,), (ShotSet.S1, ShotSet.S2)),
     "facts.count": (21036, None, None),
     "categorise.matcher": ("strict", "released", "strict"),
-    "categorise.stop_at_newline": (True, False, True),
     "categorise.shots": ("facts/triviaqa_shots.jsonl", "facts/triviaqa_shots.jsonl", "builtin"),
     "search.draw": ("stratified", "file_order", "stratified"),
     "search.replay_target": ("gold", "first_alias", "self"),

@@ -49,7 +49,7 @@ class Answers(Measurement):
     """The answers of adapters; those of the base are its categorise step."""
 
     name = NAME
-    version = 3
+    version = 4
     reads = GENERATION
     tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
 

@@ -48,7 +48,7 @@ class Generality(Measurement):
     """Only in a study that holds paraphrases out."""
 
     name = NAME
-    version = 2
+    version = 3
     reads = GENERATION
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
 

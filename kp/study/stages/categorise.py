@@ -15,7 +15,7 @@ class Categorise(Stage):
 
     name = "categorise"
     command = Command.CATEGORISE
-    version = 3
+    version = 4
     reads = ASKING
     tables = TABLES
 

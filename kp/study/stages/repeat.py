@@ -19,7 +19,7 @@ class Repeat(Stage):
 
     name = "repeat"
     command = Command.CATEGORISE
-    version = 1
+    version = 2
     reads = ASKING
     tables = TABLES
 

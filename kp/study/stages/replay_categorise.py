@@ -15,7 +15,7 @@ class ReplayCategorise(Stage):
 
     name = "replay_categorise"
     command = Command.CATEGORISE
-    version = 3
+    version = 4
     reads = ASKING
     tables = TABLES
 

@@ -25,7 +25,7 @@ class Samples(Stage):
 
     name = "samples"
     command = Command.CATEGORISE
-    version = 2
+    version = 3
     # The matcher decides which facts are sampled, and the study's seed draws the samples.
     reads = Reads(("model.dtype", "categorise", "seed"), but=("categorise.shots", "categorise.repeat_measurements"))
     tables = {SAMPLES_FILE: schema.SAMPLES, SLICK_FILE: schema.SLICK}
@@ -76,5 +76,7 @@ def _samples(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
     if not len(asked):  # and no cluster is needed
         return BaseAnswers(schema.SAMPLES.empty_table(), None)
     settings = session.config.categorise
-    job = Sampling(asked, session.shot_sets, session.engine, settings.samples, settings.sample_temperature, session.config.seed)
+    job = Sampling(
+        asked, session.facts, session.shot_sets, session.engine, settings.samples, settings.sample_temperature, session.config.seed
+    )
     return base_answers(job, work, session.cluster, session.display)
