@@ -11,8 +11,10 @@ torch and transformers are imported inside the functions, so that configs and pl
 of a study's config: a benchmark on a bare GPU box also loads its model here, without the packages that validate a config.
 """
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -163,7 +165,8 @@ def _make_embedded(gguf: Path, digest: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as scratch:
         made = Path(scratch) / "model"
-        _convert(gguf, made)
+        with contextlib.redirect_stderr(io.StringIO()):  # the readers' progress bars, which would stand before an error of the study
+            _convert(gguf, made)
         _write_record(made, gguf_sha256=digest)
         if target.exists() and not _is_complete(target):
             os.rename(target, Path(scratch) / "incomplete")
