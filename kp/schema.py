@@ -130,7 +130,7 @@ EPOCHS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),
         pa.field("epoch", pa.int32(), nullable=False),  # 1 is the first
-        pa.field("train_loss", pa.float64()),
+        pa.field("train_loss", pa.float64()),  # mean cross entropy per trained token of the epoch, in nats
         pa.field("unknown_accuracy", pa.float64()),
         pa.field("replay_kl", pa.float64()),  # KL(base || adapter) per trained token of replay rows; null if the coefficient is 0
         pa.field("learning_rate", pa.float64()),  # of the epoch's first step

@@ -52,7 +52,7 @@ class TrainEpoch:
 
     @property
     def loss(self) -> float:
-        """As the column train_loss of EPOCHS: the mean over the steps."""
+        """The mean over the steps, from which both implementations compute it."""
         return float(np.mean(self.step_losses))
 
 

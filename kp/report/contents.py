@@ -73,7 +73,7 @@ def _learning(summary: pl.DataFrame, pictures: set[str]) -> Section:
         f"{style_sentence(summary)}{seeds} A curve that ends in a cross was stopped, diverged or failed; one that just ends reached the "
         "accuracy it was asked for."
     )
-    captions = {"learning_curves": accuracy, "loss_curves": "Mean training loss of each epoch, in the same style."}
+    captions = {"learning_curves": accuracy, "loss_curves": "Training loss of each epoch, per trained token, in the same style."}
     return Section("learning", "Learning", tuple(Figure(name, caption) for name, caption in captions.items() if name in pictures))
 
 

@@ -55,7 +55,7 @@ def learning_curves(tables: ReportTables, summary: pl.DataFrame) -> LinePanels |
 
 
 def loss_curves(tables: ReportTables, summary: pl.DataFrame) -> LinePanels | None:
-    """Mean training loss by epoch."""
+    """Training loss by epoch."""
     curves = _curves(tables, summary, "train_loss")
     highest = max((value for curve in curves for run in curve.runs for value in run if value is not None), default=0.0) or 1.0
     return _panels(curves, summary, "training loss (nats per token)", (-0.03 * highest, 1.05 * highest))

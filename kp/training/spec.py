@@ -186,7 +186,7 @@ TRIAL_END = pa.schema(
         pa.field("epochs", pa.int32(), nullable=False),  # epochs actually run
         pa.field("steps", pa.int32(), nullable=False),  # optimiser steps actually taken
         pa.field("unknown_accuracy", pa.float64()),  # after the last epoch
-        pa.field("train_loss", pa.float64()),  # mean over the last epoch
+        pa.field("train_loss", pa.float64()),  # of the last epoch
         pa.field("tokens_per_second", pa.float64()),
         pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; includes waiting for workers
         pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken

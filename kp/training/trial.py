@@ -88,7 +88,7 @@ class TrialTraining:
         trained = np.array([trained_tokens(rows) for rows in batches])
         self.step_losses = [float(loss) for loss in found[:, 0] / trained]
         seconds = time.monotonic() - began
-        loss = float(np.mean(self.step_losses))
+        loss = float(found[:, 0].sum() / trained.sum())
         if not math.isfinite(loss):
             self.progress.status, self.progress.cause = TrialStatus.DIVERGED, f"the loss of epoch {epoch} is {loss}"
         accuracy = self._unknown_accuracy() if math.isfinite(loss) else 0.0

@@ -202,6 +202,17 @@ def test_diverged_trial_ends_with_its_cause(one: Workers, model: Path, tmp_path:
     assert "the loss of epoch" in str(found.cause)
 
 
+def test_loss_of_an_epoch_is_the_mean_over_its_tokens_and_not_over_its_steps(one: Workers, model: Path, tmp_path: Path) -> None:
+    """With a rate too low to change the loss, one batch of all rows has the loss of an epoch in batches of 8 and 6 rows."""
+    parts, whole = (
+        one.train(tiny_job(model, tiny_spec(REPLAY, learning_rate=1e-12, epochs=1, batch_size=size)), tmp_path / str(size))
+        for size in (8, 16)
+    )
+    assert (len(parts.losses), len(whole.losses)) == (2, 1)
+    np.testing.assert_allclose(parts.epochs[0]["train_loss"], whole.losses[0], rtol=TIGHT)
+    assert abs(np.mean(parts.losses) / whole.losses[0] - 1) > 100 * TIGHT
+
+
 def test_kl_holds_replayed_rows_to_the_base(one: Workers, model: Path, tmp_path: Path) -> None:
     loose, tight = (
         one.train(tiny_job(model, tiny_spec(REPLAY, kl_coefficient=weight, epochs=6)), tmp_path / str(weight)) for weight in (1e-6, 10.0)
