@@ -160,7 +160,8 @@ class TrainingConfig(Section):
     """A training row with more tokens is an error; rows are never truncated."""
     loss: LossTokens = Field(LossTokens.ANSWER, title="loss on")
     kl_coefficient: float = Field(0.0, ge=0, title="KL coefficient")
-    """Weight of KL(base || adapter) over the trained tokens of HighlyKnown and MaybeKnown rows, added to the loss on all trained tokens."""
+    """Weight of KL(base || adapter), the mean over a batch's trained tokens of HighlyKnown and MaybeKnown rows; it is added to the cross
+    entropy, the mean over all trained tokens of the batch."""
     packing: Packing = Packing.PREFIX_TREE
     """`prefix_tree` reads tokens that rows of a batch share once, with the same loss and gradient, but one dropout mask per shared token.
     `padded` reads every row whole, as other trainers do."""

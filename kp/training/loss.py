@@ -15,6 +15,15 @@ class BatchLoss:
     cross_entropy: Any
     kl: Any | None
 
+    def of_step(self, trained: int, replayed: int, kl_coefficient: float) -> Any:
+        """This batch's part of the loss of a step, whose global batch trains `trained` tokens, of which `replayed` are in replayed rows.
+
+        The parts of all workers and passes add up to the cross entropy per trained token plus the coefficient times the KL per replayed
+        one. Each term is a mean over its own tokens, so the weight of the KL does not depend on how many other tokens a batch has.
+        """
+        cross_entropy = self.cross_entropy / trained
+        return cross_entropy if self.kl is None else cross_entropy + kl_coefficient * self.kl / replayed
+
 
 def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str, dtype: Any) -> BatchLoss:
     """The loss of a batch for a model in training.

@@ -1,8 +1,8 @@
 """One worker's part in one trial: epochs on a DeepSpeed engine, an evaluation after each, and the content of a checkpoint.
 
 Everything random in an epoch (row order, dropout) is seeded by the trial's seed and the epoch's number, so a run that was killed and
-resumed takes the same steps as one that was not, and so does one whose worker has trained other trials before. The loss of a step is the
-mean over all trained tokens of the *global* batch, however it is split over workers and passes: one worker and two take the same step.
+resumed takes the same steps as one that was not, and so does one whose worker has trained other trials before. The loss of a step is a mean
+over tokens of the *global* batch (kp.training.loss), however it is split over workers and passes: one worker and two take the same step.
 """
 
 import math
@@ -121,8 +121,7 @@ class TrialTraining:
         import torch
         import torch.distributed
 
-        world, total = self._place.world, trained_tokens(rows)
-        replayed = [row for row in rows if row.replayed]
+        world, trained, replayed = self._place.world, trained_tokens(rows), trained_tokens(row for row in rows if row.replayed)
         coefficient = self.spec.kl_coefficient if replayed else 0.0
         mine = rows[self._place.rank :: world]
         sums = torch.zeros(2, dtype=torch.float64, device=self._model_cache.device)
@@ -133,16 +132,15 @@ class TrialTraining:
             self.read_tokens += batch.read_tokens
             base = self._without_adapter if coefficient else None
             loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
-            summed = loss.cross_entropy if loss.kl is None else loss.cross_entropy + coefficient * loss.kl
-            # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the global mean needs.
-            self._engine.backward(summed * (float(bool(own)) * world * self._micro_batches / total))
+            # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the step's loss is.
+            self._engine.backward(loss.of_step(trained, replayed, coefficient) * (float(bool(own)) * world * self._micro_batches))
             self._engine.step()
             if own:
                 sums[0] += loss.cross_entropy.detach()
                 sums[1] += 0.0 if loss.kl is None else loss.kl.detach()
         if world > 1:
             torch.distributed.all_reduce(sums)
-        return float(sums[0]), float(sums[1]), float(trained_tokens(replayed))
+        return float(sums[0]), float(sums[1]), float(replayed)
 
     def _without_adapter(self, **inputs: Any) -> Any:
         with self._model.disable_adapter():

@@ -18,6 +18,7 @@ import pytest
 
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training import checkpoints
+from kp.training.encoding import IGNORED
 from kp.training.job import ADAPTER, Progress, TrialJob
 from tests.tiny_model import save_tiny_model
 from tests.training_workers import Outcome, Workers, tiny_job, tiny_spec, training_workers
@@ -200,6 +201,67 @@ def test_diverged_trial_ends_with_its_cause(one: Workers, model: Path, tmp_path:
     found = one.train(tiny_job(model, spec), tmp_path)
     assert found.status == "diverged"
     assert "the loss of epoch" in str(found.cause)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+@pytest.mark.parametrize("packing", ["prefix_tree", "padded"])
+def test_gradient_of_a_step_weighs_cross_entropy_by_all_tokens_and_kl_by_replayed_ones(
+    one: Workers, two: Workers, model: Path, packing: str, micro_batch: int | None
+) -> None:
+    step = job(model, zero_stage=0, epochs=1, batch_size=16, packing=packing)
+    for workers in (one, two):
+        parts, plain = zip(*workers.call(_gradients, step, micro_batch), strict=True)
+        for name, expected in plain[0].items():
+            found = sum(part[name] for part in parts) / len(parts)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=name)
+
+
+def _gradients(one_job: TrialJob, micro_batch: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Gradients of the loss of an epoch's only step: what this worker passes to DeepSpeed, and those of all rows computed plainly."""
+    import torch
+    import torch.distributed
+
+    from kp.training.base_model_cache import BaseModelCache
+    from kp.training.engine import Place
+    from kp.training.trial import TrialTraining
+
+    place = Place(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    training = TrialTraining(BaseModelCache(one_job.engine), one_job, place, micro_batch)
+    trained = {name: weights for name, weights in training._model.named_parameters() if weights.requires_grad}
+    with torch.no_grad():  # a new adapter is the base, whose KL has no gradient
+        noise = torch.Generator().manual_seed(5)
+        for weights in trained.values():
+            weights.add_(0.1 * torch.randn(weights.shape, generator=noise))
+    plain = torch.autograd.grad(_plain_loss(training), list(trained.values()))
+    found = {name: torch.zeros_like(weights) for name, weights in trained.items()}
+    for name, weights in trained.items():
+        weights.register_hook(found[name].add_)
+    training.run_epoch()
+    assert training.progress.epochs[0]["replay_kl"] > 0.01
+    training.close()
+    return (
+        {name: weights.numpy() for name, weights in found.items()},
+        {name: weights.numpy() for name, weights in zip(trained, plain, strict=True)},
+    )
+
+
+def _plain_loss(training: Any) -> Any:
+    """Cross entropy per trained token and KL per replayed one, of all rows in one padded batch."""
+    import torch
+
+    rows = training._rows
+    ids, labels = (
+        torch.nn.utils.rnn.pad_sequence([torch.tensor(getattr(row, name)) for row in rows], True, padding)
+        for name, padding in (("ids", 0), ("labels", IGNORED))
+    )
+    mask = torch.arange(ids.shape[1]) < torch.tensor([[len(row.ids)] for row in rows])
+    log_p = training._model(ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
+    with torch.no_grad(), training._model.disable_adapter():
+        base_log_p = training._model(ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
+    labelled = labels[:, 1:] != IGNORED
+    replayed = labelled & torch.tensor([[row.replayed] for row in rows])
+    cross_entropy = -log_p.gather(2, labels[:, 1:, None].clamp(min=0))[..., 0][labelled].mean()
+    return cross_entropy + training.spec.kl_coefficient * (base_log_p.exp() * (base_log_p - log_p)).sum(-1)[replayed].mean()
 
 
 def test_loss_of_an_epoch_is_the_mean_over_its_tokens_and_not_over_its_steps(one: Workers, model: Path, tmp_path: Path) -> None:
