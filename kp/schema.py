@@ -134,8 +134,10 @@ EPOCHS = pa.schema(
         pa.field("unknown_accuracy", pa.float64()),
         pa.field("replay_kl", pa.float64()),  # KL(base || adapter) per trained token of replay rows; null if the coefficient is 0
         pa.field("learning_rate", pa.float64()),  # of the epoch's first step
+        pa.field("final_learning_rate", pa.float64()),  # of its last step
         pa.field("steps", pa.int64()),  # optimiser steps in this epoch
         pa.field("rows", pa.int64()),  # trained on in this epoch
+        pa.field("exposures", pa.float64()),  # of these, rows of Unknown facts and their paraphrases, per Unknown fact
         pa.field("tokens", pa.int64()),  # of these rows, without padding; shared tokens count for each row
         pa.field("seconds", pa.float64()),  # of the optimiser steps
         pa.field("eval_seconds", pa.float64()),

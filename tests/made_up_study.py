@@ -111,6 +111,8 @@ def trial(trial_id: str, size: int, arm: Arm, status: str = "completed", **colum
         "epochs": 7 if completed else 2,
         "unknown_accuracy": 1.0 if completed else None,
         "train_loss": 0.12 if completed else float("nan"),
+        "final_learning_rate": 1e-4,
+        "exposures": (7 if completed else 2) * (1.0 + arm[2]),
         "tokens_per_second": 812.0,
         "wall_seconds": 40.0,
         "setup_seconds": 2.0,
@@ -169,8 +171,10 @@ def epochs_of(trial_id: str, count: int, final: float) -> list[dict[str, object]
             "unknown_accuracy": final * (1 - 0.45**epoch) if final else None,
             "replay_kl": None,
             "learning_rate": 5e-3,
+            "final_learning_rate": 4e-3,
             "steps": 5,
             "rows": 40,
+            "exposures": 1.0,
             "tokens": 900,
             "seconds": 4.0,
             "eval_seconds": 0.8,
@@ -306,7 +310,7 @@ def search() -> ReportTables:
     outcome = Outcome()
     for number, (arm, rank, rate) in enumerate(itertools.product(SEARCH_ARMS, RANKS, LEARNING_RATES)):
         trial_id, learned = f"s{number:02d}", 0.45 + 0.13 * RANKS.index(rank) + 0.15 * (rate == max(LEARNING_RATES)) + 0.06 * arm[2]
-        knobs: dict[str, object] = {"rank": rank, "learning_rate": rate, "lora_alpha": 2.0 * rank}
+        knobs: dict[str, object] = {"rank": rank, "learning_rate": rate, "lora_alpha": 2.0 * rank, "lora_scale": 2.0}
         knobs["kl_coefficient"] = 0.1 if arm[0] or arm[1] else 0.0
         if number == 7:
             outcome.add(trial(trial_id, SEARCH_SIZE, arm, "diverged", **knobs), 0.0)

@@ -24,9 +24,10 @@ from kp.vocabulary import Matcher, Role
 Result = TypeVar("Result")
 
 FACTS = 7
+RATE = 2e-2
 
 
-def tiny_spec(arm: dict[str, int] | None = None, learning_rate: float = 2e-2, **training: Any) -> TrialSpec:
+def tiny_spec(arm: dict[str, int] | None = None, learning_rate: float = RATE, **training: Any) -> TrialSpec:
     """A trial of three epochs in float32, without dropout: every run of it can be compared number by number."""
     settings = {"lora_alpha": 16, "lora_dropout": 0.0, "batch_size": 8} | training
     settings |= {} if "steps" in training else {"epochs": training.get("epochs", 3)}

@@ -62,6 +62,7 @@ class TrialRow:
     paraphrases: int
     rank: int
     learning_rate: float
+    lora_scale: float
     seed: int
     status: str  # a Standing or a TrialStatus
     epochs: int  # committed
@@ -71,6 +72,8 @@ class TrialRow:
     unknown_accuracy: float | None  # after the last of them
     best_unknown_accuracy: float | None
     train_loss: float | None
+    final_learning_rate: float | None  # of the last step of these epochs
+    exposures: float  # mean number of times that an Unknown fact was trained on, paraphrases included
     tokens_per_second: float | None
     seconds_left: float | None  # if it runs to its end at the speed so far; 0 once it has ended, None while that is unknown
     cause: str | None  # why it ended
@@ -91,6 +94,7 @@ COLUMNS: dict[str, Any] = {
     "paraphrases": pl.Int64,
     "rank": pl.Int64,
     "learning_rate": pl.Float64,
+    "lora_scale": pl.Float64,
     "seed": pl.Int64,
     "status": pl.String,
     "epochs": pl.Int64,
@@ -100,6 +104,8 @@ COLUMNS: dict[str, Any] = {
     "unknown_accuracy": pl.Float64,
     "best_unknown_accuracy": pl.Float64,
     "train_loss": pl.Float64,
+    "final_learning_rate": pl.Float64,
+    "exposures": pl.Float64,
     "tokens_per_second": pl.Float64,
     "seconds_left": pl.Float64,
     "cause": pl.String,
@@ -138,6 +144,7 @@ def _row(trial: Trial, status: str, progress: Progress, *, seconds_left: float |
         paraphrases=spec.arm.paraphrases,
         rank=spec.rank,
         learning_rate=spec.learning_rate,
+        lora_scale=spec.lora_scale,
         seed=spec.seed,
         status=status,
         epochs=len(epochs),
@@ -147,6 +154,8 @@ def _row(trial: Trial, status: str, progress: Progress, *, seconds_left: float |
         unknown_accuracy=epochs[-1]["unknown_accuracy"] if epochs else None,
         best_unknown_accuracy=max(accuracies, default=None),
         train_loss=epochs[-1]["train_loss"] if epochs else None,
+        final_learning_rate=epochs[-1]["final_learning_rate"] if epochs else None,
+        exposures=sum(epoch["exposures"] for epoch in epochs),
         tokens_per_second=sum(epoch["tokens"] for epoch in epochs) / seconds if seconds else None,
         seconds_left=seconds_left,
         cause=cause,

@@ -6,6 +6,7 @@ choice that a search makes, and numbers that several knobs determine together.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,7 @@ COMBINED = ("epochs", "steps", "lora_alpha", "lora_alpha_per_rank", "kl_coeffici
 """Fields that have an effect only together with others; properties of the spec compute the result."""
 COMBINED_COLUMNS = {
     "lora_alpha": pa.float64(),
+    "lora_scale": pa.float64(),
     "kl_coefficient": pa.float64(),
     "max_epochs": pa.int32(),
     "max_steps": pa.int32(),
@@ -83,6 +85,11 @@ class TrialSpec(Choice):
     def lora_alpha(self) -> float:
         """LoRA's alpha at this rank."""
         return self.training.alpha(self.rank)
+
+    @property
+    def lora_scale(self) -> float:
+        """The factor of B x A in the adapted weights: alpha / rank, or alpha / sqrt(rank) with rsLoRA."""
+        return self.lora_alpha / (math.sqrt(self.rank) if self.training.use_rslora else self.rank)
 
     @property
     def kl_coefficient(self) -> float:
@@ -177,8 +184,8 @@ KNOB_LABELS = {
     for section in (TrainingConfig, TrialSettings)
     for name, field in section.model_fields.items()
     if name not in ("epochs", "steps", "lora_alpha_per_rank")
-}
-"""Column of a knob that every trial shares -> its name; the `title` of the config field, if it has one."""
+} | {"lora_scale": "LoRA scale"}
+"""Column of a knob that every trial shares, or that follows from such knobs -> its name; the `title` of the config field, if it has one."""
 
 TRIAL_END = pa.schema(
     [
@@ -187,6 +194,8 @@ TRIAL_END = pa.schema(
         pa.field("steps", pa.int32(), nullable=False),  # optimiser steps actually taken
         pa.field("unknown_accuracy", pa.float64()),  # after the last epoch
         pa.field("train_loss", pa.float64()),  # of the last epoch
+        pa.field("final_learning_rate", pa.float64()),  # of the last optimiser step
+        pa.field("exposures", pa.float64()),  # mean number of times that an Unknown fact was trained on, paraphrases included
         pa.field("tokens_per_second", pa.float64()),
         pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; includes waiting for workers
         pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken

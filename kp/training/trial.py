@@ -81,27 +81,27 @@ class TrialTraining:
         began = time.monotonic()
         torch.manual_seed(_dropout_seed(self.spec.seed, epoch, self._place.rank))
         self._engine.train()
-        rate = self._engine.get_lr()[0]
         batches = list(self._batches(epoch))
         self.read_tokens = 0
-        found = np.array([self._step(rows) for rows in batches])  # (steps, 3): sums of cross entropy and KL, replayed tokens
+        rates, cross_entropy, kl, replayed = np.array([self._step(rows) for rows in batches]).T
         trained = np.array([trained_tokens(rows) for rows in batches])
-        self.step_losses = [float(loss) for loss in found[:, 0] / trained]
+        self.step_losses = [float(loss) for loss in cross_entropy / trained]
         seconds = time.monotonic() - began
-        loss = float(found[:, 0].sum() / trained.sum())
+        loss = float(cross_entropy.sum() / trained.sum())
         if not math.isfinite(loss):
             self.progress.status, self.progress.cause = TrialStatus.DIVERGED, f"the loss of epoch {epoch} is {loss}"
         accuracy = self._unknown_accuracy() if math.isfinite(loss) else 0.0
-        replayed = found[:, 2].sum()
         self.progress.epochs.append(
             {
                 "epoch": epoch,
                 "train_loss": loss,
                 "unknown_accuracy": accuracy,
-                "replay_kl": float(found[:, 1].sum() / replayed) if self.spec.kl_coefficient and replayed else None,
-                "learning_rate": rate,
+                "replay_kl": float(kl.sum() / replayed.sum()) if self.spec.kl_coefficient and replayed.any() else None,
+                "learning_rate": float(rates[0]),
+                "final_learning_rate": float(rates[-1]),
                 "steps": len(batches),
                 "rows": sum(map(len, batches)),
+                "exposures": sum(not row.replayed for rows in batches for row in rows) / self.spec.unknown,
                 "tokens": sum(len(row.ids) for rows in batches for row in rows),
                 "seconds": seconds,
                 "eval_seconds": time.monotonic() - began - seconds,
@@ -116,14 +116,14 @@ class TrialTraining:
         for start in range(0, min(len(order), left * size), size):
             yield [self._rows[index] for index in order[start : start + size]]
 
-    def _step(self, rows: list[EncodedRow]) -> tuple[float, float, float]:
-        """One optimiser step on a global batch; returns its sums of cross entropy and KL, and its trained tokens in replayed rows."""
+    def _step(self, rows: list[EncodedRow]) -> tuple[float, float, float, int]:
+        """One optimiser step on a global batch: its learning rate, sums of cross entropy and KL, and trained tokens in replayed rows."""
         import torch
         import torch.distributed
 
         world, trained, replayed = self._place.world, trained_tokens(rows), trained_tokens(row for row in rows if row.replayed)
         coefficient = self.spec.kl_coefficient if replayed else 0.0
-        mine = rows[self._place.rank :: world]
+        mine, rate = rows[self._place.rank :: world], self._engine.get_lr()[0]
         sums = torch.zeros(2, dtype=torch.float64, device=self._model_cache.device)
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
@@ -140,7 +140,7 @@ class TrialTraining:
                 sums[1] += 0.0 if loss.kl is None else loss.kl.detach()
         if world > 1:
             torch.distributed.all_reduce(sums)
-        return float(sums[0]), float(sums[1]), float(replayed)
+        return rate, float(sums[0]), float(sums[1]), replayed
 
     def _without_adapter(self, **inputs: Any) -> Any:
         with self._model.disable_adapter():

@@ -18,10 +18,10 @@ import pytest
 
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training import checkpoints
-from kp.training.encoding import IGNORED
+from kp.training.encoding import IGNORED, epoch_order
 from kp.training.job import ADAPTER, Progress, TrialJob
 from tests.tiny_model import save_tiny_model
-from tests.training_workers import Outcome, Workers, tiny_job, tiny_spec, training_workers
+from tests.training_workers import RATE, Outcome, Workers, tiny_job, tiny_spec, training_workers
 
 TIGHT = 2e-6
 LOOSE = 2e-3
@@ -185,6 +185,17 @@ def test_steps_end_a_trial_in_the_middle_of_an_epoch(one: Workers, model: Path, 
     found = one.train(job(model, steps=3), tmp_path)
     assert [(epoch["steps"], epoch["rows"]) for epoch in found.epochs] == [(2, 14), (1, 8)]
     assert (found.status, found.cause) == ("completed", "ran its 2 epochs, 3 steps")
+    np.testing.assert_allclose([epoch["learning_rate"] for epoch in found.epochs], [RATE, RATE / 3])
+    np.testing.assert_allclose([epoch["final_learning_rate"] for epoch in found.epochs], [2 * RATE / 3, RATE / 3])
+
+
+def test_exposures_count_the_rows_of_unknown_facts_that_were_trained_on(one: Workers, model: Path, tmp_path: Path) -> None:
+    """Of 14 rows 7 are of Unknown facts; the 3 steps of 8 rows end in the middle of the second epoch."""
+    one_job = job(model, steps=3)
+    found = one.train(one_job, tmp_path)
+    second = epoch_order(14, one_job.spec.seed, 2)[:8]
+    assert [epoch["exposures"] for epoch in found.epochs] == [1.0, sum(row < 7 for row in second) / 7]
+    assert found.epochs[1]["exposures"] not in (0, 1)
 
 
 @pytest.mark.parametrize("stage", [1, 3])
@@ -307,6 +318,8 @@ def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
     from kp.training.trial import TrialTraining
 
     training = TrialTraining(BaseModelCache(one_job.engine), one_job, Place(0, 1))
+    scales = {layer.scaling["default"] for layer in training._model.modules() if hasattr(layer, "lora_A")}
+    assert scales == {one_job.spec.lora_scale}
     while training.progress.status is None:
         training.run_epoch()
     training.save(checkpoints.begin(folder, 2))

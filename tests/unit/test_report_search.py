@@ -108,6 +108,15 @@ def test_knobs_that_follow_rank_or_mix_are_told_and_name_no_configuration(summar
     assert free_knobs(summary) == []
 
 
+def test_scale_that_varies_with_the_rank_is_told_where_one_alpha_serves_all_ranks(tables: ReportTables) -> None:
+    scaled = changed(tables, tables.trials["trial_id"].to_list(), lora_alpha=pl.lit(16.0), lora_scale=16 / pl.col("rank"))
+    (table,) = trials_section(scaled, found_in(scaled)).blocks
+    assert isinstance(table, Table)
+    titles = [column.title for column in table.columns]
+    assert titles[4:9] == ["rank", "learning rate", "KL coefficient", "LoRA scale", "epochs"]
+    assert free_knobs(summary_table(scaled)) == []
+
+
 def test_trials_table_has_rank_and_learning_rate_and_only_knobs_that_vary(tables: ReportTables) -> None:
     (table,) = trials_section(tables, found_in(tables)).blocks
     assert isinstance(table, Table)

@@ -1,5 +1,6 @@
 """What a trial that has ended leaves in its step, and what its adapter is called by those that measure it."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,8 +31,10 @@ EPOCH = {
     "unknown_accuracy": 0.5,
     "replay_kl": None,
     "learning_rate": 1e-3,
+    "final_learning_rate": 6e-4,
     "steps": 3,
     "rows": 10,
+    "exposures": 1.5,
     "tokens": 400,
     "seconds": 2.0,
     "eval_seconds": 1.0,
@@ -75,6 +78,19 @@ def test_committed_trial_is_called_by_one_digest_in_its_table_its_record_and_its
     [job] = [job for job in evaluate._jobs(session, evaluate._wanted(session)) if job.trial_id == trial.trial_id]
     assert job.model_id == digest
     assert job.adapter == session.store.file(trial.step, ADAPTER_FOLDER)
+
+
+def test_committed_trial_tells_its_last_learning_rate_its_exposures_and_its_scale(session: Any, outcome: Any) -> None:
+    outcome.progress.epochs.append({**EPOCH, "epoch": 2, "final_learning_rate": 2e-4, "exposures": 1.0})
+    trial = commit(session, outcome)
+    (row,) = session.store.read(trial.step, TRIAL_FILE, TRIALS).to_pylist()
+    assert (row["final_learning_rate"], row["exposures"], row["lora_scale"]) == (2e-4, 2.5, 4.0)
+
+
+def test_trial_without_an_epoch_exposed_no_fact(session: Any, outcome: Any) -> None:
+    (trial,) = session.graph.trials
+    row = search._trial_row(trial, replace(outcome, status=TrialStatus.FAILED, progress=None))
+    assert (row["final_learning_rate"], row["exposures"]) == (None, 0)
 
 
 def test_committed_trial_names_the_machines_of_its_workers(session: Any, outcome: Any) -> None:

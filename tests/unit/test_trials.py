@@ -68,6 +68,21 @@ def test_grid_alpha_per_rank_follows_the_rank() -> None:
     assert {spec.rank: spec.lora_alpha for spec in grid(config)} == {2: 4.0, 8: 16.0}
 
 
+@pytest.mark.parametrize(
+    ("training", "scales"),
+    [
+        ({"lora_alpha": 16}, [16.0, 4.0, 1.0]),
+        ({"lora_alpha": 16, "use_rslora": True}, [16.0, 8.0, 4.0]),
+        ({"lora_alpha_per_rank": 2}, [2.0, 2.0, 2.0]),
+    ],
+)
+def test_grid_scale_of_the_adapter_follows_alpha_and_rank(training: dict[str, object], scales: list[float]) -> None:
+    specs = grid(StudyConfig.model_validate({"name": "s", "search": {"unknown": (10,), "rank": (1, 4, 16)}, "training": training}))
+    assert [spec.lora_scale for spec in specs] == scales
+    assert [spec.columns()["lora_scale"] for spec in specs] == scales
+    assert all("lora_scale" not in spec.literals() for spec in specs)
+
+
 def test_grid_the_studys_seed_is_added_to_every_trials() -> None:
     config = StudyConfig.model_validate({"name": "s", "seed": 100, "search": {"seeds": (0, 7)}, "training": {"lora_alpha": 1}})
     assert {spec.seed for spec in grid(config)} == {100, 107}

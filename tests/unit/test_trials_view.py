@@ -63,7 +63,9 @@ def trials(store: Store) -> tuple[Trial, ...]:
 def epochs(count: int, steps: int = 3) -> list[dict[str, Any]]:
     """So many epochs, each with ten times its number of correct answers in a hundred."""
     common = {"replay_kl": None, "learning_rate": 1e-3, "steps": steps, "rows": 10, "tokens": 400, "seconds": 2.0, "eval_seconds": 1.0}
-    return [{"epoch": n, "train_loss": 1 / n, "unknown_accuracy": n / 10, **common} for n in range(1, count + 1)]
+    common["exposures"] = 1.0
+    measured = [{"epoch": n, "train_loss": 1 / n, "unknown_accuracy": n / 10, "final_learning_rate": 1e-3 / n} for n in range(1, count + 1)]
+    return [epoch | common for epoch in measured]
 
 
 def checkpoint(store: Store, trial: Trial, measured: list[dict[str, Any]]) -> None:
@@ -122,6 +124,7 @@ def test_trial_that_nobody_began_waits_and_nothing_is_known_of_it(store: Store, 
     row = trial_row(trials[0], store)
     assert (row.status, row.epochs, row.max_epochs, row.steps, row.max_steps) == ("waiting", 0, 5, 0, 15)
     assert (row.unknown_accuracy, row.train_loss, row.tokens_per_second, row.seconds_left, row.cause) == (None,) * 5
+    assert (row.lora_scale, row.final_learning_rate, row.exposures) == (16.0, None, 0)
     assert not row.ended
 
 
@@ -138,7 +141,7 @@ def test_trial_in_training_tells_what_its_last_checkpoint_holds(store: Store, tr
         checkpoint(store, trials[0], epochs(2))
         row = trial_row(trials[0], store)
     assert (row.status, row.epochs, row.steps) == ("running", 2, 6)
-    assert (row.unknown_accuracy, row.train_loss) == (0.2, 0.5)
+    assert (row.unknown_accuracy, row.train_loss, row.final_learning_rate, row.exposures) == (0.2, 0.5, 5e-4, 2.0)
     assert row.tokens_per_second == 200.0
     assert row.seconds_left == 9.0  # 9 steps at 3 s for every 3, measuring included
 

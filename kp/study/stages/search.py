@@ -209,6 +209,8 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
         "steps": progress.steps if progress else 0,
         "unknown_accuracy": last.get("unknown_accuracy"),
         "train_loss": last.get("train_loss"),
+        "final_learning_rate": last.get("final_learning_rate"),
+        "exposures": sum(epoch["exposures"] for epoch in epochs),
         "tokens_per_second": sum(epoch["tokens"] for epoch in epochs) / seconds if seconds else None,
         "wall_seconds": outcome.seconds,
         "setup_seconds": progress.setup_seconds if progress else None,
