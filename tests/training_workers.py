@@ -91,7 +91,7 @@ class Workers:
 
     def train(self, job: TrialJob, folder: Path, micro_batch: int | None = None, epochs: int | None = None) -> Outcome:
         """Train until the trial ends, or for so many epochs, from the newest checkpoint in `folder` on."""
-        return self.call(_train, job, folder, micro_batch, epochs)[0]
+        return self.call(train_part, job, folder, micro_batch, epochs)[0]
 
 
 @contextmanager
@@ -121,7 +121,8 @@ def _join(rank: int, world: int, port: int) -> None:
 _caches: dict[str, Any] = {}
 
 
-def _train(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | None) -> Outcome:
+def train_part(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | None) -> Outcome:
+    """What `Workers.train` runs in each process; every one returns its own outcome."""
     import torch.distributed
     from safetensors.torch import load_file
 

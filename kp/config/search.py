@@ -45,13 +45,24 @@ class TrialSettings(Section):
     reduction_factor: int = Field(4, ge=2)
     """At each rung `asha` lets one in this many trials continue; the next rung is at this many times the epochs."""
     stop_at_accuracy: float | None = Field(None, gt=0, le=1)
-    """A trial ends once its unknown_accuracy has been at least this for `stop_patience` epochs in a row. Absent: never."""
+    """A trial ends, or anneals and then ends, once its unknown_accuracy has been at least this for `stop_patience` epochs in a row. Absent:
+    never."""
     stop_patience: PositiveInt = 2
     """See `stop_at_accuracy`."""
+    anneal_epochs: int = Field(0, ge=0)
+    """Epochs that a trial continues after it has reached `stop_at_accuracy`, so that it does not end at a high learning rate: from what it
+    was then, its rate falls linearly to 0 at their last step. What the trial measures in these epochs changes nothing. It never trains
+    longer than `epochs` or `steps`, nor at a higher rate than `schedule` has: if fewer steps are left, the rate falls to 0 over those."""
     eval_prompts: int = Field(1, ge=1, le=10)
     """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
     eval_facts: PositiveInt | None = None
     """Most trained Unknown facts that are asked after an epoch, the same ones every time. Absent: all of them."""
+
+    @model_validator(mode="after")
+    def _annealed(self) -> Self:
+        if self.anneal_epochs and self.stop_at_accuracy is None:
+            raise FieldError("only with stop_at_accuracy", field="anneal_epochs")
+        return self
 
     def in_effect(self) -> "TrialSettings":
         """These settings, with those without effect set to their defaults: those of `asha` without it, and a patience without target."""

@@ -5,17 +5,21 @@ finished trials would be lost, and every remaining trial would continue because 
 trials are reported again, through the methods with which Tune reports running trials to a scheduler: each is entered on the rungs that it
 reached, and on no others.
 
-Two rules differ from Tune's. A trial that has learned everything (`search.stop_at_accuracy`) ends before later rungs and would be missing
-there, so that only slow learners would set the cutoff; it is entered on these rungs with its last accuracy. And a trial that resumes after
-a kill reports its committed epochs again: if it was allowed to continue beyond an epoch once, it is not stopped there because of later
-trials.
+Three rules differ from Tune's. A trial that has learned everything (`search.stop_at_accuracy`) ends before later rungs and would be missing
+there, so that only slow learners would set the cutoff; it is entered on these rungs with its last accuracy. Until it ends, which takes
+`search.anneal_epochs` more epochs, it is not stopped: it would end at a high learning rate, and count as one that learned too slowly. And a
+trial that resumes after a kill reports its committed epochs again: if it was allowed to continue beyond an epoch once, it is not stopped
+there because of later trials.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from kp.training.schedule import epochs_to_target
 
 TIME = "epoch"  # Tune's own training_iteration starts again at 1 after a restart
 METRIC = "unknown_accuracy"
@@ -29,6 +33,7 @@ class AshaSchedule:
     reduction_factor: int  # one in this many continues; the next rung is at this many times the epochs
     max_epochs: int  # of the longest trial
     stop_at_accuracy: float | None = None  # a trial that ended with at least this has learned everything
+    stop_patience: int = 1  # so has one that had it for as many epochs in a row
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class RememberingAsha(ASHAScheduler):
             max_t=schedule.max_epochs + 1,  # a trial that runs all its epochs ends by itself and is not stopped early
         )
         self._schedule, self._committed = schedule, dict(committed)
+        self._accuracies: defaultdict[str, dict[int, float]] = defaultdict(dict)  # of each trial, by epoch
         for number, accuracies in enumerate(history):
             self._remember(_Ended(f"ended before, number {number}"), accuracies)
 
@@ -67,16 +73,23 @@ class RememberingAsha(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """The decision on a trial after an epoch: CONTINUE or STOP."""
         decision = super().on_trial_result(tune_controller, trial, result)
-        was_let_on = result.get(TIME, 0) < self._committed.get(trial.config.get("trial_id"), 0)
-        return TrialScheduler.CONTINUE if was_let_on else decision
+        self._accuracies[trial.trial_id][result[TIME]] = result[METRIC]
+        was_let_on = result[TIME] < self._committed.get(trial.config.get("trial_id"), 0)
+        return TrialScheduler.CONTINUE if was_let_on or self._has_reached_target(trial) else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Enter a trial that learned everything on the later rungs, which it need not reach."""
-        learned_all = self._schedule.stop_at_accuracy
-        if learned_all is not None and result.get(METRIC, 0.0) >= learned_all:
+        target = self._schedule.stop_at_accuracy
+        ended_there = target is not None and result.get(METRIC, 0.0) >= target
+        if ended_there or self._has_reached_target(trial):
             for epoch in range(result[TIME] + 1, self._schedule.max_epochs + 1):
                 super().on_trial_result(tune_controller, trial, {TIME: epoch, METRIC: result[METRIC]})
         super().on_trial_complete(tune_controller, trial, result)
+
+    def _has_reached_target(self, trial: Any) -> bool:
+        accuracies, schedule = self._accuracies[trial.trial_id], self._schedule
+        in_order = [accuracies[epoch] for epoch in sorted(accuracies)]
+        return epochs_to_target(in_order, schedule.stop_at_accuracy, schedule.stop_patience) is not None
 
 
 def asha(schedule: AshaSchedule, history: Sequence[Mapping[int, float]], committed: Mapping[str, int] | None = None) -> TrialScheduler:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from kp.training.spec import TrialSpec
-from kp.vocabulary import RateSchedule
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
@@ -59,8 +58,8 @@ def with_lora(base: Any, spec: TrialSpec) -> Any:
     return get_peft_model(base, lora_config(spec), autocast_adapter_dtype=False)
 
 
-def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micro_batches: int) -> Any:
-    """A DeepSpeed engine that takes a step after `micro_batches` backward passes."""
+def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micro_batches: int, multiplier: Callable[[int], float]) -> Any:
+    """A DeepSpeed engine that takes a step after `micro_batches` backward passes, at `multiplier(step)` times the peak learning rate."""
     import deepspeed
     import deepspeed.ops
     import torch
@@ -78,28 +77,8 @@ def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micr
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr_multiplier(spec))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
     return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=scheduler, config=config)[0]
-
-
-def lr_multiplier(spec: TrialSpec) -> Callable[[int], float]:
-    """Step (0 is the first) -> share of the peak learning rate: a linear rise, then as the schedule says, 0 after the last step."""
-    total = spec.max_steps
-    warmup = math.ceil(total * spec.training.warmup_ratio)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        left = max(0.0, (total - step) / max(1, total - warmup))
-        match spec.training.schedule:
-            case RateSchedule.LINEAR:
-                return left
-            case RateSchedule.COSINE:
-                return 0.5 * (1 - math.cos(math.pi * left))
-            case RateSchedule.CONSTANT:
-                return 1.0
-
-    return factor
 
 
 def keep_out_frozen(model: Any) -> None:

@@ -22,6 +22,7 @@ from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_to
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.loss import batch_loss
+from kp.training.schedule import epochs_to_target, lr_multiplier
 from kp.vocabulary import Role, TrialStatus
 
 STATE_TAG = "engine"
@@ -50,11 +51,15 @@ class TrialTraining:
         described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision
         self._dtype = base.dtype
         keep_out_frozen(self._model)
-        self._engine = deepspeed_engine(self._model, self.spec, model_cache.engine.model.dtype, place, self._micro_batches)
+        self.progress = Progress(hardware=distinct_hardware(place.gathered(process_hardware())))
+
+        def multiplier(step: int) -> float:  # not a method, whose state torch would save
+            return lr_multiplier(self.spec, step, self._reached())
+
+        self._engine = deepspeed_engine(self._model, self.spec, model_cache.engine.model.dtype, place, self._micro_batches, multiplier)
         self._started_as = gathered_adapter(self._engine, self.spec.training.zero_stage) if self.spec.training.moves_base else None
-        trainable = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
-        hardware = distinct_hardware(place.gathered(process_hardware()))
-        self.progress = Progress(trainable_parameters=trainable, setup_seconds=time.monotonic() - began, hardware=hardware)
+        self.progress.trainable_parameters = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
+        self.progress.setup_seconds = time.monotonic() - began
         self.step_losses: list[float] = []
         """Mean cross entropy per trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
@@ -166,14 +171,20 @@ class TrialTraining:
             torch.distributed.all_reduce(counts)
         return float(counts[0] / counts[1])
 
+    def _reached(self) -> int | None:
+        """The epoch in which the trial reached its target; None so far."""
+        settings, accuracies = self.spec.settings, [epoch["unknown_accuracy"] for epoch in self.progress.epochs]
+        return epochs_to_target(accuracies, settings.stop_at_accuracy, settings.stop_patience)
+
     def _end_where_due(self) -> None:
-        epochs, spec, progress = self.progress.epochs, self.spec, self.progress
-        last, target = epochs[-spec.settings.stop_patience :], spec.settings.stop_at_accuracy
-        if target is not None and len(last) == spec.settings.stop_patience and all(epoch["unknown_accuracy"] >= target for epoch in last):
-            spell = "1 epoch" if spec.settings.stop_patience == 1 else f"{spec.settings.stop_patience} epochs in a row"
-            progress.status, progress.cause = TrialStatus.COMPLETED, f"unknown_accuracy was at {target:g} or above for {spell}"
-        elif progress.steps >= spec.max_steps:
-            progress.status, progress.cause = TrialStatus.COMPLETED, f"ran its {len(epochs)} epochs, {progress.steps} steps"
+        settings, progress, reached = self.spec.settings, self.progress, self._reached()
+        if reached is not None and len(progress.epochs) >= reached + settings.anneal_epochs:
+            spell = "1 epoch" if settings.stop_patience == 1 else f"{settings.stop_patience} epochs in a row"
+            annealed = f", then the learning rate fell to 0 in {settings.anneal_epochs} more" if settings.anneal_epochs else ""
+            progress.status = TrialStatus.COMPLETED
+            progress.cause = f"unknown_accuracy was at {settings.stop_at_accuracy:g} or above for {spell}{annealed}"
+        elif progress.steps >= self.spec.max_steps:
+            progress.status, progress.cause = TrialStatus.COMPLETED, f"ran its {len(progress.epochs)} epochs, {progress.steps} steps"
 
     def save(self, folder: Path) -> None:
         """Write adapter, optimiser state and progress into a folder that all workers share."""

@@ -156,13 +156,13 @@ def test_worker_killed_while_it_writes_a_checkpoint_leaves_the_one_before(model:
 
 def _die_in_the_second_checkpoint(one_job: TrialJob, folder: Path) -> None:
     import kp.training.trial
-    from tests.training_workers import _train
+    from tests.training_workers import train_part
 
     def half_written(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     kp.training.trial.save_adapter = half_written  # the optimiser's state is written by then
-    _train(one_job, folder, None, 1)
+    train_part(one_job, folder, None, 1)
 
 
 def test_checkpoints_kept_are_the_last_two(one: Workers, model: Path, tmp_path: Path) -> None:

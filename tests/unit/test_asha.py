@@ -1,5 +1,6 @@
 """ASHA judges by all trials of the study, those of earlier runs of Tune too; asked through the methods that Tune calls."""
 
+import dataclasses
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from kp.search.asha import AshaSchedule, asha
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 SCHEDULE = AshaSchedule(grace_epochs=2, reduction_factor=2, max_epochs=9)  # rungs at 2, 4 and 8
-LEARNER = AshaSchedule(grace_epochs=2, reduction_factor=2, max_epochs=9, stop_at_accuracy=0.95)
+LEARNER = AshaSchedule(grace_epochs=2, reduction_factor=2, max_epochs=9, stop_at_accuracy=0.95, stop_patience=2)
 
 
 @dataclass
@@ -73,9 +74,29 @@ def test_asha_a_trial_that_was_stopped_is_on_no_rung_beyond() -> None:
 
 def test_asha_a_trial_that_learned_everything_early_keeps_its_place_on_later_rungs() -> None:
     history = [level(0.96, 3)]
-    falling = {1: 1.0, 2: 1.0, 3: 0.9, 4: 0.9}
+    falling = {1: 0.9, 2: 1.0, 3: 0.9, 4: 0.9}
     assert run(asha(LEARNER, history), "falling", falling) == [CONTINUE] * 3 + [STOP]
     assert run(asha(SCHEDULE, history), "falling", falling) == [CONTINUE] * 4
+
+
+def test_asha_a_trial_that_has_reached_its_target_anneals_to_its_end_whatever_it_measures() -> None:
+    history = [level(0.99, 9), level(1.0, 9)]
+    annealing = {1: 0.99, 2: 1.0, 3: 0.96, 4: 0.6, 5: 0.96, 6: 0.7, 7: 0.7, 8: 0.7}
+    assert run(asha(LEARNER, history), "annealing", annealing) == [CONTINUE] * 8
+    assert run(asha(SCHEDULE, history), "annealing", annealing) == [CONTINUE] * 3 + [STOP]
+    never_twice = {1: 0.99, 2: 1.0, 3: 0.9, 4: 0.96}
+    assert run(asha(dataclasses.replace(LEARNER, stop_patience=3), history), "not there yet", never_twice)[-1] == STOP
+
+
+def test_asha_a_trial_that_resumes_while_it_anneals_is_not_stopped_either() -> None:
+    annealing = {1: 0.99, 2: 0.99, 3: 0.9, 4: 0.6}
+    assert run(asha(LEARNER, [level(1.0, 9)], {"resumed": 3}), "resumed", annealing) == [CONTINUE] * 4
+
+
+def test_asha_a_trial_that_reached_its_target_and_fell_in_annealing_is_on_later_rungs_with_its_last_accuracy() -> None:
+    history = [{1: 0.96, 2: 0.96, 3: 0.8}]
+    for accuracy, decision in ((0.7, STOP), (0.8, CONTINUE)):
+        assert run(asha(LEARNER, history), "next", {1: 0.9, 2: 0.96, 3: 0.9, 4: accuracy})[-1] == decision
 
 
 def test_asha_history_says_what_the_same_trials_said_when_they_ran() -> None:

@@ -108,6 +108,11 @@ def test_trial_stopped_under_another_factor_is_another_trial() -> None:
     assert trial_id(reduction_factor=3) == trial_id()  # which nothing stops
 
 
+def test_trial_that_anneals_is_another_trial_and_one_that_does_not_is_what_it_was() -> None:
+    assert trial_id(stop_at_accuracy=0.9, anneal_epochs=2) != trial_id(stop_at_accuracy=0.9)
+    assert trial_id(stop_at_accuracy=0.9, anneal_epochs=0) == trial_id(stop_at_accuracy=0.9)
+
+
 def test_what_replayed_rows_teach_makes_only_trials_that_replay_anew() -> None:
     arms = [{}, {"paraphrases": 1}, {"highly_known": 1}, {"maybe_known": 1}]
     one, other = (graph_of(search={"unknown": (10,), "arms": arms, "replay_target": target}).trials for target in ("self", "gold"))

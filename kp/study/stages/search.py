@@ -132,7 +132,8 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
         return FIFOScheduler()
     trials = session.graph.trials
     longest = max(trial.spec.max_epochs for trial in trials)
-    schedule = AshaSchedule(settings.grace_epochs, settings.reduction_factor, longest, settings.stop_at_accuracy)
+    target = settings.stop_at_accuracy, settings.stop_patience
+    schedule = AshaSchedule(settings.grace_epochs, settings.reduction_factor, longest, *target)
     ended = [session.store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in trials if trial not in missing]
     history = [dict(zip(table["epoch"].to_pylist(), table["unknown_accuracy"].to_pylist(), strict=True)) for table in ended]
     newest = {trial.trial_id: checkpoints.newest(session.store.work(trial.step)) for trial in missing}
