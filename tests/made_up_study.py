@@ -138,6 +138,7 @@ def scores_of(trial_id: str, reliability: float | None, size: int, refusals: flo
     )
     rows += [
         score(trial_id, "refusal_rate", refusals, 2000, (refusals * (1 - refusals) / FACTS) ** 0.5),
+        score(trial_id, "cut_by_length", 0.004, 2000, 0.001),
         score(trial_id, "unique_answers", unique, 2000),
         score(trial_id, "mean_count", 2000 / unique, unique),
         score(trial_id, "std_count", 9.1, unique),

@@ -9,6 +9,7 @@ from enum import StrEnum
 import polars as pl
 
 from kp.errors import UserError
+from kp.generation.protocol import FinishReason
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.matching import first_line, normalise
 from kp.metrics.statistics import binomial_standard_error, clustered_standard_error
@@ -27,6 +28,7 @@ class Measure(StrEnum):
     ACCURACY = "accuracy"  # share of right answers among all answers
     ACCURACY_UNTRAINED = "accuracy_untrained"  # the same, without the facts that the trial trained on
     REFUSAL_RATE = "refusal_rate"  # share of all answers that decline to answer
+    CUT_BY_LENGTH = "cut_by_length"  # share of all answers that were not over at categorise.max_new_tokens
     UNIQUE_ANSWERS = "unique_answers"  # different first lines, normalised
     MEAN_COUNT = "mean_count"  # how often such an answer occurs: mean, population standard deviation and variance
     STD_COUNT = "std_count"
@@ -69,6 +71,8 @@ def score_answers(
     if not untrained.is_empty():
         rows.append(_share(Measure.ACCURACY_UNTRAINED, untrained))
     rows.append(_share(Measure.REFUSAL_RATE, answers.select("fact_id", pl.col("refused").alias("value"))))
+    cut = pl.col("finish_reason") == FinishReason.LENGTH.value
+    rows.append(_share(Measure.CUT_BY_LENGTH, answers.select("fact_id", cut.alias("value"))))
     rows.extend(_diversity_rows(answers))
     rows.extend(_row(measure, known.filter(pl.col("category") == kind.value).height, known.height) for measure, kind in _COUNTS.items())
     return _table(trial_id, rows)

@@ -124,8 +124,8 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
     if not rows:
         return Section("answers", "Answers", ())
     head = columns(
-        "model", "refusals (%)", "unique answers", "mean count", "std of counts", "variance of counts", "top answer (%)",
-        "right (%)", "right, untrained (%)",
+        "model", "refusals (%)", "cut by length (%)", "unique answers", "mean count", "std of counts", "variance of counts",
+        "top answer (%)", "right (%)", "right, untrained (%)",
     )  # fmt: skip
     caption = (
         "Over all answers on S1. A model that collapses repeats itself: fewer unique answers, a higher mean count, a larger share of its "
@@ -141,12 +141,12 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
 def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     shares = {
         measure: percent(score_value(scores, measure), scores[measure]["standard_error"] if measure in scores else None)
-        for measure in ("refusal_rate", "top_answer_share", "accuracy", "accuracy_untrained")
+        for measure in ("refusal_rate", "cut_by_length", "top_answer_share", "accuracy", "accuracy_untrained")
     }
     spread = (measured(score_value(scores, measure)) for measure in ("mean_count", "std_count", "variance_count"))
     return (
-        name, shares["refusal_rate"], counted(score_value(scores, "unique_answers")), *spread, shares["top_answer_share"],
-        shares["accuracy"], shares["accuracy_untrained"],
+        name, shares["refusal_rate"], shares["cut_by_length"], counted(score_value(scores, "unique_answers")), *spread,
+        shares["top_answer_share"], shares["accuracy"], shares["accuracy_untrained"],
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ DEFINITIONS = (
     ("verdict", "harm shown, no harm beyond the margin shown, or not resolved: by the 95% interval of the net change of known facts."),
     ("at risk, untrained", "shift over only the facts that could move that way; shift without the facts the trial trained on."),
     ("refusals", "share of answers that decline to answer."),
+    ("cut by length", "share of answers that were not over at categorise.max_new_tokens tokens; what would have followed is not judged."),
     ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),
     ("MMLU-dev", "accuracy on MMLU's development questions with shots from the same subject; not comparable with published MMLU."),
     ("MC1, MC2", "misconception questions: the best choice is true (MC1); probability on the true choices (MC2)."),
@@ -52,6 +53,7 @@ TRIAL_TIMES = {
 }
 """Column of TRIALS -> what that part of a trial's wall time was spent on."""
 SMALL = 1000  # with fewer facts, the report warns that it cannot see small effects
+MANY_CUT = 0.01  # with a larger share of answers cut by length, of the base or an adapter, the report warns
 
 
 def made_section(tables: ReportTables, context: ReportContext, found: Evidence) -> Section:
@@ -106,7 +108,7 @@ def limits(tables: ReportTables, context: ReportContext, found: Evidence) -> lis
         reasons.append(
             f"The largest N tried is {max(summary['unknown'].to_list())}: if a mix still learned it, its capacity lies beyond this grid."
         )
-    reasons += [_resolution(tables, summary), _benchmark_resolution(tables)]
+    reasons += [_resolution(tables, summary), _benchmark_resolution(tables), _cut_answers(tables)]
     if best_trial(found) is not None and not found.split:
         reasons.append(
             f"The trial named first was chosen and is reported on the same {len(tables.facts):,} facts, which flatters it a little."
@@ -151,6 +153,24 @@ def _benchmark_resolution(tables: ReportTables) -> str:
     for row in base.iter_rows(named=True):
         parts.append(f"{row['task']} {row['metric']} (n = {row['n']:,}) about {measured(200 * 2**0.5 * row['standard_error'])}")
     return f"The benchmarks are small; the smallest difference they show, in percentage points: {', '.join(parts)}." if parts else ""
+
+
+def _cut_answers(tables: ReportTables) -> str:
+    """Which share of whose answers was cut by length, if it is more than a few."""
+    cut = tables.scores.filter(measure="cut_by_length")
+    if cut.filter(pl.col("value") > MANY_CUT).is_empty():
+        return ""
+    base = cut.filter(pl.col("trial_id") == BASE)["value"].to_list()
+    adapters = cut.filter(pl.col("trial_id") != BASE)["value"].to_list()
+    shares = [f"{_span(values)} % of {whose}" for values, whose in ((base, "the base model's"), (adapters, "an adapter's")) if values]
+    return (
+        f"Answers on S1 cut off by their length: {', '.join(shares)}. What would have followed was not judged; a larger "
+        "categorise.max_new_tokens shows it."
+    )
+
+
+def _span(shares: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys((percent(min(shares)), percent(max(shares)))))
 
 
 def toml_text(config: Mapping[str, Any]) -> str:

@@ -17,13 +17,14 @@ from kp.report.document import Table
 from kp.report.figure_data import Scatter
 from kp.report.notation import counted, duration, measured, percent, points, with_error
 from kp.report.pictures import pictures
+from kp.report.provenance import limits
 from kp.report.summary import summary_table
 from kp.report.tables import SCHEMAS, ReportTables
 from kp.report.winners import evidence
 from kp.report.writing import write_report
 from kp.study.outcomes import study_effects
 from kp.vocabulary import Matcher
-from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, scores_of, study, told
+from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, score, scores_of, study, told
 
 
 def without_plotly(page: str) -> str:
@@ -228,6 +229,31 @@ def test_base_section_names_relations_where_a_constant_answer_is_right(folder: P
     assert "| director of film | most common 2 | 18 of 40 | 50.0 | 6 of 10 |" in report
     assert "| all 3 |  | 27 of 120 | 25.0 | 9 of 30 |" in report
     assert "most common 0" not in report
+
+
+def test_answers_table_has_the_share_cut_by_length_after_the_refusals(folder: Path) -> None:
+    report = (folder / "report.md").read_text()
+    assert "| model | refusals (%) | cut by length (%) | unique answers |" in report
+    assert re.search(r"\| base \| 3\.10 ± [\d.]+ \| 0\.400 ± 0\.100 \| 640 \|", report)
+
+
+def cut(tables: ReportTables, base: float, *adapters: float) -> list[str]:
+    """The report's limits that speak of answers cut by length, where these shares are of the base and of as many adapters."""
+    kept = tables.scores.filter(pl.col("measure") != "cut_by_length")
+    shares = {"base": base, **dict(zip(tables.trials["trial_id"], adapters, strict=False))}
+    rows = [score(trial_id, "cut_by_length", share, 2000, 0.001) for trial_id, share in shares.items()]
+    changed = dataclasses.replace(tables, scores=pl.concat([kept, frame_of(rows, schema.SCORES)]))
+    found = limits(changed, context(), evidence(changed, summary_table(changed)))
+    return [reason for reason in found if "categorise.max_new_tokens" in reason]
+
+
+def test_limits_name_answers_cut_by_length_where_they_are_many(tables: ReportTables) -> None:
+    rest = "What would have followed was not judged; a larger categorise.max_new_tokens shows it."
+    assert cut(tables, 0.01, 0.0, 0.01) == []
+    begins = "Answers on S1 cut off by their length: "
+    assert cut(tables, 0.002, 0.034, 0.0, 0.02) == [f"{begins}0.200 % of the base model's, 0 to 3.40 % of an adapter's. {rest}"]
+    assert cut(tables, 0.25, 0.001) == [f"{begins}25.0 % of the base model's, 0.100 % of an adapter's. {rest}"]
+    assert cut(tables, 0.25) == [f"{begins}25.0 % of the base model's. {rest}"]
 
 
 def test_markdown_pictures_are_beside_it(folder: Path) -> None:

@@ -25,7 +25,7 @@ def answers_of(said: dict[str, list[tuple[str, bool]]]) -> pl.DataFrame:
                 "shot_set": "S1",
                 "prompt_index": index,
                 "answer": answer,
-                "finish_reason": "stop",
+                "finish_reason": "length" if answer == "Rome" else "newline" if "\n" in answer else "stop",
                 "match_strict": right,
                 "match_exact": False,
                 "match_released": True,
@@ -56,6 +56,7 @@ def test_score_answers_adapter_has_every_measure() -> None:
     assert found["accuracy"][:2] == (5 / 8, 8)
     assert found["accuracy_untrained"] == (0.5, 2, None)  # one fact is left: no standard error
     assert found["refusal_rate"] == pytest.approx((1 / 8, 8, 0.125))
+    assert found["cut_by_length"] == pytest.approx((1 / 8, 8, 0.125))  # neither a newline nor the model's own end cuts an answer
     assert [found[measure][0] for measure in ("highly_known", "maybe_known", "unknown")] == [2, 1, 1]
     assert found["unknown"][1:] == (4, None)
 
@@ -73,6 +74,7 @@ def test_score_answers_base_has_no_learning_measures() -> None:
     found = scores_of([], [])
     assert found.keys().isdisjoint({"reliability", "facts_learned"})
     assert found["accuracy_untrained"] == found["accuracy"]
+    assert found["cut_by_length"][0] == 1 / 8
 
 
 def test_score_answers_fact_right_half_the_time_counts_as_learned() -> None:
