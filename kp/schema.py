@@ -239,19 +239,7 @@ BENCHMARKS = pa.schema(
     ]
 )
 
-
-# What the categories are worth: the tables of `kp audit`.
-
-CATEGORY_COUNTS = pa.schema(
-    [
-        pa.field("shot_set", pa.string(), nullable=False),
-        pa.field("matcher", pa.string(), nullable=False),
-        pa.field("category", pa.string(), nullable=False),
-        pa.field("facts", pa.int64(), nullable=False),
-    ]
-)
-
-RELATION_COUNTS = pa.schema([pa.field("relation", pa.string(), nullable=False), *CATEGORY_COUNTS])
+# What the base's categories are worth: tables of `kp audit` and of reports.
 
 DISAGREEMENT = pa.schema(
     [
@@ -262,51 +250,6 @@ DISAGREEMENT = pa.schema(
         pa.field("second_only", pa.int64(), nullable=False),
         pa.field("n", pa.int64(), nullable=False),  # answers
         pa.field("rate", pa.float64(), nullable=False),  # of answers on which the two disagree
-        pa.field("standard_error", pa.float64()),  # clustered over facts
-    ]
-)
-
-MATCHER_TRANSITIONS = pa.schema(
-    [
-        pa.field("first", pa.string(), nullable=False),  # matcher
-        pa.field("second", pa.string(), nullable=False),  # matcher
-        pa.field("shot_set", pa.string(), nullable=False),
-        pa.field("first_category", pa.string(), nullable=False),
-        pa.field("second_category", pa.string(), nullable=False),
-        pa.field("facts", pa.int64(), nullable=False),
-    ]
-)
-
-FALSE_POSITIVES = pa.schema(
-    [
-        pa.field("relation", pa.string()),  # null: all of them together
-        pa.field("matcher", pa.string(), nullable=False),
-        pa.field("answers", pa.int64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),  # answers x other facts they were compared with
-        pa.field("false_positives", pa.int64(), nullable=False),
-        pa.field("rate", pa.float64()),
-        pa.field("standard_error", pa.float64()),  # clustered over the facts that were asked
-    ]
-)
-
-DOUBTFUL_ALIASES = pa.schema(
-    [
-        pa.field("relation", pa.string(), nullable=False),
-        pa.field("alias", pa.string(), nullable=False),  # normalised, or as given if nothing would be left of it
-        pa.field("problem", pa.string(), nullable=False),
-        pa.field("objects", pa.int64(), nullable=False),  # different objects among those facts
-        pa.field("facts", pa.int64(), nullable=False),  # that have this alias
-        pa.field("fact_ids", pa.list_(pa.string()), nullable=False),
-    ]
-)
-
-REFUSALS = pa.schema(
-    [
-        pa.field("shot_set", pa.string(), nullable=False),
-        pa.field("prompt_index", pa.int32()),  # null: all prompts of the set together
-        pa.field("refused", pa.int64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),
-        pa.field("rate", pa.float64(), nullable=False),
         pa.field("standard_error", pa.float64()),  # clustered over facts
     ]
 )
@@ -326,51 +269,6 @@ MAJORITY = pa.schema(
         pa.field("given_standard_error", pa.float64()),  # clustered over facts
         pa.field("highly_known", pa.int64(), nullable=False),
         pa.field("highly_known_constant", pa.int64(), nullable=False),  # of these, those for which the constant answer is right
-    ]
-)
-
-CONSTANT_FACTS = pa.schema(
-    [
-        pa.field("fact_id", pa.string(), nullable=False),  # HighlyKnown on S0, and right for a constant answer
-        pa.field("relation", pa.string(), nullable=False),
-        pa.field("constant", pa.string(), nullable=False),
-    ]
-)
-
-# The base against itself: the tables of `kp noise`.
-
-NOISE_TRANSITIONS = pa.schema(
-    [
-        pa.field("matcher", pa.string(), nullable=False),
-        pa.field("first", pa.string(), nullable=False),  # shot set
-        pa.field("second", pa.string(), nullable=False),  # shot set
-        pa.field("before", pa.string(), nullable=False),  # category
-        pa.field("after", pa.string(), nullable=False),  # category
-        pa.field("facts", pa.int64(), nullable=False),
-    ]
-)
-
-NOISE_SHIFTS = pa.schema(
-    [
-        pa.field("matcher", pa.string(), nullable=False),
-        pa.field("first", pa.string(), nullable=False),  # shot set
-        pa.field("second", pa.string(), nullable=False),  # shot set
-        *(SHIFTS.field(name) for name in SHIFTS.names[1:]),
-    ]
-)
-
-NOISE_SPREAD = pa.schema(
-    [
-        pa.field("matcher", pa.string(), nullable=False),
-        pa.field("view", pa.string(), nullable=False),  # all, at_risk
-        pa.field("shift", pa.string(), nullable=False),
-        pa.field("draws", pa.int64(), nullable=False),  # second measurements, each with another shot set
-        pa.field("n", pa.int64(), nullable=False),  # the denominator, the same in every draw
-        pa.field("mean_count", pa.float64(), nullable=False),
-        pa.field("mean", pa.float64()),  # rates from here on
-        pa.field("standard_deviation", pa.float64()),  # of a sample; null for one draw
-        pa.field("minimum", pa.float64()),
-        pa.field("maximum", pa.float64()),
     ]
 )
 

@@ -11,9 +11,9 @@ from enum import StrEnum
 
 import polars as pl
 
+from kp.metrics.inspection_schema import DOUBTFUL_ALIASES
 from kp.metrics.matching import normalise
 from kp.prompts import ANSWER_PREFIX, QUESTION_PREFIX, SYSTEM
-from kp.schema import DOUBTFUL_ALIASES
 
 
 class AliasProblem(StrEnum):

@@ -12,10 +12,11 @@ from itertools import combinations
 
 import polars as pl
 
+from kp.metrics.inspection_schema import FALSE_POSITIVES, MATCHER_TRANSITIONS, REFUSALS
 from kp.metrics.matching import AnswerKey, Objects, normalise
 from kp.metrics.shifts import transitions
 from kp.metrics.statistics import clustered_share_error
-from kp.schema import DISAGREEMENT, FALSE_POSITIVES, MATCHER_TRANSITIONS, REFUSALS
+from kp.schema import DISAGREEMENT
 from kp.vocabulary import Matcher
 
 OTHER_FACTS = 20  # of the same relation that an answer is compared with; a sample if the relation is larger

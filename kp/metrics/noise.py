@@ -8,8 +8,8 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.metrics.categories import of_matcher
+from kp.metrics.inspection_schema import NOISE_SHIFTS, NOISE_SPREAD, NOISE_TRANSITIONS
 from kp.metrics.shifts import noise_table, transitions
-from kp.schema import NOISE_SHIFTS, NOISE_SPREAD, NOISE_TRANSITIONS
 from kp.vocabulary import Matcher, ShotSet
 
 _NOT_AGAIN = (ShotSet.S0.value, ShotSet.S1.value)  # S0 assigns the categories, S1 is the first measurement

@@ -17,6 +17,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
+from kp.metrics import inspection_schema
 from kp.metrics.aliases import doubtful_aliases
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.metrics.categories import category_counts
@@ -59,22 +60,22 @@ class Inspecting:
     reads = Reads(("",), but=("resources", "trackers"))
 
 
-_COUNTS = {"category_counts": schema.CATEGORY_COUNTS, "relation_counts": schema.RELATION_COUNTS}
+_COUNTS = {"category_counts": inspection_schema.CATEGORY_COUNTS, "relation_counts": inspection_schema.RELATION_COUNTS}
 SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
     Inspection.AUDIT: {
         "disagreement": schema.DISAGREEMENT,
-        "matcher_transitions": schema.MATCHER_TRANSITIONS,
-        "false_positives": schema.FALSE_POSITIVES,
-        "doubtful_aliases": schema.DOUBTFUL_ALIASES,
-        "refusals": schema.REFUSALS,
+        "matcher_transitions": inspection_schema.MATCHER_TRANSITIONS,
+        "false_positives": inspection_schema.FALSE_POSITIVES,
+        "doubtful_aliases": inspection_schema.DOUBTFUL_ALIASES,
+        "refusals": inspection_schema.REFUSALS,
         "majority": schema.MAJORITY,
-        "constant_facts": schema.CONSTANT_FACTS,
+        "constant_facts": inspection_schema.CONSTANT_FACTS,
         **_COUNTS,
     },
     Inspection.NOISE: {
-        "noise_shifts": schema.NOISE_SHIFTS,
-        "noise_spread": schema.NOISE_SPREAD,
-        "noise_transitions": schema.NOISE_TRANSITIONS,
+        "noise_shifts": inspection_schema.NOISE_SHIFTS,
+        "noise_spread": inspection_schema.NOISE_SPREAD,
+        "noise_transitions": inspection_schema.NOISE_TRANSITIONS,
         **_COUNTS,
     },
 }

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
-from kp import schema
+from kp.metrics import inspection_schema
 from kp.metrics.aliases import AliasProblem, doubtful_aliases
 
 
@@ -59,10 +59,10 @@ def test_doubtful_aliases_dangerous_ones_have_their_reasons(alias: str, expected
 def test_doubtful_aliases_largest_come_first_in_their_schema() -> None:
     table = doubtful_aliases(facts_of(("f1", "US", ["US"]), ("f2", "UK", ["UK"]), ("f3", "UK", ["UK", "uk"])))
     assert table.select("alias", "facts", "objects").rows() == [("uk", 2, 1), ("us", 1, 1)]
-    assert table.to_arrow().cast(schema.DOUBTFUL_ALIASES).schema == schema.DOUBTFUL_ALIASES
+    assert table.to_arrow().cast(inspection_schema.DOUBTFUL_ALIASES).schema == inspection_schema.DOUBTFUL_ALIASES
 
 
 def test_doubtful_aliases_none_is_an_empty_table_in_its_schema() -> None:
     table = doubtful_aliases(facts_of(("f1", "Sweden", ["Sweden"])))
     assert table.is_empty()
-    assert table.to_arrow().cast(schema.DOUBTFUL_ALIASES).schema == schema.DOUBTFUL_ALIASES
+    assert table.to_arrow().cast(inspection_schema.DOUBTFUL_ALIASES).schema == inspection_schema.DOUBTFUL_ALIASES

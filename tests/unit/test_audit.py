@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kp import schema
 from kp.errors import UserError
+from kp.metrics import inspection_schema
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 
 FEW = settings(max_examples=25, deadline=None)
@@ -77,7 +78,7 @@ def test_disagreement_table_four_answers_count_each_direction() -> None:
 def test_matcher_transitions_count_facts_that_change_category_with_the_matcher() -> None:
     categories = pl.concat([judged("strict", "HHMU"), judged("exact", "HMUU"), judged("released", "HHHU"), *_same("S1", "UUUU")])
     table = matcher_transitions(categories)
-    assert table.to_arrow().cast(schema.MATCHER_TRANSITIONS).schema == schema.MATCHER_TRANSITIONS
+    assert table.to_arrow().cast(inspection_schema.MATCHER_TRANSITIONS).schema == inspection_schema.MATCHER_TRANSITIONS
     assert table.height == 2 * 3 * 9
     moved = table.filter((pl.col("facts") > 0) & (pl.col("first_category") != pl.col("second_category")))
     assert moved.rows() == [
@@ -107,7 +108,7 @@ def test_refusal_table_has_each_shot_set_and_each_of_its_prompts() -> None:
         ("a", "S1", 0, "", "000", False),
     )
     table = refusal_table(answers)
-    assert table.to_arrow().cast(schema.REFUSALS).schema == schema.REFUSALS
+    assert table.to_arrow().cast(inspection_schema.REFUSALS).schema == inspection_schema.REFUSALS
     assert table.drop("standard_error").rows() == [
         ("S0", None, 3, 4, 0.75),
         ("S0", 0, 1, 2, 0.5),
@@ -123,7 +124,7 @@ def test_false_positive_table_matchers_differ_in_what_they_take_for_another_fact
     facts = facts_of(("a", "r", ["Rome"]), ("b", "r", ["Oman"]), ("c", "r", ["Peru"]))
     # Each answer meets the two other facts: "Oman" is b's, "Rome" the asked one's own, "Rome, near Oman" is a's and names b's in passing.
     table = false_positive_table(facts, said_of(a=["Oman", "Rome"], b=["The Roman Empire"], c=["Rome, near Oman"]), seed=0)
-    assert table.to_arrow().cast(schema.FALSE_POSITIVES).schema == schema.FALSE_POSITIVES
+    assert table.to_arrow().cast(inspection_schema.FALSE_POSITIVES).schema == inspection_schema.FALSE_POSITIVES
     assert rates(table) == {"strict": (2, 8), "exact": (1, 8), "released": (3, 8)}
     assert table.filter(matcher="strict", relation="r")["answers"].to_list() == [4]
     # Per fact 1 of 4, 0 of 2, 1 of 2; the share is 1/4, so they are 0, -1/2 and 1/2 from it: sqrt(3/2 * 1/2) / 8

@@ -5,6 +5,7 @@ import pytest
 
 from kp import schema
 from kp.errors import UserError
+from kp.metrics import inspection_schema
 from kp.metrics.majority import constant_facts, majority_table
 from kp.vocabulary import Matcher
 
@@ -92,7 +93,7 @@ def test_constant_facts_names_highly_known_facts_that_english_gets_right() -> No
     facts = facts_of("language", LANGUAGES)
     flagged = constant_facts(facts, categories_of("bfkn", facts), Matcher.STRICT)
     assert flagged.rows() == [("k", "language", "English"), ("n", "language", "English")]
-    assert flagged.to_arrow().cast(schema.CONSTANT_FACTS).schema == schema.CONSTANT_FACTS
+    assert flagged.to_arrow().cast(inspection_schema.CONSTANT_FACTS).schema == inspection_schema.CONSTANT_FACTS
 
 
 def test_constant_facts_agree_with_the_counts_of_the_table() -> None:
@@ -108,4 +109,4 @@ def test_constant_facts_none_highly_known_is_an_empty_table() -> None:
     facts = facts_of("language", LANGUAGES)
     flagged = constant_facts(facts, categories_of("", facts), Matcher.STRICT)
     assert flagged.height == 0
-    assert flagged.to_arrow().cast(schema.CONSTANT_FACTS).schema == schema.CONSTANT_FACTS
+    assert flagged.to_arrow().cast(inspection_schema.CONSTANT_FACTS).schema == inspection_schema.CONSTANT_FACTS

@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from kp import schema
 from kp.errors import UserError
+from kp.metrics import inspection_schema
 from kp.metrics.noise import noise_shifts, noise_spread, noise_transitions
 from kp.vocabulary import Matcher
 
@@ -33,7 +33,7 @@ def spread_of(table: pl.DataFrame, view: str, shift: str) -> dict[str, float | N
 
 def test_noise_shifts_one_draw_has_counts_rates_and_errors() -> None:
     shifts = noise_shifts(measured(S0="HHHHH", S1="HHHMU", S2="HMUHU"), Matcher.STRICT)
-    assert shifts.to_arrow().cast(schema.NOISE_SHIFTS).schema == schema.NOISE_SHIFTS
+    assert shifts.to_arrow().cast(inspection_schema.NOISE_SHIFTS).schema == inspection_schema.NOISE_SHIFTS
     assert shifts.select("matcher", "first", "second").unique().rows() == [("strict", "S1", "S2")]
     negative = shifts.filter(shift="negative").select("view", "count", "n", "rate", "standard_error").rows()
     assert negative == [
@@ -52,7 +52,7 @@ def test_noise_spread_three_draws_have_mean_deviation_and_ends() -> None:
     # Of the four facts at risk 1, 2 and 3 fall.
     shifts = noise_shifts(measured(S1="HHHHU", S2="HHHMU", S3="HHMUU", S4="HMMMU"), Matcher.STRICT)
     spread = noise_spread(shifts)
-    assert spread.to_arrow().cast(schema.NOISE_SPREAD).schema == schema.NOISE_SPREAD
+    assert spread.to_arrow().cast(inspection_schema.NOISE_SPREAD).schema == inspection_schema.NOISE_SPREAD
     assert spread_of(spread, "at_risk", "negative") == pytest.approx(
         {"draws": 3, "n": 4, "mean_count": 2, "mean": 0.5, "standard_deviation": 0.25, "minimum": 0.25, "maximum": 0.75}
     )
@@ -74,7 +74,7 @@ def test_noise_spread_nothing_at_risk_has_no_rates() -> None:
 
 def test_noise_transitions_two_draws_count_nine_cells_each() -> None:
     table = noise_transitions(measured(S1="HHM", S2="HMM", S3="UHM"), Matcher.STRICT)
-    assert table.to_arrow().cast(schema.NOISE_TRANSITIONS).schema == schema.NOISE_TRANSITIONS
+    assert table.to_arrow().cast(inspection_schema.NOISE_TRANSITIONS).schema == inspection_schema.NOISE_TRANSITIONS
     assert table["second"].to_list() == ["S2"] * 9 + ["S3"] * 9
     assert table.filter(pl.col("facts") > 0).select("second", "before", "after", "facts").rows() == [
         ("S2", "MaybeKnown", "MaybeKnown", 1),
