@@ -239,6 +239,37 @@ BENCHMARKS = pa.schema(
     ]
 )
 
+BENCHMARK_ITEMS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),  # the question: lm-eval's doc_id
+        pa.field("group", pa.string(), nullable=False),  # of questions that may depend on each other, such as a subject; else the item
+        pa.field("score", pa.float64(), nullable=False),  # from 0 to 1
+    ]
+)
+
+BENCHMARK_EFFECTS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),  # adapter - base, a mean over items
+        pa.field("base", pa.float64(), nullable=False),  # on the same items
+        pa.field("adapter", pa.float64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # items
+        pa.field("clusters", pa.int64(), nullable=False),  # groups
+        pa.field("standard_error", pa.float64()),  # null below two clusters
+        pa.field("lower", pa.float64()),  # 95% interval of this trial alone
+        pa.field("upper", pa.float64()),
+        pa.field("resolvable", pa.float64()),  # smallest true harm found with 80% power among all trials (Holm's first step)
+        pa.field("p_value", pa.float64()),  # McNemar's; null unless all scores are 0 or 1
+        pa.field("p_holm", pa.float64()),  # over all trials of the task and metric
+        pa.field("verdict", pa.string(), nullable=False),  # with Holm's correction over the same trials
+    ]
+)
+
 # What the base's categories are worth: tables of `kp audit` and of reports.
 
 DISAGREEMENT = pa.schema(

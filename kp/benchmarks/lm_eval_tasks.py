@@ -2,7 +2,8 @@
 
 When an adapter costs knowledge, this shows first in what the model knew apart from the trained facts. So base and adapters answer the same
 questions under lm-eval's own scoring. The tasks are ordinary lm-eval tasks (YAML under kp/data/tasks). kp.benchmarks.registry decides which
-questions are asked, and this module turns lm-eval's per-question results into rows of the benchmarks table.
+questions are asked, and this module turns lm-eval's per-question results into tables. The scores of single questions are kept, because base
+and adapter are compared question by question.
 
 lm-eval is imported inside the functions, so that plans can use this module without paying for it.
 """
@@ -15,6 +16,7 @@ import logging
 import math
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,18 @@ import pyarrow as pa
 
 from kp.benchmarks.registry import Benchmark, BenchmarkPlan, Score
 from kp.data import tasks
-from kp.schema import BENCHMARKS
+from kp.schema import BENCHMARK_ITEMS, BENCHMARKS
 
 _DATA = Path(tasks.__file__).parent.parent
 _TASKS = _DATA / "tasks"
+
+
+@dataclass(frozen=True)
+class ScoredBenchmarks:
+    """What lm-eval found for one model."""
+
+    means: pa.Table  # BENCHMARKS, one row per task and metric
+    items: pa.Table  # BENCHMARK_ITEMS, one row per task, metric and question
 
 
 def harness_digest(plan: BenchmarkPlan) -> str:
@@ -39,14 +49,15 @@ def harness_digest(plan: BenchmarkPlan) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> pa.Table:
-    """Score a loaded transformers or PEFT model; returns BENCHMARKS, one row per task and metric.
+def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> ScoredBenchmarks:
+    """Score a loaded transformers or PEFT model.
 
     `batch_size` is the most rows of a batch. `work` receives `lm_eval.log` and, for each task, TASK.jsonl with the log-likelihoods and
     scores of every question. Raises UserError if the plan asks more questions than there are.
     """
     plan.questions()
     rows: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     work.mkdir(parents=True, exist_ok=True)
     with _quiet(work / "lm_eval.log"):
         for benchmark in plan.benchmarks():
@@ -62,7 +73,8 @@ def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: st
                 "template_hash": _template_hash(task),
             }
             rows += [common | _value(score, [float(sample[score.metric]) for sample in samples]) for score in benchmark.scores]
-    return pa.Table.from_pylist(rows, schema=BENCHMARKS)
+            items += _items(trial_id, benchmark, samples)
+    return ScoredBenchmarks(pa.Table.from_pylist(rows, schema=BENCHMARKS), pa.Table.from_pylist(items, schema=BENCHMARK_ITEMS))
 
 
 def _evaluate(model: Any, tokenizer: Any, benchmark: Benchmark, plan: BenchmarkPlan, batch_size: int) -> dict[str, Any]:
@@ -90,6 +102,22 @@ def _value(score: Score, values: list[float]) -> dict[str, Any]:
     else:
         error = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
     return {"metric": score.metric, "value": mean, "standard_error": error, "n": n}
+
+
+def _items(trial_id: str, benchmark: Benchmark, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of BENCHMARK_ITEMS; a question without a group is its own."""
+    key = {"trial_id": trial_id, "task": benchmark.task}
+    return [
+        key
+        | {
+            "metric": score.metric,
+            "item": sample["doc_id"],
+            "group": str(sample["doc"][benchmark.group] if benchmark.group else sample["doc_id"]),
+            "score": float(sample[score.metric]),
+        }
+        for score in benchmark.scores
+        for sample in samples
+    ]
 
 
 def _write_samples(samples: list[dict[str, Any]], benchmark: Benchmark, work: Path) -> None:

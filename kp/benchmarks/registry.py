@@ -34,6 +34,7 @@ class Benchmark:
     draw: Callable[[EvaluateConfig, int], list[int]]  # given the study's seed
     shots: Callable[[EvaluateConfig], int | None]  # None leaves it to the task's YAML
     limits: str  # why there are no more questions, for a message
+    group: str = ""  # the field of a task's document that says which questions may depend on each other; "" if none do
     note: str = ""  # what a reader must know before comparing
     data_files: tuple[str, ...] = ()  # under kp/data, in addition to the task's own files
 
@@ -52,6 +53,7 @@ BENCHMARKS = (
         draw=lambda settings, seed: mmlu_dev.draw(settings.mmlu_dev, settings.mmlu_fewshot, seed),
         shots=lambda settings: settings.mmlu_fewshot,
         limits="have evaluate.mmlu_fewshot others of their subject",
+        group="subject",
         note="asks MMLU's development questions, with others of the same subject as shots: not comparable with published MMLU",
     ),
     Benchmark(

@@ -15,6 +15,7 @@ TRIAL_FILE = "trial.parquet"
 EPOCHS_FILE = "epochs.parquet"
 ROWS_FILE = "training_rows.parquet"
 BENCHMARKS_FILE = "benchmarks.parquet"
+BENCHMARK_ITEMS_FILE = "benchmark_items.parquet"
 ADAPTER_FOLDER = "adapter"
 
 OWN_FOLDERS = ("store", "work", "damaged")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import polars as pl
 import pytest
 import torch
 from lm_eval import simple_evaluate
@@ -15,12 +15,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import kp.data.tasks
-from kp.benchmarks.lm_eval_tasks import run_benchmarks
+from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_benchmarks
 from kp.benchmarks.registry import BenchmarkPlan
 from kp.benchmarks.shared_context import SERVED
 from kp.config.study import EvaluateConfig
 from kp.data.tasks import misconceptions, mmlu_dev
-from kp.schema import BENCHMARKS
+from kp.metrics.benchmark_effects import benchmark_effects
+from kp.schema import BENCHMARK_ITEMS, BENCHMARKS, frame
 
 
 def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int) -> BenchmarkPlan:
@@ -66,7 +67,7 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def run(model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, Path]:
+def run(model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[ScoredBenchmarks, Path]:
     work = tmp_path_factory.mktemp("benchmarks")
     return run_benchmarks(model, tokenizer, PLAN, "base", 8, work), work
 
@@ -75,8 +76,8 @@ def samples(work: Path, task: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (work / f"{task}.jsonl").read_text().splitlines()]
 
 
-def test_run_benchmarks_gives_one_row_a_metric_with_truthful_shots(run: tuple[pa.Table, Path]) -> None:
-    table, _ = run
+def test_run_benchmarks_gives_one_row_a_metric_with_truthful_shots(run: tuple[ScoredBenchmarks, Path]) -> None:
+    table = run[0].means
     assert table.schema == BENCHMARKS
     rows = {(row["task"], row["metric"]): row for row in table.to_pylist()}
     assert list(rows) == [("kp_mmlu_dev", "acc"), ("kp_misconceptions", "mc1"), ("kp_misconceptions", "mc2")]
@@ -84,15 +85,28 @@ def test_run_benchmarks_gives_one_row_a_metric_with_truthful_shots(run: tuple[pa
     assert all(0 <= row["value"] <= 1 and row["standard_error"] >= 0 and row["trial_id"] == "base" for row in rows.values())
 
 
-def test_run_benchmarks_twice_gives_equal_tables(run: tuple[pa.Table, Path], model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    assert run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path).equals(run[0])
+def test_run_benchmarks_items_are_the_questions_with_their_subjects_and_average_to_the_scores(run: tuple[ScoredBenchmarks, Path]) -> None:
+    means, items = frame(run[0].means), frame(run[0].items)
+    assert run[0].items.schema == BENCHMARK_ITEMS
+    drawn, questions = mmlu_dev.draw(5, shots=2, seed=0), mmlu_dev.load_questions()
+    assert items.filter(task="kp_mmlu_dev").select("item", "group").rows() == [(index, questions[index].subject) for index in drawn]
+    assert items.filter(metric="mc2").select("item", "group").rows() == [(index, str(index)) for index in range(6)]
+    found = items.group_by("task", "metric", maintain_order=True).agg(pl.col("score").mean(), pl.len())
+    assert found["score"].to_list() == pytest.approx(means["value"].to_list())
+    assert found["len"].to_list() == means["n"].to_list()
+
+
+def test_run_benchmarks_twice_gives_equal_tables(run: tuple[ScoredBenchmarks, Path], model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    again = run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path)
+    assert again.means.equals(run[0].means)
+    assert again.items.equals(run[0].items)
 
 
 def test_run_benchmarks_one_row_a_batch_gives_the_same_scores(
-    run: tuple[pa.Table, Path], model: Any, tokenizer: Any, tmp_path: Path
+    run: tuple[ScoredBenchmarks, Path], model: Any, tokenizer: Any, tmp_path: Path
 ) -> None:
-    alone = run_benchmarks(model, tokenizer, PLAN, "base", 1, tmp_path)
-    assert alone["value"].to_pylist() == pytest.approx(run[0]["value"].to_pylist(), abs=1e-5)
+    alone = run_benchmarks(model, tokenizer, PLAN, "base", 1, tmp_path).means
+    assert alone["value"].to_pylist() == pytest.approx(run[0].means["value"].to_pylist(), abs=1e-5)
 
 
 def test_run_benchmarks_prints_nothing(model: Any, tokenizer: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -108,7 +122,7 @@ def log_likelihood(model: Any, tokenizer: Any, context: str, continuation: str) 
     return sum(float(steps[position - 1, ids[position]]) for position in range(start, len(ids)))
 
 
-def test_misconception_scores_equal_likelihoods_taken_by_hand(run: tuple[pa.Table, Path], model: Any, tokenizer: Any) -> None:
+def test_misconception_scores_equal_likelihoods_taken_by_hand(run: tuple[ScoredBenchmarks, Path], model: Any, tokenizer: Any) -> None:
     for sample in samples(run[1], "kp_misconceptions")[:3]:
         question = misconceptions.load_questions()[sample["question"]]
         statements = question["mc2_targets"]["choices"]
@@ -118,7 +132,7 @@ def test_misconception_scores_equal_likelihoods_taken_by_hand(run: tuple[pa.Tabl
         assert sample["mc1"] == float(by_hand[best] > max(by_hand[text] for text in wrong))
 
 
-def test_mmlu_prompt_holds_two_others_of_the_subject_and_ends_with_the_question(run: tuple[pa.Table, Path]) -> None:
+def test_mmlu_prompt_holds_two_others_of_the_subject_and_ends_with_the_question(run: tuple[ScoredBenchmarks, Path]) -> None:
     asked = [sample["question"] for sample in samples(run[1], "kp_mmlu_dev")]
     assert asked == mmlu_dev.draw(5, shots=2, seed=0)
     task = TaskManager(include_path=TASKS, include_defaults=False).load(["kp_mmlu_dev"])["tasks"]["kp_mmlu_dev"]
@@ -158,14 +172,16 @@ def test_shared_context_likelihoods_equal_those_of_plain_hflm(model_type: str, t
 def test_run_benchmarks_on_a_model_of_another_type_runs_as_hflm(tokenizer: Any, tmp_path: Path) -> None:
     config = AutoConfig.for_model("gpt2", vocab_size=257, n_embd=32, n_layer=1, n_head=2, n_positions=8192)
     other = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    table = run_benchmarks(other, tokenizer, plan(2, 1, 2), "base", 8, tmp_path)
+    table = run_benchmarks(other, tokenizer, plan(2, 1, 2), "base", 8, tmp_path).means
     assert table["n"].to_pylist() == [2, 2, 2]
 
 
-def test_run_benchmarks_adapter_changes_the_scores_of_its_base(run: tuple[pa.Table, Path], tokenizer: Any, tmp_path: Path) -> None:
+def test_run_benchmarks_adapter_changes_the_scores_of_its_base(run: tuple[ScoredBenchmarks, Path], tokenizer: Any, tmp_path: Path) -> None:
     torch.manual_seed(1)
     adapted = get_peft_model(tiny_model("llama"), LoraConfig(r=4, target_modules=["up_proj"], init_lora_weights=False)).eval()
-    table = run_benchmarks(adapted, tokenizer, PLAN, "t1", 8, tmp_path)
-    mc2 = [one["value"].to_pylist()[2] for one in (table, run[0])]
+    found = run_benchmarks(adapted, tokenizer, PLAN, "t1", 8, tmp_path)
+    mc2 = [one.means["value"].to_pylist()[2] for one in (found, run[0])]
     assert mc2[0] != pytest.approx(mc2[1], abs=1e-6)
-    assert table["template_hash"].to_pylist() == run[0]["template_hash"].to_pylist()
+    assert found.means["template_hash"].to_pylist() == run[0].means["template_hash"].to_pylist()
+    effects = benchmark_effects(pl.concat([frame(run[0].items), frame(found.items)]))
+    assert effects.filter(metric="mc2")["value"].to_list() == pytest.approx([mc2[0] - mc2[1]])

@@ -9,7 +9,7 @@ from kp.benchmarks.lm_eval_tasks import harness_digest, run_benchmarks
 from kp.benchmarks.registry import BenchmarkPlan, benchmark_plan
 from kp.config.identity import Reads
 from kp.inference.evaluation import LoadedModel
-from kp.store.filenames import BENCHMARKS_FILE
+from kp.store.filenames import BENCHMARK_ITEMS_FILE, BENCHMARKS_FILE
 from kp.store.steps import Step
 from kp.study.graph import Trial
 from kp.study.measurement import Measurement, Trained
@@ -29,22 +29,22 @@ class BenchmarkTask:
     prompts: int = 0  # the generator does not answer its questions
 
     def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
-        """BENCHMARKS."""
+        """BENCHMARKS and BENCHMARK_ITEMS."""
         from kp.generation.hf import HFGenerator
 
         generator = model.generator
         assert isinstance(generator, HFGenerator), "lm-eval asks a model of transformers"
         made = run_benchmarks(generator.model, generator.tokenizer, self.asked, model.trial_id, model.batch_size, model.work)
-        return {BENCHMARKS_FILE: made}
+        return {BENCHMARKS_FILE: made.means, BENCHMARK_ITEMS_FILE: made.items}
 
 
 class Benchmarks(Measurement):
     """Benchmarks; absent if the study asks for no questions."""
 
     name = NAME
-    version = 2
+    version = 3
     reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.dev_share"))
-    tables = {BENCHMARKS_FILE: schema.BENCHMARKS}
+    tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
         """One step for all tasks together."""
