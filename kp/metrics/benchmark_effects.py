@@ -4,7 +4,7 @@ Base and adapter answer the same questions, so the difference of their scores is
 some questions are harder than others, cancels in it; an error for two independent samples would keep that, and hide harm behind it.
 Questions of one group, such as a subject, form a cluster.
 
-A study compares many adapters with one base, so verdicts and p-values are corrected (Holm) over the trials of each score; intervals are not.
+A study compares many adapters with one base, so verdicts and p_holm are corrected (Holm) over the trials of each score; intervals are not.
 """
 
 from collections.abc import Iterator
