@@ -13,14 +13,18 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config import search as config_search
+from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.shifts import noise_table, shift_table
 from kp.report.answer import answer_paragraph
 from kp.report.tables import ReportContext, ReportTables
 from kp.study.outcomes import study_effects
 from kp.training.spec import TRIALS, TrialSpec
 from kp.vocabulary import Draw, FactRole, ReplayTarget
+from tests.made_up_benchmarks import benchmark_items, benchmarks_of
 
 FACTS = 200
+ANSWERS = 10 * FACTS
+REFUSED = 62  # answers of the base; an adapter refuses fewer
 RELATIONS = ("capital_of", "director_of_film", "official_language", "element_symbol", "airport_city")
 Arm = tuple[int, int, int]  # HighlyKnown, MaybeKnown, paraphrases per Unknown fact
 ARMS: tuple[Arm, ...] = ((0, 0, 0), (1, 0, 0), (0, 0, 1))
@@ -149,20 +153,6 @@ def scores_of(trial_id: str, reliability: float | None, size: int, refusals: flo
     return rows
 
 
-def benchmark(trial_id: str, task: str, metric: str, value: float, n: int) -> dict[str, object]:
-    error = (value * (1 - value) / n) ** 0.5
-    common = {"trial_id": trial_id, "task": task, "metric": metric, "value": value, "standard_error": error, "n": n}
-    return common | {"num_fewshot": 2 if "mmlu" in task else 0, "task_version": "1.0", "template_hash": "0123456789abcdef"}
-
-
-def benchmarks_of(trial_id: str, shift: float) -> list[dict[str, object]]:
-    return [
-        benchmark(trial_id, "kp_mmlu_dev", "acc", 0.28 + shift, 57),
-        benchmark(trial_id, "kp_misconceptions", "mc1", 0.33 + shift, 100),
-        benchmark(trial_id, "kp_misconceptions", "mc2", 0.47 + shift, 100),
-    ]
-
-
 def epochs_of(trial_id: str, count: int, final: float) -> list[dict[str, object]]:
     return [
         {
@@ -191,10 +181,11 @@ def training_rows(size: int) -> pl.DataFrame:
     return frame_of(rows, schema.TRAINING_ROWS)
 
 
-def outcomes_of(trial_id: str, known: pl.DataFrame, trained: int) -> pl.DataFrame:
-    """OUTCOMES of CATEGORIES of one shot set, where the first so many facts are trained on."""
+def outcomes_of(trial_id: str, known: pl.DataFrame, trained: int, refused: int) -> pl.DataFrame:
+    """OUTCOMES of CATEGORIES of one shot set: the first `trained` facts are trained on, the last `refused` are refused once."""
     roles = [FactRole.TRAINED.value] * trained + [FactRole.UNTOUCHED.value] * (FACTS - trained)
-    named = known.with_columns(trial_id=pl.lit(trial_id), role=pl.Series(roles), refused=pl.lit(0, pl.Int32))
+    counts = pl.Series([0] * (FACTS - refused) + [1] * refused, dtype=pl.Int32)
+    named = known.with_columns(trial_id=pl.lit(trial_id), role=pl.Series(roles), refused=counts)
     return named.select(schema.OUTCOMES.names)
 
 
@@ -240,7 +231,7 @@ class Outcome:
     epochs: list[dict[str, object]] = field(default_factory=list)
     shifts: list[pl.DataFrame] = field(default_factory=list)
     scores: list[dict[str, object]] = field(default_factory=list)
-    benchmarks: list[dict[str, object]] = field(default_factory=list)
+    items: list[pl.DataFrame] = field(default_factory=list)
     rows: dict[str, pl.DataFrame] = field(default_factory=dict)
     outcomes: list[pl.DataFrame] = field(default_factory=list)
 
@@ -253,9 +244,9 @@ class Outcome:
         strict = {frame["shot_set"][0]: frame for frame in self.base if frame["matcher"][0] == "strict"}
         self.noise = (strict["S1"], strict["S2"])
         self.shifts.append(noise_table(*self.noise))
-        self.outcomes += [outcomes_of("base", frame, 0) for frame in strict.values()]
-        self.scores += scores_of("base", None, 1, 0.031, 640)
-        self.benchmarks += benchmarks_of("base", 0.0)
+        self.outcomes += [outcomes_of("base", frame, 0, REFUSED) for frame in strict.values()]
+        self.scores += scores_of("base", None, 1, REFUSED / ANSWERS, 640)
+        self.items.append(benchmark_items("base", 0.0))
 
     def add(self, row: dict[str, object], final_accuracy: float) -> None:
         """A trial with its epochs and rows; not measured yet."""
@@ -271,10 +262,11 @@ class Outcome:
         lift[:size] = 0.9
         after = categories(30 + number, "ad", "S1", "strict", 0.02 + lift)
         again = categories(130 + number, "ad", "S2", "strict", 0.02 + lift)
-        self.outcomes += [outcomes_of(trial_id, frame, size) for frame in (after, again)]
+        refused = round(4 * slump)
+        self.outcomes += [outcomes_of(trial_id, frame, size, refused) for frame in (after, again)]
         self.shifts.append(shift_table(trial_id, self.noise[0], after, {f"f{i:03d}" for i in range(size)}))
-        self.scores += scores_of(trial_id, reliability, size, 0.002 * slump, round(600 - 40 * slump))
-        self.benchmarks += benchmarks_of(trial_id, -0.02 * slump)
+        self.scores += scores_of(trial_id, reliability, size, refused / ANSWERS, round(600 - 40 * slump))
+        self.items.append(benchmark_items(trial_id, -0.02 * slump))
 
     def tables(self) -> ReportTables:
         return ReportTables(
@@ -286,7 +278,9 @@ class Outcome:
             effects=study_effects(pl.concat(self.outcomes), facts(), 0.02),
             shifts=pl.concat(self.shifts),
             scores=frame_of(self.scores, schema.SCORES),
-            benchmarks=frame_of(self.benchmarks, schema.BENCHMARKS),
+            benchmarks=benchmarks_of(pl.concat(self.items)),
+            benchmark_items=pl.concat(self.items),
+            benchmark_effects=benchmark_effects(pl.concat(self.items), 0.02),
             majority=majority(),
             disagreement=disagreement(),
             training_rows=self.rows,

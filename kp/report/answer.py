@@ -1,15 +1,17 @@
 """The study's answer in a few sentences; every number in them is read from the tables.
 
-Readers act on these sentences, so fixed rules keep them cautious: a difference below twice its standard error is called noise, mixes are
+Readers act on these sentences, so fixed rules keep them cautious: a difference that is not shown is never taken for none, mixes are
 compared only over settings that every mix finished, and a study that taught nothing says so first.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import BENCHMARKS
+from kp.benchmarks.registry import BENCHMARKS, Score
+from kp.metrics.refusal_changes import CHANGED_BELOW
 from kp.report.effects_section import harm_sentences
 from kp.report.labels import free_knobs
 from kp.report.notation import MISSING, exceeds_noise, learning_rate, measured, percent, points, with_error
@@ -27,7 +29,7 @@ from kp.report.winners import (
     mix_harm,
     reported,
 )
-from kp.vocabulary import BASE, TrialStatus
+from kp.vocabulary import BASE, TrialStatus, Verdict
 
 Row = Mapping[str, Any]
 
@@ -45,8 +47,8 @@ def answer_sentences(tables: ReportTables, found: Evidence, margin: float) -> li
     sentences = [_packed(found, best)]
     if best is not None:
         sentences += harm_sentences(tables.effects, best["trial_id"], margin)
-    sentences += [largest_reach(found), _gentlest(mix_harm(found), found), _refusals(finished, tables.scores), _benchmarks(finished)]
-    sentences += [stopped_sentence(found.summary), _unfinished(rows)]
+    sentences += [largest_reach(found), _gentlest(mix_harm(found), found), _refusals(finished, tables.scores)]
+    sentences += [_benchmarks(finished, margin), stopped_sentence(found.summary), _unfinished(rows)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -136,19 +138,36 @@ def _refusals(rows: list[dict[str, Any]], scores: pl.DataFrame) -> str:
         return ""
     figures = [row["refusal_rate"] for row in known]
     span = _span(percent(min(figures)), percent(max(figures)))
-    moved = sum(exceeds_noise(row["refusal_rate_delta"], row["refusal_rate_delta_se"]) for row in known)
-    return f"Refusals: {percent(base['value'][0])} % of the base model's answers, {span} % of the adapters' ({_moved(moved, len(known))})."
+    p_values = [row["refusal_rate_delta_p_holm"] for row in known if row["refusal_rate_delta_p_holm"] is not None]
+    changed = sum(p_value < CHANGED_BELOW for p_value in p_values)
+    shown = f" (a change is shown for {changed or 'none'} of {_adapters(len(p_values))}, at 95% with Holm's correction)" if p_values else ""
+    return f"Refusals: {percent(base['value'][0])} % of the base model's answers, {span} % of the adapters'{shown}."
 
 
-def _benchmarks(rows: list[dict[str, Any]]) -> str:
-    parts, moved = [], []
-    for score in (score for benchmark in BENCHMARKS for score in benchmark.scores):
-        name = score.column
-        deltas = [row[f"{name}_delta"] for row in rows if row[f"{name}_delta"] is not None]
-        if deltas:
-            parts.append(f"{score.words} {_span(points(min(deltas)), points(max(deltas)))}")
-            moved += [exceeds_noise(row[f"{name}_delta"], row[f"{name}_delta_se"]) for row in rows if row[f"{name}_delta"] is not None]
-    return f"Benchmarks against the base, in points: {', '.join(parts)} ({_moved(sum(moved), len(moved))})." if parts else ""
+def _benchmarks(rows: list[dict[str, Any]], margin: float) -> str:
+    parts = [_benchmark(score, rows, margin) for benchmark in BENCHMARKS for score in benchmark.scores]
+    measured = "; ".join(part for part in parts if part)
+    return f"Benchmarks against the base over the same questions, in points: {measured}." if measured else ""
+
+
+def _benchmark(score: Score, rows: list[dict[str, Any]], margin: float) -> str:
+    """The range of a score's differences, and for how many adapters each verdict holds; empty if it was not measured."""
+    name = f"{score.column}_delta"
+    known = [row for row in rows if row[name] is not None]
+    if not known:
+        return ""
+    deltas = [row[name] for row in known]
+    verdicts = Counter(Verdict(row[f"{name}_verdict"]) for row in known)
+    words = {
+        Verdict.HARM_SHOWN: "harm shown for",
+        Verdict.WITHIN_MARGIN: f"no harm beyond {100 * margin:g} points shown for",
+        Verdict.NOT_RESOLVED: "not resolved for",
+    }
+    counts = [f"{words[verdict]} {verdicts[verdict]}" for verdict in words if verdicts[verdict]]
+    left_open = [row[f"{name}_resolvable"] for row in known if row[f"{name}_verdict"] == Verdict.NOT_RESOLVED]
+    resolvable = sorted(100 * harm for harm in left_open if harm is not None)
+    could = f", where a harm of {_span(f'{resolvable[0]:.1f}', f'{resolvable[-1]:.1f}')} could have been resolved" if resolvable else ""
+    return f"{score.words} {_span(points(min(deltas)), points(max(deltas)))} (of {_adapters(len(known))}: {', '.join(counts)}{could})"
 
 
 def _unfinished(rows: list[dict[str, Any]]) -> str:
@@ -163,7 +182,5 @@ def _span(low: str, high: str) -> str:
     return low if low == high or high == MISSING else f"{low} to {high}"
 
 
-def _moved(moved: int, asked: int) -> str:
-    if moved == 0:
-        return "all within the noise"
-    return f"{moved} of {asked} beyond the noise"
+def _adapters(count: int) -> str:
+    return f"{count} adapter{'s' if count > 1 else ''}"

@@ -11,12 +11,12 @@ from kp.report.answer import answer_sentences
 from kp.report.base_model import base_model_section
 from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
-from kp.report.effects_section import effects_section
+from kp.report.effects_section import effects_section, verdict_cell
 from kp.report.labels import dagger_note
-from kp.report.notation import MISSING, counted, measured, percent
+from kp.report.notation import MISSING, counted, measured, percent, points_interval
 from kp.report.search_section import search_section
 from kp.report.tables import ReportContext, ReportTables
-from kp.report.trials_section import STAR, difference_cell, score_value, trials_section
+from kp.report.trials_section import score_value, trials_section
 from kp.report.winners import STOPPED, Evidence
 from kp.vocabulary import BASE, NOISE, ShiftView
 
@@ -41,7 +41,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
         _learning(summary, pictures),
         _shifts(tables, summary, pictures),
         _answers(tables, summary, pictures),
-        _benchmarks(tables, summary, pictures),
+        _benchmarks(tables, summary, pictures, context.margin),
         provenance.made_section(tables, context, found),
     )
     lead_caption = (
@@ -150,34 +150,43 @@ def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]]) -> tuple[s
     )  # fmt: skip
 
 
-def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
+def _benchmarks(tables: ReportTables, summary: pl.DataFrame, pictures: set[str], margin: float) -> Section:
     if tables.benchmarks.is_empty():
         return Section("benchmarks", "Benchmarks", ())
-    blocks: list[Block] = []
     asked = set(tables.benchmarks["task"])
-    blocks += [Text(f"{benchmark.task} {benchmark.note}.") for benchmark in BENCHMARKS if benchmark.note and benchmark.task in asked]
+    notes = [f"{benchmark.task} {benchmark.note}." for benchmark in BENCHMARKS if benchmark.note and benchmark.task in asked]
+    blocks: list[Block] = [Text(note) for note in notes]
     if "benchmarks" in pictures:
-        seen = "Difference to the base model; bars are two standard errors. A bar that crosses the line is compatible with no change."
+        seen = "Difference to the base model over the same questions; bars are 95% intervals, each of one trial alone."
         blocks.append(Figure("benchmarks", seen + dagger_note(summary)))
     names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
-    head = columns("model", "task", "metric", "value (%)", "difference to base (points)", "n", "shots", "task version", "template", words=3)
-    base = {(row["task"], row["metric"]): row for row in tables.benchmarks.filter(pl.col("trial_id") == BASE).iter_rows(named=True)}
+    head = columns(
+        "model", "task", "metric", "value (%)", "difference to base (points)", "verdict", "n", "shots", "task version", "template", words=3
+    )  # fmt: skip
+    effects = {(row["trial_id"], row["task"], row["metric"]): row for row in tables.benchmark_effects.iter_rows(named=True)}
     rows = []
     for task, metric in tables.benchmarks.select("task", "metric").unique().sort("task", "metric").iter_rows():
         found = {row["trial_id"]: row for row in tables.benchmarks.filter(task=task, metric=metric).iter_rows(named=True)}
-        rows += [_benchmark_row(name, found[key], base.get((task, metric))) for key, name in names.items() if key in found]
-    caption = f"Share right ± one standard error. Differences take the two runs as independent, which overstates their error. {STAR}"
-    return Section("benchmarks", "Benchmarks", (*blocks, Table(caption, head, tuple(rows))))
+        rows += [_benchmark_row(name, found[key], effects.get((key, task, metric))) for key, name in names.items() if key in found]
+    return Section("benchmarks", "Benchmarks", (*blocks, Table(_benchmarks_caption(asked, margin), head, tuple(rows))))
 
 
-def _benchmark_row(name: str, row: Mapping[str, Any], base: Mapping[str, Any] | None) -> Row:
-    difference = MISSING
-    if base is not None and row["trial_id"] != BASE:
-        delta = row["value"] - base["value"]
-        known = row["standard_error"] is not None and base["standard_error"] is not None
-        error = (row["standard_error"] ** 2 + base["standard_error"] ** 2) ** 0.5 if known else None
-        difference = difference_cell(delta, error)
+def _benchmarks_caption(asked: set[str], margin: float) -> str:
+    grouped = [benchmark for benchmark in BENCHMARKS if benchmark.group and benchmark.task in asked]
+    groups = "".join(f"; questions of {benchmark.task} are clustered by {benchmark.group}" for benchmark in grouped)
+    return (
+        "Share right ± one standard error. A difference is the mean of adapter − base over the same questions, with the 95% interval of "
+        f"one trial alone{groups}. Verdicts are corrected (Holm) over the trials of each metric, and so is what the study could resolve, "
+        f"the smallest true harm that it finds with 80% power. The harm is a lower score; the margin is {100 * margin:g} points."
+    )
+
+
+def _benchmark_row(name: str, row: Mapping[str, Any], effect: Mapping[str, Any] | None) -> Row:
+    difference, verdict = MISSING, MISSING
+    if effect is not None:
+        difference, verdict = points_interval(effect["value"], effect["lower"], effect["upper"]), verdict_cell(effect)
     noted = {benchmark.task for benchmark in BENCHMARKS if benchmark.note}
     task = f"{row['task']}\n{NOTED}" if row["task"] in noted else row["task"]
-    cells = (name, task, row["metric"], percent(row["value"], row["standard_error"]), difference, f"{row['n']:,}", str(row["num_fewshot"]))
-    return Row((*cells, row["task_version"], row["template_hash"][:12]), reference=row["trial_id"] == BASE)
+    cells = (name, task, row["metric"], percent(row["value"], row["standard_error"]), difference, verdict)
+    made = (f"{row['n']:,}", str(row["num_fewshot"]), row["task_version"], row["template_hash"][:12])
+    return Row((*cells, *made), reference=row["trial_id"] == BASE)

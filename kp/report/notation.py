@@ -46,6 +46,14 @@ def points(difference: float | None, error: float | None = None) -> str:
     return with_error(_hundredfold(difference), _hundredfold(error), sign="+")
 
 
+def points_interval(difference: float | None, lower: float | None, upper: float | None) -> str:
+    """A difference of shares in percentage points with its 95% interval, if it has one, at one decimal."""
+    if difference is None:
+        return MISSING
+    span = "" if lower is None or upper is None else f" ({_tenths(lower)} to {_tenths(upper)})"
+    return f"{_tenths(difference)}{span}"
+
+
 def with_error(value: float | None, error: float | None, sign: str = "-") -> str:
     """`value ± error` at the same number of decimals; `sign` as in a format specification."""
     if value is None or not math.isfinite(value):
@@ -82,6 +90,11 @@ def duration(seconds: float | None) -> str:
 
 def _hundredfold(value: float | None) -> float | None:
     return None if value is None else 100 * value
+
+
+def _tenths(share: float) -> str:
+    rounded = round(100 * share, 1)
+    return f"{rounded:+.1f}".replace("-", MINUS) if rounded else "0.0"
 
 
 def _decimals(value: float) -> int:

@@ -156,13 +156,19 @@ def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None
 
 
 def benchmark_dots(summary: pl.DataFrame) -> DotPanels | None:
-    """Each benchmark's difference to the base, in percentage points."""
-    titles = {score.column: score.title for benchmark in BENCHMARKS for score in benchmark.scores}
-    panels = [
-        _dots(summary, f"{name}_delta", f"{name}_delta_se", f"{title}, difference (points)", 100, 0.0, "base")
-        for name, title in titles.items()
-    ]
-    return _dot_panels(summary, panels)
+    """Each benchmark's difference to the base with its 95% interval, in percentage points."""
+    scores = [score for benchmark in BENCHMARKS for score in benchmark.scores]
+    return _dot_panels(summary, [_differences(summary, f"{score.column}_delta", score.title) for score in scores])
+
+
+def _differences(summary: pl.DataFrame, column: str, title: str) -> DotPanel:
+    styles = arm_styles(summary["arm"].to_list())
+    dots = []
+    for row in summary.filter(pl.col(column).is_not_null()).iter_rows(named=True):
+        value, *interval = (row[name] for name in (column, f"{column}_lower", f"{column}_upper"))
+        lower, upper = (value if end is None else end for end in interval)
+        dots.append(Dot(row["label"], 100 * value, (100 * lower, 100 * upper), *styles[row["arm"]]))
+    return DotPanel(f"{title}, difference (points)", 0.0, "base", tuple(dots))
 
 
 def _dots(summary: pl.DataFrame, column: str, error: str | None, title: str, factor: float, reference: float | None, name: str) -> DotPanel:

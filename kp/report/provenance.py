@@ -12,7 +12,6 @@ from kp.report.document import Block, Code, Definitions, Points, Row, Section, T
 from kp.report.notation import MISSING, duration, learning_rate, measured, percent, setting
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.winners import STOPPED, Evidence, best_trial
-from kp.vocabulary import BASE
 
 DEFINITIONS = (
     ("HighlyKnown, MaybeKnown, Unknown", "all, some, none of the 10 greedy answers of a shot set are right. HK, MK, UK for short."),
@@ -43,6 +42,11 @@ DEFINITIONS = (
     ("cut by length", "share of answers that were not over at categorise.max_new_tokens tokens; what would have followed is not judged."),
     ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),
     ("MMLU-dev", "accuracy on MMLU's development questions with shots from the same subject; not comparable with published MMLU."),
+    (
+        "difference on a benchmark",
+        "mean over questions of adapter minus base, which answer the same ones; intervals are of one trial alone, verdicts are corrected "
+        "(Holm) over all trials of the metric.",
+    ),
     ("MC1, MC2", "misconception questions: the best choice is true (MC1); probability on the true choices (MC2)."),
     ("±, s.e.", "one standard error. Shares of answers are clustered over facts."),
 )
@@ -148,11 +152,14 @@ def _resolution(tables: ReportTables, summary: pl.DataFrame) -> str:
 
 
 def _benchmark_resolution(tables: ReportTables) -> str:
-    parts = []
-    base = tables.benchmarks.filter((pl.col("trial_id") == BASE) & pl.col("standard_error").is_not_null()).sort("task", "metric")
-    for row in base.iter_rows(named=True):
-        parts.append(f"{row['task']} {row['metric']} (n = {row['n']:,}) about {measured(200 * 2**0.5 * row['standard_error'])}")
-    return f"The benchmarks are small; the smallest difference they show, in percentage points: {', '.join(parts)}." if parts else ""
+    typical = tables.benchmark_effects.group_by("task", "metric").agg(pl.col("n").first(), pl.col("resolvable").median())
+    parts = [
+        f"{task} {metric} (n = {n:,}) about {100 * resolvable:.1f}"
+        for task, metric, n, resolvable in typical.drop_nulls().sort("task", "metric").iter_rows()
+    ]
+    if not parts:
+        return ""
+    return f"The benchmarks are small; the smallest harm that they show of a typical trial, in percentage points: {', '.join(parts)}."
 
 
 def _cut_answers(tables: ReportTables) -> str:

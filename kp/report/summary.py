@@ -7,9 +7,10 @@ disagree. Rates are shares (0 to 1), differences are differences of shares, and 
 import polars as pl
 
 from kp.benchmarks.registry import BENCHMARKS
+from kp.metrics.refusal_changes import refusal_changes
 from kp.report.labels import KNOBS, arm_label, trial_labels
 from kp.report.tables import ReportTables
-from kp.vocabulary import BASE, EffectKind, FactSubset, ShiftView, Split
+from kp.vocabulary import EffectKind, FactSubset, ShiftView, Split
 
 PACKED_AND_LOST = [
     *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "negative_at_risk", "negative_at_risk_se"),
@@ -23,18 +24,21 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability`,
     `facts_packed` (reliability x N), `negative_at_risk`, `untrained_lost` of `untrained_n` facts, `knowledge_loss` (see `_loss`),
-    `generality`, `refusal_rate`, `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base, `*_se` a
-    standard error.
+    `generality`, `refusal_rate`, `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base over the
+    same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable`
+    are corrected over all trials.
     """
     frame = _packed_and_lost(_labelled(tables.trials), tables.shifts, tables.scores)
     frame = _join(frame, _loss(tables.effects))
     frame = _join(frame, _score(tables.scores, "generality"))
-    frame = _join(frame, _against_base(_score(tables.scores, "refusal_rate"), "refusal_rate"))
+    frame = _join(frame, _score(tables.scores, "refusal_rate"))
+    frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
     for benchmark in BENCHMARKS:
         for score in benchmark.scores:
-            values = _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column)
-            frame = _join(frame, _against_base(values, score.column))
+            frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
+            effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
+            frame = _join(frame, _delta(effects, score.column, "resolvable", "verdict"))
     order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
     return frame.sort(order)
 
@@ -103,10 +107,7 @@ def _benchmark(benchmarks: pl.DataFrame, task: str, metric: str, name: str) -> p
     return rows.select("trial_id", pl.col("value").alias(name), _error(name))
 
 
-def _against_base(measured: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Add `*_delta` and its standard error for two independent samples, which is wider than for the paired samples these are."""
-    base = measured.filter(pl.col("trial_id") == BASE).row(0, named=True) if BASE in measured["trial_id"] else {}
-    value, error = (pl.lit(base.get(column), pl.Float64) for column in (name, f"{name}_se"))
-    return measured.with_columns(
-        (pl.col(name) - value).alias(f"{name}_delta"), ((pl.col(f"{name}_se") ** 2 + error**2).sqrt()).alias(f"{name}_delta_se")
-    )
+def _delta(effects: pl.DataFrame, name: str, *more: str) -> pl.DataFrame:
+    """The columns `*_delta` of a score from its paired differences to the base, with those in `more`."""
+    columns = {"value": "", "standard_error": "_se", "lower": "_lower", "upper": "_upper"} | {column: f"_{column}" for column in more}
+    return effects.select("trial_id", *(pl.col(column).alias(f"{name}_delta{ending}") for column, ending in columns.items()))

@@ -33,6 +33,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "shifts": schema.SHIFTS,
     "scores": schema.SCORES,
     "benchmarks": schema.BENCHMARKS,
+    "benchmark_items": schema.BENCHMARK_ITEMS,
+    "benchmark_effects": schema.BENCHMARK_EFFECTS,
     "majority": schema.MAJORITY,
     "disagreement": schema.DISAGREEMENT,
 }
@@ -51,6 +53,8 @@ class ReportTables:
     shifts: pl.DataFrame  # with trial_id "noise"
     scores: pl.DataFrame  # with trial_id "base"
     benchmarks: pl.DataFrame  # with trial_id "base"
+    benchmark_items: pl.DataFrame  # with trial_id "base"
+    benchmark_effects: pl.DataFrame
     majority: pl.DataFrame  # of the base on S0
     disagreement: pl.DataFrame  # of the base
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id

@@ -8,7 +8,7 @@ import polars as pl
 from kp.benchmarks.registry import BENCHMARKS
 from kp.report.document import Row, Section, Table, columns
 from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
-from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points, starred, with_error
+from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points, points_interval, starred, with_error
 from kp.report.tables import ReportTables
 from kp.report.winners import STOPPED, Evidence
 from kp.vocabulary import BASE, TrialStatus
@@ -29,7 +29,10 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
     base = _base_cells(tables)
     if base and titles:
         rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
-    caption = f"Every trial, failed ones included with their cause. Δ is the difference to the base; ± is one standard error. {STAR}"
+    caption = (
+        "Every trial, failed ones included with their cause. Δ is the difference to the base with its 95% interval; ± is one standard "
+        f"error. {STAR}"
+    )
     if found.split:
         caption += " Over dev and test facts together."
     if len(summary.filter(STOPPED)):
@@ -83,7 +86,10 @@ def _trial_cells(row: Mapping[str, Any], knobs: list[str]) -> dict[str, str]:
 
 def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
     scores = [score for benchmark in BENCHMARKS for score in benchmark.scores]
-    return {f"{score.title} Δ (points)": difference_cell(row[f"{score.column}_delta"], row[f"{score.column}_delta_se"]) for score in scores}
+    return {
+        f"{score.title} Δ (points)": points_interval(*(row[f"{score.column}_delta{ending}"] for ending in ("", "_lower", "_upper")))
+        for score in scores
+    }
 
 
 def difference_cell(difference: float | None, error: float | None) -> str:

@@ -15,7 +15,7 @@ from kp.report.summary import summary_table
 from kp.report.tables import SCHEMAS, SPLIT_SCHEMAS, ReportContext, ReportTables
 from kp.report.winners import evidence
 
-SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "epochs")
+SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "benchmark_effects", "epochs")
 
 
 def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET
 from kp.config.study import StudyConfig
 from kp.metrics.audit import disagreement_table
+from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.categories import of_matcher
 from kp.metrics.majority import majority_table
 from kp.metrics.scores import score_answers, score_generality, score_reliability
@@ -21,7 +22,16 @@ from kp.metrics.shifts import noise_table, shift_table
 from kp.metrics.splits import split_facts
 from kp.report.tables import ReportTables
 from kp.schema import frame
-from kp.store.filenames import ANSWERS_FILE, BENCHMARKS_FILE, CATEGORIES_FILE, EPOCHS_FILE, ROWS_FILE, SLICK_FILE, TRIAL_FILE
+from kp.store.filenames import (
+    ANSWERS_FILE,
+    BENCHMARK_ITEMS_FILE,
+    BENCHMARKS_FILE,
+    CATEGORIES_FILE,
+    EPOCHS_FILE,
+    ROWS_FILE,
+    SLICK_FILE,
+    TRIAL_FILE,
+)
 from kp.store.steps import Store
 from kp.study.graph import Graph, Trial
 from kp.study.measurements.answers import answers_on
@@ -80,6 +90,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         if one.held_out is not None:
             scores.append(score_generality(one.trial_id, one.held_out, one.packed, matcher))
     outcomes = study_outcomes(config, graph, store, facts, [one.trial for one in measured])
+    items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
     share = config.evaluate.dev_share
     splits = split_facts(facts, share, config.seed) if share else None
     return ReportTables(
@@ -91,7 +102,9 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         effects=study_effects(outcomes, facts, config.report.margin),
         shifts=_shifts(measured, base, again, facts),
         scores=pl.concat(scores),
-        benchmarks=_benchmarks(config, graph, store),
+        benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
+        benchmark_items=items,
+        benchmark_effects=benchmark_effects(items, config.report.margin),
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
@@ -154,11 +167,12 @@ def _trial_row(store: Store, trial: Trial) -> dict[str, Any]:
     return trial_columns(trial) | outcome
 
 
-def _benchmarks(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame:
+def _benchmarks(config: StudyConfig, graph: Graph, store: Store, file: str, table_schema: pa.Schema) -> pl.DataFrame:
+    """One table of the benchmarks, of the base and of every measured adapter."""
     measured = [graph.base, *(trial.measurements for trial in evaluated(config, graph, store))]
     steps = [of_model.get("benchmarks") for of_model in measured]
-    tables = [store.read(step, BENCHMARKS_FILE, schema.BENCHMARKS) for step in steps if step]
-    return _concat(tables, schema.BENCHMARKS, [])
+    tables = [store.read(step, file, table_schema) for step in steps if step]
+    return _concat(tables, table_schema, [])
 
 
 def _concat(tables: list[pa.Table], table_schema: pa.Schema, more: list[dict[str, Any]]) -> pl.DataFrame:

@@ -25,6 +25,8 @@ def test_study_finished_leaves_every_table_with_what_was_asked_for(finished_smok
     assert set(shifts["view"]) == {"all", "at_risk", "untrained"}
     assert set(shifts["trial_id"]) == {*trials["trial_id"], "noise"}
     assert set(tables["benchmarks.parquet"]["trial_id"]) == {*trials["trial_id"], "base"}
+    assert set(tables["benchmark_items.parquet"]["trial_id"]) == {*trials["trial_id"], "base"}
+    assert set(tables["benchmark_effects.parquet"]["trial_id"]) == set(trials["trial_id"])
     rows = {trial["trial_id"]: trial["rows"] for trial in trials.iter_rows(named=True)}
     assert {trial: len(tables[f"training_rows/{trial}.parquet"]) for trial in rows} == rows
 

@@ -137,6 +137,11 @@ def test_harness_digest_changes_with_the_tasks_that_are_asked() -> None:
     assert len({harness_digest(one) for one in (PLAN, plan(57, 2, 0), plan(0, 2, 100))}) == 3
 
 
+def test_benchmark_group_is_a_field_of_its_documents() -> None:
+    assert {benchmark.task: benchmark.group for benchmark in BENCHMARKS} == {"kp_mmlu_dev": "subject", "kp_misconceptions": ""}
+    assert all(hasattr(question, "subject") for question in mmlu_dev.load_questions())
+
+
 def test_benchmark_scores_have_columns_of_their_own() -> None:
     columns = [score.column for benchmark in BENCHMARKS for score in benchmark.scores]
     assert len(set(columns)) == len(columns)

@@ -12,13 +12,23 @@ from kp.config.study import StudyConfig, load_study
 from kp.metrics.categories import categorise
 from kp.metrics.generality import answers_by_fact, held_out_questions
 from kp.report.tables import ReportTables
-from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, EPOCHS_FILE, FACTS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.store.filenames import (
+    ANSWERS_FILE,
+    BENCHMARK_ITEMS_FILE,
+    BENCHMARKS_FILE,
+    CATEGORIES_FILE,
+    EPOCHS_FILE,
+    FACTS_FILE,
+    ROWS_FILE,
+    TRIAL_FILE,
+)
 from kp.store.steps import Step, Store
 from kp.study.building import build_graph
 from kp.study.graph import Graph
 from kp.study.identities import Identities
 from kp.study.results import collect_tables, trial_columns
 from kp.training.spec import TRIALS
+from tests.made_up_benchmarks import benchmark_items, benchmarks_of
 from tests.made_up_study import facts, frame_of
 
 SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
@@ -84,6 +94,13 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
         right = set(questions.filter(pl.col("paraphrase_index") == 3, pl.col("paraphrased_fact").is_in(list(LEARNED)))["fact_id"])
         held_out = answers_by_fact(answers_of("digest", "S1", questions, right), questions)
         commit(store, trial.measurements["generality"], {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
+    if "benchmarks" in trial.measurements:
+        for step, items in (
+            (graph.base["benchmarks"], benchmark_items("base", 0.0)),
+            (trial.measurements["benchmarks"], benchmark_items(trial.trial_id, -0.06)),
+        ):
+            scored = {BENCHMARKS_FILE: (benchmarks_of(items), schema.BENCHMARKS), BENCHMARK_ITEMS_FILE: (items, schema.BENCHMARK_ITEMS)}
+            commit(store, step, scored)
     return graph, store
 
 
@@ -134,6 +151,20 @@ def test_collect_tables_of_adapters_that_were_asked_once_have_no_crossed_effect(
     tables = collected(tmp_path, "evaluate.shot_sets=['S1']")
     assert "crossed" not in set(tables.effects["effect"])
     assert effect(tables, "untrained", "net_change", None, at_risk=True)["value"] == pytest.approx(-1 / 10)
+
+
+def test_collect_tables_benchmarks_come_with_their_items_and_the_differences_over_them(tmp_path: Path) -> None:
+    tables = collected(tmp_path, "evaluate.misconceptions=100", "evaluate.mmlu_dev=50")
+    assert tables.benchmarks.height == 2 * 3
+    assert tables.benchmark_items.height == 2 * (50 + 100 + 100)
+    effects = tables.benchmark_effects.select("task", "metric", "value", "n", "clusters").rows()
+    assert [row[:2] for row in effects] == [("kp_misconceptions", "mc1"), ("kp_misconceptions", "mc2"), ("kp_mmlu_dev", "acc")]
+    assert [row[2:] for row in effects] == [(pytest.approx(-0.06), 100, 100)] * 2 + [(pytest.approx(-0.06), 50, 25)]
+
+
+def test_collect_tables_of_a_study_without_benchmarks_has_no_rows_of_them(tmp_path: Path) -> None:
+    tables = collected(tmp_path)
+    assert [len(frame) for frame in (tables.benchmarks, tables.benchmark_items, tables.benchmark_effects)] == [0, 0, 0]
 
 
 def test_collect_tables_held_out_paraphrases_give_a_generality(tmp_path: Path) -> None:

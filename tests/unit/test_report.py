@@ -15,7 +15,7 @@ from kp.report.answer import answer_paragraph
 from kp.report.base_model import base_model_section
 from kp.report.document import Table
 from kp.report.figure_data import Scatter
-from kp.report.notation import counted, duration, measured, percent, points, with_error
+from kp.report.notation import counted, duration, measured, percent, points, points_interval, with_error
 from kp.report.pictures import pictures
 from kp.report.provenance import limits
 from kp.report.summary import summary_table
@@ -64,6 +64,10 @@ def folder(tables: ReportTables, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (points(None, None), "–"),
         (with_error(100.0, 0.42), "100.0 ± 0.4"),
         (with_error(0.0, 0.0), "0 ± 0"),
+        (points_interval(-0.05, -0.0904, -0.0096), "−5.0 (−9.0 to −1.0)"),
+        (points_interval(0.0, -0.0004, 0.0), "0.0 (0.0 to 0.0)"),
+        (points_interval(0.123, None, None), "+12.3"),
+        (points_interval(None, None, None), "–"),
         (duration(3.25), "3.25 s"),
         (duration(3723), "1 h 02 min"),
     ],
@@ -96,7 +100,6 @@ def test_answer_names_the_trial_that_packed_most_with_its_cost(tables: ReportTab
     assert "In excess of the noise of the prompts, +" in text
     assert "The mix that harmed least is “+1 HighlyKnown”" in text
     assert "Refusals: 3.10 % of the base model's answers, 0 to 0.800 %" in text
-    assert "MMLU-dev −8.00 to 0" in text
     assert "1 of 6 trials (diverged)" in text
 
 
@@ -117,7 +120,10 @@ def test_answer_below_the_threshold_gives_the_nearest_trial() -> None:
 
 
 def test_answer_without_any_measured_trial_claims_nothing(tables: ReportTables) -> None:
-    bare = dataclasses.replace(tables, scores=tables.scores.clear(), shifts=tables.shifts.clear(), benchmarks=tables.benchmarks.clear())
+    unmeasured = {
+        name: getattr(tables, name).clear() for name in ("scores", "shifts", "benchmarks", "benchmark_items", "benchmark_effects")
+    }
+    bare = dataclasses.replace(tables, **unmeasured)
     assert told(bare).startswith("No trial of 6 finished with an adapter whose answers were measured")
 
 

@@ -26,6 +26,7 @@ from kp.vocabulary import Matcher
 from tests.made_up_study import context, frame_of, halved, score, search, study, told
 
 STOPPED = 13  # of the 24 trials of the made-up search
+OF_TRIALS = ("trials", "epochs", "shifts", "scores", "benchmarks", "benchmark_items", "benchmark_effects")
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +364,7 @@ def test_times_of_the_trials_are_summed_with_the_share_of_training(page: str) ->
 
 def test_report_of_one_stopped_trial_still_stands(tables: ReportTables, tmp_path: Path) -> None:
     only = pl.col("trial_id").is_in(["s00", "base", "noise"])
-    frames = {name: getattr(tables, name).filter(only) for name in ("trials", "epochs", "shifts", "scores", "benchmarks")}
+    frames = {name: getattr(tables, name).filter(only) for name in OF_TRIALS}
     write_report(dataclasses.replace(tables, **frames, training_rows={}), context(), tmp_path)
     page = (tmp_path / "report.md").read_text()
     assert "No trial of 1 finished with an adapter whose answers were measured" in page
@@ -373,6 +374,6 @@ def test_report_of_one_stopped_trial_still_stands(tables: ReportTables, tmp_path
 
 def test_report_without_any_trial_still_stands(tables: ReportTables, tmp_path: Path) -> None:
     reference = pl.col("trial_id").is_in(["base", "noise"])
-    frames = {name: getattr(tables, name).filter(reference) for name in ("trials", "epochs", "shifts", "scores", "benchmarks")}
+    frames = {name: getattr(tables, name).filter(reference) for name in OF_TRIALS}
     write_report(dataclasses.replace(tables, **frames, training_rows={}), context(), tmp_path)
     assert "No trial of 0 finished" in (tmp_path / "report.md").read_text()
