@@ -157,12 +157,19 @@ TRAINING_ROWS = pa.schema(
 SHIFTS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "noise" for the base compared with itself, S1 with S2
-        pa.field("view", pa.string(), nullable=False),  # all, at_risk, untrained, excess
+        pa.field("view", pa.string(), nullable=False),  # all, at_risk, untrained, control
         pa.field("shift", pa.string(), nullable=False),  # UK->HK ... HK->UK; positive, negative
-        pa.field("count", pa.float64(), nullable=False),  # whole numbers except in the view "excess"
+        pa.field("count", pa.float64(), nullable=False),
         pa.field("n", pa.int64(), nullable=False),  # the denominator
         pa.field("rate", pa.float64()),
         pa.field("standard_error", pa.float64()),
+    ]
+)
+
+PARTS = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),  # pool, control_dev, control_test
     ]
 )
 
@@ -171,7 +178,7 @@ OUTCOMES = pa.schema(
         pa.field("fact_id", pa.string(), nullable=False),
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
         pa.field("shot_set", pa.string(), nullable=False),  # the base on S0, S1, S2; adapters on S1, and S2 unless the study leaves it out
-        pa.field("role", pa.string(), nullable=False),  # trained, replayed, control, untouched; of the base: control, untouched
+        pa.field("role", pa.string(), nullable=False),  # trained, replayed, untouched, or the fact's part if that is a control one
         pa.field("correct", pa.int32(), nullable=False),  # of `asked`, by the study's matcher
         pa.field("asked", pa.int32(), nullable=False),
         pa.field("category", pa.string(), nullable=False),  # HighlyKnown, MaybeKnown, Unknown
@@ -198,7 +205,7 @@ FACT_EFFECTS = pa.schema(
 EFFECTS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),
-        pa.field("subset", pa.string(), nullable=False),  # all, control, untouched, untrained, trained, replayed
+        pa.field("subset", pa.string(), nullable=False),  # all, untrained, control, control_dev, control_test, ...
         pa.field("at_risk", pa.bool_(), nullable=False),  # only facts that could have moved that way, by their category on S0
         pa.field("effect", pa.string(), nullable=False),
         pa.field("shift", pa.string()),
@@ -211,7 +218,30 @@ EFFECTS = pa.schema(
         pa.field("lower", pa.float64()),  # 95% interval
         pa.field("upper", pa.float64()),
         pa.field("resolvable", pa.float64()),  # smallest true effect found with 80% power
-        pa.field("verdict", pa.string()),  # null where the effect is no harm: rises, same_prompt
+        pa.field("verdict", pa.string()),  # with Holm's correction over the trials; null where the effect is no harm: rises, same_prompt
+        pa.field("verdict_alone", pa.string()),  # for a trial that was chosen before these facts were looked at
+    ]
+)
+
+# Two data mixes on the same facts: how much more the first keeps of what the base knows.
+ARMS = pa.schema(
+    [
+        pa.field("first", pa.string(), nullable=False),
+        pa.field("second", pa.string(), nullable=False),
+        pa.field("pairs", pa.int64(), nullable=False),  # trials of each, paired by setting and seed
+        pa.field("facts", pa.int64(), nullable=False),  # known ones that no compared trial was trained on
+        pa.field("value", pa.float64()),  # net change of the first - that of the second; null without facts
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("resolvable", pa.float64()),  # smallest true difference found with 80% power
+        pa.field("p_holm", pa.float64(), nullable=False),  # two-sided, with Holm's correction over all rows
+        pa.field("first_steps", pa.float64(), nullable=False),  # of the optimiser, mean over the trials
+        pa.field("second_steps", pa.float64(), nullable=False),
+        pa.field("first_exposures", pa.float64(), nullable=False),  # times that an Unknown fact was trained on, mean over the trials
+        pa.field("second_exposures", pa.float64(), nullable=False),
+        pa.field("first_final_rate", pa.float64(), nullable=False),  # learning rate of the last step, mean over the trials
+        pa.field("second_final_rate", pa.float64(), nullable=False),
+        pa.field("unmet", pa.list_(pa.string()), nullable=False),  # conditions of a fair comparison that do not hold: equal_steps, ...
     ]
 )
 

@@ -24,6 +24,9 @@ class Category(StrEnum):
         return cls.HIGHLY_KNOWN if correct == asked else cls.MAYBE_KNOWN
 
 
+KNOWN_CATEGORIES = (Category.HIGHLY_KNOWN, Category.MAYBE_KNOWN)
+"""What greedy answers show to be known, and can be lost."""
+
 GREEDY_CATEGORIES = (Category.HIGHLY_KNOWN, Category.MAYBE_KNOWN, Category.UNKNOWN)
 """The categories that greedy answers distinguish: the only ones in CATEGORIES and in shifts."""
 
@@ -165,11 +168,12 @@ class TrialStatus(StrEnum):
     OUT_OF_MEMORY = "oom"
 
 
-class Split(StrEnum):
-    """What a measured fact is for, in a study that chooses and reports on different ones."""
+class Part(StrEnum):
+    """What a measured fact is to a study; see kp.metrics.parts."""
 
-    DEV = "dev"  # winners are chosen on it
-    TEST = "test"  # and reported on it
+    POOL = "pool"  # trials may draw it
+    CONTROL_DEV = "control_dev"  # no trial may; winners are chosen on it
+    CONTROL_TEST = "control_test"  # nor here; winners are told on it
 
 
 class FactRole(StrEnum):
@@ -177,7 +181,8 @@ class FactRole(StrEnum):
 
     TRAINED = "trained"  # it was to be learned: the Unknown facts that the trial trained on, and their paraphrases
     REPLAYED = "replayed"  # the base knew it, and the trial trained on it
-    CONTROL = "control"  # of the part that no trial of the study trains on or replays
+    CONTROL_DEV = "control_dev"  # no trial of the study trains on it or replays it
+    CONTROL_TEST = "control_test"  # nor on this one
     UNTOUCHED = "untouched"  # this trial did not train on it, others may have
 
 
@@ -185,7 +190,9 @@ class FactSubset(StrEnum):
     """The measured facts that an effect is reported on; see kp.metrics.effects."""
 
     ALL = "all"  # as the paper counts
-    CONTROL = "control"
+    CONTROL = "control"  # both halves
+    CONTROL_DEV = "control_dev"
+    CONTROL_TEST = "control_test"
     UNTOUCHED = "untouched"
     UNTRAINED = "untrained"  # control and untouched
     TRAINED = "trained"
@@ -209,12 +216,14 @@ class Verdict(StrEnum):
 
 
 class ShiftView(StrEnum):
-    """The four ways a shift is reported (DESIGN: definitions)."""
+    """The facts over which a shift is counted."""
 
     ALL = "all"  # over all measured facts, as the paper does
     AT_RISK = "at_risk"  # over the facts that could have moved that way
     UNTRAINED = "untrained"  # without the facts the trial trained on
+    CONTROL = "control"  # over control facts, if the study has any
 
 
 BASE = "base"  # the trial_id of measurements taken without an adapter
+PLACEBO = "placebo"  # the trial_id of the base asked once more in other batches
 NOISE = "noise"  # the trial_id of the base compared with itself

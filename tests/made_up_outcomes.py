@@ -28,9 +28,9 @@ def facts_in(clusters: Sequence[int] | np.ndarray) -> pl.DataFrame:
     )
 
 
-def outcomes(base: Counts, trials: Mapping[str, Counts], roles: Sequence[str] | str = "control") -> pl.DataFrame:
+def outcomes(base: Counts, trials: Mapping[str, Counts], roles: Sequence[str] | str = "control_test") -> pl.DataFrame:
     """OUTCOMES of facts f0, f1, ...: the base and each trial, with one role for all facts or one for each."""
-    tables = [_of_model(BASE, base, "control"), *(_of_model(trial_id, counts, roles) for trial_id, counts in trials.items())]
+    tables = [_of_model(BASE, base, "control_test"), *(_of_model(trial_id, counts, roles) for trial_id, counts in trials.items())]
     return pl.concat(tables).select(schema.OUTCOMES.names)
 
 

@@ -4,6 +4,7 @@ Every knob has its docstring below it, so there is no second list of options to 
 study runs and where; all others determine what its numbers mean, and only those are part of a step's identity.
 """
 
+import itertools
 import json
 import tomllib
 from pathlib import Path
@@ -93,6 +94,11 @@ class FactsConfig(Section):
     """Largest share of the source's rows that may be rejected; above it the step fails and names the main reason."""
     most_of_one_object: float | None = Field(None, gt=0, le=1)
     """Largest share of a relation's facts with the same object; facts beyond it are rejected. Absent: no limit."""
+    control_share: float = Field(0.5, ge=0, lt=1)
+    """Share of the facts that the base knows, of each relation and category on S0, that no trial trains on or replays: harm is told of
+    them, so all trials are judged on the same facts. 0: none are kept out, and harm is told of what a trial happens not to train on."""
+    control_unknown_share: float = Field(0.1, ge=0, lt=1)
+    """The same share of Unknown facts: they cannot be lost, but what rises among them was not taught. Only with `control_share`."""
     graph: GraphConfig = GraphConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
     paraphrase: ParaphraseConfig = ParaphraseConfig()
@@ -131,11 +137,11 @@ class EvaluateConfig(Section):
     """Shots, taken from the other development questions of the same subject."""
     misconceptions: int = Field(100, ge=0)
     """Number of misconception questions, the first ones of the set; 0 leaves the task out."""
+    placebo: bool = False
+    """Also ask the base model once more on these shot sets, in other batches: what that changes is rounding, below which no effect of an
+    adapter means anything."""
     stopped: bool = True
     """Also measure the trials that the scheduler stopped; otherwise they have only the numbers from training."""
-    dev_share: float | None = Field(None, gt=0, lt=1)
-    """Share of the measured facts, of each relation, on which the report chooses its winner; it is then reported on the other facts.
-    Absent: chosen and reported on all facts."""
 
     @model_validator(mode="after")
     def _measured(self) -> Self:
@@ -210,6 +216,21 @@ class StudyConfig(Section):
             if not 0 <= self.seed + seed <= MOST_SEED:
                 raise FieldError(f"{seed} with the study's seed {self.seed} is not from 0 to {MOST_SEED}", field="search.seeds")
 
+    def _pools_possible(self) -> None:
+        """Every trial's facts must fit into what its pools could be at best; how many the base knows is not known yet."""
+        count, facts = self.facts.count, self.facts
+        if count is None:
+            return
+        of_unknown = 1 - facts.control_unknown_share if facts.control_share else 1.0
+        for unknown, arm in itertools.product(self.search.unknown, self.search.arms):
+            known = 0 if self.search.replay_source else unknown * (arm.highly_known + arm.maybe_known)
+            needed = unknown / of_unknown + known / (1 - facts.control_share)
+            if needed <= count:
+                continue
+            apart = f", of which {facts.control_share:g} of the known ones are control facts" if facts.control_share else ""
+            asked = f"{unknown} Unknown facts" + (f" and {known} known ones" if known else "")
+            raise FieldError(f"{asked} cannot be drawn from facts.count = {count}{apart}", field="search.unknown")
+
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
             raise FieldError(
@@ -229,8 +250,7 @@ class StudyConfig(Section):
     def _possible(self) -> Self:
         if self.name in OWN_FOLDERS:
             raise FieldError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root", field="name")
-        if self.facts.count is not None and max(self.search.unknown) > self.facts.count:
-            raise FieldError(f"{max(self.search.unknown)} is more than facts.count = {self.facts.count}", field="search.unknown")
+        self._pools_possible()
         most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
         if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
             raise FieldError(

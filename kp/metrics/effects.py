@@ -16,7 +16,7 @@ net_change and crossed are exactly 0 for an adapter that changes no answer and h
 base's. Facts at risk are chosen by the base's category on S0, which neither S1 nor S2 has seen, so nothing regresses to the mean.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -25,16 +25,18 @@ from kp.errors import UserError
 from kp.metrics.categories import validate_greedy_classes
 from kp.metrics.shifts import MOVES, Shift
 from kp.schema import FACT_EFFECTS
-from kp.vocabulary import BASE, Category, EffectKind, FactRole, FactSubset, ShotSet
+from kp.vocabulary import BASE, KNOWN_CATEGORIES, Category, EffectKind, FactRole, FactSubset, ShotSet
 
 S0, S1, S2 = ShotSet.S0.value, ShotSet.S1.value, ShotSet.S2.value
 FIELD = "evaluate.shot_sets"  # named in messages
 
 ROLES: dict[FactSubset, tuple[FactRole, ...]] = {
     FactSubset.ALL: tuple(FactRole),
-    FactSubset.CONTROL: (FactRole.CONTROL,),
+    FactSubset.CONTROL: (FactRole.CONTROL_DEV, FactRole.CONTROL_TEST),
+    FactSubset.CONTROL_DEV: (FactRole.CONTROL_DEV,),
+    FactSubset.CONTROL_TEST: (FactRole.CONTROL_TEST,),
     FactSubset.UNTOUCHED: (FactRole.UNTOUCHED,),
-    FactSubset.UNTRAINED: (FactRole.CONTROL, FactRole.UNTOUCHED),
+    FactSubset.UNTRAINED: (FactRole.CONTROL_DEV, FactRole.CONTROL_TEST, FactRole.UNTOUCHED),
     FactSubset.TRAINED: (FactRole.TRAINED,),
     FactSubset.REPLAYED: (FactRole.REPLAYED,),
 }
@@ -60,7 +62,7 @@ class Effect:
     def at_risk(self) -> frozenset[Category]:
         """Categories on S0 of the facts that can move that way; for the net change, those that can lose."""
         if self.shift is None:
-            return frozenset({Category.HIGHLY_KNOWN, Category.MAYBE_KNOWN})
+            return frozenset(KNOWN_CATEGORIES)
         return frozenset(origin for origin, _ in MOVES[self.shift])
 
     @property
@@ -86,7 +88,7 @@ EFFECTS: tuple[Effect, ...] = (
 )
 
 
-def fact_effects(outcomes: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+def fact_effects(outcomes: pl.DataFrame, facts: pl.DataFrame, among: Sequence[Effect] = EFFECTS) -> pl.DataFrame:
     """The FACT_EFFECTS of every adapter in OUTCOMES, with relation and object from FACTS: a row per trial, fact and effect.
 
     An adapter measured on S1 alone has no rows of crossed effects (`unavailable_effects` names them). Raises UserError if a fact was
@@ -99,7 +101,7 @@ def fact_effects(outcomes: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     if len(strange):
         raise UserError(f"outcomes: fact '{strange[0]}' is not among the facts")
     wide = wide.join(facts.select("fact_id", "relation", "object"), on="fact_id", how="left").sort("trial_id", "fact_id")
-    tables = [_fact_values(wide, effect) for effect in EFFECTS]
+    tables = [_fact_values(wide, effect) for effect in among]
     return pl.concat(tables).select(FACT_EFFECTS.names)
 
 

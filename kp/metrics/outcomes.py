@@ -7,7 +7,7 @@ import polars as pl
 from kp.errors import UserError
 from kp.metrics.categories import of_matcher
 from kp.schema import OUTCOMES
-from kp.vocabulary import FactRole, Matcher, Role
+from kp.vocabulary import FactRole, Matcher, Part, Role
 
 _ROLES = {
     Role.UNKNOWN: FactRole.TRAINED,
@@ -15,16 +15,20 @@ _ROLES = {
     Role.HIGHLY_KNOWN: FactRole.REPLAYED,
     Role.MAYBE_KNOWN: FactRole.REPLAYED,
 }
+_OF_PARTS = {Part.CONTROL_DEV: FactRole.CONTROL_DEV, Part.CONTROL_TEST: FactRole.CONTROL_TEST}
 
 
-def fact_roles(fact_ids: Collection[str], control: Collection[str], training_rows: pl.DataFrame | None = None) -> dict[str, FactRole]:
-    """What each measured fact is to a trial with these TRAINING_ROWS, or to the base without any.
+def fact_roles(
+    fact_ids: Collection[str], parts: pl.DataFrame | None = None, training_rows: pl.DataFrame | None = None
+) -> dict[str, FactRole]:
+    """What each measured fact is to a trial with these TRAINING_ROWS, or to the base without any; `parts` is PARTS, if there are any.
 
     A fact trained on in several roles is trained rather than replayed. Rows of facts that are not measured do not count. Raises UserError
     if the trial trained on a control fact.
     """
-    kept = set(control)
-    roles = {fact_id: FactRole.CONTROL if fact_id in kept else FactRole.UNTOUCHED for fact_id in fact_ids}
+    part_of = {} if parts is None else dict(parts.select("fact_id", "part").iter_rows())
+    kept = {fact_id: _OF_PARTS[Part(part)] for fact_id, part in part_of.items() if part != Part.POOL}
+    roles = {fact_id: kept.get(fact_id, FactRole.UNTOUCHED) for fact_id in fact_ids}
     rows = [] if training_rows is None else training_rows.select("fact_id", "role").unique().sort("fact_id", "role").rows()
     for fact_id, role in rows:
         if fact_id in kept:

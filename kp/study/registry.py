@@ -6,6 +6,7 @@ from kp.study.stages.dump import Dump
 from kp.study.stages.evaluate import Evaluate
 from kp.study.stages.facts import Facts
 from kp.study.stages.paraphrases import Paraphrases
+from kp.study.stages.parts import Parts
 from kp.study.stages.repeat import Repeat
 from kp.study.stages.replay_categorise import ReplayCategorise
 from kp.study.stages.replay_facts import ReplayFacts
@@ -22,6 +23,7 @@ STAGES: tuple[Stage, ...] = (
     Categorise(),
     Repeat(),
     Samples(),
+    Parts(),
     ReplayCategorise(),
     SEARCH,
     Evaluate(),

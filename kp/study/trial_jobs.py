@@ -12,24 +12,24 @@ from kp.inference.answering import FactIndex
 from kp.metrics.categories import of_matcher
 from kp.models.loading import load_tokenizer
 from kp.schema import frame
-from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, SLICK_FILE
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARTS_FILE, SLICK_FILE
 from kp.store.steps import Step
 from kp.study.graph import Trial
 from kp.study.session import Session
 from kp.training.encoding import encode_row
 from kp.training.job import TrialJob
-from kp.training.mixtures import Replay, draw_rows
-from kp.vocabulary import Role, ShotSet
+from kp.training.mixtures import Source, draw_rows
+from kp.vocabulary import Part, Role, ShotSet
 
 
 def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     """The workers' jobs for these trials, in their order; UserError if a pool is too small or a row too long."""
     config, graph = session.config, session.graph
     facts = frame(session.training_facts)
-    classes = _base_classes(session)
+    classes, control = base_classes(session), _control(session)
     answers = _first_answers(session, graph.steps["categorise"])
     replay = _replay(session)
-    drawn = [draw_rows(trial.spec, facts, classes, answers, replay) for trial in trials]
+    drawn = [draw_rows(trial.spec, facts, classes, answers, replay, control) for trial in trials]
     _check_lengths(session, trials, drawn)
     return [
         TrialJob(
@@ -52,7 +52,7 @@ def eval_facts(facts: pa.Table, rows: pl.DataFrame, most: int | None) -> pa.Tabl
     return FactIndex(facts).take(drawn[:most])
 
 
-def _base_classes(session: Session) -> pl.DataFrame:
+def base_classes(session: Session) -> pl.DataFrame:
     """The base's categories on S0 by the study's matcher: SLICK if the study samples, otherwise CATEGORIES."""
     graph, store = session.graph, session.store
     if "samples" in graph.steps:
@@ -60,12 +60,22 @@ def _base_classes(session: Session) -> pl.DataFrame:
     return _greedy_classes(session, graph.steps["categorise"])
 
 
-def _replay(session: Session) -> Replay | None:
+def _control(session: Session) -> list[str]:
+    """Ids of the facts that no trial may train on or replay."""
+    step = session.graph.steps.get("parts")
+    if step is None:
+        return []
+    parts = frame(session.store.read(step, PARTS_FILE, schema.PARTS))
+    return parts.filter(pl.col("part") != Part.POOL.value)["fact_id"].to_list()
+
+
+def _replay(session: Session) -> Source | None:
     """The facts of the separate replay source, if the study names one."""
     step = session.graph.steps.get("replay_categorise")
     if step is None:
         return None
-    return Replay(frame(session.replay_facts), _greedy_classes(session, step), _first_answers(session, step))
+    categories, answers = _greedy_classes(session, step), _first_answers(session, step)
+    return Source(frame(session.replay_facts), categories, answers, elsewhere=True)
 
 
 def _greedy_classes(session: Session, step: Step) -> pl.DataFrame:

@@ -5,13 +5,13 @@ version of every library and for any order of the table. A trial takes the first
 the 40 of the next, and a curve over N compares like with like.
 
 What is added to the Unknown facts is defined in one place, `_COMPANIONS`: another pool needs a count on Arm, a Role, and an entry there.
-Facts that the base knows may come from a different source; then a measured fact is never replayed.
+Facts that the base knows may come from a different source; then a measured fact is never replayed. Control facts are in no pool.
 
 Arms use a fact's paraphrases from the start of its list, and held-out ones come from its end, so that what is held out is the same for
 every arm and every trial of a study.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,14 @@ _Fact = dict[str, Any]  # a FACTS row
 
 
 @dataclass(frozen=True)
-class Replay:
-    """The facts of another source, with the base's categories and answers on S0."""
+class Source:
+    """Facts to draw from, with the base's categories and answers on S0: the studied ones, or those of another source."""
 
     facts: pl.DataFrame  # FACTS
-    categories: pl.DataFrame  # CATEGORIES by one matcher
+    categories: pl.DataFrame  # CATEGORIES by one matcher, or SLICK
     answers: pl.DataFrame  # ANSWERS
+    control: frozenset[str] = frozenset()  # ids of facts that no trial may draw
+    elsewhere: bool = False  # whether it is `search.replay_source`
 
 
 @dataclass(frozen=True)
@@ -54,28 +56,34 @@ _COMPANIONS = (
 
 
 def draw_rows(
-    spec: TrialSpec, facts: pl.DataFrame, categories: pl.DataFrame, answers: pl.DataFrame, replay: Replay | None = None
+    spec: TrialSpec,
+    facts: pl.DataFrame,
+    categories: pl.DataFrame,
+    answers: pl.DataFrame,
+    replay: Source | None = None,
+    control: Collection[str] = (),
 ) -> pl.DataFrame:
     """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the replayed facts, each in the order drawn.
 
     `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher or its SLICK (WeaklyKnown facts are in no pool), and
-    `answers` the base's ANSWERS on S0. `replay` is the other source of replayed facts, if the study has one. Raises UserError if a pool or
-    a fact's paraphrases are too few, or if the tables do not belong together.
+    `answers` the base's ANSWERS on S0. `replay` is the other source of replayed facts, if the study has one. `control` has the ids of facts
+    that are kept out of training. Raises UserError if a pool or a fact's paraphrases are too few, or if the tables do not belong together.
     """
     _validate_categories(facts, categories)
-    pool = _pool(facts, categories, Category.UNKNOWN)
+    studied = Source(facts, categories, answers, frozenset(control))
+    pool = _pool(studied, Category.UNKNOWN)
     if pool.height < spec.unknown:
-        raise _shortfall(spec, spec.unknown, Category.UNKNOWN, "search.unknown", pool, _weakly_known(categories))
+        raise _shortfall(spec, spec.unknown, Category.UNKNOWN, "search.unknown", pool, studied)
     unknown = _ordered(pool, spec).head(spec.unknown).to_dicts()
     _validate_paraphrase_count(spec, unknown)
     rows = [_row(fact, Role.UNKNOWN, fact["question"], fact["answers"][0]) for fact in unknown]
     rows.extend(_paraphrase_rows(unknown, spec.arm.paraphrases))
     if replay is None:
-        rows.extend(_replay_rows(spec, Replay(facts, categories, answers), ""))
+        rows.extend(_replay_rows(spec, studied))
     else:
         _validate_categories(replay.facts, replay.categories)
         _validate_replayed_facts(replay.facts, facts)
-        rows.extend(_replay_rows(spec, replay, " in search.replay_source"))
+        rows.extend(_replay_rows(spec, replay))
     return pl.DataFrame(rows).with_row_index("row").select(TRAINING_ROWS.names).cast({"row": pl.Int32})
 
 
@@ -85,34 +93,46 @@ def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str
             yield _row(fact, Role.PARAPHRASE, question, fact["answers"][0])
 
 
-def _replay_rows(spec: TrialSpec, replay: Replay, where: str) -> Iterator[dict[str, str]]:
-    """The rows of facts that the base knows; `where` describes their source in a message."""
+def _replay_rows(spec: TrialSpec, replay: Source) -> Iterator[dict[str, str]]:
+    """The rows of facts that the base knows."""
     for companion in _COMPANIONS:
         count = companion.per_unknown(spec) * spec.unknown
         if not count:
             continue
-        pool = _pool(replay.facts, replay.categories, companion.category)
+        pool = _pool(replay, companion.category)
         if pool.height < count:
-            raise _shortfall(spec, count, companion.category, companion.field, pool, where)
+            raise _shortfall(spec, count, companion.category, companion.field, pool, replay)
         drawn = _ordered(pool, spec).head(count).to_dicts()
         targets = _replay_targets(spec.settings.replay_target, drawn, replay.answers)
         for fact, target in zip(drawn, targets, strict=True):
             yield _row(fact, companion.role, fact["question"], target)
 
 
-def _pool(facts: pl.DataFrame, categories: pl.DataFrame, wanted: Category) -> pl.DataFrame:
-    ids = categories.filter(pl.col("category") == wanted.value)["fact_id"]
-    return facts.filter(pl.col("fact_id").is_in(ids.implode()))
+def _pool(source: Source, wanted: Category) -> pl.DataFrame:
+    ids = set(source.categories.filter(pl.col("category") == wanted.value)["fact_id"]) - source.control
+    return source.facts.filter(pl.col("fact_id").is_in(list(ids)))
 
 
-def _shortfall(spec: TrialSpec, count: int, wanted: Category, field: str, pool: pl.DataFrame, remark: str) -> UserError:
+def _shortfall(spec: TrialSpec, count: int, wanted: Category, field: str, pool: pl.DataFrame, source: Source) -> UserError:
+    """The error with what would help: a source of replayed facts, fewer control facts, more facts, or another arm or N."""
     asked = str(count) if count == spec.unknown else f"{count // spec.unknown} x {spec.unknown} = {count}"
-    return UserError(f"{asked} {wanted} facts asked for, but the base has {pool.height}{remark}", field=field)
+    of_category = set(source.categories.filter(category=wanted.value)["fact_id"])
+    kept, unknown = len(of_category & source.control), wanted is Category.UNKNOWN
+    notes = [f"{kept} more are control facts"] if kept else []
+    notes += [_weakly_known(source.categories)] if unknown else []
+    where = " in search.replay_source" if source.elsewhere else ""
+    remark = "".join(f" ({note})" for note in notes if note)
+    remedies = [] if unknown or source.elsewhere else ['draw them from elsewhere (search.replay_source = "builtin")']
+    remedies += [f"lower facts.{'control_unknown_share' if unknown else 'control_share'}"] if kept else []
+    remedies += [f"give more facts ({'search.replay_count' if source.elsewhere else 'facts.count'})", "lower search.unknown"]
+    remedies += [] if unknown else ["ask for another mix"]
+    advice = f"{', '.join(remedies[:-1])} or {remedies[-1]}"
+    return UserError(f"{asked} {wanted} facts asked for, but the base has {pool.height}{where}{remark}; {advice}", field=field)
 
 
 def _weakly_known(categories: pl.DataFrame) -> str:
     weakly = categories.filter(pl.col("category") == Category.WEAKLY_KNOWN.value).height
-    return f" ({weakly} more are {Category.WEAKLY_KNOWN})" if weakly else ""
+    return f"{weakly} more are {Category.WEAKLY_KNOWN}" if weakly else ""
 
 
 def _ordered(pool: pl.DataFrame, spec: TrialSpec) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kp.errors import UserError
 from kp.metrics.generality import held_out_paraphrases
 from kp.schema import TRAINING_ROWS
-from kp.training.mixtures import Replay, draw_rows
+from kp.training.mixtures import Source, draw_rows
 from kp.training.spec import TrialSpec
 from kp.vocabulary import Draw, ReplayTarget
 from tests.made_up_study import drawing_spec
@@ -207,7 +207,7 @@ def test_draw_rows_weakly_known_facts_are_in_no_pool() -> None:
 
 def test_draw_rows_pool_too_small_without_weakly_known_facts_says_so() -> None:
     facts, _, answers = study()
-    with pytest.raises(UserError, match=r"search\.unknown: 21 Unknown .*, but the base has 20 \(4 more are WeaklyKnown\)$"):
+    with pytest.raises(UserError, match=r"search\.unknown: 21 Unknown .*, but the base has 20 \(4 more are WeaklyKnown\); give more facts"):
         draw_rows(mix(unknown=21), facts, weakly_known(4), answers)
 
 
@@ -254,7 +254,10 @@ def test_draw_rows_maybe_known_facts_teach_the_first_answer_of_the_base() -> Non
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        (mix(maybe_known=7), "search.arms.maybe_known: 7 x 4 = 28 MaybeKnown facts asked for, but the base has 24$"),
+        (
+            mix(maybe_known=7),
+            "search.arms.maybe_known: 7 x 4 = 28 MaybeKnown facts asked for, but the base has 24; draw them from",
+        ),
         (mix(held_out_paraphrases=4), r"^search\.held_out_paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
         (
             mix(paraphrases=2, held_out_paraphrases=2),
@@ -276,7 +279,7 @@ def test_held_out_paraphrases_are_the_last_and_never_trained_on(trained: int, he
     assert {text for _, text in kept}.isdisjoint(rows["question"])
 
 
-def elsewhere(known: int = 8) -> Replay:
+def elsewhere(known: int = 8) -> Source:
     """Another source: `known` HighlyKnown facts, two MaybeKnown and two Unknown, whose answers say so."""
     kinds = {"x": ("HighlyKnown", known), "y": ("MaybeKnown", 2), "z": ("Unknown", 2)}
     rows = [(f"{letter}{index:02}", kind) for letter, (kind, count) in kinds.items() for index in range(count)]
@@ -292,7 +295,7 @@ def elsewhere(known: int = 8) -> Replay:
         schema_overrides={"paraphrases": pl.List(pl.String)},
     )
     said = pl.DataFrame({"fact_id": names, "shot_set": "S0", "prompt_index": 0, "answer": [f"elsewhere {fact_id}" for fact_id in names]})
-    return Replay(facts, pl.DataFrame(rows, schema=["fact_id", "category"], orient="row"), said)
+    return Source(facts, pl.DataFrame(rows, schema=["fact_id", "category"], orient="row"), said, elsewhere=True)
 
 
 def test_draw_rows_replay_source_gives_the_known_facts_and_none_of_the_unknown_ones() -> None:
@@ -312,7 +315,36 @@ def test_draw_rows_replay_source_too_small_raises_naming_it() -> None:
         draw_rows(mix(highly_known=3), *study(), elsewhere())
 
 
+def test_draw_rows_control_facts_are_in_no_pool() -> None:
+    control = [*UNKNOWN_IDS[:20], *KNOWN_IDS[:40]]
+    rows = draw_rows(mix(highly_known=2), *study(), control=control)
+    assert set(rows["fact_id"]).isdisjoint(control)
+    assert set(ids(rows, "unknown")) == set(UNKNOWN_IDS[20:])
+    assert set(ids(rows, "highly_known")) == set(KNOWN_IDS[40:])
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        (
+            mix(unknown=5),
+            r"^search\.unknown: 5 Unknown facts asked for, but the base has 4 \(20 more are control facts\); "
+            r"lower facts\.control_unknown_share, give more facts \(facts\.count\) or lower search\.unknown$",
+        ),
+        (
+            mix(highly_known=3),
+            r"^search\.arms\.highly_known: 3 x 4 = 12 HighlyKnown facts asked for, but the base has 8 \(40 more are control facts\); "
+            r'draw them from elsewhere \(search\.replay_source = "builtin"\), lower facts\.control_share, give more facts '
+            r"\(facts\.count\), lower search\.unknown or ask for another mix$",
+        ),
+    ],
+)
+def test_draw_rows_shortfall_beside_control_facts_counts_them_and_says_what_helps(mixture: TrialSpec, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        draw_rows(mixture, *study(), control=[*UNKNOWN_IDS[:20], *KNOWN_IDS[:40]])
+
+
 def test_draw_rows_replay_source_that_holds_a_studied_fact_raises() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match=r"search\.replay_source: fact 'h00' is among the studied facts \(96 such facts\)"):
-        draw_rows(mix(highly_known=1), facts, categories, answers, Replay(facts, categories, answers))
+        draw_rows(mix(highly_known=1), facts, categories, answers, Source(facts, categories, answers))

@@ -34,7 +34,11 @@ def rows_of_training(**roles: str) -> pl.DataFrame:
     return pl.DataFrame({"fact_id": list(roles), "role": list(roles.values())})
 
 
-ROLES = {"a": FactRole.TRAINED, "b": FactRole.CONTROL}
+ROLES = {"a": FactRole.TRAINED, "b": FactRole.CONTROL_DEV}
+
+
+def parts(**of: str) -> pl.DataFrame:
+    return pl.DataFrame({"fact_id": list(of), "part": list(of.values())})
 
 
 def test_outcome_table_counts_by_the_matcher_and_keeps_refusals() -> None:
@@ -43,7 +47,7 @@ def test_outcome_table_counts_by_the_matcher_and_keeps_refusals() -> None:
     assert table.to_arrow().cast(schema.OUTCOMES).schema == schema.OUTCOMES
     assert table.head(2).rows() == [
         ("a", "t", "S1", "trained", 3, 3, "HighlyKnown", 0),
-        ("b", "t", "S1", "control", 0, 3, "Unknown", 2),
+        ("b", "t", "S1", "control_dev", 0, 3, "Unknown", 2),
     ]
     assert table["shot_set"].to_list() == ["S1", "S1", "S2", "S2"]
     assert set(outcome_table("t", given, categorise(given), ROLES, Matcher.RELEASED)["correct"]) == {3}
@@ -58,21 +62,27 @@ def test_outcome_table_of_answers_without_a_category_raises() -> None:
 
 
 def test_fact_roles_of_the_base_are_control_and_untouched() -> None:
-    assert fact_roles(["a", "b"], ["b", "not measured"]) == {"a": FactRole.UNTOUCHED, "b": FactRole.CONTROL}
+    drawn = parts(a="pool", b="control_dev", c="control_test", elsewhere="control_dev")
+    assert fact_roles(["a", "b", "c"], drawn) == {
+        "a": FactRole.UNTOUCHED,
+        "b": FactRole.CONTROL_DEV,
+        "c": FactRole.CONTROL_TEST,
+    }
+    assert fact_roles(["a"]) == {"a": FactRole.UNTOUCHED}
 
 
 def test_fact_roles_of_a_trial_follow_its_rows() -> None:
     training = rows_of_training(a="unknown", b="highly_known", c="maybe_known", d="paraphrase", elsewhere="highly_known")
-    roles = fact_roles(["a", "b", "c", "d", "e", "f"], ["f"], training)
-    assert [role.value for role in roles.values()] == ["trained", "replayed", "replayed", "trained", "untouched", "control"]
+    roles = fact_roles(["a", "b", "c", "d", "e", "f"], parts(f="control_test"), training)
+    assert [role.value for role in roles.values()] == ["trained", "replayed", "replayed", "trained", "untouched", "control_test"]
 
 
 @pytest.mark.parametrize("order", [("maybe_known", "unknown"), ("unknown", "maybe_known")])
 def test_fact_roles_trained_and_replayed_counts_as_trained(order: tuple[str, str]) -> None:
     training = pl.DataFrame({"fact_id": ["a", "a"], "role": order})
-    assert fact_roles(["a"], [], training) == {"a": FactRole.TRAINED}
+    assert fact_roles(["a"], None, training) == {"a": FactRole.TRAINED}
 
 
 def test_fact_roles_of_a_trained_control_fact_raise() -> None:
     with pytest.raises(UserError, match="training rows: fact 'a' is a control fact"):
-        fact_roles(["a"], ["a"], rows_of_training(a="highly_known"))
+        fact_roles(["a"], parts(a="control_dev"), rows_of_training(a="highly_known"))

@@ -20,7 +20,9 @@ CHOOSING = Reads(
         "facts.graph.redirects",
         "facts.graph.ontology",
         "facts.seed",  # added to the study's
-        "facts.paraphrase",  # a separate stage
+        "facts.paraphrase",  # separate stages
+        "facts.control_share",
+        "facts.control_unknown_share",
     ),
 )
 

@@ -61,6 +61,7 @@ class Search(Stage):
         literals = {"version": self.version, **model_literals(making), **model, "spec": spec.literals()}
         rephrased = spec.arm.paraphrases or spec.settings.held_out_paraphrases
         inputs = [*making.known]
+        inputs += [steps["parts"]] if "parts" in steps else []
         inputs += [steps["paraphrases"]] if "paraphrases" in steps and rephrased else []
         inputs += [steps["replay_categorise"]] if "replay_categorise" in steps and spec.replayed else []
         return Step("trial", literals, tuple(inputs))
