@@ -1,8 +1,8 @@
 """Two arms of a search compared fact by fact, on facts that no run of either trained on, with the conditions under which that is fair.
 
-Runs of the same seed are paired; they drew the same Unknown facts. The base drops out of every difference, because both arms are compared
-with it on the same facts. Arms that took different numbers of steps, or whose runs did not end alike, differ in more than their mix:
-`compare_arms` compares them all the same and returns what does not hold, so that a report can say it.
+Runs of the same setting and seed are paired; they drew the same Unknown facts. The base drops out of every difference, because both arms
+are compared with it on the same facts. Arms that took different numbers of steps, or whose runs did not end alike, differ in more than
+their mix: `compare_arms` compares them all the same and returns what does not hold, so that a report can say it.
 """
 
 import itertools
@@ -28,7 +28,7 @@ class Condition(StrEnum):
     EQUAL_STEPS = "equal_steps"  # optimiser steps
     EQUAL_FINAL_LEARNING_RATE = "equal_final_learning_rate"  # to within 1% of the peak rate
     EQUAL_END = "equal_end"  # how the runs ended
-    EQUAL_SEEDS = "equal_seeds"  # the arms have runs of the same seeds
+    EQUAL_PAIRS = "equal_pairs"  # the arms have runs of the same settings and seeds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ArmRun:
     """One trial of an arm, as far as a comparison depends on it."""
 
     trial_id: str
-    seed: int
+    pair: str  # setting and seed: what it has in common with one run of another arm
     steps: int  # of the optimiser, in all
     learning_rate: float  # at its peak
     final_learning_rate: float  # after the last step
@@ -66,7 +66,7 @@ class ArmComparison:
 
     difference: Estimate | None  # first - second, a mean over facts and pairs of runs; None if no fact is common
     facts: int  # common ones
-    pairs: tuple[tuple[str, str], ...]  # trial ids; several runs of both arms are averaged instead if they have no seed in common
+    pairs: tuple[tuple[str, str], ...]  # trial ids; several runs of both arms are averaged instead if they have no pair in common
     exposures: tuple[float, float]  # a fact, mean over the runs of each arm
     unmet: tuple[Unmet, ...]
 
@@ -76,23 +76,23 @@ def compare_arms(
 ) -> ArmComparison:
     """Compare two arms on the facts that belong to `subset` in every run of both, from FACT_EFFECTS.
 
-    With seeds in common, each of these is a pair of runs, and other runs are left out. Otherwise each fact's values are averaged over the
-    runs of an arm, and the interval covers the facts alone. Raises UserError if an arm is empty or has two runs of one seed, or if a run
-    was not measured on what the effect needs.
+    Runs without a partner in the other arm are left out, unless none has one: then each fact's values are averaged over the runs of an arm,
+    and the interval covers the facts alone. Raises UserError if an arm is empty or has two runs of one setting and seed, or if a run was
+    not measured on what the effect needs.
     """
     for name, runs in (("first", first), ("second", second)):
         _validate(name, runs)
-    of_first, of_second = {run.seed: run for run in first}, {run.seed: run for run in second}
-    seeds = sorted(of_first.keys() & of_second.keys())
-    ones, others = ([of_first[seed] for seed in seeds], [of_second[seed] for seed in seeds]) if seeds else (list(first), list(second))
+    of_first, of_second = {run.pair: run for run in first}, {run.pair: run for run in second}
+    common = sorted(of_first.keys() & of_second.keys())
+    ones, others = ([of_first[pair] for pair in common], [of_second[pair] for pair in common]) if common else (list(first), list(second))
     values = _common_values(effects, effect, ones, others, subset)
-    paired = _pairs(values, ones, others) if seeds else _averages(values, ones, others)
-    compared = list(zip(ones, others, strict=True)) if seeds else list(itertools.product(ones, others))
-    unmet = [_seeds_unmet(first, second), *_conditions_unmet(ones, others, compared)]
+    paired = _pairs(values, ones, others) if common else _averages(values, ones, others)
+    compared = list(zip(ones, others, strict=True)) if common else list(itertools.product(ones, others))
+    unmet = [_pairs_unmet(first, second), *_conditions_unmet(ones, others, compared)]
     return ArmComparison(
         difference=_estimate(paired),
         facts=paired["fact_id"].n_unique(),
-        pairs=tuple((one.trial_id, other.trial_id) for one, other in zip(ones, others, strict=True)) if seeds else (),
+        pairs=tuple((one.trial_id, other.trial_id) for one, other in zip(ones, others, strict=True)) if common else (),
         exposures=(_mean_exposures(ones), _mean_exposures(others)),
         unmet=tuple(found for found in unmet if found),
     )
@@ -158,9 +158,9 @@ def _unmet(condition: Condition, ones: Sequence[ArmRun], others: Sequence[ArmRun
     return Unmet(condition, tuple(_STATED[condition](run) for run in ones), tuple(_STATED[condition](run) for run in others))
 
 
-def _seeds_unmet(first: Sequence[ArmRun], second: Sequence[ArmRun]) -> Unmet | None:
-    seeds = tuple(sorted(run.seed for run in first)), tuple(sorted(run.seed for run in second))
-    return None if seeds[0] == seeds[1] else Unmet(Condition.EQUAL_SEEDS, *seeds)
+def _pairs_unmet(first: Sequence[ArmRun], second: Sequence[ArmRun]) -> Unmet | None:
+    pairs = tuple(sorted(run.pair for run in first)), tuple(sorted(run.pair for run in second))
+    return None if pairs[0] == pairs[1] else Unmet(Condition.EQUAL_PAIRS, *pairs)
 
 
 def _mean_exposures(runs: Sequence[ArmRun]) -> float:
@@ -168,9 +168,9 @@ def _mean_exposures(runs: Sequence[ArmRun]) -> float:
 
 
 def _validate(name: str, runs: Sequence[ArmRun]) -> None:
-    seeds = [run.seed for run in runs]
-    if not seeds:
+    pairs = [run.pair for run in runs]
+    if not pairs:
         raise UserError(f"the {name} arm has no runs")
-    repeated = sorted(seed for seed in set(seeds) if seeds.count(seed) > 1)
+    repeated = sorted(pair for pair in set(pairs) if pairs.count(pair) > 1)
     if repeated:
-        raise UserError(f"the {name} arm has more than one run of seed {repeated[0]}: choose one of each")
+        raise UserError(f"the {name} arm has more than one run of {repeated[0]}: choose one of each")

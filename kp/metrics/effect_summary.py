@@ -4,16 +4,56 @@ The rows that go in decide what is reported: one trial's or those of several run
 these or those at risk (`on_categories`). Adapter and base are always averaged over the same rows.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import polars as pl
 
 from kp.metrics.effects import EFFECTS as ALL_EFFECTS
-from kp.metrics.effects import Effect, on_categories, on_subset, rows_of
+from kp.metrics.effects import ROLES, Effect, fact_effects, on_categories, on_subset, rows_of
 from kp.metrics.intervals import Estimate, Support, estimate_mean
-from kp.metrics.verdicts import MARGIN, harm_of, judge
+from kp.metrics.verdicts import MARGIN, harm_of, judge, judge_grid
 from kp.schema import EFFECTS
-from kp.vocabulary import FactSubset
+from kp.vocabulary import BASE, FactSubset
+
+WITH_CONTROLS = (FactSubset.CONTROL, FactSubset.CONTROL_DEV, FactSubset.CONTROL_TEST, FactSubset.UNTRAINED, FactSubset.ALL)
+WITHOUT_CONTROLS = (FactSubset.UNTRAINED, FactSubset.ALL)
 
 _Row = dict[str, str | float | int | bool | None]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A row of EFFECTS without its verdicts, and what they are made from."""
+
+    row: _Row
+    harm: Estimate | None  # None if the effect is no harm, or without facts
+
+    @property
+    def grid(self) -> tuple[object, ...]:
+        """What the row shares with those of other trials: all of these are one grid of tests."""
+        return tuple(self.row[name] for name in ("subset", "at_risk", "effect", "shift"))
+
+
+def reported_effects(outcomes: pl.DataFrame, facts: pl.DataFrame, margin: float) -> pl.DataFrame:
+    """The EFFECTS of every trial in OUTCOMES: on control facts and their halves if there are any, on untrained facts, and on all.
+
+    `margin` is the harm that counts as small, a share.
+    """
+    subsets = WITH_CONTROLS if has_controls(outcomes) else WITHOUT_CONTROLS
+    of_base = outcomes.filter(trial_id=BASE)
+    measured: list[_Measured] = []
+    # Trial by trial, because the values of single facts of a large study do not fit into memory together.
+    for trial_id in outcomes["trial_id"].unique().sort():
+        if trial_id != BASE:
+            of_facts = fact_effects(pl.concat([of_base, outcomes.filter(trial_id=trial_id)]), facts)
+            measured += [one for subset in subsets for one in _of_trial(str(trial_id), of_facts, subset)]
+    return _judged(measured, margin)
+
+
+def has_controls(outcomes: pl.DataFrame) -> bool:
+    """Whether some facts of these OUTCOMES are control facts."""
+    return bool(outcomes["role"].is_in([role.value for role in ROLES[FactSubset.CONTROL]]).any())
 
 
 def effect_table(effects: pl.DataFrame, subset: FactSubset, margin: float = MARGIN) -> pl.DataFrame:
@@ -21,17 +61,32 @@ def effect_table(effects: pl.DataFrame, subset: FactSubset, margin: float = MARG
 
     An effect that a trial does not have (see `unavailable_effects`) has no row; one without facts has a row without values.
     """
-    rows: list[_Row] = []
-    for (trial_id,), of_trial in effects.sort("trial_id").group_by("trial_id", maintain_order=True):
-        for effect in ALL_EFFECTS:
-            found = rows_of(of_trial, effect)
-            if found.is_empty():
-                continue
-            among = on_subset(found, subset)
-            for at_risk, chosen in ((False, among), (True, on_categories(among, effect.at_risk))):
-                key: _Row = {"trial_id": str(trial_id), "subset": subset.value, "at_risk": at_risk}
-                rows.append(key | _summary(chosen, effect, margin))
-    return pl.DataFrame(rows, schema=pl.DataFrame(pl.from_arrow(EFFECTS.empty_table())).schema)
+    by_trial = effects.sort("trial_id").group_by("trial_id", maintain_order=True)
+    return _judged([one for (trial_id,), of_trial in by_trial for one in _of_trial(str(trial_id), of_trial, subset)], margin)
+
+
+def _of_trial(trial_id: str, of_trial: pl.DataFrame, subset: FactSubset) -> Iterator[_Measured]:
+    for effect in ALL_EFFECTS:
+        found = rows_of(of_trial, effect)
+        if found.is_empty():
+            continue
+        among = on_subset(found, subset)
+        for at_risk, chosen in ((False, among), (True, on_categories(among, effect.at_risk))):
+            key: _Row = {"trial_id": trial_id, "subset": subset.value, "at_risk": at_risk}
+            yield _summary(key, chosen, effect)
+
+
+def _judged(measured: list[_Measured], margin: float) -> pl.DataFrame:
+    """The EFFECTS with verdicts: of each trial alone, and with Holm's correction over the trials of a grid."""
+    grids: dict[tuple[object, ...], list[_Measured]] = {}
+    for one in measured:
+        if one.harm is not None:
+            grids.setdefault(one.grid, []).append(one)
+    for grid in grids.values():
+        harms = [one.harm for one in grid if one.harm is not None]
+        for one, harm, finding in zip(grid, harms, judge_grid(harms, margin), strict=True):
+            one.row["verdict"], one.row["verdict_alone"] = finding.verdict.value, judge(harm, margin).verdict.value
+    return pl.DataFrame([one.row for one in measured], schema=pl.DataFrame(pl.from_arrow(EFFECTS.empty_table())).schema)
 
 
 def estimate_effect(rows: pl.DataFrame, effect: Effect) -> Estimate | None:
@@ -50,13 +105,13 @@ def fact_clusters(rows: pl.DataFrame) -> list[str]:
     return rows.select(pl.concat_str("relation", "object", separator="\n").alias("cluster"))["cluster"].to_list()
 
 
-def _summary(rows: pl.DataFrame, effect: Effect, margin: float) -> _Row:
-    named: _Row = {"effect": effect.kind.value, "shift": effect.shift and effect.shift.value}
+def _summary(key: _Row, rows: pl.DataFrame, effect: Effect) -> _Measured:
+    named = key | {"effect": effect.kind.value, "shift": effect.shift and effect.shift.value}
     estimate = estimate_effect(rows, effect)
     if estimate is None:
-        return named | {"n": 0, "clusters": 0}
+        return _Measured(named | {"n": 0, "clusters": 0}, None)
     lower, upper = estimate.limits() or (None, None)
-    return named | {
+    numbers: _Row = {
         "value": estimate.value,
         "adapter": float(rows["adapter"].to_numpy().mean()),
         "base": float(rows["base"].to_numpy().mean()),
@@ -66,5 +121,5 @@ def _summary(rows: pl.DataFrame, effect: Effect, margin: float) -> _Row:
         "lower": lower,
         "upper": upper,
         "resolvable": estimate.resolvable(),
-        "verdict": judge(harm_of(estimate, effect), margin).verdict.value if effect.harm_sign else None,
     }
+    return _Measured(named | numbers, harm_of(estimate, effect) if effect.harm_sign else None)

@@ -105,8 +105,14 @@ class Estimate:
         """
         if self.standard_error is None:
             return 1.0
+        if self.small is None and self.standard_error > 0:  # the interval is Student's alone, whose inverse has a closed form
+            return float(special.stdtr(self.degrees, (bound - self.value) / self.standard_error))
         excluded = self._confidence_reaching(bound)
         return (1 - excluded) / 2 if self.value >= bound else (1 + excluded) / 2
+
+    def p_value(self) -> float:
+        """Two-sided p-value of the hypothesis that the true mean is 0; 1 without an interval."""
+        return min(1.0, 2 * min(self.p_above(), self.p_below(0.0)))
 
     def p_below(self, bound: float) -> float:
         """One-sided p-value of the hypothesis that the true mean is at least `bound`; 1 without an interval."""

@@ -8,7 +8,7 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.metrics.effect_summary import fact_clusters
-from kp.metrics.intervals import CONFIDENCE, Estimate, estimate_mean
+from kp.metrics.intervals import CONFIDENCE, estimate_mean
 from kp.metrics.paired_tests import holm
 from kp.vocabulary import BASE, ShotSet
 
@@ -25,7 +25,7 @@ def refusal_changes(outcomes: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame
     """
     pairs = _paired(outcomes.filter(shot_set=ShotSet.S1.value), facts).partition_by("trial_id", maintain_order=True)
     estimates = [estimate_mean(one["change"], fact_clusters(one)) for one in pairs]
-    adjusted = holm([_two_sided(estimate) for estimate in estimates])
+    adjusted = holm([estimate.p_value() for estimate in estimates])
     rows = [
         {"trial_id": one["trial_id"][0], "value": estimate.value, "standard_error": estimate.standard_error, "p_holm": p_holm}
         | dict(zip(("lower", "upper"), estimate.limits() or (None, None), strict=True))
@@ -44,8 +44,3 @@ def _paired(on_s1: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     for trial_id, fact_id in pairs.filter(pl.col("base").is_null()).select("trial_id", "fact_id").head(1).rows():
         raise UserError(f"outcomes: fact '{fact_id}' of trial '{trial_id}' on {ShotSet.S1} has no row of the base, or is none of the facts")
     return pairs.with_columns((pl.col("rate") - pl.col("base")).alias("change"))
-
-
-def _two_sided(estimate: Estimate) -> float:
-    """The p-value of the hypothesis that nothing changed; 1 without an interval."""
-    return min(1.0, 2 * min(estimate.p_above(0.0), estimate.p_below(0.0)))

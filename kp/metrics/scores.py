@@ -12,9 +12,9 @@ from kp.errors import UserError
 from kp.generation.protocol import FinishReason
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.matching import first_line, normalise
-from kp.metrics.statistics import binomial_standard_error, clustered_standard_error
+from kp.metrics.statistics import binomial_standard_error, clustered_share_error, clustered_standard_error
 from kp.schema import SCORES
-from kp.vocabulary import Category, Matcher
+from kp.vocabulary import Category, FactRole, Matcher, ShotSet
 
 _LEARNED_FROM = 0.5  # a fact counts as learned if at least this share of its answers is right
 
@@ -23,10 +23,10 @@ class Measure(StrEnum):
     """The measures of a SCORES table that come from answers."""
 
     RELIABILITY = "reliability"  # share of right answers to the trained Unknown facts
+    RELIABILITY_S2 = "reliability_s2"  # the same on S2, on which no trial is chosen
     GENERALITY = "generality"  # the same for paraphrases of these facts that no trial trained on
     FACTS_LEARNED = "facts_learned"  # share of the trained Unknown facts answered right to at least half of the prompts
     ACCURACY = "accuracy"  # share of right answers among all answers
-    ACCURACY_UNTRAINED = "accuracy_untrained"  # the same, without the facts that the trial trained on
     REFUSAL_RATE = "refusal_rate"  # share of all answers that decline to answer
     CUT_BY_LENGTH = "cut_by_length"  # share of all answers that were not over at categorise.max_new_tokens
     UNIQUE_ANSWERS = "unique_answers"  # different first lines, normalised
@@ -39,6 +39,9 @@ class Measure(StrEnum):
     UNKNOWN = "unknown"
 
 
+LEARNING = (Measure.RELIABILITY, Measure.RELIABILITY_S2, Measure.FACTS_LEARNED)
+"""The measures that `score_learning` makes."""
+
 _COUNTS = {
     Measure.HIGHLY_KNOWN: Category.HIGHLY_KNOWN,
     Measure.MAYBE_KNOWN: Category.MAYBE_KNOWN,
@@ -48,28 +51,15 @@ _COUNTS = {
 _Row = dict[str, str | float | int | None]
 
 
-def score_answers(
-    trial_id: str,
-    answers: pl.DataFrame,
-    categories: pl.DataFrame,
-    trained_unknown: Collection[str],
-    trained: Collection[str],
-    matcher: Matcher,
-) -> pl.DataFrame:
+def score_answers(trial_id: str, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """The SCORES of one model, from its ANSWERS and CATEGORIES (of `matcher`, or of all) on one shot set; n is each value's denominator.
 
-    `trained_unknown` has the ids of the Unknown facts it was taught, `trained` those of all facts in its training data. Both are empty for
-    the base, which has no reliability and no facts_learned. Raises UserError if the answers are of several models or lack a trained fact.
+    Raises UserError if the answers are of several models or shot sets.
     """
     _validate_one_model_and_shot_set(answers)
     known = of_matcher(categories, matcher)
     validate_unique_facts(known)
-    right = _right(answers, matcher)
-    untrained = right.filter(~pl.col("fact_id").is_in(list(trained)))
-    rows = _learning_rows(right, known, trained_unknown) if trained_unknown else []
-    rows.append(_share(Measure.ACCURACY, right))
-    if not untrained.is_empty():
-        rows.append(_share(Measure.ACCURACY_UNTRAINED, untrained))
+    rows = [_share(Measure.ACCURACY, _right(answers, matcher))]
     rows.append(_share(Measure.REFUSAL_RATE, answers.select("fact_id", pl.col("refused").alias("value"))))
     cut = pl.col("finish_reason") == FinishReason.LENGTH.value
     rows.append(_share(Measure.CUT_BY_LENGTH, answers.select("fact_id", cut.alias("value"))))
@@ -78,10 +68,27 @@ def score_answers(
     return _table(trial_id, rows)
 
 
-def score_reliability(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
-    """Only the reliability, one row of SCORES, over the taught facts that `answers` covers; no row if there are none."""
-    right = _right(answers, matcher).filter(pl.col("fact_id").is_in(list(trained_unknown)))
-    return _table(trial_id, [] if right.is_empty() else [_share(Measure.RELIABILITY, right)])
+def score_learning(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The SCORES of how well every trial of OUTCOMES learned the Unknown facts that it was taught; n are answers, or facts.
+
+    Errors are clustered over facts.
+    """
+    taught = outcomes.filter(role=FactRole.TRAINED.value)
+    tables = [_table("", [])]
+    for trial_id in taught["trial_id"].unique(maintain_order=True):
+        on = {shot_set: taught.filter(trial_id=trial_id, shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2)}
+        named = ((Measure.RELIABILITY, on[ShotSet.S1]), (Measure.RELIABILITY_S2, on[ShotSet.S2]))
+        rows = [_share_of_outcomes(measure, asked) for measure, asked in named if asked.height]
+        learned = on[ShotSet.S1].filter(pl.col("correct") >= _LEARNED_FROM * pl.col("asked")).height
+        facts = on[ShotSet.S1].height
+        rows += [_row(Measure.FACTS_LEARNED, learned / facts, facts, binomial_standard_error(learned, facts))] if facts else []
+        tables.append(_table(trial_id, rows))
+    return pl.concat(tables)
+
+
+def _share_of_outcomes(measure: Measure, asked: pl.DataFrame) -> _Row:
+    correct, n = asked["correct"].to_numpy(), asked["asked"].to_numpy()
+    return _row(measure, correct.sum() / n.sum(), int(n.sum()), clustered_share_error(correct, n))
 
 
 def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
@@ -103,20 +110,6 @@ def _right(answers: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
 def _table(trial_id: str, rows: list[_Row]) -> pl.DataFrame:
     empty = pl.DataFrame(pl.from_arrow(SCORES.empty_table())).drop("trial_id")
     return pl.DataFrame(rows, schema=empty.schema).select(pl.lit(trial_id).alias("trial_id"), *SCORES.names[1:])
-
-
-def _learning_rows(right: pl.DataFrame, known: pl.DataFrame, trained_unknown: Collection[str]) -> list[_Row]:
-    for table, name in ((right, "answers"), (known, "categories")):
-        missing = sorted(set(trained_unknown) - set(table["fact_id"]))
-        if missing:
-            raise UserError(f"{name}: trained fact '{missing[0]}' was not measured ({len(missing)} such facts)")
-    taught = pl.col("fact_id").is_in(list(trained_unknown))
-    facts = known.filter(taught)
-    learned = facts.filter(pl.col("correct") >= _LEARNED_FROM * pl.col("asked")).height
-    return [
-        _share(Measure.RELIABILITY, right.filter(taught)),
-        _row(Measure.FACTS_LEARNED, learned / facts.height, facts.height, binomial_standard_error(learned, facts.height)),
-    ]
 
 
 def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:

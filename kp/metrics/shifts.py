@@ -6,7 +6,7 @@ noise floor (the base on S1 compared with itself on S2) cannot be subtracted fro
 prompts; kp.metrics.effects has the estimators that a claim of harm rests on.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 
 import numpy as np
@@ -16,7 +16,7 @@ from kp.errors import UserError
 from kp.metrics.categories import validate_greedy_classes, validate_unique_facts
 from kp.metrics.statistics import binomial_standard_error
 from kp.schema import SHIFTS
-from kp.vocabulary import NOISE, Category, ShiftView
+from kp.vocabulary import BASE, NOISE, Category, FactRole, ShiftView, ShotSet
 
 UK, MK, HK = Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN
 
@@ -45,6 +45,9 @@ MOVES: dict[Shift, frozenset[tuple[Category, Category]]] = {
     Shift.NEGATIVE: frozenset({(HK, UK), (HK, MK), (MK, UK)}),
 }
 
+CONTROL_ROLES = (FactRole.CONTROL_DEV.value, FactRole.CONTROL_TEST.value)
+UNTRAINED_ROLES = (*CONTROL_ROLES, FactRole.UNTOUCHED.value)
+
 _Row = dict[str, str | float | int | None]
 
 
@@ -60,21 +63,29 @@ def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def shift_table(trial_id: str, before: pl.DataFrame, after: pl.DataFrame, trained: Collection[str]) -> pl.DataFrame:
-    """The SHIFTS of one trial, from CATEGORIES tables of one matcher over the same facts.
-
-    `before` is the base on S1, `after` the adapter on S1, `trained` the ids of all facts that the trial trained on. Raises UserError if the
-    fact sets differ.
-    """
-    moved = _paired(before, after)
-    rows = list(_rows(moved, (ShiftView.ALL, ShiftView.AT_RISK)))
-    rows.extend(_rows(moved.filter(~pl.col("fact_id").is_in(list(trained))), (ShiftView.UNTRAINED,)))
-    return _table(trial_id, rows)
-
-
 def noise_table(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     """The SHIFTS of the base compared with itself (S1, S2), the noise floor: trial_id "noise", views "all" and "at_risk"."""
     return _table(NOISE, list(_rows(_paired(before, after), (ShiftView.ALL, ShiftView.AT_RISK))))
+
+
+def outcome_shifts(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The SHIFTS of OUTCOMES: of the base compared with itself, then of every adapter compared with it, on S1."""
+    base = {shot_set: outcomes.filter(trial_id=BASE, shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2)}
+    tables = [noise_table(base[ShotSet.S1], base[ShotSet.S2])]
+    for trial_id in outcomes.filter(pl.col("trial_id") != BASE)["trial_id"].unique(maintain_order=True):
+        after = outcomes.filter(trial_id=trial_id, shot_set=ShotSet.S1.value)
+        tables.append(shift_table(trial_id, base[ShotSet.S1], after))
+    return pl.concat(tables)
+
+
+def shift_table(trial_id: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """The SHIFTS of one trial, from the OUTCOMES on S1 of the base and of its adapter; raises UserError if the facts differ."""
+    moved = _paired(before, after).join(after.select("fact_id", "role"), on="fact_id", maintain_order="left")
+    rows = list(_rows(moved, (ShiftView.ALL, ShiftView.AT_RISK)))
+    rows.extend(_rows(moved.filter(pl.col("role").is_in(UNTRAINED_ROLES)), (ShiftView.UNTRAINED,)))
+    control = moved.filter(pl.col("role").is_in(CONTROL_ROLES))
+    rows.extend(_rows(control, (ShiftView.CONTROL,)) if control.height else ())
+    return _table(trial_id, rows)
 
 
 def _rows(moved: pl.DataFrame, views: tuple[ShiftView, ...]) -> Iterator[_Row]:

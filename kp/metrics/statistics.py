@@ -43,12 +43,3 @@ def clustered_share_error(successes: npt.ArrayLike, sizes: npt.ArrayLike) -> flo
         return None
     deviations = hits - counts * (hits.sum() / counts.sum())
     return float(np.sqrt(counts.size / (counts.size - 1) * np.square(deviations).sum()) / counts.sum())
-
-
-def paired_standard_error(differences: npt.ArrayLike) -> float | None:
-    """Standard error of a difference of two shares of the same facts, from each fact's difference (-1, 0, 1); None without facts.
-
-    Wald's formula for paired proportions: sqrt(mean(d^2) - mean(d)^2) / sqrt(n).
-    """
-    sample = np.asarray(differences, dtype=np.float64)
-    return float(sample.std() / np.sqrt(sample.size)) if sample.size else None

@@ -19,8 +19,8 @@ def loses(count: int, facts: int, first: int = 0) -> dict[str, list[int]]:
     return {"S1": answers, "S2": answers}
 
 
-def run(trial_id: str, seed: int = 0, steps: int = 100, final: float = 0.0, end: str = "completed", exposures: float = 10.0) -> ArmRun:
-    return ArmRun(trial_id, seed, steps, learning_rate=1e-3, final_learning_rate=final, end=end, exposures=exposures)
+def run(trial_id: str, pair: int = 0, steps: int = 100, final: float = 0.0, end: str = "completed", exposures: float = 10.0) -> ArmRun:
+    return ArmRun(trial_id, f"seed {pair}", steps, learning_rate=1e-3, final_learning_rate=final, end=end, exposures=exposures)
 
 
 def measured(**trials: dict[str, list[int]]) -> pl.DataFrame:
@@ -63,7 +63,11 @@ def test_compare_arms_pairs_runs_by_seed_and_leaves_others_out() -> None:
     assert found.difference is not None
     assert (found.difference.value, found.difference.runs) == (pytest.approx(-0.15), 2)
     (unmet,) = found.unmet
-    assert (unmet.condition, unmet.first, unmet.second) == (Condition.EQUAL_SEEDS, (0, 1, 2), (0, 1, 5))
+    assert (unmet.condition, unmet.first, unmet.second) == (
+        Condition.EQUAL_PAIRS,
+        ("seed 0", "seed 1", "seed 2"),
+        ("seed 0", "seed 1", "seed 5"),
+    )
 
 
 def test_compare_arms_without_a_common_seed_averages_runs() -> None:
@@ -71,7 +75,7 @@ def test_compare_arms_without_a_common_seed_averages_runs() -> None:
     found = compare_arms(effects, NET_CHANGE, [run("a0", 0), run("a1", 1)], [run("b5", 5)])
     assert found.difference is not None
     assert (found.difference.value, found.difference.runs, found.pairs) == (pytest.approx(-0.15), 1, ())
-    assert [unmet.condition for unmet in found.unmet] == [Condition.EQUAL_SEEDS]
+    assert [unmet.condition for unmet in found.unmet] == [Condition.EQUAL_PAIRS]
 
 
 def test_compare_arms_counts_only_facts_that_no_run_trained_on() -> None:
@@ -112,7 +116,7 @@ def test_compare_arms_conditions_hold_between_the_runs_of_a_seed() -> None:
     crossed_over = compare_arms(effects, NET_CHANGE, first, [run("b0", 0, steps=120), run("b1", 1, steps=100)])
     assert [unmet.condition for unmet in crossed_over.unmet] == [Condition.EQUAL_STEPS]
     strangers = compare_arms(effects, NET_CHANGE, first, [run("b5", 5, steps=100), run("b6", 6, steps=120)])
-    assert [unmet.condition for unmet in strangers.unmet] == [Condition.EQUAL_SEEDS, Condition.EQUAL_STEPS]
+    assert [unmet.condition for unmet in strangers.unmet] == [Condition.EQUAL_PAIRS, Condition.EQUAL_STEPS]
 
 
 def test_compare_arms_on_s1_alone_cannot_cross() -> None:

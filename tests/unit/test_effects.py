@@ -86,12 +86,14 @@ def test_fact_effects_s1_alone_has_no_crossed_effects_and_says_which() -> None:
 
 
 def test_on_subset_follows_the_roles_of_each_trial() -> None:
-    table = outcomes(BASE, {"t": ADAPTER}, ["trained", "replayed", "control", "untouched"])
+    table = outcomes(BASE, {"t": ADAPTER}, ["trained", "replayed", "control_dev", "untouched"])
     effects = rows_of(fact_effects(table, facts_in(range(4))), NET_CHANGE)
     chosen = {subset.value: on_subset(effects, subset)["fact_id"].to_list() for subset in FactSubset}
     assert chosen == {
         "all": ["f0", "f1", "f2", "f3"],
         "control": ["f2"],
+        "control_dev": ["f2"],
+        "control_test": [],
         "untouched": ["f3"],
         "untrained": ["f2", "f3"],
         "trained": ["f0"],
@@ -113,7 +115,7 @@ def test_effect_at_risk_is_by_the_category_on_s0() -> None:
 def test_effect_table_averages_adapter_and_base_over_the_same_subset() -> None:
     base = {"S0": [10, 10, 0], "S1": [10, 10, 0], "S2": [10, 10, 0]}
     learned = {"S1": [4, 10, 10], "S2": [4, 10, 10]}
-    effects = fact_effects(outcomes(base, {"t": learned}, ["control", "control", "trained"]), facts_in(range(3)))
+    effects = fact_effects(outcomes(base, {"t": learned}, ["control_dev", "control_test", "trained"]), facts_in(range(3)))
     on_control, on_all = (row(effect_table(effects, subset), NET_CHANGE) for subset in (FactSubset.CONTROL, FactSubset.ALL))
     assert [on_control[name] for name in ("adapter", "base", "value", "n")] == pytest.approx([0.7, 1, -0.3, 2])
     assert [on_all[name] for name in ("adapter", "base", "value", "n")] == pytest.approx([0.8, 2 / 3, 2 / 15, 3])
@@ -127,6 +129,7 @@ def test_effect_table_fits_its_schema_and_judges_only_harms() -> None:
     assert set(judged["shift"].drop_nulls()) == {"HK->UK", "HK->MK", "MK->UK", "negative"}
     assert set(judged["effect"]) == {"net_change", "crossed"}  # a model that only answers anew has same-prompt falls as well
     assert judged.height == 2 * 5
+    assert judged["verdict"].equals(judged["verdict_alone"].alias("verdict"))  # one trial is no grid
 
 
 def test_effect_table_without_such_facts_has_rows_without_values() -> None:

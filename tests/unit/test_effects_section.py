@@ -1,5 +1,7 @@
 """The section of effects: what the cells say, one wording a verdict."""
 
+import dataclasses
+
 import polars as pl
 import pytest
 
@@ -7,7 +9,7 @@ from kp import schema
 from kp.report.document import Table
 from kp.report.effects_section import effects_section, harm_sentences, interval_cell, verdict_cell
 from kp.report.summary import summary_table
-from kp.vocabulary import BASE, FactRole
+from kp.vocabulary import BASE, PLACEBO, FactRole
 from tests.made_up_study import study
 
 FIGURE = {"value": -0.05, "lower": -0.09, "upper": -0.01, "n": 300, "resolvable": 0.057, "verdict": "harm_shown"}
@@ -49,6 +51,18 @@ def test_section_has_a_row_for_every_measured_trial_and_names_the_margin() -> No
     assert len(table.rows) == 5  # the sixth diverged
     assert "3 points" in table.caption
     assert {row.cells[-1].partition("\n")[0] for row in table.rows} <= {"harm shown", "not resolved", "no harm beyond the margin shown"}
+
+
+def test_section_begins_with_the_placebo_where_the_base_was_asked_once_more() -> None:
+    tables = study()
+    again = tables.outcomes.filter(pl.col("shot_set") != "S0", trial_id=BASE).with_columns(trial_id=pl.lit(PLACEBO))
+    section = effects_section(dataclasses.replace(tables, placebo=again), summary_table(tables), 0.02)
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    first, *others = table.rows
+    assert first.reference
+    assert first.cells[0] == "placebo: the base once more"
+    assert {cell.partition(" (")[0] for cell in first.cells[1:5]} == {"0.0"}  # nothing was rounded otherwise
+    assert len(others) == 5
 
 
 def test_made_up_harm_is_on_facts_that_were_not_trained_on_by_plain_arithmetic() -> None:

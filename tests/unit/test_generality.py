@@ -4,7 +4,7 @@ import pytest
 from kp import schema
 from kp.errors import UserError
 from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
-from kp.metrics.scores import score_generality, score_reliability
+from kp.metrics.scores import score_generality
 from kp.schema import SCORES
 from kp.vocabulary import Matcher
 from tests.made_up_study import facts, frame_of
@@ -77,12 +77,3 @@ def test_score_generality_of_other_facts_than_were_trained_raises() -> None:
     found = answers_by_fact(answers_to(questions, set()), questions)
     with pytest.raises(UserError, match="held-out answers: fact 'f002' was trained or asked, but not both"):
         score_generality("t", found, ["f000", "f001", "f002"], Matcher.STRICT)
-
-
-def test_score_reliability_of_a_part_of_the_facts_reads_those_of_them_that_were_trained() -> None:
-    questions = held_out_questions(studied(), ["f000", "f001", "f002"], 1)
-    answers = answers_by_fact(answers_to(questions, {("f000", 3)}), questions)
-    assert score_reliability("t", answers, ["f000", "f001"], Matcher.STRICT).rows()[0][1:4] == ("reliability", 0.5, 4)
-    none = score_reliability("t", answers, ["elsewhere"], Matcher.STRICT)
-    assert none.height == 0
-    assert none.to_arrow().cast(SCORES).schema == SCORES

@@ -1,11 +1,14 @@
+from collections.abc import Collection
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.errors import UserError
-from kp.metrics.shifts import noise_table, shift_table, transitions
+from kp.metrics.shifts import noise_table, outcome_shifts, shift_table, transitions
 from kp.schema import SHIFTS
+from tests.made_up_outcomes import outcomes
 
 FEW = settings(max_examples=25, deadline=None)
 
@@ -17,6 +20,12 @@ LETTERS = st.sampled_from("UMH")
 def measured(letters: str) -> pl.DataFrame:
     """CATEGORIES of facts f0, f1, ... in these categories."""
     return pl.DataFrame({"fact_id": [f"f{index}" for index in range(len(letters))], "category": [NAMES[letter] for letter in letters]})
+
+
+def shifted(before: pl.DataFrame, after: pl.DataFrame, trained: Collection[str]) -> pl.DataFrame:
+    """The shifts of a trial that trained on these facts and left the others untouched."""
+    roles = ["trained" if fact_id in trained else "untouched" for fact_id in after["fact_id"]]
+    return shift_table("t1", before, after.with_columns(pl.Series("role", roles, dtype=pl.String)))
 
 
 def cell(table: pl.DataFrame, view: str, shift: str) -> dict[str, float | None]:
@@ -46,7 +55,7 @@ def test_transitions_four_facts_count_every_cell() -> None:
 
 
 def test_shift_table_all_and_at_risk_share_counts_but_not_denominators() -> None:
-    table = shift_table("t1", measured("UUUMMHHHHH"), measured("HUUUMMHHHH"), trained=[])
+    table = shifted(measured("UUUMMHHHHH"), measured("HUUUMMHHHH"), trained=[])
     assert cell(table, "all", "UK->HK") == pytest.approx({"count": 1, "n": 10, "rate": 0.1, "standard_error": 0.09486833})
     assert cell(table, "at_risk", "UK->HK") == pytest.approx({"count": 1, "n": 3, "rate": 1 / 3, "standard_error": (2 / 27) ** 0.5})
     assert cell(table, "at_risk", "HK->MK")["n"] == 5
@@ -58,27 +67,27 @@ def test_shift_table_all_and_at_risk_share_counts_but_not_denominators() -> None
 
 
 def test_shift_table_untrained_leaves_trained_facts_out_of_both_sides() -> None:
-    table = shift_table("t1", measured("UUMH"), measured("HHMU"), trained={"f0", "f3"})
+    table = shifted(measured("UUMH"), measured("HHMU"), trained={"f0", "f3"})
     assert cell(table, "untrained", "UK->HK") == pytest.approx({"count": 1, "n": 2, "rate": 0.5, "standard_error": 0.125**0.5})
     assert cell(table, "untrained", "HK->UK") == pytest.approx({"count": 0, "n": 2, "rate": 0, "standard_error": 0})
 
 
 def test_shift_table_nothing_at_risk_has_no_rate() -> None:
-    table = shift_table("t1", measured("UU"), measured("UU"), trained=["f0", "f1"])
+    table = shifted(measured("UU"), measured("UU"), trained=["f0", "f1"])
     for view, shift in [("at_risk", "HK->UK"), ("at_risk", "negative"), ("untrained", "UK->HK")]:
         assert cell(table, view, shift) == {"count": 0, "n": 0, "rate": None, "standard_error": None}
 
 
 def test_shift_table_without_any_fact_has_no_rates() -> None:
     empty = measured("U").head(0)
-    table = shift_table("t1", empty, empty, trained=[])
+    table = shifted(empty, empty, trained=[])
     assert table.height == 24
     assert table["rate"].null_count() == 24
 
 
 def test_shift_table_fits_its_schema_with_eight_rows_a_view() -> None:
     before = measured("UMH")
-    table = shift_table("t1", before, before, trained=[])
+    table = shifted(before, before, trained=[])
     assert table.to_arrow().cast(SHIFTS).schema == SHIFTS
     assert table.group_by("view").len().sort("view").rows() == [("all", 8), ("at_risk", 8), ("untrained", 8)]
 
@@ -88,7 +97,7 @@ def test_shift_table_fits_its_schema_with_eight_rows_a_view() -> None:
 def test_shift_table_any_facts_are_conserved(letters: tuple[str, str], trained: int) -> None:
     before, after = (measured(word) for word in letters)
     counts = transitions(before, after)
-    table = shift_table("t1", before, after, [f"f{index}" for index in range(trained)])
+    table = shifted(before, after, [f"f{index}" for index in range(trained)])
     unchanged = counts.filter(pl.col("before") == pl.col("after"))["count"].sum()
     assert counts["count"].sum() == before.height
     assert cell(table, "all", "positive")["count"] + cell(table, "all", "negative")["count"] + unchanged == before.height  # type: ignore[operator]
@@ -99,8 +108,8 @@ def test_shift_table_any_facts_are_conserved(letters: tuple[str, str], trained: 
 
 def test_shift_table_order_of_facts_does_not_matter() -> None:
     before, after = measured("UMHUH"), measured("HUMUU")
-    mixed = shift_table("t1", before.reverse(), after, ["f1"])
-    assert mixed.equals(shift_table("t1", before, after, ["f1"]))
+    mixed = shifted(before.reverse(), after, ["f1"])
+    assert mixed.equals(shifted(before, after, ["f1"]))
 
 
 def test_noise_table_is_marked_and_has_two_views() -> None:
@@ -112,7 +121,7 @@ def test_noise_table_is_marked_and_has_two_views() -> None:
 
 def test_shift_table_other_facts_after_raise() -> None:
     with pytest.raises(UserError, match="fact 'f2' is in only one of the tables compared"):
-        shift_table("t1", measured("UU"), measured("UUU"), [])
+        shifted(measured("UU"), measured("UUU"), [])
 
 
 def test_transitions_two_matchers_in_one_table_raise() -> None:
@@ -125,3 +134,14 @@ def test_transitions_of_a_sampled_class_raise_and_drop_nothing() -> None:
     for before, after in ((sampled, measured("UH")), (measured("UH"), sampled)):
         with pytest.raises(UserError, match="fact 'f0' is 'WeaklyKnown', expected one of HighlyKnown, MaybeKnown, Unknown"):
             transitions(before, after)
+
+
+def test_outcome_shifts_are_of_the_base_with_itself_and_of_every_adapter_on_s1() -> None:
+    base = {"S0": [10, 10, 0, 5], "S1": [10, 10, 0, 5], "S2": [10, 5, 0, 5]}
+    trials = {"b": {"S1": [0, 10, 10, 5], "S2": [0, 0, 0, 0]}, "a": {"S1": [10, 0, 0, 5]}}
+    table = outcome_shifts(outcomes(base, trials, ["trained", "control_dev", "control_test", "untouched"]))
+    assert table["trial_id"].unique(maintain_order=True).to_list() == ["noise", "b", "a"]
+    fell = {(row["trial_id"], row["view"]): (row["count"], row["n"]) for row in table.filter(shift="negative").iter_rows(named=True)}
+    assert fell["noise", "all"] == (1, 4)
+    assert [fell["b", view] for view in ("all", "at_risk", "untrained", "control")] == [(1, 4), (1, 3), (0, 3), (0, 2)]
+    assert [fell["a", view] for view in ("all", "at_risk", "untrained", "control")] == [(1, 4), (1, 3), (1, 3), (1, 2)]

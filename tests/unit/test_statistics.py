@@ -7,7 +7,6 @@ from kp.metrics.statistics import (
     binomial_standard_error,
     clustered_share_error,
     clustered_standard_error,
-    paired_standard_error,
 )
 
 FEW = settings(max_examples=25, deadline=None)
@@ -40,15 +39,6 @@ def test_clustered_standard_error_ten_copies_of_each_answer_adds_no_certainty() 
 @pytest.mark.parametrize("clusters", [[], ["a", "a"]])
 def test_clustered_standard_error_below_two_clusters_is_none(clusters: list[str]) -> None:
     assert clustered_standard_error([1.0] * len(clusters), clusters) is None
-
-
-def test_paired_standard_error_opposite_moves_follow_wald() -> None:
-    # b = 3 moved one way, c = 1 the other, n = 10: sqrt(b + c - (b - c)^2 / n) / n
-    assert paired_standard_error([1, 1, 1, -1, 0, 0, 0, 0, 0, 0]) == pytest.approx((4 - 4 / 10) ** 0.5 / 10)
-
-
-def test_paired_standard_error_without_facts_is_none() -> None:
-    assert paired_standard_error([]) is None
 
 
 @FEW

@@ -1,0 +1,190 @@
+"""Data mixes compared: which of them loses less of what the base knows, fact by fact, and under which conditions.
+
+Trials of two mixes are paired by their setting and seed. A difference is resolved if its p-value, with Holm's correction over all pairs of
+mixes, is below 5%. Mixes that took different numbers of steps or ended at different learning rates differ in more than their mix, and every
+sentence and row says so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import polars as pl
+
+from kp.metrics.arms import ArmComparison, ArmRun, Condition, compare_arms
+from kp.metrics.effects import NET_CHANGE, fact_effects, on_categories
+from kp.metrics.intervals import CONFIDENCE
+from kp.metrics.paired_tests import holm
+from kp.report.document import Block, Row, Section, Table, Text, columns
+from kp.report.labels import arm_label, free_knobs
+from kp.report.notation import MISSING, measured, points_interval
+from kp.report.tables import ReportTables
+from kp.report.winners import FINISHED, Evidence
+from kp.schema import ARMS, frame
+from kp.vocabulary import BASE
+
+PLAIN = arm_label(0, 0, 0)
+CONDITIONS = {
+    Condition.EQUAL_STEPS: "optimiser steps",
+    Condition.EQUAL_FINAL_LEARNING_RATE: "final learning rates",
+    Condition.EQUAL_END: "how they ended",
+    Condition.EQUAL_PAIRS: "settings that only one of them finished",
+}
+"""What two mixes differ in if a condition does not hold."""
+
+Comparison = Mapping[str, Any]  # a row of ARMS
+
+
+def arm_table(tables: ReportTables, found: Evidence) -> pl.DataFrame:
+    """The ARMS: every two mixes that have a finished, measured trial of the same setting and seed, in the summary's order."""
+    runs = _runs(tables, found.summary)
+    pairs = [pair for pair in combinations(runs, 2) if {run.pair for run in runs[pair[0]]} & {run.pair for run in runs[pair[1]]}]
+    if not pairs:
+        return frame(ARMS.empty_table())
+    outcomes = tables.outcomes.filter(pl.col("trial_id").is_in([BASE, *(run.trial_id for arm in runs.values() for run in arm)]))
+    known = on_categories(fact_effects(outcomes, tables.facts, (NET_CHANGE,)), NET_CHANGE.at_risk)
+    compared = [compare_arms(known, NET_CHANGE, runs[first], runs[second], found.harm_facts) for first, second in pairs]
+    adjusted = holm([one.difference.p_value() if one.difference else 1.0 for one in compared])
+    rows = [_row(pair, one, p, runs) for pair, one, p in zip(pairs, compared, adjusted, strict=True)]
+    return pl.DataFrame(rows, schema=frame(ARMS.empty_table()).schema)
+
+
+def _runs(tables: ReportTables, summary: pl.DataFrame) -> dict[str, list[ArmRun]]:
+    """The finished, measured trials of each mix."""
+    settings = ["unknown", "rank", "learning_rate", "seed", *free_knobs(summary)]
+    ends = {row["trial_id"]: row for row in tables.trials.iter_rows(named=True)}
+    runs: dict[str, list[ArmRun]] = {}
+    for row in summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null()).iter_rows(named=True):
+        end = ends[row["trial_id"]]
+        run = ArmRun(
+            trial_id=row["trial_id"],
+            pair=", ".join(f"{name} {row[name]}" for name in settings),
+            steps=end["steps"],
+            learning_rate=row["learning_rate"],
+            final_learning_rate=end["final_learning_rate"],
+            end=end["status"],
+            exposures=end["exposures"],
+        )
+        runs.setdefault(row["arm"], []).append(run)
+    return runs
+
+
+def _row(pair: tuple[str, str], compared: ArmComparison, p_holm: float, runs: Mapping[str, Sequence[ArmRun]]) -> dict[str, object]:
+    difference = compared.difference
+    paired = {trial_id for both in compared.pairs for trial_id in both}
+    of_arms = [[run for run in runs[arm] if run.trial_id in paired] for arm in pair]
+    lower, upper = (difference.limits() if difference else None) or (None, None)
+    return {
+        "first": pair[0],
+        "second": pair[1],
+        "pairs": len(compared.pairs),
+        "facts": compared.facts,
+        "value": difference.value if difference else None,
+        "lower": lower,
+        "upper": upper,
+        "resolvable": difference.resolvable() if difference else None,
+        "p_holm": p_holm,
+        **{f"{name}_steps": _mean([run.steps for run in arm]) for name, arm in zip(("first", "second"), of_arms, strict=True)},
+        **{f"{name}_exposures": value for name, value in zip(("first", "second"), compared.exposures, strict=True)},
+        **{
+            f"{name}_final_rate": _mean([run.final_learning_rate for run in arm])
+            for name, arm in zip(("first", "second"), of_arms, strict=True)
+        },
+        "unmet": [unmet.condition.value for unmet in compared.unmet],
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def arms_section(found: Evidence, arms: pl.DataFrame) -> Section:
+    """Every two mixes: the difference of their net changes, and under which conditions."""
+    if arms.is_empty():
+        return Section("mixes", "Mixes compared", ())
+    explained = (
+        f"Both mixes of a row on the same facts ({found.known_facts}, by the base's category on S0), trial by trial of the same setting "
+        "and seed. A difference above 0 means that the first mix keeps more. It is resolved if p, with Holm's correction over the rows, is "
+        "below 0.05."
+    )
+    head = columns(
+        *("mixes", "trials of each", "facts", "first keeps more (points)", "p (Holm)", "resolved"),
+        *("steps", "exposures a fact", "final learning rate", "differ in"),
+        words=2,
+    )
+    caption = "Differences of net changes with 95% intervals (trials, and facts clustered by relation and object)."
+    blocks: list[Block] = [Text(explained), Table(caption, head, tuple(Row(_cells(row)) for row in arms.iter_rows(named=True)))]
+    return Section("mixes", "Mixes compared", tuple(blocks))
+
+
+def _cells(row: Comparison) -> tuple[str, ...]:
+    return (
+        f"{row['first']}\n{row['second']}",
+        str(row["pairs"]),
+        f"{row['facts']:,}",
+        MISSING if row["value"] is None else points_interval(row["value"], row["lower"], row["upper"]),
+        measured(row["p_holm"]),
+        "yes" if _resolved(row) else "no",
+        *(f"{measured(row[f'first_{name}'])}\n{measured(row[f'second_{name}'])}" for name in ("steps", "exposures", "final_rate")),
+        ", ".join(CONDITIONS[Condition(name)] for name in row["unmet"]) or "nothing else",
+    )
+
+
+def arms_sentences(found: Evidence, arms: pl.DataFrame) -> Iterator[str]:
+    """For the opening paragraph: each mix against the plain one (the first, if the study has none), and what else they differ in."""
+    finished = found.summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null())["arm"].unique(maintain_order=True).to_list()
+    if len(finished) < 2:
+        return
+    if arms.is_empty():
+        yield "No setting was finished with two mixes, so the mixes are not compared."
+        return
+    against = PLAIN if PLAIN in finished else finished[0]
+    rows = [_turned(row, against) for row in arms.iter_rows(named=True) if against in (row["first"], row["second"])]
+    compared = [row for row in rows if row["value"] is not None]
+    if compared:
+        facts = _range(row["facts"] for row in compared)
+        trials = _range(row["pairs"] for row in compared)
+        yield f"Against “{against}”, on {facts} {found.known_facts} and {trials} trials of each mix: {'; '.join(map(_told, compared))}."
+        yield from _conditions(compared)
+
+
+def _turned(row: Comparison, second: str) -> Comparison:
+    """The row with this mix as the second one."""
+    if row["second"] == second:
+        return row
+    negated = {new: None if row[old] is None else -row[old] for new, old in (("value", "value"), ("lower", "upper"), ("upper", "lower"))}
+    sides = {
+        f"{one}{name[len(other) :]}": row[name]
+        for one, other in (("first", "second"), ("second", "first"))
+        for name in row
+        if name.startswith(other)
+    }
+    return {**row, **sides, **negated}
+
+
+def _told(row: Comparison) -> str:
+    points = abs(100 * row["value"])
+    interval = (
+        f"95% interval {points_interval(row['value'], row['lower'], row['upper']).partition('(')[2].rstrip(')')}"
+        if row["lower"] is not None
+        else "no interval"
+    )
+    if _resolved(row):
+        return f"“{row['first']}” loses {points:.1f} points {'less' if row['value'] > 0 else 'more'} ({interval})"
+    could = "" if row["resolvable"] is None else f"; it could have resolved {100 * row['resolvable']:.1f} points"
+    return f"whether “{row['first']}” loses less or more is not resolved ({interval}{could})"
+
+
+def _conditions(compared: Sequence[Comparison]) -> Iterator[str]:
+    unmet = dict.fromkeys(CONDITIONS[Condition(name)] for row in compared for name in row["unmet"])
+    if unmet:
+        yield f"These mixes also differ in {' and '.join(unmet)}, so this compares more than what was mixed in."
+
+
+def _resolved(row: Comparison) -> bool:
+    return row["value"] is not None and row["p_holm"] < 1 - CONFIDENCE
+
+
+def _range(values: Iterator[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
