@@ -97,7 +97,38 @@ app.command(name="facts")(_facts)
 _command("categorise", "categorise", "Ask the base model every fact and categorise what it knows.")
 _command("search", "search", "Train the trials of the grid.")
 _command("evaluate", "evaluate", "Measure the base model and every adapter.")
-_command("report", "report", "Write the report.")
+
+
+def _report(
+    file: tyro.conf.Positional[File],
+    overrides: tyro.conf.Positional[Overrides] = (),
+    results: Path = Path("runs"),
+    dry_run: bool = False,
+    tables: Path | None = None,
+    to: Path | None = None,
+) -> int:
+    """Write the report.
+
+    Args:
+        file: The study.
+        overrides: Config values that replace the file's, such as report.margin=0.05.
+        results: Folder of all studies' results; on a cluster one that every node shares.
+        dry_run: Print the plan and stop.
+        tables: Make the report again from the folder of an earlier one, such as results/quickstart, which needs nothing else.
+        to: Folder to write that report into; it is made, and must be empty.
+    """
+    if tables is None:
+        if to is not None:
+            raise UserError("only with --tables: the report of a study is written into its folder", field="--to")
+        return _run(_run_until, "report", file, overrides, results, dry_run)
+    from kp.study.remaking import remake_report
+
+    if to is None:
+        raise UserError("--tables needs a folder to write the report into", field="--to")
+    return remake_report(file, list(overrides), tables, to)
+
+
+app.command(name="report")(_report)
 _command(
     "audit",
     "audit",

@@ -43,7 +43,7 @@ class Benchmarks(Measurement):
 
     name = NAME
     version = 3
-    reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.dev_share"))
+    reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo"))
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:

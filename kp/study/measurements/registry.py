@@ -4,8 +4,9 @@ from kp.study.measurement import Measurement
 from kp.study.measurements.answers import Answers
 from kp.study.measurements.benchmarks import Benchmarks
 from kp.study.measurements.generality import Generality
+from kp.study.measurements.placebo import Placebo
 
-MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks())
+MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Placebo())
 
 
 def measurement_of(name: str) -> Measurement:

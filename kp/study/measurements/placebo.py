@@ -1,0 +1,85 @@
+"""The base model asked once more, in other batches: the change that rounding alone makes."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from kp import schema
+from kp.inference.answering import sorted_answers
+from kp.inference.evaluation import LoadedModel
+from kp.metrics.categories import categorise
+from kp.prompts import PROMPTS_PER_SET
+from kp.schema import frame
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
+from kp.store.steps import Step
+from kp.study.asking_base import GENERATION
+from kp.study.graph import Trial
+from kp.study.measurement import Measurement
+from kp.study.session import Session
+from kp.study.stage import Making, Planning, number
+from kp.vocabulary import PLACEBO, ShotSet
+
+
+def placebo_on(shot_set: ShotSet) -> str:
+    """The name of the step that holds the base's second answers on a shot set."""
+    return f"{PLACEBO}/{shot_set}"
+
+
+@dataclass(frozen=True)
+class PlaceboTask:
+    """All facts on one shot set, every second one apart from the others, so that no batch is one of the first time."""
+
+    facts: int
+    shot_set: ShotSet
+    needs_transformers: bool = False
+
+    @property
+    def prompts(self) -> int:
+        """One answer under each prompt."""
+        return self.facts * PROMPTS_PER_SET
+
+    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
+        """ANSWERS and CATEGORIES."""
+        halves = [model.facts.take(list(range(first, len(model.facts), 2))) for first in range(min(2, len(model.facts)))]
+        answers = sorted_answers(pa.concat_tables([model.answers(half, self.shot_set) for half in halves]))
+        return {ANSWERS_FILE: answers, CATEGORIES_FILE: categorise(frame(answers)).to_arrow()}
+
+
+class Placebo(Measurement):
+    """Of the base alone."""
+
+    name = PLACEBO
+    version = 1
+    reads = GENERATION
+    tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
+
+    def of_adapter(self, making: Making, trained: object) -> dict[str, Step]:
+        """None."""
+        return {}
+
+    def of_base(self, making: Making) -> dict[str, Step]:
+        """One step for each shot set on which adapters are asked; none if the study does not request it."""
+        if not making.config.evaluate.placebo:
+            return {}
+        literals = self.literals(making)
+        asked = making.steps["categorise"]
+        return {
+            placebo_on(shot_set): Step(PLACEBO, literals | {"shot_set": shot_set.value}, (asked,))
+            for shot_set in making.config.evaluate.shot_sets
+        }
+
+    def task(self, session: Session, name: str, trial: Trial | None) -> PlaceboTask:
+        """The facts are in the actors already."""
+        return PlaceboTask(len(session.facts), ShotSet(name.removeprefix(f"{PLACEBO}/")))
+
+    def plan(self, planning: Planning) -> str | None:
+        """All prompts of its shot sets for all facts."""
+        if not planning.config.evaluate.placebo:
+            return None
+        return f"{number(planning.asked, len(planning.config.evaluate.shot_sets))} once more to the base"
+
+    def prompts(self, planning: Planning) -> int | None:
+        """Asked by the same actors as those of adapters."""
+        if not planning.config.evaluate.placebo:
+            return 0
+        return None if planning.asked is None else planning.asked * len(planning.config.evaluate.shot_sets)
