@@ -14,12 +14,12 @@ import pyarrow as pa
 from kp import schema
 from kp.config import search as config_search
 from kp.metrics.benchmark_effects import benchmark_effects
-from kp.metrics.shifts import noise_table, shift_table
+from kp.metrics.effect_summary import reported_effects
+from kp.metrics.shifts import outcome_shifts
 from kp.report.answer import answer_paragraph
 from kp.report.tables import ReportContext, ReportTables
-from kp.study.outcomes import study_effects
 from kp.training.spec import TRIALS, TrialSpec
-from kp.vocabulary import Draw, FactRole, ReplayTarget
+from kp.vocabulary import Draw, FactRole, Part, ReplayTarget
 from tests.made_up_benchmarks import benchmark_items, benchmarks_of
 
 FACTS = 200
@@ -31,7 +31,7 @@ ARMS: tuple[Arm, ...] = ((0, 0, 0), (1, 0, 0), (0, 0, 1))
 SEARCH_ARMS: tuple[Arm, ...] = ((0, 0, 0), (0, 1, 0), (1, 0, 2))
 RANKS = (1, 4, 16, 64)
 LEARNING_RATES = (0.001, 0.003)
-HALVES = (("dev", 133), ("test", 67))  # of `halved`, with their facts
+FIRST_CONTROL = 120  # from this fact on, all are control facts, dev and test in turn
 STOPPED_BELOW = 0.76  # what a trial of `search` would learn, below which it is stopped
 SEARCH_SIZE = 100  # Unknown facts of each trial of `search`
 CAUSE = "loss is not finite at step 12 <nan>: lower learning_rate"
@@ -138,7 +138,10 @@ def scores_of(trial_id: str, reliability: float | None, size: int, refusals: flo
     rows = (
         []
         if reliability is None
-        else [score(trial_id, "reliability", reliability, 10 * size, (reliability * (1 - reliability) / size) ** 0.5)]
+        else [
+            score(trial_id, measure, value, 10 * size, (value * (1 - value) / size) ** 0.5)
+            for measure, value in (("reliability", reliability), ("reliability_s2", max(reliability - 0.02, 0.0)))
+        ]
     )
     rows += [
         score(trial_id, "refusal_rate", refusals, 2000, (refusals * (1 - refusals) / FACTS) ** 0.5),
@@ -183,10 +186,18 @@ def training_rows(size: int) -> pl.DataFrame:
 
 def outcomes_of(trial_id: str, known: pl.DataFrame, trained: int, refused: int) -> pl.DataFrame:
     """OUTCOMES of CATEGORIES of one shot set: the first `trained` facts are trained on, the last `refused` are refused once."""
-    roles = [FactRole.TRAINED.value] * trained + [FactRole.UNTOUCHED.value] * (FACTS - trained)
+    control = [part["part"] for part in parts().tail(FACTS - FIRST_CONTROL).iter_rows(named=True)]
+    roles = [FactRole.TRAINED.value] * trained + [FactRole.UNTOUCHED.value] * (FIRST_CONTROL - trained) + control
     counts = pl.Series([0] * (FACTS - refused) + [1] * refused, dtype=pl.Int32)
     named = known.with_columns(trial_id=pl.lit(trial_id), role=pl.Series(roles), refused=counts)
     return named.select(schema.OUTCOMES.names)
+
+
+def parts() -> pl.DataFrame:
+    """PARTS: the last facts are control facts."""
+    halves = (Part.CONTROL_DEV.value, Part.CONTROL_TEST.value)
+    rows = [{"fact_id": f"f{i:03d}", "part": halves[i % 2] if i >= FIRST_CONTROL else Part.POOL.value} for i in range(FACTS)]
+    return frame_of(rows, schema.PARTS)
 
 
 def majority() -> pl.DataFrame:
@@ -229,7 +240,6 @@ class Outcome:
     base: list[pl.DataFrame] = field(default_factory=list)
     trials: list[dict[str, object]] = field(default_factory=list)
     epochs: list[dict[str, object]] = field(default_factory=list)
-    shifts: list[pl.DataFrame] = field(default_factory=list)
     scores: list[dict[str, object]] = field(default_factory=list)
     items: list[pl.DataFrame] = field(default_factory=list)
     rows: dict[str, pl.DataFrame] = field(default_factory=dict)
@@ -242,8 +252,6 @@ class Outcome:
             for s in range(3)
         ]
         strict = {frame["shot_set"][0]: frame for frame in self.base if frame["matcher"][0] == "strict"}
-        self.noise = (strict["S1"], strict["S2"])
-        self.shifts.append(noise_table(*self.noise))
         self.outcomes += [outcomes_of("base", frame, 0, REFUSED) for frame in strict.values()]
         self.scores += scores_of("base", None, 1, REFUSED / ANSWERS, 640)
         self.items.append(benchmark_items("base", 0.0))
@@ -264,7 +272,6 @@ class Outcome:
         again = categories(130 + number, "ad", "S2", "strict", 0.02 + lift)
         refused = round(4 * slump)
         self.outcomes += [outcomes_of(trial_id, frame, size, refused) for frame in (after, again)]
-        self.shifts.append(shift_table(trial_id, self.noise[0], after, {f"f{i:03d}" for i in range(size)}))
         self.scores += scores_of(trial_id, reliability, size, refused / ANSWERS, round(600 - 40 * slump))
         self.items.append(benchmark_items(trial_id, -0.02 * slump))
 
@@ -275,8 +282,8 @@ class Outcome:
             trials=frame_of(self.trials, TRIALS),
             epochs=frame_of(self.epochs, schema.EPOCHS),
             outcomes=pl.concat(self.outcomes),
-            effects=study_effects(pl.concat(self.outcomes), facts(), 0.02),
-            shifts=pl.concat(self.shifts),
+            effects=reported_effects(pl.concat(self.outcomes), facts(), 0.02),
+            shifts=outcome_shifts(pl.concat(self.outcomes)),
             scores=frame_of(self.scores, schema.SCORES),
             benchmarks=benchmarks_of(pl.concat(self.items)),
             benchmark_items=pl.concat(self.items),
@@ -284,6 +291,7 @@ class Outcome:
             majority=majority(),
             disagreement=disagreement(),
             training_rows=self.rows,
+            parts=parts(),
         )
 
 
@@ -335,18 +343,12 @@ def search() -> ReportTables:
     return outcome.tables()
 
 
-def halved(tables: ReportTables, dev_reliability: Mapping[str, float]) -> ReportTables:
-    """The study with every third fact a test fact; either half has the figures of both, but for `dev_reliability` by trial."""
-    over_test = tables.scores.filter(measure="reliability").with_columns(split=pl.lit("test"))
-    replaced = pl.col("trial_id").replace_strict(dict(dev_reliability), default=pl.col("value"), return_dtype=pl.Float64)
-    over_dev = over_test.with_columns(split=pl.lit("dev"), value=replaced)
-    ids = tables.facts["fact_id"].to_list()
-    return replace(
-        tables,
-        splits=pl.DataFrame({"fact_id": ids, "split": ["test" if place % 3 == 0 else "dev" for place in range(len(ids))]}),
-        split_shifts=pl.concat(tables.shifts.with_columns(n=pl.lit(n, pl.Int64), split=pl.lit(split)) for split, n in HALVES),
-        split_scores=pl.concat([over_dev, over_test]),
-    )
+def without_controls(tables: ReportTables) -> ReportTables:
+    """The study as if no facts had been kept out of training."""
+    control = pl.col("role").is_in([FactRole.CONTROL_DEV.value, FactRole.CONTROL_TEST.value])
+    outcomes = tables.outcomes.with_columns(pl.when(control).then(pl.lit(FactRole.UNTOUCHED.value)).otherwise("role").alias("role"))
+    effects = reported_effects(outcomes, tables.facts, 0.02)
+    return replace(tables, outcomes=outcomes, effects=effects, shifts=outcome_shifts(outcomes), parts=None)
 
 
 def told(tables: ReportTables) -> str:

@@ -12,9 +12,10 @@ import polars as pl
 
 from kp.benchmarks.registry import BENCHMARKS, Score
 from kp.metrics.refusal_changes import CHANGED_BELOW
+from kp.report.arms_section import arm_table, arms_sentences
 from kp.report.effects_section import harm_sentences
 from kp.report.labels import free_knobs
-from kp.report.notation import MISSING, exceeds_noise, learning_rate, measured, percent, points, with_error
+from kp.report.notation import MISSING, learning_rate, measured, percent, points, with_error
 from kp.report.search_section import largest_reach, stopped_sentence
 from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
@@ -23,11 +24,8 @@ from kp.report.winners import (
     LEARNED,
     RELIABLE,
     Evidence,
-    MixHarm,
     best_trial,
     evidence,
-    mix_harm,
-    reported,
 )
 from kp.vocabulary import BASE, TrialStatus, Verdict
 
@@ -35,19 +33,20 @@ Row = Mapping[str, Any]
 
 
 def answer_paragraph(tables: ReportTables, margin: float) -> str:
-    """The opening paragraph of a report in plain text: packed, cost, gentlest mix, refusals, benchmarks."""
-    return " ".join(answer_sentences(tables, evidence(tables, summary_table(tables)), margin))
+    """The opening paragraph of a report in plain text: packed, cost, mixes, refusals, benchmarks."""
+    found = evidence(tables, summary_table(tables))
+    return " ".join(answer_sentences(tables, found, arm_table(tables, found), margin))
 
 
-def answer_sentences(tables: ReportTables, found: Evidence, margin: float) -> list[str]:
-    """The sentences of the opening paragraph; the first says what could be packed."""
+def answer_sentences(tables: ReportTables, found: Evidence, arms: pl.DataFrame, margin: float) -> list[str]:
+    """The sentences of the opening paragraph; the first says what could be packed. `arms` are the mixes compared (ARMS)."""
     rows = list(found.summary.iter_rows(named=True))
     finished = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
     best = best_trial(found)
     sentences = [_packed(found, best)]
     if best is not None:
         sentences += harm_sentences(tables.effects, best["trial_id"], margin)
-    sentences += [largest_reach(found), _gentlest(mix_harm(found), found), _refusals(finished, tables.scores)]
+    sentences += [largest_reach(found), *arms_sentences(found, arms), _refusals(finished, tables.scores)]
     sentences += [_benchmarks(finished, margin), stopped_sentence(found.summary), _unfinished(rows)]
     return [sentence for sentence in sentences if sentence]
 
@@ -60,17 +59,15 @@ def describe(row: Row) -> str:
 def _packed(found: Evidence, best: Row | None) -> str:
     if best is not None:
         return _most_packed(found, best)
-    scored = found.chosen_by.filter(FINISHED & pl.col("reliability").is_not_null())
+    scored = found.summary.filter(FINISHED & pl.col("reliability").is_not_null())
     if scored.is_empty():
         return (
             f"No trial of {len(found.summary)} finished with an adapter whose answers were measured, so this study cannot say what can be "
             "packed."
         )
-    chosen = max(scored.iter_rows(named=True), key=lambda row: row["reliability"])
-    most = reported(found, chosen["trial_id"])
-    on = f" on the {found.facts}" if found.split else ""
-    reached = f"{with_error(most['reliability'], most['reliability_se'])}{on} (N = {most['unknown']}, {describe(most)})"
-    if chosen["reliability"] < max(LEARNED, 2 * (chosen["reliability_se"] or 0)):
+    most = max(scored.iter_rows(named=True), key=lambda row: row["reliability"])
+    reached = f"{with_error(most['reliability'], most['reliability_se'])} (N = {most['unknown']}, {describe(most)})"
+    if most["reliability"] < max(LEARNED, 2 * (most["reliability_se"] or 0)):
         return f"Nothing was learned: the highest reliability of any trial is {reached}, so nothing follows about how much can be packed."
     return (
         f"No trial reached a reliability of {RELIABLE}; the nearest is {reached}, which is {measured(most['facts_packed'])} facts packed."
@@ -78,57 +75,24 @@ def _packed(found: Evidence, best: Row | None) -> str:
 
 
 def _most_packed(found: Evidence, best: Row) -> str:
-    reliability = with_error(best["reliability"], best["reliability_se"])
-    if not found.split:
-        return (
-            f"The most that this study packed at a reliability of {RELIABLE} or more is {measured(best['facts_packed'])} of "
-            f"{best['unknown']} new facts (reliability {reliability}), with {describe(best)}{_over_seeds(found, best)}."
-        )
-    chosen = (
-        f"Of the trials with a reliability of {RELIABLE} or more on the {found.dev_facts:,} dev facts, the one that packed most has "
-        f"N = {best['unknown']}, {describe(best)}{_over_seeds(found, best)}"
-    )
-    if best["reliability"] is None:
-        return f"{chosen}; none of the facts it was taught is among the {found.test_facts:,} test facts, so what it packed is not known."
+    """Told on S2, on which it was not chosen, if the study asked its adapters there."""
+    told, note = ("reliability", "") if best["reliability_s2"] is None else ("reliability_s2", " on S2")
+    chosen = f"; chosen for {measured(best['reliability'])} on S1" if note else ""
+    reliability = with_error(best[told], best[f"{told}_se"])
     return (
-        f"{chosen}; on the {found.test_facts:,} test facts, which had no part in the choice, its reliability is {reliability}, which is "
-        f"{measured(best['facts_packed'])} of {best['unknown']} new facts packed."
+        f"The most that this study packed at a reliability of {RELIABLE} or more is {measured(best[told] * best['unknown'])} of "
+        f"{best['unknown']} new facts (reliability {reliability}{note}{chosen}), with {describe(best)}{_over_seeds(found, best)}."
     )
 
 
 def _over_seeds(found: Evidence, best: Row) -> str:
     """The range of reliability over the seeds of the same setting; empty where there is one."""
     knobs = ("arm", "unknown", "rank", "learning_rate", *free_knobs(found.summary))
-    rows = found.report_split.filter(FINISHED & pl.col("reliability").is_not_null()).iter_rows(named=True)
+    rows = found.summary.filter(FINISHED & pl.col("reliability").is_not_null()).iter_rows(named=True)
     same = [row["reliability"] for row in rows if all(row[knob] == best[knob] for knob in knobs)]
-    on = f" on the {found.facts}" if found.split else ""
-    return (
-        f", seed {best['seed']}; over {len(same)} seeds the reliability{on} is {measured(min(same))} to {measured(max(same))}"
-        if len(same) > 1
-        else ""
-    )
-
-
-def _gentlest(mixes: list[MixHarm], found: Evidence) -> str:
-    arms = found.summary["arm"].n_unique()
-    if not mixes and arms > 1 and found.summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null())["arm"].n_unique() > 1:
-        return "No setting was finished with every mix, so the mixes are not compared."
-    if len(mixes) < 2:
+    if len(same) < 2:
         return ""
-    shared = f"that all {arms} mixes share" if len(mixes) == arms else f"that the {len(mixes)} mixes with finished trials share"
-    least, most = mixes[0], mixes[-1]
-    apart = most.harm - least.harm
-    error = None if least.error is None or most.error is None else (least.error**2 + most.error**2) ** 0.5
-    over = f"over the {least.trials} settings" if least.trials > 1 else "at the one setting"
-    mean = "mean " if least.trials > 1 else ""
-    sentence = (
-        f"The mix that harmed least is “{least.arm}” ({mean}loss {points(least.harm, least.error)} points on other known facts, "
-        f"{mean}reliability {measured(least.reliability)}), {over} {shared}; the most harmful is “{most.arm}” "
-        f"({points(most.harm, most.error)} points, {mean}reliability {measured(most.reliability)})"
-    )
-    if exceeds_noise(apart, error):
-        return f"{sentence}."
-    return f"{sentence}, but this study does not resolve which of the two harms less."
+    return f", seed {best['seed']}; over {len(same)} seeds the reliability on S1 is {measured(min(same))} to {measured(max(same))}"
 
 
 def _refusals(rows: list[dict[str, Any]], scores: pl.DataFrame) -> str:

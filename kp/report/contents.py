@@ -8,12 +8,13 @@ import polars as pl
 from kp.benchmarks.registry import BENCHMARKS
 from kp.report import provenance
 from kp.report.answer import answer_sentences
+from kp.report.arms_section import arms_section
 from kp.report.base_model import base_model_section
 from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
-from kp.report.effects_section import effects_section, verdict_cell
+from kp.report.effects_section import effects_section, untrained_right, verdict_cell
 from kp.report.labels import dagger_note
-from kp.report.notation import MISSING, counted, measured, percent, points_interval
+from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
 from kp.report.search_section import search_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import score_value, trials_section
@@ -21,21 +22,24 @@ from kp.report.winners import STOPPED, Evidence
 from kp.vocabulary import BASE, NOISE, ShiftView
 
 NOTED = "see the note above"
+COUNTED = "% with Wilson's 95% interval, and the number of facts. On the same prompts: any adapter that changes answers has some."
 VIEWS = {
-    ShiftView.ALL: "Over all measured facts, including trained ones: % ± one s.e., and the number of facts.",
+    ShiftView.ALL: f"As the paper counts, over all measured facts, including trained ones: {COUNTED}",
     ShiftView.AT_RISK: "Over the facts at risk: only those whose category before could have moved that way are in the denominator.",
     ShiftView.UNTRAINED: "Without the facts the trial trained on. The noise row is over all facts.",
+    ShiftView.CONTROL: "Over control facts, which no trial trained on. The noise row is over all facts.",
 }
 SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
 
 
-def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn: Iterable[str]) -> Document:
-    """The whole report; `drawn` has the names of the pictures that exist."""
+def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms: pl.DataFrame, drawn: Iterable[str]) -> Document:
+    """The whole report; `arms` are the mixes compared (ARMS), `drawn` has the names of the pictures that exist."""
     summary = found.summary
     pictures = set(drawn)
     sections = (
         trials_section(tables, found),
         effects_section(tables, summary, context.margin),
+        arms_section(found, arms),
         search_section(found),
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
@@ -46,17 +50,16 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, drawn
     )
     lead_caption = (
         "Facts packed against knowledge lost, one marker a trial, with one standard error each way. Right is more packed, down is less "
-        "harm. Harm is the loss of right answers to facts that the base knew and the trial did not train on; the grey band is the margin "
-        f"of {100 * context.margin:g} points."
+        f"harm. Harm is the loss of right answers to {found.known_facts}; the grey band is the margin of {100 * context.margin:g} points."
     )
     if len(summary.filter(STOPPED)):
-        lead_caption += " Crosses were stopped early: they trained for fewer epochs, so their harm is underestimated."
-    if found.split:
-        lead_caption += " Drawn over all facts; the ring marks the trial that the dev facts chose."
+        lead_caption += " Crosses were stopped early: they trained for fewer epochs."
+    if found.controls:
+        lead_caption += " Losses are over both halves of the control facts."
     return Document(
         title=f"How many new facts fit into {context.model_name}?",
         subtitle=f"Study {context.study} · {len(summary)} trials · {len(tables.facts):,} facts measured · {context.created}",
-        answer=tuple(answer_sentences(tables, found, context.margin)),
+        answer=tuple(answer_sentences(tables, found, arms, context.margin)),
         lead=Figure("packed_against_lost", lead_caption) if "packed_against_lost" in pictures else None,
         sections=tuple(section for section in sections if section.blocks),
     )
@@ -100,7 +103,7 @@ def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> 
 
 def _noise_row(view: ShiftView, figures: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> Row | None:
     name = "noise (base twice)"
-    row = _shift_row(name, NOISE, ShiftView.ALL if view is ShiftView.UNTRAINED else view, figures)
+    row = _shift_row(name, NOISE, ShiftView.ALL if view in (ShiftView.UNTRAINED, ShiftView.CONTROL) else view, figures)
     return None if row is None else Row(row.cells, reference=True)
 
 
@@ -111,7 +114,7 @@ def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple
         if figure is None:
             cells.append(MISSING)
         else:
-            cells.append(f"{percent(figure['rate'], figure['standard_error'])}\n{counted(figure['count'])} of {figure['n']:,}")
+            cells.append(f"{share_with_interval(figure['count'], figure['n'])}\n{counted(figure['count'])} of {figure['n']:,}")
     return None if set(cells) == {MISSING} else Row((name, *cells))
 
 
@@ -120,12 +123,15 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
     for score in tables.scores.iter_rows(named=True):
         by_model.setdefault(score["trial_id"], {})[score["measure"]] = score
     names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
-    rows = [Row(_answer_cells(name, by_model[key]), reference=key == BASE) for key, name in names.items() if key in by_model]
+    untrained = untrained_right(tables.effects)
+    rows = [
+        Row(_answer_cells(name, by_model[key], untrained.get(key)), reference=key == BASE) for key, name in names.items() if key in by_model
+    ]
     if not rows:
         return Section("answers", "Answers", ())
     head = columns(
         "model", "refusals (%)", "cut by length (%)", "unique answers", "mean count", "std of counts", "variance of counts",
-        "top answer (%)", "right (%)", "right, untrained (%)",
+        "top answer (%)", "right (%)", "right, untrained (%), base on the same",
     )  # fmt: skip
     caption = (
         "Over all answers on S1. A model that collapses repeats itself: fewer unique answers, a higher mean count, a larger share of its "
@@ -138,15 +144,16 @@ def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) ->
     return Section("answers", "Answers", (*blocks, Table(caption, head, tuple(rows))))
 
 
-def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]], untrained: Mapping[str, Any] | None) -> tuple[str, ...]:
     shares = {
         measure: percent(score_value(scores, measure), scores[measure]["standard_error"] if measure in scores else None)
-        for measure in ("refusal_rate", "cut_by_length", "top_answer_share", "accuracy", "accuracy_untrained")
+        for measure in ("refusal_rate", "cut_by_length", "top_answer_share", "accuracy")
     }
     spread = (measured(score_value(scores, measure)) for measure in ("mean_count", "std_count", "variance_count"))
     return (
         name, shares["refusal_rate"], shares["cut_by_length"], counted(score_value(scores, "unique_answers")), *spread,
-        shares["top_answer_share"], shares["accuracy"], shares["accuracy_untrained"],
+        shares["top_answer_share"], shares["accuracy"],
+        f"{percent(untrained['adapter'])}\nbase {percent(untrained['base'])}" if untrained else MISSING,
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def marked(status: str) -> str:
 def dagger_note(summary: pl.DataFrame) -> str:
     """What the mark means, for a caption; empty if no trial was stopped."""
     stopped = (summary["status"] == TrialStatus.STOPPED.value).any()
-    return f" {STOPPED_MARK} was stopped early, and its harm is underestimated." if stopped else ""
+    return f" {STOPPED_MARK} was stopped early: its harm is not that of a finished trial." if stopped else ""
 
 
 def _label(row: Mapping[str, Any], varied: list[tuple[str, str]]) -> str:

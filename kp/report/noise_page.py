@@ -7,7 +7,7 @@ import polars as pl
 from kp.metrics.shifts import Shift
 from kp.report.audit_page import RISING, Subject
 from kp.report.document import Document, Row, Section, Table, columns
-from kp.report.notation import counted, percent
+from kp.report.notation import counted, percent, share_with_interval
 from kp.vocabulary import ShiftView
 
 _TOTALS = (Shift.POSITIVE.value, Shift.NEGATIVE.value)
@@ -47,7 +47,7 @@ def _draws(shifts: pl.DataFrame) -> Table:
     for (second,), part in shifts.group_by("second", maintain_order=True):
         cells = {(row["view"], row["shift"]): _rate(row) for row in part.iter_rows(named=True)}
         rows.append(Row((f"{part['first'][0]} → {second}", *(cells[view.value, shift] for shift in _TOTALS for view in _VIEWS))))
-    caption = "Shifts of the untrained base model: % ± one standard error, and how many facts of how many."
+    caption = "Shifts of the untrained base model: % with Wilson's 95% interval, and how many facts of how many."
     return Table(caption, columns("draw", "positive, all", "positive, at risk", "negative, all", "negative, at risk"), tuple(rows))
 
 
@@ -57,7 +57,7 @@ def _each_shift(shifts: pl.DataFrame, view: ShiftView) -> Table:
     for (second,), part in shifts.filter(view=view.value).group_by("second", maintain_order=True):
         cells = {row["shift"]: _rate(row) for row in part.iter_rows(named=True)}
         rows.append(Row((f"{part['first'][0]} → {second}", *(cells[name] for name in names))))
-    caption = f"Every draw {_VIEWS[view]}: % ± one standard error, and how many."
+    caption = f"Every draw {_VIEWS[view]}: % with Wilson's 95% interval, and how many."
     return Table(caption, columns("draw", *(_arrow(name) for name in names)), tuple(rows))
 
 
@@ -85,8 +85,8 @@ def _transitions(transitions: pl.DataFrame) -> Table:
 
 
 def _rate(row: Mapping[str, object]) -> str:
-    rate, error = (None if row[name] is None else float(str(row[name])) for name in ("rate", "standard_error"))
-    return f"{percent(rate, error)}\n{counted(float(str(row['count'])))} of {row['n']:,}"
+    count, n = float(str(row["count"])), int(str(row["n"]))
+    return f"{share_with_interval(count, n)}\n{counted(count)} of {n:,}"
 
 
 def _arrow(shift: str) -> str:

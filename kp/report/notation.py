@@ -6,6 +6,8 @@ never a zero.
 
 import math
 
+from kp.metrics.intervals import wilson
+
 MISSING = "–"
 MINUS = "\u2212"
 
@@ -46,12 +48,18 @@ def points(difference: float | None, error: float | None = None) -> str:
     return with_error(_hundredfold(difference), _hundredfold(error), sign="+")
 
 
-def points_interval(difference: float | None, lower: float | None, upper: float | None) -> str:
-    """A difference of shares in percentage points with its 95% interval, if it has one, at one decimal."""
+def points_interval(difference: float | None, lower: float | None = None, upper: float | None = None) -> str:
+    """A difference of shares in percentage points with its 95% interval, if it has one, at one decimal: `+1.2 (−0.3 to +2.7)`."""
     if difference is None:
         return MISSING
     span = "" if lower is None or upper is None else f" ({_tenths(lower)} to {_tenths(upper)})"
     return f"{_tenths(difference)}{span}"
+
+
+def share_with_interval(count: float, n: int) -> str:
+    """A count of n as a percentage with Wilson's interval, which holds for small counts too: `2.0 (0.6 to 7.0)`; a dash if n is 0."""
+    limits = wilson(count, n)
+    return MISSING if limits is None else f"{100 * count / n:.1f} ({100 * limits[0]:.1f} to {100 * limits[1]:.1f})"
 
 
 def with_error(value: float | None, error: float | None, sign: str = "-") -> str:
@@ -64,16 +72,6 @@ def with_error(value: float | None, error: float | None, sign: str = "-") -> str
     if 0 < error < 1:
         decimals = max(decimals, min(3, math.ceil(-math.log10(error))))
     return f"{_plain(value, decimals, sign)} ± {_plain(error, decimals)}"
-
-
-def exceeds_noise(difference: float | None, error: float | None) -> bool:
-    """Whether a difference is at least twice its standard error; False if either is missing."""
-    return difference is not None and error is not None and difference != 0 and abs(difference) >= 2 * error
-
-
-def starred(text: str, difference: float | None, error: float | None) -> str:
-    """`text`, with a star if the difference is at least twice its standard error."""
-    return f"{text}*" if exceeds_noise(difference, error) else text
 
 
 def duration(seconds: float | None) -> str:

@@ -71,7 +71,7 @@ def packed_against_lost(found: Evidence, margin: float) -> Scatter | None:
     best = best_trial(found)
     return Scatter(
         x_title="facts packed (reliability × N)",
-        y_title="knowledge lost (right answers to known facts that were not trained on, points)",
+        y_title=f"knowledge lost (right answers to {found.known_facts}, points)",
         x_ticks=positions.ticks(),
         band=100 * margin,
         groups=tuple(group for group in groups if group.points),

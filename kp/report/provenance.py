@@ -11,7 +11,8 @@ import polars as pl
 from kp.report.document import Block, Code, Definitions, Points, Row, Section, Table, Text, columns
 from kp.report.notation import MISSING, duration, learning_rate, measured, percent, setting
 from kp.report.tables import ReportContext, ReportTables
-from kp.report.winners import STOPPED, Evidence, best_trial
+from kp.report.winners import STOPPED, Evidence
+from kp.vocabulary import BASE
 
 DEFINITIONS = (
     ("HighlyKnown, MaybeKnown, Unknown", "all, some, none of the 10 greedy answers of a shot set are right. HK, MK, UK for short."),
@@ -24,7 +25,11 @@ DEFINITIONS = (
     ("facts packed", "reliability × N."),
     ("completed, stopped", "ran its epochs or learned what it was asked to; ended early by the scheduler, for learning slower."),
     ("diverged, failed, oom", "a loss that is not finite; an error; out of memory."),
-    ("dev, test facts", "if the study has both, winners are chosen on the first and reported on the second."),
+    (
+        "control facts",
+        "facts that no trial trains on or replays, drawn by relation and category on S0: harm is told of them. Of two halves, winners are "
+        "chosen on dev facts and told on test facts.",
+    ),
     (
         "positive, negative shift",
         "share of facts whose category rose (UK→HK, UK→MK, MK→HK) or fell (HK→UK, HK→MK, MK→UK) from base to adapter.",
@@ -32,12 +37,13 @@ DEFINITIONS = (
     ("noise floor", "the same shifts between two measurements of the base model, S1 and S2."),
     (
         "net change",
-        "share of right answers minus the base's, over the same facts and prompts; the loss of knowledge is minus it, over facts "
-        "that the base knew on S0 and the trial did not train on.",
+        "share of right answers minus the base's, over the same facts and prompts; the loss of knowledge is minus it, over control facts "
+        "(if the study has none: facts that the trial did not train on) that the base knew on S0.",
     ),
     ("excess falls", "facts that fell from the base on one shot set to the adapter on the other, minus those of the base itself."),
     ("verdict", "harm shown, no harm beyond the margin shown, or not resolved: by the 95% interval of the net change of known facts."),
     ("at risk, untrained", "shift over only the facts that could move that way; shift without the facts the trial trained on."),
+    ("exposures", "times that an Unknown fact was trained on, in its own words or as a paraphrase."),
     ("refusals", "share of answers that decline to answer."),
     ("cut by length", "share of answers that were not over at categorise.max_new_tokens tokens; what would have followed is not judged."),
     ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),
@@ -113,9 +119,10 @@ def limits(tables: ReportTables, context: ReportContext, found: Evidence) -> lis
             f"The largest N tried is {max(summary['unknown'].to_list())}: if a mix still learned it, its capacity lies beyond this grid."
         )
     reasons += [_resolution(tables, summary), _benchmark_resolution(tables), _cut_answers(tables)]
-    if best_trial(found) is not None and not found.split:
+    if not found.controls:
         reasons.append(
-            f"The trial named first was chosen and is reported on the same {len(tables.facts):,} facts, which flatters it a little."
+            "No facts were kept out of all training (facts.control_share = 0): harm is told of the facts that each trial happened not to "
+            "train on, and the trial named first is told on the facts that it was chosen on, which flatters it a little."
         )
     reasons.append(f"One model ({context.model_name}); capacity and harm differ between models and sizes.")
     stopped = summary.filter(STOPPED).height

@@ -30,12 +30,12 @@ class Configuration:
     rank: int
     learning_rate: float
     others: tuple[tuple[str, str], ...]  # name and value of every other knob that varies independently
-    reliability: float | None  # on the reported facts
+    reliability: float | None  # on S2, on which it was not chosen, if adapters were asked there
     error: float | None  # if one seed was run
     lowest: float | None
     highest: float | None
     seeds: int
-    chosen_by: float | None  # reliability on the facts that winners are chosen on
+    chosen_by: float | None  # reliability on S1
 
     def __str__(self) -> str:
         others = "".join(f", {name} {value}" for name, value in self.others)
@@ -77,7 +77,7 @@ def stopped_sentence(summary: pl.DataFrame) -> str:
     were, they, figures = ("was", "It", "its") if stopped == 1 else ("were", "They", "their")
     return (
         f"{stopped} of {len(summary)} trials {were} stopped early by the scheduler ({STOPPED_MARK}). {they} trained for fewer epochs, so "
-        f"{figures} harm is not that of a finished trial and is underestimated; they are in no comparison of mixes, and none is a winner."
+        f"{figures} harm is not that of a finished trial; they are in no comparison of mixes, and none is a winner."
     )
 
 
@@ -90,8 +90,7 @@ def _endings(summary: pl.DataFrame) -> str:
 def _reach(found: Evidence, unknown: int, most: int) -> str:
     configurations = _configurations(found, unknown)
     reaching = _reaching(configurations)
-    on = "on S1 over dev facts" if found.split else "on S1"
-    note = " (figures over test facts)" if found.split else ""
+    on, note = "on S1", " (figures on S2)" if found.summary["reliability_s2"].null_count() < len(found.summary) else ""
     if reaching:
         named = "; ".join(f"{each} ({each.figure})" for each in reaching[:most])
         more = f"; and {len(reaching) - most} more" if len(reaching) > most else ""
@@ -114,8 +113,11 @@ def _configurations(found: Evidence, unknown: int) -> list[Configuration]:
     """The configurations of one N with a finished, measured trial, in the summary's order."""
     free = free_knobs(found.summary)
     keys = ["unknown", "arm", "rank", "learning_rate", *free]
-    chosen = found.chosen_by.select("trial_id", pl.col("reliability").alias("chosen_by"))
-    finished = found.report_split.filter(FINISHED & (pl.col("unknown") == unknown)).join(chosen, on="trial_id", maintain_order="left")
+    finished = found.summary.filter(FINISHED & (pl.col("unknown") == unknown)).with_columns(
+        pl.col("reliability").alias("chosen_by"),
+        pl.coalesce("reliability_s2", "reliability").alias("reliability"),
+        pl.coalesce("reliability_s2_se", "reliability_se").alias("reliability_se"),
+    )
     grouped = (
         finished.filter(pl.col("chosen_by").is_not_null())
         .group_by(keys, maintain_order=True)
@@ -150,14 +152,13 @@ def _grid(found: Evidence) -> Table:
         unknown, rank, rate, *others = setting
         head = (f"{unknown:,}", str(rank), learning_rate(rate), *map(knob_value, others))
         rows.append(Row((*head, *(_cell(cells.get((*setting, arm), [])) for arm in arms))))
-    halves = " Over dev and test facts together." if found.split else ""
     seeded = " For several seeds: the mean over those that finished and were measured, and their range." if _seeded(summary) else ""
     stopped = (
         f" {STOPPED_MARK} was stopped early: its unknown_accuracy at that point, which is another measure, on other prompts."
         if summary.filter(STOPPED).height
         else ""
     )
-    caption = f"Reliability ± one standard error by N, rank and learning rate (rows) and mix (columns).{halves}{seeded}{stopped} "
+    caption = f"Reliability on S1 ± one standard error by N, rank and learning rate (rows) and mix (columns).{seeded}{stopped} "
     return Table(caption, columns("N", "rank", "learning rate", *(KNOBS[name] for name in free), *arms), tuple(rows))
 
 

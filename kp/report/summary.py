@@ -10,26 +10,24 @@ from kp.benchmarks.registry import BENCHMARKS
 from kp.metrics.refusal_changes import refusal_changes
 from kp.report.labels import KNOBS, arm_label, trial_labels
 from kp.report.tables import ReportTables
-from kp.vocabulary import EffectKind, FactSubset, ShiftView, Split
-
-PACKED_AND_LOST = [
-    *("reliability", "reliability_se", "facts_packed", "facts_packed_se", "negative_at_risk", "negative_at_risk_se"),
-    *("untrained_lost", "untrained_n"),
-]
-"""The columns that are computed over facts; a study with splits has them for each split."""
+from kp.vocabulary import EffectKind, FactSubset
 
 
 def summary_table(tables: ReportTables) -> pl.DataFrame:
     """One row per trial, ordered by mix, N, rank, learning rate, seed and the other knobs; what was not measured is null.
 
-    Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability`,
-    `facts_packed` (reliability x N), `negative_at_risk`, `untrained_lost` of `untrained_n` facts, `knowledge_loss` (see `_loss`),
-    `generality`, `refusal_rate`, `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base over the
-    same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable`
-    are corrected over all trials.
+    Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability` on S1 and
+    `reliability_s2`, `facts_packed` (reliability x N), `knowledge_loss` (see `_loss`) and `dev_loss`, `generality`, `refusal_rate`,
+    `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base over the same prompts or questions, `*_se`
+    a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
     """
-    frame = _packed_and_lost(_labelled(tables.trials), tables.shifts, tables.scores)
-    frame = _join(frame, _loss(tables.effects))
+    frame = _join(_labelled(tables.trials), _score(tables.scores, "reliability"))
+    frame = frame.with_columns(
+        facts_packed=pl.col("reliability") * pl.col("unknown"), facts_packed_se=pl.col("reliability_se") * pl.col("unknown")
+    )
+    frame = _join(frame, _score(tables.scores, "reliability_s2"))
+    frame = _join(frame, _loss(tables.effects, harm_subset(tables.effects)))
+    frame = _join(frame, _loss(tables.effects, choosing_subset(tables.effects)).select("trial_id", dev_loss="knowledge_loss"))
     frame = _join(frame, _score(tables.scores, "generality"))
     frame = _join(frame, _score(tables.scores, "refusal_rate"))
     frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
@@ -43,30 +41,24 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     return frame.sort(order)
 
 
-def summary_of_split(tables: ReportTables, summary: pl.DataFrame, split: Split) -> pl.DataFrame:
-    """The summary with `PACKED_AND_LOST` over the facts of one split; raises ValueError if the study has no splits."""
-    if tables.split_shifts is None or tables.split_scores is None:
-        raise ValueError("the study's facts are not split")
-    of_split = pl.col("split") == split
-    bare = summary.drop(PACKED_AND_LOST)
-    return _packed_and_lost(bare, tables.split_shifts.filter(of_split).drop("split"), tables.split_scores.filter(of_split).drop("split"))
+def harm_subset(effects: pl.DataFrame) -> FactSubset:
+    """The facts on which these EFFECTS tell harm: control facts, or those that a trial did not train on if the study has no controls."""
+    return FactSubset.CONTROL if FactSubset.CONTROL.value in effects["subset"] else FactSubset.UNTRAINED
 
 
-def _packed_and_lost(frame: pl.DataFrame, shifts: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    """`frame` with the columns `PACKED_AND_LOST`."""
-    frame = _join(frame, _score(scores, "reliability"))
-    frame = frame.with_columns(
-        facts_packed=pl.col("reliability") * pl.col("unknown"), facts_packed_se=pl.col("reliability_se") * pl.col("unknown")
-    )
-    at_risk = _shift(shifts, ShiftView.AT_RISK, "negative")
-    frame = _join(frame, at_risk.select("trial_id", pl.col("rate").alias("negative_at_risk"), _error("negative_at_risk")))
-    untrained = _shift(shifts, ShiftView.UNTRAINED, "negative")
-    return _join(frame, untrained.select("trial_id", pl.col("count").alias("untrained_lost"), pl.col("n").alias("untrained_n")))
+def choosing_subset(effects: pl.DataFrame) -> FactSubset:
+    """The facts by whose loss winners are chosen."""
+    return FactSubset.CONTROL_DEV if harm_subset(effects) is FactSubset.CONTROL else FactSubset.UNTRAINED
 
 
-def _loss(effects: pl.DataFrame) -> pl.DataFrame:
-    """The loss of knowledge: minus the net change of the facts that the base knew on S0 and the trial did not train on."""
-    net = effects.filter(subset=FactSubset.UNTRAINED.value, at_risk=True, effect=EffectKind.NET_CHANGE.value)
+def telling_subset(effects: pl.DataFrame) -> FactSubset:
+    """The facts on which the loss of a winner is told; those by which it was chosen only if the study has no controls."""
+    return FactSubset.CONTROL_TEST if harm_subset(effects) is FactSubset.CONTROL else FactSubset.UNTRAINED
+
+
+def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
+    """The loss of knowledge: minus the net change of the facts of a subset that the base knew on S0."""
+    net = effects.filter(subset=subset.value, at_risk=True, effect=EffectKind.NET_CHANGE.value)
     return net.select(
         "trial_id",
         (-pl.col("value")).alias("knowledge_loss"),
@@ -96,10 +88,6 @@ def _error(name: str) -> pl.Expr:
 
 def _score(scores: pl.DataFrame, measure: str) -> pl.DataFrame:
     return scores.filter(pl.col("measure") == measure).select("trial_id", pl.col("value").alias(measure), _error(measure))
-
-
-def _shift(shifts: pl.DataFrame, view: ShiftView, shift: str) -> pl.DataFrame:
-    return shifts.filter((pl.col("view") == view) & (pl.col("shift") == shift))
 
 
 def _benchmark(benchmarks: pl.DataFrame, task: str, metric: str, name: str) -> pl.DataFrame:

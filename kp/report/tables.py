@@ -4,8 +4,10 @@ The frames have every number; no conclusion rests on the context. Keeping the tw
 elsewhere, and shows which part of a report changes if only the machine does.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,14 +17,8 @@ from kp import schema
 from kp.errors import UserError
 from kp.metrics.categories import validate_greedy_classes
 from kp.training.spec import TRIALS
-from kp.vocabulary import Matcher, Split
+from kp.vocabulary import Matcher
 
-SPLIT = pa.field("split", pa.string(), nullable=False)  # dev, test
-SPLIT_SCHEMAS: dict[str, pa.Schema] = {
-    "splits": pa.schema([pa.field("fact_id", pa.string(), nullable=False), SPLIT]),
-    "split_shifts": pa.schema([*schema.SHIFTS, SPLIT]),
-    "split_scores": pa.schema([*schema.SCORES, SPLIT]),
-}
 SCHEMAS: dict[str, pa.Schema] = {
     "facts": schema.FACTS,
     "base_categories": schema.CATEGORIES,
@@ -38,6 +34,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "majority": schema.MAJORITY,
     "disagreement": schema.DISAGREEMENT,
 }
+OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES}
+"""Tables that only some studies have."""
 
 
 @dataclass(frozen=True)
@@ -58,33 +56,21 @@ class ReportTables:
     majority: pl.DataFrame  # of the base on S0
     disagreement: pl.DataFrame  # of the base
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
+    parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
-    splits: pl.DataFrame | None = None  # the split of each measured fact, if the study has splits; the next two come with it
-    split_shifts: pl.DataFrame | None = None  # SHIFTS over one split's facts, with trial_id "noise"
-    split_scores: pl.DataFrame | None = None  # SCORES of the measure "reliability" over one split's facts
+    placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
             _check(name, getattr(self, name), wanted)
         validate_greedy_classes(self.base_categories)
-        if self.slick is not None:
-            _check("slick", self.slick, schema.SLICK)
-        self._check_splits()
+        for name, wanted in OPTIONAL.items():
+            if (found := getattr(self, name)) is not None:
+                _check(name, found, wanted)
         for trial_id, frame in self.training_rows.items():
             if not trial_id or "/" in trial_id or trial_id.startswith("."):
                 raise UserError(f"training_rows: trial_id '{trial_id}' cannot name a file")
             _check(f"training_rows of trial {trial_id}", frame, schema.TRAINING_ROWS)
-
-    def _check_splits(self) -> None:
-        given = {name: frame for name in SPLIT_SCHEMAS if (frame := getattr(self, name)) is not None}
-        missing = [name for name in SPLIT_SCHEMAS if name not in given]
-        if given and missing:
-            raise UserError(f"{missing[0]}: is missing, while {next(iter(given))} is here")
-        for name, frame in given.items():
-            _check(name, frame, SPLIT_SCHEMAS[name])
-            odd = sorted(set(frame["split"]) - set(Split))
-            if odd:
-                raise UserError(f"{name}: column 'split': '{odd[0]}' is none of {', '.join(Split)}")
 
 
 @dataclass(frozen=True)
@@ -101,21 +87,33 @@ class ReportContext:
     created: str  # ISO 8601
     kp_version: str
 
+    def save(self, file: Path) -> None:
+        """As JSON, from which `load` makes it again."""
+        file.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> "ReportContext":
+        """Raises UserError naming the file if it is missing or not such JSON."""
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{file}: not the circumstances of a report: {error}") from error
+
     @property
     def matcher(self) -> Matcher:
         """The matcher that decides the study's categories; raises UserError if the config lacks it."""
-        value = self.config.get("categorise", {}).get("matcher")
-        if value is None:
-            raise UserError("is missing in the config", field="categorise.matcher")
-        return Matcher(value)
+        return Matcher(self._required("categorise", "matcher"))
 
     @property
     def margin(self) -> float:
         """The harm that counts as small, a share; raises UserError if the config lacks it."""
-        value = self.config.get("report", {}).get("margin")
+        return float(self._required("report", "margin"))
+
+    def _required(self, section: str, name: str) -> Any:
+        value = self.config.get(section, {}).get(name)
         if value is None:
-            raise UserError("is missing in the config", field="report.margin")
-        return float(value)
+            raise UserError("is missing in the config", field=f"{section}.{name}")
+        return value
 
 
 def _check(name: str, frame: pl.DataFrame, wanted: pa.Schema) -> None:

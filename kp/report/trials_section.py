@@ -8,12 +8,10 @@ import polars as pl
 from kp.benchmarks.registry import BENCHMARKS
 from kp.report.document import Row, Section, Table, columns
 from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
-from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points, points_interval, starred, with_error
+from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points_interval, with_error
 from kp.report.tables import ReportTables
 from kp.report.winners import STOPPED, Evidence
-from kp.vocabulary import BASE, TrialStatus
-
-STAR = "A star marks a difference of at least two standard errors."
+from kp.vocabulary import BASE, TrialStatus, Verdict
 
 
 def trials_section(tables: ReportTables, found: Evidence) -> Section:
@@ -30,15 +28,12 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
     if base and titles:
         rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
     caption = (
-        "Every trial, failed ones included with their cause. Δ is the difference to the base with its 95% interval; ± is one standard "
-        f"error. {STAR}"
+        "Every trial, failed ones included with their cause. Δ is the difference to the base, with its 95% interval; ± is one standard "
+        "error. A star marks a loss of known facts that is a harm shown, with Holm's correction over the trials."
     )
-    if found.split:
-        caption += " Over dev and test facts together."
     if len(summary.filter(STOPPED)):
         caption += (
-            f" {STOPPED_MARK} was stopped early by the scheduler: it trained for fewer epochs, so its harm is not that of a finished trial "
-            "and is underestimated."
+            f" {STOPPED_MARK} was stopped early by the scheduler: it trained for fewer epochs, so its harm is not that of a finished trial."
         )
     return Section("trials", "Trials", (Table(caption, columns(*titles, words=3), tuple(rows)),) if titles else ())
 
@@ -77,11 +72,19 @@ def _trial_cells(row: Mapping[str, Any], knobs: list[str]) -> dict[str, str]:
         "reliability ± s.e.": with_error(row["reliability"], row["reliability_se"]),
         "generality ± s.e.": with_error(row["generality"], row["generality_se"]),
         "facts packed": measured(row["facts_packed"]),
-        "loss on other known facts (points)": difference_cell(row["knowledge_loss"], row["knowledge_loss_se"]),
+        "loss of known facts (points)": _loss_cell(row),
         "refusals (%)": percent(row["refusal_rate"]),
         "unique answers": counted(row["unique_answers"]),
         **_benchmark_cells(row),
     }
+
+
+def _loss_cell(row: Mapping[str, Any]) -> str:
+    """The loss with its interval, starred if the verdict over the trials is that harm is shown."""
+    if row["knowledge_loss"] is None:
+        return MISSING
+    text = points_interval(row["knowledge_loss"], row["knowledge_loss_lower"], row["knowledge_loss_upper"])
+    return f"{text}*" if row["knowledge_loss_verdict"] == Verdict.HARM_SHOWN else text
 
 
 def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -90,11 +93,6 @@ def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
         f"{score.title} Δ (points)": points_interval(*(row[f"{score.column}_delta{ending}"] for ending in ("", "_lower", "_upper")))
         for score in scores
     }
-
-
-def difference_cell(difference: float | None, error: float | None) -> str:
-    """A difference in points, with a star if it is beyond the noise."""
-    return starred(points(difference, error), difference, error)
 
 
 def score_value(scores: Mapping[str, Mapping[str, Any]], measure: str) -> float | None:

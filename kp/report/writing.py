@@ -1,25 +1,28 @@
 """Write a report to disk: the page, the same as Markdown, the pictures and every table it rests on."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from kp import schema
 from kp.errors import UserError
+from kp.report.arms_section import arm_table
 from kp.report.contents import compose
 from kp.report.figures_png import save_png
 from kp.report.html import render_html
 from kp.report.markdown import render_markdown
 from kp.report.pictures import pictures
 from kp.report.summary import summary_table
-from kp.report.tables import SCHEMAS, SPLIT_SCHEMAS, ReportContext, ReportTables
+from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
 from kp.report.winners import evidence
 
+CONTEXT_FILE = "context.json"
 SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "benchmark_effects", "epochs")
 
 
 def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:
-    """Write report.html, report.md, figures/ and tables/ into `folder`, which must exist and be empty; returns the page's path.
+    """Write report.html, report.md, context.json, figures/ and tables/ into `folder`; returns the page's path.
 
     The same tables and context give the same files. Raises UserError if the folder is missing or not empty.
     """
@@ -30,30 +33,34 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
     summary = summary_table(tables)
     found = evidence(tables, summary)
     drawn = pictures(tables, found, context.matcher, context.margin)
-    document = compose(tables, context, found, drawn)
-    _write_tables(tables, summary, folder / "tables")
+    arms = arm_table(tables, found)
+    document = compose(tables, context, found, arms, drawn)
+    _write_tables(tables, {"summary": summary, "arms": arms}, folder / "tables")
     (folder / "figures").mkdir()
     for name, picture in drawn.items():
         save_png(picture, folder / "figures" / f"{name}.png")
+    context.save(folder / CONTEXT_FILE)
     (folder / "report.md").write_text(render_markdown(document), encoding="utf-8")
     page = folder / "report.html"
     page.write_text(render_html(document, drawn), encoding="utf-8")
     return page
 
 
-def _write_tables(tables: ReportTables, summary: pl.DataFrame, folder: Path) -> None:
+def _write_tables(tables: ReportTables, made: Mapping[str, pl.DataFrame], folder: Path) -> None:
+    """The study's tables, and those that the report makes of them."""
     folder.mkdir()
     for name, wanted in SCHEMAS.items():
         schema.write_table(getattr(tables, name).to_arrow(), wanted, folder / f"{name}.parquet")
-    for name, wanted in {"slick": schema.SLICK, **SPLIT_SCHEMAS}.items():
+    for name, wanted in OPTIONAL.items():
         frame = getattr(tables, name)
         if frame is not None:
             schema.write_table(frame.to_arrow(), wanted, folder / f"{name}.parquet")
     (folder / "training_rows").mkdir()
     for trial_id, rows in tables.training_rows.items():
         schema.write_table(rows.to_arrow(), schema.TRAINING_ROWS, folder / "training_rows" / f"{trial_id}.parquet")
-    arrow = summary.to_arrow()
-    schema.write_table(arrow, arrow.schema, folder / "summary.parquet")
-    summary.write_csv(folder / "summary.csv")
+    for name, table in made.items():
+        arrow = table.to_arrow()
+        schema.write_table(arrow, arrow.schema, folder / f"{name}.parquet")
+    made["summary"].write_csv(folder / "summary.csv")
     for name in SPREADSHEETS:
         getattr(tables, name).write_csv(folder / f"{name}.csv")

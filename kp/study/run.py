@@ -3,12 +3,14 @@
 Ray is started only if something that needs it is left to do, so a second run of a finished study returns within seconds and says so.
 """
 
+import contextlib
 import time
 from collections.abc import Collection
 from pathlib import Path
 
 from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
+from kp.errors import MissingSourceError
 from kp.facts.replay import replay_identity, validate_replay_source
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
@@ -30,7 +32,8 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
     display, store = Display(), Store(files.results_root(root))
     validate_installed(config.trackers)
-    validate_replay_source(config)
+    with contextlib.suppress(MissingSourceError):  # noted below, with what it is priced by
+        validate_replay_source(config)
     identities = described_identities(config, describe_model, lambda missing: display.line(f"note: {missing}"))
     planning = planning_of(config, proposed_graph(config, identities, store).graph, store)
     display.console.print(plan_table(config, make_plan(planning), identities.model))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.conftest import run_kp_process
@@ -26,6 +27,15 @@ def test_command_on_a_finished_study_starts_no_ray_and_says_how_it_stands(comman
     assert SAID[command] in done.stdout
     assert "starting Ray" not in done.stdout
     assert "\x1b[" not in done.stdout
+
+
+def test_report_made_again_from_its_tables_alone_is_the_same(tiny_study: Path, tiny_copy: Path, tmp_path: Path) -> None:
+    before = tiny_copy / "tiny" / "report"
+    done = run_kp_process("report", tiny_study, "--tables", before, "--to", tmp_path / "again")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "again" / "report.md").read_text() == (before / "report.md").read_text()
+    for table in sorted((before / "tables").rglob("*.parquet")):
+        assert pl.read_parquet(tmp_path / "again" / table.relative_to(before)).equals(pl.read_parquet(table)), table.name
 
 
 def test_command_that_fails_says_so_in_one_line_and_exits_with_2(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_dry_run_without_facts_and_shots_prices_the_study_and_names_them(tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert "note: facts.source: facts/dbpedia.parquet: cannot be read" in done.stdout
     assert "note: categorise.shots: facts/triviaqa_shots.jsonl: cannot be read" in done.stdout
+    assert "note: search.replay_source: facts/triviaqa_facts.jsonl: cannot be read" in done.stdout
     assert "631,080 prompts" in done.stdout
 
 

@@ -129,7 +129,7 @@ def test_step_of_benchmarks_changes_with_every_field_that_decides_a_score() -> N
 
     changes = ({"mmlu_dev": 56}, {"mmlu_fewshot": 1}, {"misconceptions": 99}, {"seed": 1})
     assert len({steps(**one)[0] for one in ({}, *changes)}) == 5
-    assert steps(stopped=False, dev_share=0.5) == steps(mmlu_dev=57) == steps()
+    assert steps(stopped=False) == steps(mmlu_dev=57) == steps()
 
 
 def test_harness_digest_changes_with_the_tasks_that_are_asked() -> None:

@@ -19,6 +19,7 @@ from kp.store.filenames import (
     CATEGORIES_FILE,
     EPOCHS_FILE,
     FACTS_FILE,
+    PARTS_FILE,
     ROWS_FILE,
     TRIAL_FILE,
 )
@@ -35,7 +36,8 @@ SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
 FACTS = facts().head(40).with_columns(pl.Series([[f"P{number} {row}?" for number in range(4)] for row in range(40)]).alias("paraphrases"))
 PACKED = FACTS["fact_id"].to_list()[:6]
 LEARNED = set(PACKED[:4])
-BARE = ("search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0")
+PARTS = FACTS.select("fact_id", pl.Series("part", ["pool"] * 30 + ["control_dev", "control_test"] * 5))
+BARE = ("search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0", "facts.control_share=0.0")
 
 
 def answers_of(model_id: str, shot_set: str, asked: pl.DataFrame, right: set[str]) -> pl.DataFrame:
@@ -79,6 +81,8 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
     commit(store, graph.steps["facts"], {FACTS_FILE: (FACTS, schema.FACTS)})
     known = set(FACTS["fact_id"].to_list()[30:])
     commit(store, graph.steps["categorise"], measured(pl.concat([answers_of("base", name, FACTS, known) for name in ("S0", "S1", "S2")])))
+    if "parts" in graph.steps:
+        commit(store, graph.steps["parts"], {PARTS_FILE: (PARTS, schema.PARTS)})
     (trial,) = graph.trials
     rows = [
         {"row": row, "fact_id": fact_id, "role": "unknown", "question": "Q?", "target": "t"} for row, fact_id in enumerate([*PACKED])
@@ -115,11 +119,14 @@ def score(table: pl.DataFrame, measure: str) -> tuple[float, int]:
     return value, n
 
 
-def test_collect_tables_of_a_study_that_holds_nothing_out_has_neither_halves_nor_generality(tmp_path: Path) -> None:
+def test_collect_tables_of_a_study_that_holds_nothing_out_has_neither_parts_nor_generality(tmp_path: Path) -> None:
     tables = collected(tmp_path)
-    assert (tables.splits, tables.split_shifts, tables.split_scores) == (None, None, None)
+    assert tables.parts is None
+    assert set(tables.effects["subset"]) == {"untrained", "all"}
     assert "generality" not in set(tables.scores["measure"])
     assert score(tables.scores, "reliability") == pytest.approx((4 / 6, 12))
+    assert score(tables.scores, "reliability_s2") == pytest.approx((4 / 6, 12))
+    assert score(tables.scores, "facts_learned") == pytest.approx((4 / 6, 6))
 
 
 def effect(tables: ReportTables, subset: str, name: str, shift: str | None, at_risk: bool) -> dict[str, Any]:
@@ -171,23 +178,23 @@ def test_collect_tables_held_out_paraphrases_give_a_generality(tmp_path: Path) -
     assert score(collected(tmp_path, "search.held_out_paraphrases=2").scores, "generality") == pytest.approx((4 / 12, 24))
 
 
-def test_collect_tables_halves_partition_what_is_counted_over_all_facts(tmp_path: Path) -> None:
-    tables = collected(tmp_path, "evaluate.dev_share=0.4")
-    assert tables.splits is not None
-    assert tables.split_shifts is not None
-    assert tables.split_scores is not None
-    assert dict(tables.splits["split"].value_counts().iter_rows()) == {"dev": 16, "test": 24}
-    assert set(tables.split_scores["measure"]) == {"reliability"}
-    packed = tables.splits.filter(pl.col("fact_id").is_in(PACKED))
-    for split, value, n in tables.split_scores.select("split", "value", "n").iter_rows():
-        of_half = packed.filter(split=split)["fact_id"].to_list()
-        assert (value, n) == pytest.approx((len(LEARNED & set(of_half)) / len(of_half), 2 * len(of_half)))
-    key = ["trial_id", "view", "shift"]
-    halves = tables.split_shifts.group_by(key).agg(pl.col("count", "n").sum()).sort(key)
-    whole = tables.shifts.select(*key, "count", "n").sort(key)
-    assert halves.equals(whole)
-    lost = tables.split_shifts.filter(view="all", shift="negative").filter(pl.col("trial_id") != "noise")
-    assert lost.filter(pl.col("count") == 1)["split"].to_list() == tables.splits.filter(fact_id="f039")["split"].to_list()
+def test_collect_tables_control_facts_are_told_apart_in_roles_effects_and_shifts(tmp_path: Path) -> None:
+    tables = collected(tmp_path, "facts.control_share=0.5")
+    assert tables.parts is not None
+    assert dict(tables.outcomes.filter(trial_id="base", shot_set="S1")["role"].value_counts().iter_rows()) == {
+        "untouched": 30,
+        "control_dev": 5,
+        "control_test": 5,
+    }
+    lost = {half: effect(tables, half, "net_change", None, at_risk=True) for half in ("control", "control_dev", "control_test")}
+    # The one fact that was lost is the last one, which is a test fact.
+    assert {half: (found["value"], found["n"]) for half, found in lost.items()} == {
+        "control": (pytest.approx(-1 / 10), 10),
+        "control_dev": (0, 5),
+        "control_test": (pytest.approx(-1 / 5), 5),
+    }
+    fell = tables.shifts.filter(pl.col("trial_id") != "noise", shift="negative").select("view", "count", "n").rows()
+    assert fell == [("all", 1, 40), ("at_risk", 1, 10), ("untrained", 1, 34), ("control", 1, 10)]
 
 
 def test_collect_tables_knobs_are_those_of_this_study_and_not_of_the_one_that_trained_the_trial(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from kp import schema
 from kp.report.summary import summary_table
-from kp.report.tables import SCHEMAS, SPLIT_SCHEMAS
+from kp.report.tables import OPTIONAL, SCHEMAS
 from kp.store.files import digest_file, files_below
 from kp.store.steps import RECORD
 from kp.study.facts_description import SCHEMAS as DESCRIPTION_SCHEMAS
@@ -23,7 +23,7 @@ LEFT_OUT = {"report.html"}  # it holds a library of pictures of 5 MB
 ADDED = {"study.toml"}  # what made a report
 
 TABLES = (
-    {**SCHEMAS, **SPLIT_SCHEMAS, "slick": schema.SLICK},
+    {**SCHEMAS, **OPTIONAL},
     *INSPECTION_SCHEMAS.values(),
     DESCRIPTION_SCHEMAS,
 )

@@ -87,8 +87,8 @@ BAD_VALUES = {
     "fewer epochs of annealing than none": ("[search]\nanneal_epochs = -1\n", "search.anneal_epochs", "-1"),
     "more prompts than a shot set has": ("[search]\neval_prompts = 11\n", "search.eval_prompts", "11"),
     "an evaluation of no facts": ("[search]\neval_facts = 0\n", "search.eval_facts", "0"),
-    "a share of the facts that is all of them": ("[evaluate]\ndev_share = 1.0\n", "evaluate.dev_share", "1.0"),
-    "a share of the facts that is none": ("[evaluate]\ndev_share = 0.0\n", "evaluate.dev_share", "0.0"),
+    "a share of the facts that is all of them": ("[facts]\ncontrol_share = 1.0\n", "facts.control_share", "1.0"),
+    "a share of the facts that is none": ("[facts]\ncontrol_share = -0.1\n", "facts.control_share", "-0.1"),
     "a pass of no rows": ("[resources]\nmicro_batch = 0\n", "resources.micro_batch", "0"),
     "a rate of training that never ends": (
         "[resources]\ntraining_tokens_per_second = 0.0\n",

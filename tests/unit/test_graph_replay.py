@@ -40,7 +40,7 @@ def test_build_graph_replay_source_is_an_input_of_the_trials_that_replay_alone()
         assert other.steps[name].fingerprint == plain.steps[name].fingerprint
     assert other.trials[0].step.fingerprint == plain.trials[0].step.fingerprint  # replays nothing
     for trial in other.trials[1:]:
-        assert kinds(trial.step) == {"categorise", "replay_categorise"}
+        assert kinds(trial.step) == {"categorise", "parts", "replay_categorise"}
     assert not {"replay_facts", "replay_categorise"} & plain.steps.keys()
 
 
@@ -91,7 +91,7 @@ def test_report_step_rests_on_what_was_measured_of_generality() -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["search.arms=[{maybe_known = 1}]", "search.eval_facts=3", "training.schedule=cosine", "evaluate.dev_share=0.5"]
+    "override", ["search.arms=[{maybe_known = 1}]", "search.eval_facts=3", "training.schedule=cosine", "facts.control_share=0.3"]
 )
 def test_inspection_step_says_a_knob_that_is_turned(override: str) -> None:
     plain, turned = (inspection_step(Inspection.AUDIT, config, graph_of(config)) for config in (smoke(), smoke(override)))

@@ -129,9 +129,11 @@ CHANGES: tuple[tuple[dict[str, Any], set[str]], ...] = (
     ({"resources": {"generation_batch": 7, "workers_per_trial": 2}}, set()),
     ({"trackers": {"project": "other"}}, set()),
     ({"name": "other"}, set()),
-    ({"evaluate": {"dev_share": 0.5}}, set()),
+    ({"facts": {"control_share": 0.4}}, {"parts"}),
+    ({"facts": {"control_unknown_share": 0.2}}, {"parts"}),
     ({"evaluate": {"stopped": False}}, set()),
     ({"evaluate": {"shot_sets": ("S1",)}}, set()),
+    ({"evaluate": {"placebo": True}}, {"placebo/S1", "placebo/S2"}),
     ({"report": {"margin": 0.05}}, set()),
     ({"categorise": {"repeat_measurements": 2}}, {"repeat/S3", "repeat/S4"}),
     ({"search": {"sampler": "random", "trials": 2, "optuna_batch": 9}}, set()),
@@ -139,8 +141,8 @@ CHANGES: tuple[tuple[dict[str, Any], set[str]], ...] = (
     ({"categorise": {"max_new_tokens": 9}}, {"categorise", "answers/S1", "answers/S2"}),
     ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks"}),
     ({"training": {"lora_alpha": 16, "epochs": 3}}, {"trial"}),
-    ({"categorise": {"matcher": "exact"}}, {"trial"}),
-    ({"seed": 1}, {"facts", "trial", "benchmarks"}),
+    ({"categorise": {"matcher": "exact"}}, {"parts", "trial"}),
+    ({"seed": 1}, {"facts", "parts", "trial", "benchmarks"}),
 )
 
 
@@ -154,5 +156,5 @@ def test_changed_field_makes_anew_what_it_decides_and_what_rests_on_that(change:
 def _steps(graph: Graph) -> dict[str, tuple[object, str]]:
     """Every step's own literals and its fingerprint, by name."""
     trial = graph.trials[0]
-    steps = {**graph.steps, "trial": trial.step, **trial.measurements}
+    steps = {**graph.steps, **graph.base, "trial": trial.step, **trial.measurements}
     return {name: (step.literals, step.fingerprint) for name, step in steps.items()}

@@ -183,6 +183,6 @@ def test_study_paraphrased_by_the_same_model_under_another_name_is_the_same_step
 
 def test_plan_prices_paraphrases_as_if_no_fact_had_any(tmp_path: Path) -> None:
     lines = make_plan(planning_of(study("m"), graph_of("m"), Store(tmp_path)))
-    assert [line.stage for line in lines] == ["facts", "paraphrases", "categorise", "search", "evaluate"]
+    assert [line.stage for line in lines] == ["facts", "paraphrases", "categorise", "parts", "search", "evaluate"]
     assert lines[1].work == "at most 50 facts put in up to 10 other ways by m"
     assert lines[1].state == "to do"

@@ -86,7 +86,7 @@ def test_price_of_the_published_grid_is_told_though_nothing_is_here(tmp_path: Pa
     config = load_study(STUDIES / "paper.toml", rates)
     found = prices(config, tmp_path)
     tokens = 2_965_410 * TOKENS_A_ROW
-    prompts = 21036 * 30 + 21036 * 10 * 90 + 10 * 3 * 5 * (1 + 10 + 50 + 100 + 500 + 3000)
+    prompts = 21036 * 30 + 65000 * 10 + 21036 * 10 * 90 + 10 * 3 * 5 * (1 + 10 + 50 + 100 + 500 + 3000)
     parameters = 32 * 3 * (4096 + 14336)
     assert found["tokens"].startswith(f"{tokens:,} trained on")
     assert "estimated: facts and tokenizer not here yet" in found["tokens"]
@@ -169,16 +169,32 @@ def test_plan_of_replayed_facts_of_another_source_has_a_line(tmp_path: Path) -> 
     search = {"arms": ({"highly_known": 1},), "replay_source": "known.csv", "replay_count": 30}
     config = study(search)
     lines = make_plan(planning_of(config, graph_of(config), Store(tmp_path)))
-    assert [line.stage for line in lines] == ["facts", "categorise", "replay", "search", "evaluate"]
-    assert lines[2].work == "30 facts from known.csv to replay: 300 prompts on S0"
-    assert lines[2].state == "to do"
+    assert [line.stage for line in lines] == ["facts", "categorise", "parts", "replay", "search", "evaluate"]
+    assert lines[2].work == "50% of what the base knows, 10% of what it does not: control facts, kept out of training"
+    assert lines[3].work == "30 facts from known.csv to replay: 300 prompts on S0"
+    assert lines[3].state == "to do"
     assert f"{50 * 30 + 300:,} to the base" in prices(config, tmp_path)["prompts"]
 
 
 def test_plan_of_replayed_facts_that_are_not_counted_says_all(tmp_path: Path) -> None:
     config = study({"arms": ({"highly_known": 1},), "replay_source": "known.csv"})
-    assert make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[2].work.startswith("all the facts from known.csv")
+    assert make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[3].work.startswith("all the facts from known.csv")
     assert prices(config, tmp_path)["prompts"] == "not known until the facts are read"
+
+
+def test_plan_without_control_facts_has_no_line_for_them_and_drawn_ones_are_counted(tmp_path: Path) -> None:
+    config = study(facts={"count": 50, "control_share": 0.0})
+    assert "parts" not in [line.stage for line in make_plan(planning_of(config, graph_of(config), Store(tmp_path)))]
+    config = study()
+    graph, store = graph_of(config), Store(tmp_path)
+    details = {
+        "control": {"HighlyKnown": 12, "MaybeKnown": 9, "WeaklyKnown": 0, "Unknown": 4},
+        "resolvable": {"control_dev": 0.1, "control_test": 0.123},
+    }
+    store.commit(graph.steps["parts"], lambda folder: None, seconds=0.0, details=details)
+    (line,) = [line for line in make_plan(planning_of(config, graph, store)) if line.stage == "parts"]
+    counted = "control facts: 12 HighlyKnown, 9 MaybeKnown, 4 Unknown; test half resolves a net change of 12.3 points at best"
+    assert (line.work, line.state) == (counted, "done")
 
 
 def test_plan_of_held_out_paraphrases_counts_what_generality_asks(tmp_path: Path) -> None:

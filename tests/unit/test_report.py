@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -10,7 +11,9 @@ import polars as pl
 import pytest
 
 from kp import schema
+from kp.config.study import ReportConfig
 from kp.errors import UserError
+from kp.metrics.effect_summary import reported_effects
 from kp.report.answer import answer_paragraph
 from kp.report.base_model import base_model_section
 from kp.report.document import Table
@@ -18,11 +21,11 @@ from kp.report.figure_data import Scatter
 from kp.report.notation import counted, duration, measured, percent, points, points_interval, with_error
 from kp.report.pictures import pictures
 from kp.report.provenance import limits
+from kp.report.reading import read_report
 from kp.report.summary import summary_table
 from kp.report.tables import SCHEMAS, ReportTables
 from kp.report.winners import evidence
 from kp.report.writing import write_report
-from kp.study.outcomes import study_effects
 from kp.vocabulary import Matcher
 from tests.made_up_study import CAUSE, FACTS, categories, context, frame_of, score, scores_of, study, told
 
@@ -84,7 +87,7 @@ def test_summary_joins_every_table_and_keeps_failed_trials(tables: ReportTables)
     assert row["facts_packed"] == pytest.approx(0.945 * 40)
     assert row["mmlu_dev_delta"] == pytest.approx(-0.06)
     assert row["refusal_rate_delta"] == pytest.approx(0.006 - 0.031)
-    net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t03-40", subset="untrained", effect="net_change", at_risk=True)
+    net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t03-40", subset="control", effect="net_change", at_risk=True)
     assert (row["knowledge_loss"], row["knowledge_loss_n"]) == (-net["value"][0], net["n"][0])
     failed = summary.row(by_predicate=pl.col("trial_id") == "t05-40", named=True)
     assert (failed["status"], failed["cause"], failed["reliability"], failed["mc1_delta"]) == ("diverged", CAUSE, None, None)
@@ -92,13 +95,14 @@ def test_summary_joins_every_table_and_keeps_failed_trials(tables: ReportTables)
 
 def test_answer_names_the_trial_that_packed_most_with_its_cost(tables: ReportTables) -> None:
     text = told(tables)
-    assert "38.6 of 40 new facts (reliability 0.965 ± 0.029), with “Unknown only”, rank 8, learning rate 0.005." in text
-    net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t01-40", subset="untrained", effect="net_change", at_risk=True)
-    assert f"Of the answers to the {net['n'][0]} other facts that the base knew" in text
+    assert "37.8 of 40 new facts (reliability 0.945 ± 0.036 on S2; chosen for 0.965 on S1), with “Unknown only”, rank 8" in text
+    net = tables.effects.filter(pl.col("shift").is_null(), trial_id="t01-40", subset="control_test", effect="net_change", at_risk=True)
+    assert f"Of the answers to the {net['n'][0]} control facts that the base knew (the test half, which had no part in the choice)" in text
     assert f"a net change of −{-100 * net['value'][0]:.1f} points (95% interval −{-100 * net['lower'][0]:.1f} to " in text
     assert "This shows harm." in text
     assert "In excess of the noise of the prompts, +" in text
-    assert "The mix that harmed least is “+1 HighlyKnown”" in text
+    assert "Against “Unknown only”, on " in text
+    assert "known control facts and 1 to 2 trials of each mix" in text
     assert "Refusals: 3.10 % of the base model's answers, 0 to 0.800 %" in text
     assert "1 of 6 trials (diverged)" in text
 
@@ -106,7 +110,7 @@ def test_answer_names_the_trial_that_packed_most_with_its_cost(tables: ReportTab
 def test_answer_says_of_a_small_loss_that_it_is_not_resolved_or_within_the_margin() -> None:
     tables = study(harm=0.0)
     assert "This neither shows harm nor rules out more than 2 points of it; this study could have resolved" in told(tables)
-    generous = dataclasses.replace(tables, effects=study_effects(tables.outcomes, tables.facts, 0.5))
+    generous = dataclasses.replace(tables, effects=reported_effects(tables.outcomes, tables.facts, 0.5))
     assert "This rules out a harm of more than 50 points." in answer_paragraph(generous, 0.5)
 
 
@@ -131,7 +135,7 @@ def test_answer_over_several_seeds_gives_their_range(tables: ReportTables) -> No
     twin = tables.trials.filter(trial_id="t01-40").with_columns(trial_id=pl.lit("twin"), seed=pl.lit(1, pl.Int32))
     scores = frame_of(scores_of("twin", 0.85, 40, 0.0, 500), schema.SCORES)
     both = dataclasses.replace(tables, trials=pl.concat([tables.trials, twin]), scores=pl.concat([tables.scores, scores]))
-    assert "seed 0; over 2 seeds the reliability is 0.850 to 0.965" in told(both)
+    assert "seed 0; over 2 seeds the reliability on S1 is 0.850 to 0.965" in told(both)
 
 
 def test_page_needs_no_network(folder: Path) -> None:
@@ -284,6 +288,30 @@ def test_report_of_the_same_tables_is_the_same_bytes(folder: Path, tables: Repor
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
+
+
+def test_report_is_made_again_from_its_tables_with_another_margin(folder: Path, tables: ReportTables, tmp_path: Path) -> None:
+    again, circumstances = read_report(folder, ReportConfig())
+    assert circumstances == context()
+    assert again.effects.equals(tables.effects)
+    assert again.shifts.equals(tables.shifts)
+    assert again.benchmark_effects.equals(tables.benchmark_effects)
+    generous, circumstances = read_report(folder, ReportConfig(margin=0.5))
+    assert circumstances.margin == 0.5
+    assert "within_margin" in set(generous.effects["verdict"])
+    write_report(generous, circumstances, tmp_path)
+    assert "a harm beyond 50 points is ruled out" in (tmp_path / "report.md").read_text()
+
+
+def test_report_of_a_folder_without_circumstances_or_a_table_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "context.json").write_text("{}")
+    with pytest.raises(UserError, match=r"context\.json: not the circumstances of a report"):
+        read_report(copy, ReportConfig())
+    (copy / "tables" / "outcomes.parquet").unlink()
+    with pytest.raises(UserError, match=r"outcomes\.parquet: not a readable parquet file"):
+        read_report(copy, ReportConfig())
 
 
 def test_report_of_trials_alone_still_stands(tables: ReportTables, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.refusal_changes import refusal_changes
 from kp.report.answer import answer_paragraph
+from kp.report.arms_section import arm_table
 from kp.report.contents import compose
 from kp.report.document import Table
 from kp.report.figure_data import DotPanels
@@ -44,7 +45,8 @@ def judged(tables: ReportTables, *verdicts: Verdict) -> ReportTables:
 
 
 def benchmarks_table(tables: ReportTables) -> Table:
-    document = compose(tables, context(), evidence(tables, summary_table(tables)), ())
+    found = evidence(tables, summary_table(tables))
+    document = compose(tables, context(), found, arm_table(tables, found), ())
     (section,) = (one for one in document.sections if one.anchor == "benchmarks")
     (table,) = (block for block in section.blocks if isinstance(block, Table))
     return table

@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from kp import schema
-from kp.errors import UserError
 from kp.report.curves import learning_curves, loss_curves, style_sentence
 from kp.report.document import Points, Table, Text
 from kp.report.figure_data import QUIET_COLOUR, Line, Scatter
@@ -20,10 +19,10 @@ from kp.report.search_section import search_section
 from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
 from kp.report.trials_section import trials_section
-from kp.report.winners import Evidence, best_trial, evidence, mix_harm
+from kp.report.winners import Evidence, best_trial, evidence
 from kp.report.writing import write_report
 from kp.vocabulary import Matcher
-from tests.made_up_study import context, frame_of, halved, score, search, study, told
+from tests.made_up_study import context, frame_of, score, search, study, told, without_controls
 
 STOPPED = 13  # of the 24 trials of the made-up search
 OF_TRIALS = ("trials", "epochs", "shifts", "scores", "benchmarks", "benchmark_items", "benchmark_effects")
@@ -162,20 +161,11 @@ def test_stopped_trial_that_packed_most_is_not_the_best(tables: ReportTables) ->
     assert next_best["trial_id"] == "s15"
 
 
-def test_mixes_are_compared_only_where_every_one_of_them_finished(tables: ReportTables) -> None:
-    mixes = mix_harm(found_in(tables))
-    assert [(mix.trials, mix.arm) for mix in mixes] == [(1, mix.arm) for mix in mixes]  # rank 16, learning rate 0.003 alone
-    assert len(mixes) == 3
-    stopped = changed(tables, ["s05"], status=pl.lit("stopped"))
-    assert mix_harm(found_in(stopped)) == []
-    assert "No setting was finished with every mix" in told(stopped)
-
-
 def test_search_names_every_configuration_that_reaches_the_reliability(tables: ReportTables) -> None:
     (sentence,) = search_points(tables)
     reached = tables.scores.filter((pl.col("measure") == "reliability") & (pl.col("value") >= 0.95))
     assert sentence.startswith(
-        "N = 100 Unknown facts reach a reliability of 0.95 on S1 with: rank 64, learning rate 0.003, +1 MaybeKnown (0.980 ±"
+        "N = 100 Unknown facts reach a reliability of 0.95 on S1 with (figures on S2): rank 64, learning rate 0.003, +1 MaybeKnown (0.960 ±"
     )
     assert sentence.count("learning rate") == len(reached) == 4
     assert "N = 100 Unknown facts reach a reliability of 0.95 on S1 with" in told(tables)
@@ -186,8 +176,8 @@ def test_search_without_a_reliable_configuration_gives_the_nearest(tables: Repor
     weak = dataclasses.replace(tables, scores=tables.scores.with_columns(value=0.9 * pl.col("value")))
     (sentence,) = search_points(weak)
     assert sentence == (
-        "N = 100: no configuration reaches a reliability of 0.95 on S1; the nearest is rank 64, learning rate 0.003, +1 MaybeKnown "
-        "(0.882 ± 0.014)."
+        "N = 100: no configuration reaches a reliability of 0.95 on S1; the nearest (figures on S2) is rank 64, learning rate 0.003, "
+        "+1 MaybeKnown (0.864 ± 0.020)."
     )
     assert "reach a reliability of 0.95" not in told(weak)
 
@@ -195,7 +185,7 @@ def test_search_without_a_reliable_configuration_gives_the_nearest(tables: Repor
 def test_search_over_seeds_judges_a_configuration_by_their_mean(tables: ReportTables) -> None:
     (sentence,) = search_points(reseeded(tables, 2))
     assert sentence.startswith("N = 100: no configuration reaches")
-    assert "(0.931, 0.882 to 0.980 over 2 seeds)" in sentence
+    assert "(0.912, 0.864 to 0.960 over 2 seeds)" in sentence
 
 
 def test_grid_has_a_row_a_setting_and_a_column_a_mix(tables: ReportTables) -> None:
@@ -302,58 +292,39 @@ def test_crowded_learning_curves_put_what_ended_early_behind_in_grey(tables: Rep
 
 
 def test_winner_is_chosen_on_dev_facts_and_told_on_test_facts() -> None:
-    whole = study()
-    assert "38.6 of 40 new facts" in told(whole)  # t01-40, by all facts
-    split = halved(whole, {"t03-40": 0.99})
-    text = told(split)
-    assert text.startswith(
-        "Of the trials with a reliability of 0.8 or more on the 133 dev facts, the one that packed most has N = 40, “+1 Highly"
+    tables = study()
+    equal = changed(tables, ["t01-40", "t03-40"], unknown_accuracy=pl.lit(0.9))
+    scores = equal.scores.with_columns(
+        value=pl.when(pl.col("trial_id").is_in(["t01-40", "t03-40"]) & (pl.col("measure") == "reliability")).then(0.95).otherwise("value")
     )
-    assert "on the 67 test facts, which had no part in the choice, its reliability is 0.945 ± 0.036, which is 37.8 of 40 new facts" in text
-    assert "other facts that the base knew" in text
-    assert "chosen and is reported on the same" not in str(made_section(split, context(), found_in(split)))
-    assert "chosen and is reported on the same" in str(made_section(whole, context(), found_in(whole)))
+    equal = dataclasses.replace(equal, scores=scores)
+
+    def losing(trial_id: str, half: str) -> ReportTables:
+        worse = (pl.col("trial_id") == trial_id) & (pl.col("subset") == half) & (pl.col("effect") == "net_change")
+        return dataclasses.replace(equal, effects=equal.effects.with_columns(value=pl.when(worse).then(-0.9).otherwise("value")))
+
+    for trial_id, other in (("t01-40", "t03-40"), ("t03-40", "t01-40")):
+        best = best_trial(found_in(losing(trial_id, "control_dev")))
+        assert best is not None
+        assert best["trial_id"] == other  # both packed as much, and this one lost less on dev facts
+    one, two = (best_trial(found_in(losing(trial_id, "control_test"))) for trial_id in ("t01-40", "t03-40"))
+    assert one == two  # the test facts have no part in the choice
 
 
-def test_winner_by_dev_facts_is_the_one_that_the_picture_rings() -> None:
-    split = halved(study(), {"t03-40": 0.99})
-    picture = pictures(split, found_in(split), Matcher.STRICT, 0.02)["packed_against_lost"]
-    assert isinstance(picture, Scatter)
-    assert picture.best == "N=40 · +1 HK"
+def test_study_without_control_facts_says_what_its_harm_is_told_of() -> None:
+    with_controls, without = study(), without_controls(study())
+    assert "control facts that the base knew (the test half" in told(with_controls)
+    assert "other facts that the base knew, " in told(without)
+    limit = "No facts were kept out of all training (facts.control_share = 0)"
+    assert limit not in str(made_section(with_controls, context(), found_in(with_controls)))
+    assert limit in str(made_section(without, context(), found_in(without)))
 
 
-def test_gentlest_mix_is_the_one_that_lost_least_on_facts_that_were_not_trained_on() -> None:
-    whole = study()
-    lost = pl.col("trial_id").is_in(["t02-10"]) & (pl.col("effect") == "net_change")
-    effects = whole.effects.with_columns(value=pl.when(lost).then(-0.9).otherwise("value"))
-    before, after = mix_harm(found_in(whole)), mix_harm(found_in(dataclasses.replace(whole, effects=effects)))
-    assert before[0].arm == "+1 HighlyKnown"
-    assert after[-1].arm == "+1 HighlyKnown"
-
-
-def test_winner_that_no_test_fact_was_taught_is_not_given_a_figure() -> None:
-    split = halved(study(), {"t03-40": 0.99})
-    assert split.split_scores is not None
-    incomplete = dataclasses.replace(
-        split, split_scores=split.split_scores.filter(~((pl.col("split") == "test") & (pl.col("trial_id") == "t03-40")))
-    )
-    assert "none of the facts it was taught is among the 67 test facts" in told(incomplete)
-
-
-def test_splits_are_written_beside_the_other_tables(tmp_path: Path) -> None:
-    split = halved(study(), {})
-    write_report(split, context(), tmp_path)
-    for name in ("splits", "split_shifts", "split_scores"):
-        assert pl.read_parquet(tmp_path / "tables" / f"{name}.parquet").equals(getattr(split, name)), name
-
-
-def test_splits_without_their_figures_or_with_a_third_half_are_refused() -> None:
-    split = halved(study(), {})
-    with pytest.raises(UserError, match="split_scores: is missing, while splits is here"):
-        dataclasses.replace(split, split_scores=None)
-    assert split.splits is not None
-    with pytest.raises(UserError, match="splits: column 'split': 'train' is none of dev, test"):
-        dataclasses.replace(split, splits=split.splits.with_columns(split=pl.lit("train")))
+def test_parts_are_written_beside_the_other_tables(tmp_path: Path) -> None:
+    tables = study()
+    write_report(tables, context(), tmp_path)
+    assert tables.parts is not None
+    assert pl.read_parquet(tmp_path / "tables" / "parts.parquet").equals(tables.parts)
 
 
 def test_times_of_the_trials_are_summed_with_the_share_of_training(page: str) -> None:

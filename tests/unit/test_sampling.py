@@ -116,7 +116,8 @@ def test_study_without_samples_has_the_steps_it_always_had(tmp_path: Path) -> No
     plain = graph_of()
     assert "samples" not in plain.steps
     assert graph_of(samples=0, sample_temperature=0.7) == plain
-    assert [trial.step.inputs for trial in plain.trials] == [(plain.steps["categorise"],)] * len(plain.trials)
+    assert [trial.step.inputs for trial in plain.trials] == [(plain.steps["categorise"], plain.steps["parts"])] * len(plain.trials)
+    assert plain.steps["parts"].inputs == (plain.steps["categorise"],)
     exact = study(matcher="exact")
     for literals in (report_step(exact, plain, [], {}).literals["config"], inspection_step(Inspection.AUDIT, exact, plain).literals):
         assert not {"categorise.samples", "categorise.sample_temperature"} & literals.keys()
@@ -129,7 +130,9 @@ def test_study_with_samples_asks_greedily_as_before_and_trains_on_what_was_sampl
     assert "samples" in sampled.steps
     assert sampled.steps["categorise"] == plain.steps["categorise"]
     assert sampled.steps["samples"].inputs == (plain.steps["categorise"],)
-    assert all(trial.step.inputs == (sampled.steps["categorise"], sampled.steps["samples"]) for trial in sampled.trials)
+    known = (sampled.steps["categorise"], sampled.steps["samples"])
+    assert sampled.steps["parts"].inputs == known
+    assert all(trial.step.inputs == (*known, sampled.steps["parts"]) for trial in sampled.trials)
     assert sampled.steps["samples"] in report_step(study(samples=16), sampled, [], {}).inputs
     assert not {trial.trial_id for trial in plain.trials} & {trial.trial_id for trial in sampled.trials}
 
@@ -145,6 +148,6 @@ def test_study_sampled_otherwise_is_another_step(knobs: dict[str, object]) -> No
 
 def test_plan_prices_samples_as_if_no_fact_were_known(tmp_path: Path) -> None:
     lines = make_plan(planning_of(study(samples=16), graph_of(samples=16), Store(tmp_path)))
-    assert [line.stage for line in lines] == ["facts", "categorise", "samples", "search", "evaluate"]
+    assert [line.stage for line in lines] == ["facts", "categorise", "samples", "parts", "search", "evaluate"]
     assert lines[2].work.startswith("at most 8,000 sampled answers: 16 at temperature 0.5 to each prompt of S0")
     assert lines[2].state == "to do"

@@ -30,7 +30,10 @@ DIFFERENCES: dict[str, tuple[object, object, object]] = {
     "training.use_rslora": (False, True, False),
     "training.loss": ("full_text", "full_text", "answer"),
     "training.packing": ("prefix_tree", "padded", "prefix_tree"),
-    "evaluate.dev_share": (None, None, 0.5),
+    "facts.control_share": (0.0, 0.0, 0.5),
+    "evaluate.placebo": (False, False, True),
+    "search.replay_source": ("facts/triviaqa_facts.jsonl", None, "facts/triviaqa_facts.jsonl"),
+    "search.replay_count": (65000, None, 65000),
 }
 """Field -> its value in paper, released, rigorous."""
 
@@ -107,14 +110,14 @@ def test_released_scale_leaves_the_papers_as_the_rank_grows() -> None:
     assert released.alpha(16) / 16**0.5 == 8
 
 
-def test_quickstart_is_six_trials_offline_on_the_embedded_model() -> None:
+def test_quickstart_is_four_trials_offline_on_the_embedded_model() -> None:
     config = study("quickstart")
     assert (config.model.name, config.facts.source, config.categorise.shots) == ("smollm2-135m-instruct", "builtin", "builtin")
-    assert config.search.unknown == (10, 40)
-    assert [(arm.highly_known, arm.paraphrases) for arm in config.search.arms] == [(0, 0), (1, 0), (0, 1)]
-    assert len(trials(config)) == 6
+    assert config.search.unknown == (10, 30)
+    assert [(arm.highly_known, arm.paraphrases) for arm in config.search.arms] == [(0, 0), (1, 0)]
+    assert len(trials(config)) == 4
     assert config.facts.count is not None
-    assert config.facts.count == 110
+    assert config.facts.count == 160
     assert config.search.stop_at_accuracy is not None
 
 
