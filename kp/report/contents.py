@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from kp.benchmarks.registry import BENCHMARKS
+from kp.metrics.paired_tests import bowker_p
+from kp.metrics.shifts import MOVES
 from kp.report import provenance
 from kp.report.answer import answer_sentences
 from kp.report.arms_section import arms_section
@@ -18,11 +21,15 @@ from kp.report.notation import MISSING, counted, measured, percent, points_inter
 from kp.report.search_section import search_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import score_value, trials_section
+from kp.report.where_section import where_section
 from kp.report.winners import STOPPED, Evidence
-from kp.vocabulary import BASE, NOISE, ShiftView
+from kp.vocabulary import BASE, GREEDY_CATEGORIES, NOISE, ShiftView
 
 NOTED = "see the note above"
-COUNTED = "% with Wilson's 95% interval, and the number of facts. On the same prompts: any adapter that changes answers has some."
+COUNTED = (
+    "% with Wilson's 95% interval, and the number of facts; p is that of rises and falls that are equally many (each fact for itself). On "
+    "the same prompts: any adapter that changes answers has some."
+)
 VIEWS = {
     ShiftView.ALL: f"As the paper counts, over all measured facts, including trained ones: {COUNTED}",
     ShiftView.AT_RISK: "Over the facts at risk: only those whose category before could have moved that way are in the denominator.",
@@ -40,6 +47,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         trials_section(tables, found),
         effects_section(tables, summary, context.margin),
         arms_section(found, arms),
+        where_section(tables, found),
         search_section(found),
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
@@ -96,7 +104,7 @@ def _shifts(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> 
         if not found:
             continue
         noise = _noise_row(view, figures)
-        head = columns("trial", *(shift.replace("->", "→") for shift in SHIFTS))
+        head = columns("trial", *(shift.replace("->", "→") for shift in SHIFTS), "p (Bowker)")
         blocks.append(Table(caption, head, tuple(([] if noise is None else [noise]) + found)))
     return Section("shifts", "Shifts", tuple(blocks))
 
@@ -115,7 +123,17 @@ def _shift_row(name: str, trial_id: str, view: ShiftView, figures: Mapping[tuple
             cells.append(MISSING)
         else:
             cells.append(f"{share_with_interval(figure['count'], figure['n'])}\n{counted(figure['count'])} of {figure['n']:,}")
-    return None if set(cells) == {MISSING} else Row((name, *cells))
+    return None if set(cells) == {MISSING} else Row((name, *cells, _symmetry(trial_id, view, figures)))
+
+
+def _symmetry(trial_id: str, view: ShiftView, figures: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> str:
+    """Bowker's test of the moves between the three categories: small if as many facts do not move one way as the other."""
+    moved = np.zeros((len(GREEDY_CATEGORIES), len(GREEDY_CATEGORIES)), dtype=np.int64)
+    for shift, pairs in MOVES.items():
+        if len(pairs) == 1:
+            ((before, after),) = pairs
+            moved[GREEDY_CATEGORIES.index(before), GREEDY_CATEGORIES.index(after)] = figures[trial_id, view, shift]["count"]
+    return measured(bowker_p(moved))
 
 
 def _answers(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:

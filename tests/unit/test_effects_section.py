@@ -9,6 +9,8 @@ from kp import schema
 from kp.report.document import Table
 from kp.report.effects_section import effects_section, harm_sentences, interval_cell, verdict_cell
 from kp.report.summary import summary_table
+from kp.report.where_section import where_section
+from kp.report.winners import evidence
 from kp.vocabulary import BASE, PLACEBO, FactRole
 from tests.made_up_study import study
 
@@ -63,6 +65,24 @@ def test_section_begins_with_the_placebo_where_the_base_was_asked_once_more() ->
     assert first.cells[0] == "placebo: the base once more"
     assert {cell.partition(" (")[0] for cell in first.cells[1:5]} == {"0.0"}  # nothing was rounded otherwise
     assert len(others) == 5
+
+
+def test_where_section_is_the_net_change_of_the_winner_by_group_by_plain_arithmetic() -> None:
+    tables = study()
+    found = evidence(tables, summary_table(tables))
+    (table,) = where_section(tables, found).blocks
+    assert isinstance(table, Table)
+    rows = {row.cells[0]: row.cells for row in table.rows}
+    assert "Exploratory" in table.caption
+    relation = {row["fact_id"]: row["relation"] for row in tables.facts.iter_rows(named=True)}
+    share = {(r["trial_id"], r["shot_set"], r["fact_id"]): r["correct"] / r["asked"] for r in tables.outcomes.iter_rows(named=True)}
+    control = {r["fact_id"] for r in tables.outcomes.filter(trial_id=BASE).iter_rows(named=True) if "control" in r["role"]}
+    known = [fact for fact in sorted(control) if share[BASE, "S0", fact] and relation[fact] == "capital_of"]
+    changes = [(share["t01-40", on, fact] - share[BASE, on, fact]) for fact in known for on in ("S1", "S2")]
+    _, n, *_, change = rows["relation: capital of"]
+    assert n == str(len(known))
+    assert change.startswith(f"{100 * sum(changes) / len(changes):+.1f}".replace("-", "−"))
+    assert {"popularity of the subject: head", "popularity of the subject: tail"} <= rows.keys()
 
 
 def test_made_up_harm_is_on_facts_that_were_not_trained_on_by_plain_arithmetic() -> None:

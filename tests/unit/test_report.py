@@ -161,6 +161,9 @@ def test_report_holds_every_section_and_the_cause_of_a_failure(folder: Path, tab
     assert "step 12 &lt;nan>" in text or "step 12 &lt;nan&gt;" in text
     titles = (
         "Trials",
+        "Effects on facts that were not trained on",
+        "Mixes compared",
+        "Where it lost",
         "What the search found",
         "What the base model knows",
         "Learning",
