@@ -30,6 +30,7 @@ _KOREAN_AFTER = regex.compile(
     r"(?:\p{P}|\s|$|요$|한다|합니다|불린다|불립니다)"
 )
 _ARABIC = regex.compile(r"\p{Arabic}")
+_SYMBOL_BEFORE, _SYMBOL_AFTER = regex.compile(r"(\p{Sc})\s?$"), regex.compile(r"\s?(\p{Sc})")
 _HANGUL, _HIRAGANA, _KATAKANA, _THAI = (regex.compile(rf"\p{{{name}}}") for name in ("Hangul", "Hiragana", "Katakana", "Thai"))
 
 
@@ -40,6 +41,7 @@ class Form:
     splits: frozenset[int]  # lengths of the key after each word but the last
     spelled: str | None  # must be written like this within a sentence; None for any case
     article: bool  # belongs to the name
+    currency: str = ""  # the symbol that its number has
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,12 @@ class Names:
 def _forms(name: str) -> tuple[tuple[str, Form], ...]:
     """The keys of a name with their forms: as it is, and without the qualifier that it has in brackets."""
     spellings = {name, _QUALIFIER.sub("", name), transliterated(name)} - {""}
-    found = [made for spelling in sorted(spellings) for reading in readings(spelling) for made in _of_reading(reading.tokens)]
+    found = [made for spelling in sorted(spellings) for reading in readings(spelling) for made in _of_reading(reading)]
     return tuple(dict.fromkeys(found))
 
 
-def _of_reading(tokens: tuple[Token, ...]) -> Iterator[tuple[str, Form]]:
+def _of_reading(reading: Reading) -> Iterator[tuple[str, Form]]:
+    tokens = reading.tokens
     words = [token for token in tokens if token.key not in ARTICLES] or list(tokens)
     if not words:
         return
@@ -92,7 +95,7 @@ def _of_reading(tokens: tuple[Token, ...]) -> Iterator[tuple[str, Form]]:
         key.isascii() and not key.isdigit() and (len(key) < 3 or key in WORDS or (len(key) == 3 and raw.isupper() and len(words) == 1))
     )
     article = tokens[0].key in ARTICLES and len(words) < len(tokens)
-    form = Form(frozenset(splits), raw if delicate else None, article and key in WORDS)
+    form = Form(frozenset(splits), raw if delicate else None, article and key in WORDS, _currency(reading, 0, len(tokens)))
     yield key, form
     if _ARABIC.match(key) and key.startswith("ال"):
         yield key[2:], form
@@ -147,6 +150,8 @@ class Mentions:
         mention = Mention(start, end)
         if not self._split_alike(start, end, form):
             return False
+        if form.currency and _currency(self._reading, start, end) not in ("", form.currency):
+            return False  # 500 dollars are not 500 euros
         if form.spelled is None or self.whole(mention):
             return True
         raw = "".join(token.raw for token in self._tokens[start:end])
@@ -217,6 +222,12 @@ class Mentions:
         if _another_script(last.key, following.key):
             return True
         return end - start > 1 and _DENSE_AFTER.match(rest) is not None  # of one letter and another any word may be made
+
+
+def _currency(reading: Reading, start: int, end: int) -> str:
+    """The currency symbol that stands at the tokens [start, end): before the first, or after the last of them; "" if none does."""
+    found = _SYMBOL_BEFORE.search(reading.between(start)) or _SYMBOL_AFTER.match(reading.between(end))
+    return found.group(1) if found else ""
 
 
 def _beginnings(token: Token) -> tuple[str, ...]:
