@@ -24,6 +24,7 @@ from kp.schema import ARMS, frame
 from kp.vocabulary import BASE
 
 PLAIN = arm_label(0, 0, 0)
+RAN_ALL, LEARNED_EARLY = "ran all steps", "had learned before"
 CONDITIONS = {
     Condition.EQUAL_STEPS: "optimiser steps",
     Condition.EQUAL_FINAL_LEARNING_RATE: "final learning rates",
@@ -62,7 +63,7 @@ def _runs(tables: ReportTables, summary: pl.DataFrame) -> dict[str, list[ArmRun]
             steps=end["steps"],
             learning_rate=row["learning_rate"],
             final_learning_rate=end["final_learning_rate"],
-            end=end["status"],
+            end=RAN_ALL if end["steps"] == end["max_steps"] else LEARNED_EARLY,
             exposures=end["exposures"],
         )
         runs.setdefault(row["arm"], []).append(run)
@@ -163,14 +164,11 @@ def _turned(row: Comparison, second: str) -> Comparison:
 
 
 def _told(row: Comparison) -> str:
-    points = abs(100 * row["value"])
-    interval = (
-        f"95% interval {points_interval(row['value'], row['lower'], row['upper']).partition('(')[2].rstrip(')')}"
-        if row["lower"] is not None
-        else "no interval"
-    )
+    lower, upper = (None if row[name] is None else points_interval(row[name]) for name in ("lower", "upper"))
+    interval = f"95% interval {lower} to {upper}" if lower else "no interval"
     if _resolved(row):
-        return f"“{row['first']}” loses {points:.1f} points {'less' if row['value'] > 0 else 'more'} ({interval})"
+        less = "less" if row["value"] > 0 else "more"
+        return f"“{row['first']}” loses {100 * abs(row['value']):.1f} points {less} ({interval})"
     could = "" if row["resolvable"] is None else f"; it could have resolved {100 * row['resolvable']:.1f} points"
     return f"whether “{row['first']}” loses less or more is not resolved ({interval}{could})"
 

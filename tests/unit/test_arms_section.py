@@ -84,8 +84,16 @@ def test_arm_table_has_every_two_mixes_with_a_setting_in_common(tables: ReportTa
 def test_arm_table_names_steps_that_differ_and_settings_that_one_mix_lacks(tables: ReportTables) -> None:
     arms = arms_of(tables)
     assert arms["unmet"].to_list() == [["equal_steps"], ["equal_pairs", "equal_steps"], ["equal_pairs"]]
-    even = dataclasses.replace(tables, trials=tables.trials.with_columns(steps=pl.lit(50, pl.Int32)))
+    steps = pl.lit(50, pl.Int32)
+    even = dataclasses.replace(tables, trials=tables.trials.with_columns(steps=steps, max_steps=steps))
     assert arms_of(even).filter(first="Unknown only", second="+1 HighlyKnown")["unmet"].to_list() == [[]]
+
+
+def test_arm_table_tells_a_trial_that_had_learned_before_from_one_that_ran_all_its_steps(tables: ReportTables) -> None:
+    steps = pl.lit(50, pl.Int32)
+    planned = pl.when(pl.col("highly_known") == 1).then(80).otherwise(steps).cast(pl.Int32)
+    early = dataclasses.replace(tables, trials=tables.trials.with_columns(steps=steps, max_steps=planned))
+    assert arms_of(early).filter(first="Unknown only", second="+1 HighlyKnown")["unmet"].to_list() == [["equal_end"]]
 
 
 def test_arm_table_leaves_stopped_trials_out(tables: ReportTables) -> None:
