@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from kp import schema
+from kp.config.search import TrialSettings
 from kp.config.study import ModelConfig, StudyConfig
 from kp.inference.answering import EngineSpec
 from kp.prompts import Shot
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 FACTS = 7
 RATE = 2e-2
+LEARNER_RATE, LEARNER_TARGET, LEARNER_STEPS = 3e-2, 0.2, 4
 
 
 def tiny_spec(arm: dict[str, int] | None = None, learning_rate: float = RATE, **training: Any) -> TrialSpec:
@@ -66,6 +68,17 @@ def tiny_job(model: Path, spec: TrialSpec, dtype: str = "float32", trial_id: str
     shots = (Shot("Who wrote book x?", "writer x"),) * 4
     tables = pa.Table.from_pylist(rows, schema=schema.TRAINING_ROWS), pa.Table.from_pylist(facts, schema=schema.FACTS)
     return TrialJob(trial_id, spec, engine, *tables, (shots,), Matcher.STRICT, tables[1])
+
+
+def tiny_learner(model: Path, anneal_epochs: int, **training: Any) -> TrialJob:
+    """A trial at a constant rate that learns one of its facts, its target, long before its last epoch; an epoch is LEARNER_STEPS steps.
+
+    It is asked without shots, because what so small a model learns does not carry over to other prompts.
+    """
+    spec = tiny_spec(learning_rate=LEARNER_RATE, **({"schedule": "constant", "epochs": 30, "batch_size": 2} | training))
+    settings = TrialSettings(stop_at_accuracy=LEARNER_TARGET, stop_patience=1, anneal_epochs=anneal_epochs)
+    asked = tiny_job(model, replace(spec, settings=settings))
+    return replace(asked, eval_shots=((),), engine=replace(asked.engine, max_new_tokens=20))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,19 @@ from kp.training import checkpoints
 from kp.training.encoding import IGNORED, epoch_order
 from kp.training.job import ADAPTER, Progress, TrialJob
 from tests.tiny_model import save_tiny_model
-from tests.training_workers import RATE, Outcome, Workers, tiny_job, tiny_spec, training_workers
+from tests.training_workers import (
+    LEARNER_RATE,
+    LEARNER_STEPS,
+    LEARNER_TARGET,
+    RATE,
+    Outcome,
+    Workers,
+    tiny_job,
+    tiny_learner,
+    tiny_spec,
+    train_part,
+    training_workers,
+)
 
 TIGHT = 2e-6
 LOOSE = 2e-3
@@ -120,6 +132,16 @@ def test_resumed_by_two_workers_is_uninterrupted(two: Workers, model: Path, tmp_
     assert first.losses == whole.losses[: len(first.losses)]
 
 
+def test_two_workers_anneal_in_step(two: Workers, model: Path, tmp_path: Path) -> None:
+    one, other = two.call(train_part, tiny_learner(model, anneal_epochs=2), tmp_path, None, None)
+    left = LEARNER_RATE * np.arange(2 * LEARNER_STEPS, 0, -1) / (2 * LEARNER_STEPS)
+    np.testing.assert_allclose([epoch["learning_rate"] for epoch in one.epochs[-3:]], [LEARNER_RATE, *left[::LEARNER_STEPS]])
+    assert one.epochs[-3]["unknown_accuracy"] >= LEARNER_TARGET
+    for name in ("learning_rate", "final_learning_rate", "unknown_accuracy", "train_loss"):
+        assert [epoch[name] for epoch in one.epochs] == [epoch[name] for epoch in other.epochs]
+    assert one.status == other.status == "completed"
+
+
 def test_trial_after_another_in_the_same_process_is_the_trial_alone(one: Workers, model: Path, tmp_path: Path) -> None:
     spec = tiny_spec(lora_dropout=0.1)
     alone = one.train(tiny_job(model, spec), tmp_path / "alone")
@@ -156,7 +178,6 @@ def test_worker_killed_while_it_writes_a_checkpoint_leaves_the_one_before(model:
 
 def _die_in_the_second_checkpoint(one_job: TrialJob, folder: Path) -> None:
     import kp.training.trial
-    from tests.training_workers import train_part
 
     def half_written(*arguments: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
