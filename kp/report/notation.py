@@ -59,7 +59,10 @@ def points_interval(difference: float | None, lower: float | None = None, upper:
 def share_with_interval(count: float, n: int) -> str:
     """A count of n as a percentage with Wilson's interval, which holds for small counts too: `2.0 (0.6 to 7.0)`; a dash if n is 0."""
     limits = wilson(count, n)
-    return MISSING if limits is None else f"{100 * count / n:.1f} ({100 * limits[0]:.1f} to {100 * limits[1]:.1f})"
+    if limits is None:
+        return MISSING
+    lower, upper = (round(100 * limit, 1) + 0.0 for limit in limits)  # the lower limit of 0 is -1e-17 for some n, and not "-0.0"
+    return f"{100 * count / n:.1f} ({lower:.1f} to {upper:.1f})"
 
 
 def with_error(value: float | None, error: float | None, sign: str = "-") -> str:

@@ -61,10 +61,10 @@ def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
     net = effects.filter(subset=subset.value, at_risk=True, effect=EffectKind.NET_CHANGE.value)
     return net.select(
         "trial_id",
-        (-pl.col("value")).alias("knowledge_loss"),
+        (0.0 - pl.col("value")).alias("knowledge_loss"),  # no change is 0.0, not -0.0
         pl.col("standard_error").alias("knowledge_loss_se"),
-        (-pl.col("upper")).alias("knowledge_loss_lower"),
-        (-pl.col("lower")).alias("knowledge_loss_upper"),
+        (0.0 - pl.col("upper")).alias("knowledge_loss_lower"),
+        (0.0 - pl.col("lower")).alias("knowledge_loss_upper"),
         pl.col("n").alias("knowledge_loss_n"),
         pl.col("verdict").alias("knowledge_loss_verdict"),
     )

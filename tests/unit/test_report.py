@@ -18,7 +18,7 @@ from kp.report.answer import answer_paragraph
 from kp.report.base_model import base_model_section
 from kp.report.document import Table
 from kp.report.figure_data import Scatter
-from kp.report.notation import counted, duration, measured, percent, points, points_interval, with_error
+from kp.report.notation import counted, duration, measured, percent, points, points_interval, share_with_interval, with_error
 from kp.report.pictures import pictures
 from kp.report.provenance import limits
 from kp.report.reading import read_report
@@ -60,6 +60,9 @@ def folder(tables: ReportTables, tmp_path_factory: pytest.TempPathFactory) -> Pa
         (measured(None), "–"),
         (measured(float("nan")), "NaN"),
         (counted(21036.0), "21,036"),
+        (share_with_interval(0, 28), "0.0 (0.0 to 12.1)"),
+        (share_with_interval(28, 28), "100.0 (87.9 to 100.0)"),
+        (share_with_interval(0, 0), "–"),
         (percent(0.0305, 0.0123), "3.05 ± 1.23"),
         (percent(0.0), "0"),
         (points(-0.045, 0.0161), "−4.50 ± 1.61"),
