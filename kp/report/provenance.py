@@ -4,15 +4,17 @@ The limits are computed from the config and the tables, so a report of three see
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import polars as pl
 
 from kp.report.document import Block, Code, Definitions, Points, Row, Section, Table, Text, columns
-from kp.report.notation import MISSING, duration, learning_rate, measured, percent, setting
+from kp.report.notation import MISSING, duration, learning_rate, percent, setting
+from kp.report.summary import harm_subset
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.winners import STOPPED, Evidence
-from kp.vocabulary import BASE
+from kp.vocabulary import BASE, EffectKind
 
 DEFINITIONS = (
     ("HighlyKnown, MaybeKnown, Unknown", "all, some, none of the 10 greedy answers of a shot set are right. HK, MK, UK for short."),
@@ -118,7 +120,7 @@ def limits(tables: ReportTables, context: ReportContext, found: Evidence) -> lis
         reasons.append(
             f"The largest N tried is {max(summary['unknown'].to_list())}: if a mix still learned it, its capacity lies beyond this grid."
         )
-    reasons += [_resolution(tables, summary), _benchmark_resolution(tables), _cut_answers(tables)]
+    reasons += [_resolution(tables), _benchmark_resolution(tables), _cut_answers(tables)]
     if not found.controls:
         reasons.append(
             "No facts were kept out of all training (facts.control_share = 0): harm is told of the facts that each trial happened not to "
@@ -147,14 +149,15 @@ def _seeds(summary: pl.DataFrame) -> str:
     )
 
 
-def _resolution(tables: ReportTables, summary: pl.DataFrame) -> str:
-    errors = summary["knowledge_loss_se"].drop_nulls()
-    if errors.is_empty() or len(tables.facts) >= SMALL:
+def _resolution(tables: ReportTables) -> str:
+    """By the intervals, not by standard errors: these are 0 where no fact has changed, or all by as much."""
+    net = tables.effects.filter(subset=harm_subset(tables.effects).value, at_risk=True, effect=EffectKind.NET_CHANGE.value)
+    resolvable = net["resolvable"].drop_nulls().to_list()
+    if not resolvable or len(tables.facts) >= SMALL:
         return ""
-    median = errors.median()
-    smallest = measured(200 * float(str(median)))
     return (
-        f"{len(tables.facts):,} facts are few: a typical trial's harm is seen only from about {smallest} percentage points on (two s.e.)."
+        f"{len(tables.facts):,} facts are few: the smallest harm to known facts that they show of a typical trial (with 80% power) is "
+        f"about {100 * median(resolvable):.1f} percentage points."
     )
 
 

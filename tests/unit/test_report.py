@@ -272,6 +272,14 @@ def test_limits_name_answers_cut_by_length_where_they_are_many(tables: ReportTab
     assert cut(tables, 0.25) == [f"{begins}25.0 % of the base model's. {rest}"]
 
 
+def test_limits_name_the_harm_that_intervals_can_show_also_where_no_fact_has_changed(tables: ReportTables) -> None:
+    nothing = {"value": 0.0, "standard_error": 0.0, "lower": -0.27, "upper": 0.27, "resolvable": 0.384}
+    unchanged = dataclasses.replace(tables, effects=tables.effects.with_columns(**{name: pl.lit(value) for name, value in nothing.items()}))
+    found = limits(unchanged, context(), evidence(unchanged, summary_table(unchanged)))
+    (few,) = (reason for reason in found if "facts are few" in reason)
+    assert few.endswith("about 38.4 percentage points.")
+
+
 def test_markdown_pictures_are_beside_it(folder: Path) -> None:
     linked = re.findall(r"\]\((figures/[a-z_]+\.png)\)", (folder / "report.md").read_text())
     assert len(linked) == 7
