@@ -135,12 +135,14 @@ class Estimate:
         """The smallest true effect whose interval would leave 0 out with this power, at the standard error found.
 
         (t(1 - a/2) + t(power)) x standard error with a = 1 - confidence: 2.80 standard errors for 80% and many clusters. Where small counts
-        widen the interval, the upper half of the interval stands for t(1 - a/2) standard errors. None without an interval.
+        widen the interval, the longer half of the interval stands for t(1 - a/2) standard errors: the other one vanishes where all facts
+        have changed. None without an interval.
         """
         limits = self._limits(confidence)
         if limits is None:
             return None
-        return (limits[1] - self.value) * (1 + self._quantile(power) / self._quantile(0.5 + confidence / 2))
+        longer = max(limits[1] - self.value, self.value - limits[0])
+        return longer * (1 + self._quantile(power) / self._quantile(0.5 + confidence / 2))
 
     def negated(self) -> "Estimate":
         """The estimate of the mean with the opposite sign, such as a loss from a change."""

@@ -126,6 +126,13 @@ def test_estimate_resolvable_is_2_8_standard_errors() -> None:
     assert found.resolvable() == pytest.approx((1.959964 + 0.841621) * 0.01, rel=1e-4)
 
 
+@pytest.mark.parametrize("values", [[1.0] * 4, [-1.0] * 4, [0.25] * 3 + [0.0] * 40, [-1.0] * 5 + [0.5] * 2 + [0.0] * 30])
+def test_estimate_resolvable_is_the_same_of_a_loss_and_of_a_gain_and_never_0(values: list[float]) -> None:
+    found = estimate_mean(values, range(len(values)))
+    assert found.resolvable() == pytest.approx(found.negated().resolvable(), rel=1e-12)
+    assert (found.resolvable() or 0) > 0.05
+
+
 def test_estimate_resolvable_harm_is_found_in_four_of_five_simulations() -> None:
     random = np.random.default_rng(5)
     found = []
