@@ -3,6 +3,9 @@
 Runs of the same setting and seed are paired; they drew the same Unknown facts. The base drops out of every difference, because both arms
 are compared with it on the same facts. Arms that took different numbers of steps, or whose runs did not end alike, differ in more than
 their mix: `compare_arms` compares them all the same and returns what does not hold, so that a report can say it.
+
+Several settings are a choice and no sample, so the difference is a mean over them and its interval is about these settings; seeds are a
+sample, and with several of them the interval also covers other seeds.
 """
 
 import itertools
@@ -37,6 +40,7 @@ class ArmRun:
 
     trial_id: str
     pair: str  # setting and seed: what it has in common with one run of another arm
+    seed: int
     steps: int  # of the optimiser, in all
     learning_rate: float  # at its peak
     final_learning_rate: float  # after the last step
@@ -110,12 +114,12 @@ def _common_values(effects: pl.DataFrame, effect: Effect, ones: list[ArmRun], ot
 
 
 def _pairs(values: pl.DataFrame, ones: list[ArmRun], others: list[ArmRun]) -> pl.DataFrame:
-    """A row per fact and pair of runs: fact_id, relation, object, run, difference."""
+    """A row per fact and pair of runs: fact_id, relation, object, run (its seed), difference."""
     tables = []
-    for number, (one, other) in enumerate(zip(ones, others, strict=True)):
+    for one, other in zip(ones, others, strict=True):
         left = values.filter(pl.col("trial_id") == one.trial_id).select("fact_id", "relation", "object", "value")
         right = values.filter(pl.col("trial_id") == other.trial_id).select("fact_id", pl.col("value").alias("other"))
-        tables.append(left.join(right, on="fact_id").with_columns(pl.lit(number).alias("run")))
+        tables.append(left.join(right, on="fact_id").with_columns(pl.lit(one.seed).alias("run")))
     return _differences(pl.concat(tables))
 
 
@@ -131,7 +135,7 @@ def _averages(values: pl.DataFrame, ones: list[ArmRun], others: list[ArmRun]) ->
 
 def _differences(values: pl.DataFrame) -> pl.DataFrame:
     difference = (pl.col("value") - pl.col("other")).alias("difference")
-    return values.select("fact_id", "relation", "object", "run", difference).sort("run", "fact_id")
+    return values.select("fact_id", "relation", "object", "run", difference).sort("run", "fact_id", "difference")
 
 
 def _estimate(paired: pl.DataFrame) -> Estimate | None:

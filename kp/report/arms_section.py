@@ -60,6 +60,7 @@ def _runs(tables: ReportTables, summary: pl.DataFrame) -> dict[str, list[ArmRun]
         run = ArmRun(
             trial_id=row["trial_id"],
             pair=", ".join(f"{name} {row[name]}" for name in settings),
+            seed=row["seed"],
             steps=end["steps"],
             learning_rate=row["learning_rate"],
             final_learning_rate=end["final_learning_rate"],
@@ -113,7 +114,7 @@ def arms_section(found: Evidence, arms: pl.DataFrame) -> Section:
         *("steps", "exposures a fact", "final learning rate", "differ in"),
         words=2,
     )
-    caption = "Differences of net changes with 95% intervals (trials, and facts clustered by relation and object)."
+    caption = "Differences of net changes, means over the settings, with 95% intervals (facts clustered by relation and object, and seeds)."
     blocks: list[Block] = [Text(explained), Table(caption, head, tuple(Row(_cells(row)) for row in arms.iter_rows(named=True)))]
     return Section("mixes", "Mixes compared", tuple(blocks))
 

@@ -20,7 +20,7 @@ def loses(count: int, facts: int, first: int = 0) -> dict[str, list[int]]:
 
 
 def run(trial_id: str, pair: int = 0, steps: int = 100, final: float = 0.0, end: str = "completed", exposures: float = 10.0) -> ArmRun:
-    return ArmRun(trial_id, f"seed {pair}", steps, learning_rate=1e-3, final_learning_rate=final, end=end, exposures=exposures)
+    return ArmRun(trial_id, f"seed {pair}", pair, steps, learning_rate=1e-3, final_learning_rate=final, end=end, exposures=exposures)
 
 
 def measured(**trials: dict[str, list[int]]) -> pl.DataFrame:
@@ -68,6 +68,18 @@ def test_compare_arms_pairs_runs_by_seed_and_leaves_others_out() -> None:
         ("seed 0", "seed 1", "seed 2"),
         ("seed 0", "seed 1", "seed 5"),
     )
+
+
+def test_compare_arms_over_several_settings_of_one_seed_is_about_these_settings() -> None:
+    effects = measured(a=loses(4, 20), b=loses(2, 30), c=loses(8, 20), d=loses(1, 30))
+    ones = [ArmRun(name, setting, 0, 100, 1e-3, 0.0, "all", 10.0) for name, setting in (("a", "N 10"), ("c", "N 40"))]
+    others = [ArmRun(name, setting, 0, 100, 1e-3, 0.0, "all", 10.0) for name, setting in (("b", "N 10"), ("d", "N 40"))]
+    found = compare_arms(effects, NET_CHANGE, ones, others)
+    of_settings = [[-0.2] * 20 + [0.2] * 10 + [0.0] * 10, [-0.7] * 20 + [0.1] * 10 + [0.0] * 10]
+    expected = estimate_mean([value for values in of_settings for value in values], CLUSTERS * 2)
+    assert found.difference is not None
+    assert (found.difference.value, found.difference.runs) == (pytest.approx(expected.value), 1)
+    assert found.difference.limits() == pytest.approx(expected.limits())
 
 
 def test_compare_arms_without_a_common_seed_averages_runs() -> None:

@@ -27,7 +27,7 @@ class Report(Stage):
 
     name = "report"
     command = Command.REPORT
-    version = 7
+    version = 8
     reads = SHOWN
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
