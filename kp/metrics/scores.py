@@ -6,16 +6,19 @@ Shares of answers have standard errors clustered over facts. Numbers about the w
 from collections.abc import Collection
 from enum import StrEnum
 
+import numpy as np
 import polars as pl
 
 from kp.errors import UserError
 from kp.generation.protocol import FinishReason
 from kp.metrics.categories import of_matcher, validate_unique_facts
+from kp.metrics.intervals import SMALL_COUNT, wilson
 from kp.metrics.matching import first_line, normalise
-from kp.metrics.statistics import binomial_standard_error, clustered_share_error, clustered_standard_error
+from kp.metrics.statistics import clustered_share_error
 from kp.schema import SCORES
 from kp.vocabulary import Category, FactRole, Matcher, ShotSet
 
+_NORMAL_95 = 1.96  # standard errors to each side of a 95% interval
 _LEARNED_FROM = 0.5  # a fact counts as learned if at least this share of its answers is right
 
 
@@ -81,14 +84,33 @@ def score_learning(outcomes: pl.DataFrame) -> pl.DataFrame:
         rows = [_share_of_outcomes(measure, asked) for measure, asked in named if asked.height]
         learned = on[ShotSet.S1].filter(pl.col("correct") >= _LEARNED_FROM * pl.col("asked")).height
         facts = on[ShotSet.S1].height
-        rows += [_row(Measure.FACTS_LEARNED, learned / facts, facts, binomial_standard_error(learned, facts))] if facts else []
+        rows += [_row(Measure.FACTS_LEARNED, learned / facts, facts, _cautious_error(*_as_counts(learned, facts)))] if facts else []
         tables.append(_table(trial_id, rows))
     return pl.concat(tables)
 
 
 def _share_of_outcomes(measure: Measure, asked: pl.DataFrame) -> _Row:
     correct, n = asked["correct"].to_numpy(), asked["asked"].to_numpy()
-    return _row(measure, correct.sum() / n.sum(), int(n.sum()), clustered_share_error(correct, n))
+    return _row(measure, correct.sum() / n.sum(), int(n.sum()), _cautious_error(correct, n))
+
+
+def _as_counts(successes: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """A count of n as one observation each."""
+    return np.arange(n) < successes, np.ones(n, dtype=np.int64)
+
+
+def _cautious_error(successes: np.ndarray, sizes: np.ndarray) -> float | None:
+    """`clustered_share_error`; where fewer than SMALL_COUNT facts are not all right, or all wrong, at least what Wilson's interval allows.
+
+    Ten facts that are all right would be 1 +- 0. There Wilson's 95% interval, in which every fact counts as one observation, has half its
+    length divided by 1.96 in place of a standard error.
+    """
+    error = clustered_share_error(successes, sizes)
+    unlike = min(np.count_nonzero(successes), np.count_nonzero(sizes - successes))
+    limits = wilson(float(successes.sum() / sizes.sum()) * sizes.size, sizes.size)
+    if unlike >= SMALL_COUNT or limits is None:
+        return error
+    return max(error or 0.0, (limits[1] - limits[0]) / 2 / _NORMAL_95)
 
 
 def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
@@ -127,8 +149,9 @@ def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:
 
 def _share(measure: Measure, values: pl.DataFrame) -> _Row:
     """The mean of the column `value` (true or false), clustered over `fact_id`."""
-    numbers = values["value"].cast(pl.Float64).to_numpy()
-    return _row(measure, numbers.mean(), numbers.size, clustered_standard_error(numbers, values["fact_id"].to_list()))
+    of_facts = values.group_by("fact_id").agg(pl.col("value").sum().alias("correct"), pl.len().alias("asked")).sort("fact_id")
+    correct, asked = (of_facts[name].cast(pl.Int64).to_numpy() for name in ("correct", "asked"))
+    return _row(measure, correct.sum() / asked.sum(), int(asked.sum()), _cautious_error(correct, asked))
 
 
 def _row(measure: Measure, value: float, n: int, standard_error: float | None = None) -> _Row:

@@ -109,7 +109,7 @@ def _scatter(picture: Scatter) -> Figure:
     if picture.x_ticks:
         axes.set_xticks([place for place, _ in picture.x_ticks], [label for _, label in picture.x_ticks])
     axes.set_xlabel(picture.x_title)
-    axes.set_ylabel("knowledge lost\n(right answers to known facts that were not trained on, points)")
+    axes.set_ylabel(picture.y_title.replace(" (", "\n("))
     axes.margins(x=0.07, y=0.1)
     figure.legend(handles=keys, loc="outside upper left", ncols=5, handletextpad=0.4, columnspacing=1.6, handlelength=1.4)
     return figure

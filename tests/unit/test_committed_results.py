@@ -49,6 +49,8 @@ def schema_of(path: Path) -> pa.Schema | None:
     """The schema that the code gives a table of this name today; None where it knows none."""
     if path.parent.name == "training_rows":
         return schema.TRAINING_ROWS
+    if path.stem == "arms":
+        return schema.ARMS
     if path.stem == "summary":
         return summary_table(study()).to_arrow().schema
     return next((tables[path.stem] for tables in TABLES if path.stem in tables), None)

@@ -1,9 +1,11 @@
 import polars as pl
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from kp.errors import UserError
 from kp.metrics.categories import categorise
 from kp.metrics.scores import score_answers, score_learning
+from kp.metrics.statistics import clustered_share_error
 from kp.schema import SCORES
 from kp.vocabulary import Matcher
 
@@ -49,6 +51,9 @@ def by_measure(table: pl.DataFrame) -> Scores:
     return {measure: (value, n, error) for measure, value, n, error in table.select(SCORES.names[1:]).iter_rows()}
 
 
+FEW_FACTS = 0.15077443971772828  # half of Wilson's interval of 0.5 of 4 facts, over 1.96
+
+
 def scores_of(matcher: Matcher = Matcher.STRICT) -> Scores:
     return by_measure(score_answers("t1", ANSWERS, categorise(ANSWERS), matcher))
 
@@ -73,8 +78,8 @@ def learning_of(correct: dict[str, int], *trained: str, shot_sets: tuple[str, ..
 def test_score_answers_have_every_measure_of_answers() -> None:
     found = scores_of()
     assert found["accuracy"][:2] == (5 / 8, 8)
-    assert found["refusal_rate"] == pytest.approx((1 / 8, 8, 0.125))
-    assert found["cut_by_length"] == pytest.approx((1 / 8, 8, 0.125))  # neither a newline nor the model's own end cuts an answer
+    assert found["refusal_rate"] == pytest.approx((1 / 8, 8, FEW_FACTS))
+    assert found["cut_by_length"] == pytest.approx((1 / 8, 8, FEW_FACTS))  # neither a newline nor the model's own end cuts an answer
     assert [found[measure][0] for measure in ("highly_known", "maybe_known", "unknown")] == [2, 1, 1]
     assert found["unknown"][1:] == (4, None)
     assert found.keys().isdisjoint({"reliability", "facts_learned"})
@@ -97,7 +102,7 @@ def test_score_answers_other_matcher_reads_its_own_column() -> None:
 def test_score_learning_is_over_the_taught_facts_and_clustered_by_fact() -> None:
     found = learning_of({"u1": 2, "u2": 0, "h1": 2}, "u1", "u2")
     assert found["reliability"] == pytest.approx((0.5, 4, 0.5))  # fact means 1 and 0
-    assert found["facts_learned"] == pytest.approx((0.5, 2, 0.125**0.5))
+    assert found["facts_learned"] == pytest.approx((0.5, 2, 0.5))
     assert "reliability_s2" not in found
 
 
@@ -107,7 +112,19 @@ def test_score_learning_has_a_figure_of_its_own_on_the_second_shot_set() -> None
 
 
 def test_score_learning_fact_right_half_the_time_counts_as_learned() -> None:
-    assert learning_of({"m1": 1}, "m1")["facts_learned"] == (1, 1, 0)
+    assert learning_of({"m1": 1}, "m1")["facts_learned"][:2] == (1, 1)
+
+
+def test_score_learning_of_facts_that_are_all_right_is_not_certain() -> None:
+    few, many = (learning_of({f"u{i}": 2 for i in range(n)}, *(f"u{i}" for i in range(n))) for n in (10, 100))
+    low = proportion_confint(10, 10, method="wilson")[0]
+    assert few["reliability"] == pytest.approx((1, 20, (1 - low) / 2 / 1.96))
+    assert many["reliability"][2] == pytest.approx(0.0094, abs=1e-4)
+
+
+def test_score_learning_of_many_mixed_facts_is_clustered_by_fact_alone() -> None:
+    found = learning_of({f"u{i}": i % 3 for i in range(60)}, *(f"u{i}" for i in range(60)))
+    assert found["reliability"] == pytest.approx((0.5, 120, clustered_share_error([i % 3 for i in range(60)], [2] * 60)))
 
 
 def test_score_learning_of_a_trial_that_was_taught_no_measured_fact_has_no_rows() -> None:
