@@ -17,6 +17,7 @@ from kp.report.summary import summary_table
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
 from kp.report.winners import evidence
 
+MADE = {"arms": schema.ARMS}  # the columns of the summary follow from the knobs
 CONTEXT_FILE = "context.json"
 SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "benchmark_effects", "epochs")
 
@@ -60,7 +61,7 @@ def _write_tables(tables: ReportTables, made: Mapping[str, pl.DataFrame], folder
         schema.write_table(rows.to_arrow(), schema.TRAINING_ROWS, folder / "training_rows" / f"{trial_id}.parquet")
     for name, table in made.items():
         arrow = table.to_arrow()
-        schema.write_table(arrow, arrow.schema, folder / f"{name}.parquet")
+        schema.write_table(arrow, MADE.get(name, arrow.schema), folder / f"{name}.parquet")
     made["summary"].write_csv(folder / "summary.csv")
     for name in SPREADSHEETS:
         getattr(tables, name).write_csv(folder / f"{name}.csv")

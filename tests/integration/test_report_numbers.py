@@ -1,0 +1,42 @@
+"""Every number of finished studies' reports follows from their outcomes and benchmark items, as computed once more without kp."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kp.report.tables import ReportTables
+from tests.conftest import REPOSITORY
+from tests.independent_opening import wrong_opening
+from tests.independent_page import tables_of, wrong_page
+from tests.independent_report import Numbers, wrong_tables
+from tests.made_up_report import save_made_up_report
+from tests.made_up_study import search, study
+
+COMMITTED = sorted(path.parents[1] for path in (REPOSITORY / "results").glob("*/tables/outcomes.parquet"))
+CHECKED = ("Trials", "Effects on facts that were not trained on", "Mixes compared", "Shifts", "Answers", "Benchmarks")
+
+
+def assert_right(report: Path) -> None:
+    """Tables, printed tables and the opening paragraph of a report have the numbers that follow from single facts and questions."""
+    numbers, page = Numbers.read(report), report / "report.md"
+    assert wrong_tables(numbers) == []
+    assert wrong_page(numbers, page) == []
+    assert wrong_opening(numbers, page) == []
+
+
+def test_finished_study_reports_the_numbers_of_its_outcomes(finished_tiny: Path) -> None:
+    report = finished_tiny / "tiny" / "report"
+    assert_right(report)
+    assert set(CHECKED) <= tables_of(report / "report.md").keys()
+    assert len(Numbers.read(report).finished) == 3
+
+
+@pytest.mark.parametrize("made_up", [study, search])
+def test_made_up_study_with_many_changes_reports_the_numbers_of_its_outcomes(made_up: Callable[[], ReportTables], tmp_path: Path) -> None:
+    assert_right(save_made_up_report(made_up(), tmp_path / "report"))
+
+
+@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.name)
+def test_committed_report_has_the_numbers_of_its_outcomes(report: Path) -> None:
+    assert_right(report)
