@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.independent_numbers import Row
+from tests.independent_numbers import Row, Study, effect_rows
 from tests.independent_report import SCORES, Numbers, times
 from tests.independent_statistics import bowker, wilson
 
@@ -13,6 +13,7 @@ NUMBER = re.compile(r"(?<![\w.])[+\u2212-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 NAMED = re.compile(r"“[^”]*”|\b(?:S\d|MC\d)\b")  # mixes and shot sets, whose numbers are names
 COLUMNS = (("net_change", None, False), ("net_change", None, True), ("crossed", "negative", True), ("crossed", "positive", True))
 SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
+PLACEBO = "placebo: the base once more"
 OPPOSITES = (("UK->HK", "HK->UK"), ("UK->MK", "MK->UK"), ("MK->HK", "HK->MK"))
 VIEWS = {"As the paper": "all", "Over the facts at risk": "at_risk", "Without the facts": "untrained", "Over control facts": "control"}
 WORDS = {"harm_shown": "harm shown", "within_margin": "no harm beyond the margin shown", "not_resolved": "not resolved"}
@@ -87,7 +88,7 @@ def wrong_page(numbers: Numbers, page: Path) -> list[str]:
         ("Mixes", (_mixes(numbers, rows) for _, rows in found.get("Mixes compared", []))),
         ("Shifts", (_shifts(numbers, caption, rows, labels) for caption, rows in found["Shifts"])),
         ("Answers", (_answers(numbers, rows, labels) for _, rows in found["Answers"])),
-        ("Benchmarks", (_benchmarks(numbers, rows, labels) for _, rows in found["Benchmarks"])),
+        ("Benchmarks", (_benchmarks(numbers, rows, labels) for _, rows in (found["Benchmarks"] if numbers.benchmarks else ()))),
     )
     return [f"{title}: {wrong}" for title, tables in checks for table in tables for wrong in table if wrong]
 
@@ -127,16 +128,24 @@ def _measured(numbers: Numbers, cells: dict[str, str], row: dict[str, Any] | Non
 
 
 def _effects(numbers: Numbers, rows: list[dict[str, str]], labels: dict[str, str]) -> Iterator[str]:
-    if [row["trial"] for row in rows] != [label for label, trial in labels.items() if trial in numbers.study.adapters]:
+    again = [PLACEBO] if "placebo" in numbers.study.tables else []
+    if [row["trial"] for row in rows] != again + [label for label, trial in labels.items() if trial in numbers.study.adapters]:
         yield "the rows are not the measured trials"
     subset = "control" if numbers.controls else "untrained"
+    effects = numbers.effects | (_placebo_effects(numbers.study) if again else {})
     for cells in rows:
-        trial = labels[cells["trial"]]
+        trial = "placebo" if cells["trial"] == PLACEBO else labels[cells["trial"]]
         titles = [title for title in cells if title not in ("trial", "verdict")]
         for title, (effect, shift, at_risk) in zip(titles, COLUMNS, strict=True):
-            row = numbers.effects[trial, subset, at_risk, effect, shift]
+            row = effects[trial, subset, at_risk, effect, shift]
             yield misprinted(cells[title].replace("\n", " "), [] if row["value"] is None else interval(row, row["n"]))
-        yield from _verdict(cells["verdict"], numbers.net_change(trial, "control"))
+        yield from _verdict(cells["verdict"], effects[trial, subset, True, "net_change", None])
+
+
+def _placebo_effects(study: Study) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The base asked once more, as if it were a trial that trained on nothing."""
+    outcomes = [row for row in study.tables["outcomes"] if row["trial_id"] == "base"] + study.tables["placebo"]
+    return effect_rows(Study({**study.tables, "outcomes": outcomes}, {}, study.margin))
 
 
 def _verdict(cell: str, row: Row) -> Iterator[str]:
