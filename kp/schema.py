@@ -241,6 +241,8 @@ ARMS = pa.schema(
         pa.field("second_exposures", pa.float64(), nullable=False),
         pa.field("first_final_rate", pa.float64(), nullable=False),  # learning rate of the last step, mean over the trials
         pa.field("second_final_rate", pa.float64(), nullable=False),
+        pa.field("first_reliability", pa.float64(), nullable=False),  # on S1, mean over the trials: who learned less may have lost less
+        pa.field("second_reliability", pa.float64(), nullable=False),
         pa.field("unmet", pa.list_(pa.string()), nullable=False),  # conditions of a fair comparison that do not hold: equal_steps, ...
     ]
 )

@@ -32,6 +32,7 @@ def _wrong(numbers: Numbers, sentence: str) -> str:
         "In excess of the noise": _fallen,
         "N = ": _reached,
         "Against “": _mixes,
+        "Reliability on S1 and exposures": _mixes_learned,
         "Refusals: ": _refused,
         "Benchmarks against the base": _benchmarks,
         "Not measured": _missing,
@@ -136,6 +137,21 @@ def _mixes(numbers: Numbers, sentence: str) -> str:
     wrong = [misprinted(head, [number for span in spans for number in (span if len(span) == 1 else (span[0], span[-1]))])]
     wrong += ["other mixes are compared"] * (len(parts) != len(rows))
     wrong += [_mix(pair, row, against, part) for (pair, row), part in zip(rows.items(), parts, strict=False)]
+    return "; ".join(filter(None, wrong))
+
+
+def _mixes_learned(numbers: Numbers, sentence: str) -> str:
+    """Reliability and exposures of both mixes, for each pair that is compared."""
+    parts = sentence.partition(": ")[2].split("; ")
+    wrong = []
+    for part in parts:
+        other = part.partition("”")[0].removeprefix("“")
+        pairs = [pair for pair in numbers.printed_arms if other in pair and "Unknown only" in pair]
+        for pair in pairs[:1]:
+            sides = ("first", "second") if pair[0] == other else ("second", "first")
+            row = numbers.printed_arms[pair]
+            wrong.append(misprinted(part, [row[f"{side}_{name}"] for side in sides for name in ("reliability", "exposures")]))
+        wrong += ["no such mix"] * (not pairs)
     return "; ".join(filter(None, wrong))
 
 

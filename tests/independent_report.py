@@ -182,6 +182,7 @@ class Numbers:
         for place, side in enumerate(("first", "second")):
             for name, column in columns.items():
                 yield side, name, [self.trials[pair[place]][column] for pair in pairs]
+            yield side, "reliability", [self.reliability(pair[place]) for pair in pairs]
 
 
 def _excludes_zero(mean: Mean, k: int) -> bool:

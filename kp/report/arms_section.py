@@ -33,6 +33,15 @@ CONDITIONS = {
 }
 """What two mixes differ in if a condition does not hold."""
 
+SIDES = ("first", "second")
+TOLD_OF_BOTH = {
+    "reliability": "reliability",
+    "steps": "steps",
+    "exposures": "exposures a fact",
+    "final_rate": "final learning rate",
+}
+"""Columns of ARMS that each side has, and the titles of their columns in the table."""
+
 Comparison = Mapping[str, Any]  # a row of ARMS
 
 
@@ -46,7 +55,8 @@ def arm_table(tables: ReportTables, found: Evidence) -> pl.DataFrame:
     known = on_categories(fact_effects(outcomes, tables.facts, (NET_CHANGE,)), NET_CHANGE.at_risk)
     compared = [compare_arms(known, NET_CHANGE, runs[first], runs[second], found.harm_facts) for first, second in pairs]
     adjusted = holm([one.difference.p_value() if one.difference else 1.0 for one in compared])
-    rows = [_row(pair, one, p, runs) for pair, one, p in zip(pairs, compared, adjusted, strict=True)]
+    learned = dict(found.summary.select("trial_id", "reliability").iter_rows())
+    rows = [_row(pair, one, p, runs, learned) for pair, one, p in zip(pairs, compared, adjusted, strict=True)]
     return pl.DataFrame(rows, schema=frame(ARMS.empty_table()).schema)
 
 
@@ -71,12 +81,13 @@ def _runs(tables: ReportTables, summary: pl.DataFrame) -> dict[str, list[ArmRun]
     return runs
 
 
-def _row(pair: tuple[str, str], compared: ArmComparison, p_holm: float, runs: Mapping[str, Sequence[ArmRun]]) -> dict[str, object]:
+def _row(
+    pair: tuple[str, str], compared: ArmComparison, p_holm: float, runs: Mapping[str, Sequence[ArmRun]], learned: Mapping[str, float]
+) -> dict[str, object]:
     difference = compared.difference
     paired = {trial_id for both in compared.pairs for trial_id in both}
-    of_arms = [[run for run in runs[arm] if run.trial_id in paired] for arm in pair]
     lower, upper = (difference.limits() if difference else None) or (None, None)
-    return {
+    row: dict[str, object] = {
         "first": pair[0],
         "second": pair[1],
         "pairs": len(compared.pairs),
@@ -86,14 +97,17 @@ def _row(pair: tuple[str, str], compared: ArmComparison, p_holm: float, runs: Ma
         "upper": upper,
         "resolvable": difference.resolvable() if difference else None,
         "p_holm": p_holm,
-        **{f"{name}_steps": _mean([run.steps for run in arm]) for name, arm in zip(("first", "second"), of_arms, strict=True)},
-        **{f"{name}_exposures": value for name, value in zip(("first", "second"), compared.exposures, strict=True)},
-        **{
-            f"{name}_final_rate": _mean([run.final_learning_rate for run in arm])
-            for name, arm in zip(("first", "second"), of_arms, strict=True)
-        },
         "unmet": [unmet.condition.value for unmet in compared.unmet],
     }
+    for side, arm, exposures in zip(SIDES, pair, compared.exposures, strict=True):
+        trials = [run for run in runs[arm] if run.trial_id in paired]
+        row |= {
+            f"{side}_steps": _mean([run.steps for run in trials]),
+            f"{side}_exposures": exposures,
+            f"{side}_final_rate": _mean([run.final_learning_rate for run in trials]),
+            f"{side}_reliability": _mean([learned[run.trial_id] for run in trials]),
+        }
+    return row
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -111,7 +125,7 @@ def arms_section(found: Evidence, arms: pl.DataFrame) -> Section:
     )
     head = columns(
         *("mixes", "trials of each", "facts", "first keeps more (points)", "p (Holm)", "resolved"),
-        *("steps", "exposures a fact", "final learning rate", "differ in"),
+        *(*TOLD_OF_BOTH.values(), "differ in"),
         words=2,
     )
     caption = "Differences of net changes, means over the settings, with 95% intervals (facts clustered by relation and object, and seeds)."
@@ -127,7 +141,10 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         MISSING if row["value"] is None else points_interval(row["value"], row["lower"], row["upper"]),
         measured(row["p_holm"]),
         "yes" if _resolved(row) else "no",
-        *(f"{measured(row[f'first_{name}'])}\n{measured(row[f'second_{name}'])}" for name in ("steps", "exposures", "final_rate")),
+        *(
+            f"{measured(row[f'first_{name}'])}\n{measured(row[f'second_{name}'])}"
+            for name in ("reliability", "steps", "exposures", "final_rate")
+        ),
         ", ".join(CONDITIONS[Condition(name)] for name in row["unmet"]) or "nothing else",
     )
 
@@ -147,6 +164,7 @@ def arms_sentences(found: Evidence, arms: pl.DataFrame) -> Iterator[str]:
         facts = _range(row["facts"] for row in compared)
         trials = _range(row["pairs"] for row in compared)
         yield f"Against “{against}”, on {facts} {found.known_facts} and {trials} trials of each mix: {'; '.join(map(_told, compared))}."
+        yield _learned(compared)
         yield from _conditions(compared)
 
 
@@ -172,6 +190,15 @@ def _told(row: Comparison) -> str:
         return f"“{row['first']}” loses {100 * abs(row['value']):.1f} points {less} ({interval})"
     could = "" if row["resolvable"] is None else f"; it could have resolved {100 * row['resolvable']:.1f} points"
     return f"whether “{row['first']}” loses less or more is not resolved ({interval}{could})"
+
+
+def _learned(compared: Sequence[Comparison]) -> str:
+    """How much both mixes learned, and from how many exposures: one that learned less may have lost less for that."""
+    told = []
+    for row in compared:
+        of_both = (f"{measured(row[f'{side}_reliability'])} and {measured(row[f'{side}_exposures'])}" for side in SIDES)
+        told.append(f"“{row['first']}” {', against '.join(of_both)}")
+    return f"Reliability on S1 and exposures of a fact in these trials, on average: {'; '.join(told)}."
 
 
 def _conditions(compared: Sequence[Comparison]) -> Iterator[str]:

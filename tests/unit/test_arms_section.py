@@ -46,6 +46,8 @@ def comparison(**changes: object) -> dict[str, object]:
         "second_exposures": 10.0,
         "first_final_rate": 0.0,
         "second_final_rate": 0.0,
+        "first_reliability": 0.746,
+        "second_reliability": 0.942,
         "unmet": [],
     }
     return row | changes
@@ -115,14 +117,17 @@ def test_mixes_that_answer_alike_differ_by_exactly_0_and_are_not_resolved(tables
 
 
 def test_sentence_has_one_wording_for_less_for_more_and_for_what_is_not_resolved(tables: ReportTables) -> None:
-    (less,) = said(tables, comparison())
+    less, learned = said(tables, comparison())
     assert less == (
         "Against “Unknown only”, on 40 known control facts and 2 trials of each mix: “+1 HighlyKnown” loses 5.1 points less (95% interval "
         "+1.0 to +9.2)."
     )
-    (more,) = said(tables, comparison(value=-0.051, lower=-0.092, upper=-0.01))
+    assert learned == (
+        "Reliability on S1 and exposures of a fact in these trials, on average: “+1 HighlyKnown” 0.746 and 5.00, against 0.942 and 10.0."
+    )
+    more, _ = said(tables, comparison(value=-0.051, lower=-0.092, upper=-0.01))
     assert "“+1 HighlyKnown” loses 5.1 points more (95% interval −9.2 to −1.0)" in more
-    (neither,) = said(tables, comparison(p_holm=0.2))
+    neither, _ = said(tables, comparison(p_holm=0.2))
     assert (
         "whether “+1 HighlyKnown” loses less or more is not resolved (95% interval +1.0 to +9.2; it could have resolved 6.0 points)"
         in neither
@@ -130,12 +135,12 @@ def test_sentence_has_one_wording_for_less_for_more_and_for_what_is_not_resolved
 
 
 def test_sentence_turns_a_comparison_that_stands_the_other_way_round(tables: ReportTables) -> None:
-    (turned,) = said(tables, comparison(first="Unknown only", second="+1 HighlyKnown", value=-0.051, lower=-0.092, upper=-0.01))
+    turned, _ = said(tables, comparison(first="Unknown only", second="+1 HighlyKnown", value=-0.051, lower=-0.092, upper=-0.01))
     assert "“+1 HighlyKnown” loses 5.1 points less (95% interval +1.0 to +9.2)" in turned
 
 
 def test_sentence_names_what_else_differs(tables: ReportTables) -> None:
-    _, second = said(tables, comparison(unmet=["equal_steps", "equal_final_learning_rate"]))
+    *_, second = said(tables, comparison(unmet=["equal_steps", "equal_final_learning_rate"]))
     assert second == "These mixes also differ in optimiser steps and final learning rates, so this compares more than what was mixed in."
     assert set(CONDITIONS) == set(Condition)
 
