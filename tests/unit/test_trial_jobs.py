@@ -8,7 +8,7 @@ from kp.config.study import load_study
 from kp.inference.answering import EngineSpec
 from kp.metrics.categories import categorise
 from kp.schema import frame
-from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
+from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARTS_FILE
 from kp.store.steps import Step
 from kp.study.run import open_session, run_stage
 from kp.study.session import Session
@@ -68,7 +68,7 @@ def commit(session: Session, step: Step, asked: pl.DataFrame, shot_sets: list[st
 def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(tmp_path: Path) -> None:
     overrides = ["search.unknown=[3]", "search.eval_facts=2", "search.held_out_paraphrases=1"]
     overrides += ["search.arms=[{}, {highly_known = 2, paraphrases = 1}]", "search.replay_source=builtin", "search.replay_count=60"]
-    config = load_study(SMOKE, [*overrides, "facts.count=9"])
+    config = load_study(SMOKE, [*overrides, "facts.count=9", "facts.control_unknown_share=0.4"])
     with open_session(config, tmp_path) as session:
         session.trial_engine = EngineSpec(config.model, 8, True, 4, 1, False)  # its own would start a cluster
         run_stage(session, "facts")
@@ -77,11 +77,16 @@ def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(
         assert session.graph.steps["replay_categorise"] is not None
         commit(session, session.graph.steps["categorise"], frame(session.facts), ["S0", "S1", "S2"], set())
         commit(session, session.graph.steps["replay_categorise"], replayable, ["S0"], set(replayable["fact_id"].to_list()[:20]))
+        run_stage(session, "parts")
+        parts = frame(session.store.read(session.graph.steps["parts"], PARTS_FILE, schema.PARTS))
         plain, mixed = make_jobs(session, list(session.graph.trials))
         studied = set(session.facts["fact_id"].to_pylist())
     rows = frame(mixed.rows)
     assert rows.filter(role="unknown")["fact_id"].to_list() == frame(plain.rows)["fact_id"].to_list()
     assert rows["role"].value_counts().sort("role").rows() == [("highly_known", 6), ("paraphrase", 3), ("unknown", 3)]
+    control = parts.filter(pl.col("part") != "pool")["fact_id"].to_list()
+    assert len(control) == 4  # of the 9 facts, of which the base knows none
+    assert set(control).isdisjoint(rows["fact_id"])
     replayed = rows.filter(role="highly_known")
     assert studied.isdisjoint(replayed["fact_id"])
     assert replayed["target"].to_list() == [f"said {question}" for question in replayed["question"]]
