@@ -24,6 +24,7 @@ from kp.schema import ARMS, frame
 from kp.vocabulary import BASE
 
 PLAIN = arm_label(0, 0, 0)
+COMPARABLE = FINISHED & pl.col("knowledge_loss").is_not_null() & pl.col("reliability").is_not_null()
 RAN_ALL, LEARNED_EARLY = "ran all steps", "had learned before"
 CONDITIONS = {
     Condition.EQUAL_STEPS: "optimiser steps",
@@ -65,7 +66,7 @@ def _runs(tables: ReportTables, summary: pl.DataFrame) -> dict[str, list[ArmRun]
     settings = ["unknown", "rank", "learning_rate", "seed", *free_knobs(summary)]
     ends = {row["trial_id"]: row for row in tables.trials.iter_rows(named=True)}
     runs: dict[str, list[ArmRun]] = {}
-    for row in summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null()).iter_rows(named=True):
+    for row in summary.filter(COMPARABLE).iter_rows(named=True):
         end = ends[row["trial_id"]]
         run = ArmRun(
             trial_id=row["trial_id"],
@@ -151,7 +152,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
 
 def arms_sentences(found: Evidence, arms: pl.DataFrame) -> Iterator[str]:
     """For the opening paragraph: each mix against the plain one (the first, if the study has none), and what else they differ in."""
-    finished = found.summary.filter(FINISHED & pl.col("knowledge_loss").is_not_null())["arm"].unique(maintain_order=True).to_list()
+    finished = found.summary.filter(COMPARABLE)["arm"].unique(maintain_order=True).to_list()
     if len(finished) < 2:
         return
     if arms.is_empty():
