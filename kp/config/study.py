@@ -6,6 +6,7 @@ study runs and where; all others determine what its numbers mean, and only those
 
 import itertools
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -221,14 +222,13 @@ class StudyConfig(Section):
         count, facts = self.facts.count, self.facts
         if count is None:
             return
-        of_unknown = 1 - facts.control_unknown_share if facts.control_share else 1.0
+        known_share, unknown_share = (facts.control_share, facts.control_unknown_share) if facts.control_share else (0.0, 0.0)
         for unknown, arm in itertools.product(self.search.unknown, self.search.arms):
-            known = 0 if self.search.replay_source else unknown * (arm.highly_known + arm.maybe_known)
-            needed = unknown / of_unknown + known / (1 - facts.control_share)
-            if needed <= count:
+            known = [] if self.search.replay_source else [unknown * each for each in (arm.highly_known, arm.maybe_known)]
+            if _least_total(unknown, unknown_share) + sum(_least_total(pool, known_share) for pool in known) <= count:
                 continue
             apart = f", of which {facts.control_share:g} of the known ones are control facts" if facts.control_share else ""
-            asked = f"{unknown} Unknown facts" + (f" and {known} known ones" if known else "")
+            asked = f"{unknown} Unknown facts" + (f" and {sum(known)} known ones" if sum(known) else "")
             raise FieldError(f"{asked} cannot be drawn from facts.count = {count}{apart}", field="search.unknown")
 
     def _vllm_possible(self) -> None:
@@ -275,6 +275,14 @@ class StudyConfig(Section):
                 "stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more", field="training.zero_stage"
             )
         return self
+
+
+def _least_total(pool: int, control_share: float) -> int:
+    """The fewest facts of one category of which `pool` are left beside its control facts, whose number kp.metrics.parts rounds."""
+    total = max(pool, math.floor((pool - 0.5) / (1 - control_share)))
+    while total - math.floor(control_share * total + 0.5) < pool:
+        total += 1
+    return total
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:

@@ -132,5 +132,6 @@ def test_search_counts_what_a_model_wrote_among_the_paraphrases_of_a_fact(source
             PARAPHRASES_FILE: (written.to_arrow(), schema.PARAPHRASES),
         }
         session.commit(session.graph.steps["paraphrases"], *apart(tables), began=time.monotonic())
+        run_stage(session, "parts")
         with pytest.raises(UserError, match=r"search\.arms\.paraphrases: 2 paraphrases asked for, but fact '\w+' has 1"):
             run_stage(session, "search")

@@ -332,3 +332,28 @@ COERCED = {
 def test_load_study_value_of_a_kindred_type_is_refused_not_converted(write: Write, text: str, field: str) -> None:
     path = write(SMALLEST + text)
     assert refusal(path).startswith(f"{path}: {field}: ")
+
+
+@pytest.mark.parametrize(
+    ("count", "unknown", "arm", "shares", "possible"),
+    [
+        (2, 2, "{}", (0.5, 0.1), True),  # a tenth of two facts is none
+        (9, 9, "{}", (0.5, 0.1), False),
+        (10, 9, "{}", (0.5, 0.1), True),
+        (20, 5, "{highly_known = 1}", (0.5, 0.1), True),
+        (14, 5, "{highly_known = 1}", (0.5, 0.1), False),
+        (14, 5, "{highly_known = 1}", (0.0, 0.1), True),
+        (9, 5, "{highly_known = 1}", (0.0, 0.0), False),
+    ],
+)
+def test_load_study_of_trials_that_no_pool_could_fill_is_refused(
+    tmp_path: Path, count: int, unknown: int, arm: str, shares: tuple[float, float], possible: bool
+) -> None:
+    path = tmp_path / "study.toml"
+    facts = f"count = {count}\ncontrol_share = {shares[0]}\ncontrol_unknown_share = {shares[1]}"
+    path.write_text(f'name = "s"\n[facts]\n{facts}\n[search]\nunknown = [{unknown}]\narms = [{arm}]\n[training]\nlora_alpha = 1\n')
+    if possible:
+        load_study(path)
+        return
+    with pytest.raises(UserError, match=r"search\.unknown: .* cannot be drawn from facts\.count"):
+        load_study(path)
