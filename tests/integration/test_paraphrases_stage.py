@@ -36,7 +36,14 @@ def source(tmp_path: Path) -> Path:
 
 def knobs(source: Path, *more: str) -> list[str]:
     asked = ["model=smollm2-135m-instruct", f"count={COUNT}", f"prompt={PROMPT}", "max_new_tokens=64"]
-    return [f"facts.source={source}", "facts.count=3", "facts.relations=[]", *(f"facts.paraphrase.{knob}" for knob in asked), *more]
+    return [
+        f"facts.source={source}",
+        "facts.count=3",
+        "facts.relations=[]",
+        "search.arms=[{paraphrases = 1}]",
+        *(f"facts.paraphrase.{knob}" for knob in asked),
+        *more,
+    ]
 
 
 def study(source: Path, *more: str) -> StudyConfig:

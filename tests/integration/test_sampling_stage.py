@@ -117,5 +117,6 @@ def test_search_trains_on_no_weakly_known_fact(sampling: StudyConfig, tmp_path: 
         slick = slick_table(frame(categories), samples, sampling.categorise.matcher)
         tables = {SAMPLES_FILE: (samples.to_arrow(), schema.SAMPLES), SLICK_FILE: (slick.to_arrow(), schema.SLICK)}
         session.commit(session.graph.steps["samples"], *apart(tables), began=time.monotonic())
+        run_stage(session, "parts")
         with pytest.raises(UserError, match=r"search\.unknown: 2 Unknown facts .*, but the base has 1 \(11 more are WeaklyKnown\)"):
             run_stage(session, "search")

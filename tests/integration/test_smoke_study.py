@@ -22,7 +22,7 @@ def test_study_finished_leaves_every_table_with_what_was_asked_for(finished_smok
     assert categories.group_by("shot_set", "matcher").len()["len"].to_list() == [12] * 9
     assert categories["asked"].unique().to_list() == [10]
     shifts = tables["shifts.parquet"]
-    assert set(shifts["view"]) == {"all", "at_risk", "untrained"}
+    assert set(shifts["view"]) == {"all", "at_risk", "untrained", "control"}
     assert set(shifts["trial_id"]) == {*trials["trial_id"], "noise"}
     assert set(tables["benchmarks.parquet"]["trial_id"]) == {*trials["trial_id"], "base"}
     assert set(tables["benchmark_items.parquet"]["trial_id"]) == {*trials["trial_id"], "base"}
