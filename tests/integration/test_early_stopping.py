@@ -14,7 +14,7 @@ def test_search_with_asha_stops_trials_that_learn_nothing_and_keeps_their_adapte
 ) -> None:
     overrides = [
         "search.scheduler=asha",
-        "search.grace_epochs=2",
+        "search.grace_epochs=6",
         "search.arms=[{}]",
         "search.learning_rate=[3e-2, 1e-7, 2e-7, 3e-7, 4e-7]",
         "evaluate.misconceptions=0",
