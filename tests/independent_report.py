@@ -135,7 +135,7 @@ class Numbers:
 
     @cached_property
     def arms(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """ARMS by mixes; the interval only of a single pair of trials, because that of several is drawn at random."""
+        """ARMS by mixes; the interval only of trials with one seed, because that of several is drawn at random."""
         runs: dict[str, dict[tuple[Any, ...], str]] = {}
         for trial in self.finished:
             if self.net_change(trial, "control")["value"] is not None:
@@ -167,9 +167,9 @@ class Numbers:
         differences = [self._right(one, fact) - self._right(other, fact) for one, other in pairs for fact in facts]
         row: dict[str, Any] = {"pairs": len(pairs), "facts": len(facts), "value": None}
         row |= {f"{side}_{name}": sum(values) / len(pairs) for side, name, values in self._conditions(pairs)}
-        if not facts or len(pairs) > 1:
+        if not facts or len({self.trials[one]["seed"] for one, _ in pairs}) > 1:
             return row | ({"value": math.fsum(differences) / len(differences)} if facts else {}), None
-        mean = mean_in_clusters(differences, [study.clusters[fact] for fact in facts])
+        mean = mean_in_clusters(differences, [study.clusters[fact] for _ in pairs for fact in facts])
         kept = {name: value for name, value in summed(mean).items() if name in ("value", "lower", "upper")}
         return row | kept | {"resolvable": mean.resolvable()}, mean
 
