@@ -39,9 +39,13 @@ class AnswersTask:
         """One answer under each prompt."""
         return self.facts * PROMPTS_PER_SET
 
+    def answers(self, model: LoadedModel) -> pa.Table:
+        """ANSWERS, sorted."""
+        return model.answers(model.facts, self.shot_set)
+
     def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
         """ANSWERS and CATEGORIES."""
-        answers = model.answers(model.facts, self.shot_set)
+        answers = self.answers(model)
         return {ANSWERS_FILE: answers, CATEGORIES_FILE: categorise(frame(answers)).to_arrow()}
 
 

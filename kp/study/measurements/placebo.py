@@ -1,20 +1,14 @@
 """The base model asked once more, in other batches: the change that rounding alone makes."""
 
-from dataclasses import dataclass
-
 import pyarrow as pa
 
-from kp import schema
 from kp.inference.answering import sorted_answers
 from kp.inference.evaluation import LoadedModel
-from kp.metrics.categories import categorise
-from kp.prompts import PROMPTS_PER_SET
-from kp.schema import frame
-from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import Step
 from kp.study.asking_base import GENERATION
 from kp.study.graph import Trial
 from kp.study.measurement import Measurement
+from kp.study.measurements.answers import Answers, AnswersTask
 from kp.study.session import Session
 from kp.study.stage import Making, Planning, number
 from kp.vocabulary import PLACEBO, ShotSet
@@ -25,24 +19,13 @@ def placebo_on(shot_set: ShotSet) -> str:
     return f"{PLACEBO}/{shot_set}"
 
 
-@dataclass(frozen=True)
-class PlaceboTask:
-    """All facts on one shot set, every second one apart from the others, so that no batch is one of the first time."""
+class PlaceboTask(AnswersTask):
+    """Asks every second fact apart from the others, so that no batch is one of the first time."""
 
-    facts: int
-    shot_set: ShotSet
-    needs_transformers: bool = False
-
-    @property
-    def prompts(self) -> int:
-        """One answer under each prompt."""
-        return self.facts * PROMPTS_PER_SET
-
-    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
-        """ANSWERS and CATEGORIES."""
+    def answers(self, model: LoadedModel) -> pa.Table:
+        """ANSWERS, sorted."""
         halves = [model.facts.take(list(range(first, len(model.facts), 2))) for first in range(min(2, len(model.facts)))]
-        answers = sorted_answers(pa.concat_tables([model.answers(half, self.shot_set) for half in halves]))
-        return {ANSWERS_FILE: answers, CATEGORIES_FILE: categorise(frame(answers)).to_arrow()}
+        return sorted_answers(pa.concat_tables([model.answers(half, self.shot_set) for half in halves]))
 
 
 class Placebo(Measurement):
@@ -51,7 +34,7 @@ class Placebo(Measurement):
     name = PLACEBO
     version = 1
     reads = GENERATION
-    tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
+    tables = Answers.tables
 
     def of_adapter(self, making: Making, trained: object) -> dict[str, Step]:
         """None."""
