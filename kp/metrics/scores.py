@@ -81,22 +81,17 @@ def score_learning(outcomes: pl.DataFrame) -> pl.DataFrame:
     for trial_id in taught["trial_id"].unique(maintain_order=True):
         on = {shot_set: taught.filter(trial_id=trial_id, shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2)}
         named = ((Measure.RELIABILITY, on[ShotSet.S1]), (Measure.RELIABILITY_S2, on[ShotSet.S2]))
-        rows = [_share_of_outcomes(measure, asked) for measure, asked in named if asked.height]
-        learned = on[ShotSet.S1].filter(pl.col("correct") >= _LEARNED_FROM * pl.col("asked")).height
-        facts = on[ShotSet.S1].height
-        rows += [_row(Measure.FACTS_LEARNED, learned / facts, facts, _cautious_error(*_as_counts(learned, facts)))] if facts else []
+        rows = [_share_of_facts(measure, one["correct"].to_numpy(), one["asked"].to_numpy()) for measure, one in named if one.height]
+        if on[ShotSet.S1].height:
+            learned = (on[ShotSet.S1]["correct"] >= _LEARNED_FROM * on[ShotSet.S1]["asked"]).cast(pl.Int64).to_numpy()
+            rows.append(_share_of_facts(Measure.FACTS_LEARNED, learned, np.ones_like(learned)))
         tables.append(_table(trial_id, rows))
     return pl.concat(tables)
 
 
-def _share_of_outcomes(measure: Measure, asked: pl.DataFrame) -> _Row:
-    correct, n = asked["correct"].to_numpy(), asked["asked"].to_numpy()
-    return _row(measure, correct.sum() / n.sum(), int(n.sum()), _cautious_error(correct, n))
-
-
-def _as_counts(successes: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """A count of n as one observation each."""
-    return np.arange(n) < successes, np.ones(n, dtype=np.int64)
+def _share_of_facts(measure: Measure, successes: np.ndarray, sizes: np.ndarray) -> _Row:
+    """A share, from each fact's successes and the number of its observations."""
+    return _row(measure, successes.sum() / sizes.sum(), int(sizes.sum()), _cautious_error(successes, sizes))
 
 
 def _cautious_error(successes: np.ndarray, sizes: np.ndarray) -> float | None:
@@ -151,7 +146,7 @@ def _share(measure: Measure, values: pl.DataFrame) -> _Row:
     """The mean of the column `value` (true or false), clustered over `fact_id`."""
     of_facts = values.group_by("fact_id").agg(pl.col("value").sum().alias("correct"), pl.len().alias("asked")).sort("fact_id")
     correct, asked = (of_facts[name].cast(pl.Int64).to_numpy() for name in ("correct", "asked"))
-    return _row(measure, correct.sum() / asked.sum(), int(asked.sum()), _cautious_error(correct, asked))
+    return _share_of_facts(measure, correct, asked)
 
 
 def _row(measure: Measure, value: float, n: int, standard_error: float | None = None) -> _Row:
