@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import tomllib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -277,10 +278,15 @@ class StudyConfig(Section):
         return self
 
 
+def control_count(facts: int, share: float) -> int:
+    """Control facts among so many of one category: the share as it is written (0.3 of 10 facts are 3), rounded half up."""
+    return math.floor(Fraction(str(share)) * facts + Fraction(1, 2))
+
+
 def _least_total(pool: int, control_share: float) -> int:
-    """The fewest facts of one category of which `pool` are left beside its control facts, whose number kp.metrics.parts rounds."""
+    """The fewest facts of one category of which `pool` are left beside its control facts."""
     total = max(pool, math.floor((pool - 0.5) / (1 - control_share)))
-    while total - math.floor(control_share * total + 0.5) < pool:
+    while total - control_count(total, control_share) < pool:
         total += 1
     return total
 

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import polars as pl
 
+from kp.config.study import control_count
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.effect_summary import fact_clusters
 from kp.metrics.intervals import estimate_mean
@@ -68,20 +69,22 @@ def _control(facts: pl.DataFrame, share: float, seed: int) -> dict[str, Part]:
 
 def _quotas(facts: pl.DataFrame, share: float, seed: int) -> dict[str, int]:
     """The number of control facts of each relation: the largest remainders are rounded up (Hamilton's method)."""
-    exact = Fraction(str(share))  # the share as it is written: 0.3 of 10 facts are 3
-    due = {relation: exact * count for relation, count in facts["relation"].value_counts().iter_rows()}
-    total = math.floor(exact * facts.height + Fraction(1, 2))
+    due = {relation: Fraction(str(share)) * count for relation, count in facts["relation"].value_counts().iter_rows()}
     quota = {relation: math.floor(count) for relation, count in due.items()}
     by_remainder = sorted(due, key=lambda relation: (quota[relation] - due[relation], draw_key(seed, f"part {relation}")))
-    for relation in by_remainder[: total - sum(quota.values())]:
+    for relation in by_remainder[: control_count(facts.height, share) - sum(quota.values())]:
         quota[relation] += 1
     return quota
 
 
+def control_ids(parts: pl.DataFrame) -> list[str]:
+    """Ids of the facts that no trial may train on or replay, of both halves."""
+    return parts.filter(pl.col("part") != Part.POOL.value)["fact_id"].to_list()
+
+
 def control_counts(parts: pl.DataFrame, categories: pl.DataFrame) -> dict[str, int]:
     """Control facts of each category; both halves together, every category named."""
-    control = parts.filter(pl.col("part") != Part.POOL.value)
-    found = dict(categories.filter(pl.col("fact_id").is_in(control["fact_id"].implode()))["category"].value_counts().iter_rows())
+    found = dict(categories.filter(pl.col("fact_id").is_in(control_ids(parts)))["category"].value_counts().iter_rows())
     return {category.value: found.get(category.value, 0) for category in Category}
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from kp import schema
 from kp.inference.answering import FactIndex
 from kp.metrics.categories import of_matcher
+from kp.metrics.parts import control_ids
 from kp.models.loading import load_tokenizer
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARTS_FILE, SLICK_FILE
@@ -19,12 +20,13 @@ from kp.study.session import Session
 from kp.training.encoding import encode_row
 from kp.training.job import TrialJob
 from kp.training.mixtures import Source, draw_rows
-from kp.vocabulary import Part, Role, ShotSet
+from kp.vocabulary import Role, ShotSet
 
 
 def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     """The workers' jobs for these trials, in their order; UserError if a pool is too small or a row too long."""
     config, graph = session.config, session.graph
+    objects = session.facts.select(["relation", "answers"])
     facts = frame(session.training_facts)
     classes, control = base_classes(session), _control(session)
     answers = _first_answers(session, graph.steps["categorise"])
@@ -40,7 +42,7 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
             eval_facts=eval_facts(session.training_facts, rows, trial.spec.settings.eval_facts),
             eval_shots=tuple(tuple(shots) for shots in session.shot_sets[ShotSet.S0][: trial.spec.settings.eval_prompts]),
             matcher=config.categorise.matcher,
-            all_facts=session.facts.select(["relation", "answers"]),
+            all_facts=objects,
         )
         for trial, rows in zip(trials, drawn, strict=True)
     ]
@@ -65,8 +67,7 @@ def _control(session: Session) -> list[str]:
     step = session.graph.steps.get("parts")
     if step is None:
         return []
-    parts = frame(session.store.read(step, PARTS_FILE, schema.PARTS))
-    return parts.filter(pl.col("part") != Part.POOL.value)["fact_id"].to_list()
+    return control_ids(frame(session.store.read(step, PARTS_FILE, schema.PARTS)))
 
 
 def _replay(session: Session) -> Source | None:
