@@ -7,14 +7,9 @@ with them every verdict and comparison. Only what needs the raw answers (diversi
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
-
 from kp import schema
 from kp.config.study import ReportConfig
-from kp.metrics.benchmark_effects import benchmark_effects
-from kp.metrics.effect_summary import reported_effects
-from kp.metrics.scores import LEARNING, score_learning
-from kp.metrics.shifts import outcome_shifts
+from kp.report.derived import derived_tables
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
 from kp.report.writing import CONTEXT_FILE
 from kp.schema import frame
@@ -37,14 +32,5 @@ def read_report(folder: Path, settings: ReportConfig) -> tuple[ReportTables, Rep
     }
     context = ReportContext.load(folder / CONTEXT_FILE)
     context = replace(context, config={**context.config, "report": settings.model_dump(mode="json")})
-    return ReportTables(**(found | _made_anew(found, settings)), **optional, training_rows=rows), context
-
-
-def _made_anew(found: dict[str, pl.DataFrame], settings: ReportConfig) -> dict[str, pl.DataFrame]:
-    outcomes, learned = found["outcomes"], [measure.value for measure in LEARNING]
-    return {
-        "effects": reported_effects(outcomes, found["facts"], settings.margin),
-        "shifts": outcome_shifts(outcomes),
-        "scores": pl.concat([found["scores"].filter(~pl.col("measure").is_in(learned)), score_learning(outcomes)]),
-        "benchmark_effects": benchmark_effects(found["benchmark_items"], settings.margin),
-    }
+    anew = derived_tables(found["outcomes"], found["facts"], found["benchmark_items"], found["scores"], settings.margin)
+    return ReportTables(**(found | anew), **optional, training_rows=rows), context

@@ -14,12 +14,10 @@ from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS
 from kp.config.study import StudyConfig
 from kp.metrics.audit import disagreement_table
-from kp.metrics.benchmark_effects import benchmark_effects
-from kp.metrics.effect_summary import reported_effects
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
-from kp.metrics.scores import score_answers, score_generality, score_learning
-from kp.metrics.shifts import outcome_shifts
+from kp.metrics.scores import score_answers, score_generality
+from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
 from kp.schema import frame
 from kp.store.filenames import (
@@ -61,7 +59,6 @@ def _ended(store: Store, trial: Trial) -> dict[str, Any]:
 class _Adapter:
     """What was measured of a trial's adapter."""
 
-    trial_id: str
     outcomes: pl.DataFrame  # OUTCOMES
     scores: pl.DataFrame  # SCORES of its answers on S1 and to held-out paraphrases
 
@@ -82,18 +79,16 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     of_base = outcome_table(BASE, _on(answers, BASE_SHOT_SETS), _on(categories, BASE_SHOT_SETS), roles, matcher)
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
+    scores = pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured)])
     return ReportTables(
         facts=facts,
         base_categories=categories,
         trials=frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS)),
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         outcomes=outcomes,
-        effects=reported_effects(outcomes, facts, config.report.margin),
-        shifts=outcome_shifts(outcomes),
-        scores=pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured), score_learning(outcomes)]),
         benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
         benchmark_items=items,
-        benchmark_effects=benchmark_effects(items, config.report.margin),
+        **derived_tables(outcomes, facts, items, scores, config.report.margin),
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
@@ -111,7 +106,7 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
     if "generality" in trial.measurements:
         held_out = frame(store.read(trial.measurements["generality"], ANSWERS_FILE, schema.HELD_OUT_ANSWERS))
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
-    return _Adapter(trial.trial_id, outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
+    return _Adapter(outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
 
 
 def _placebo(config: StudyConfig, graph: Graph, store: Store, roles: Mapping[str, FactRole]) -> pl.DataFrame | None:
