@@ -17,6 +17,7 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,11 @@ class ScoredBenchmarks:
 
 def harness_digest(plan: BenchmarkPlan) -> str:
     """SHA-256 over what determines the numbers besides the model and the study's settings: tasks, their data, lm-eval's version."""
-    asked = plan.benchmarks()
+    return _digest(plan.benchmarks())
+
+
+@cache  # of every trial's step, and it reads files
+def _digest(asked: tuple[Benchmark, ...]) -> str:
     identity = {
         "lm_eval": importlib.metadata.version("lm-eval"),
         "tasks": {benchmark.task: _template_hash(benchmark.task) for benchmark in asked},
