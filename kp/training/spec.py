@@ -176,8 +176,6 @@ def _knob_columns() -> Iterator[pa.Field]:
 
 
 KNOB_COLUMNS = tuple(_knob_columns())
-CHOSEN = ("unknown", *_fields(Arm), "rank", "learning_rate", "seed")
-"""The columns of what a search chooses, which have their own places in a report."""
 
 KNOB_LABELS = {
     name: field.title or name.replace("_", " ")
