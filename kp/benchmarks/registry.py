@@ -68,6 +68,9 @@ BENCHMARKS = (
     ),
 )
 
+SCORES = tuple((benchmark, score) for benchmark in BENCHMARKS for score in benchmark.scores)
+"""Every score of every benchmark."""
+
 
 @dataclass(frozen=True)
 class BenchmarkPlan:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import BENCHMARKS, Score
+from kp.benchmarks.registry import SCORES, Score
 from kp.metrics.refusal_changes import CHANGED_BELOW
 from kp.report.arms_section import arm_table, arms_sentences
 from kp.report.effects_section import harm_sentences
@@ -109,7 +109,7 @@ def _refusals(rows: list[dict[str, Any]], scores: pl.DataFrame) -> str:
 
 
 def _benchmarks(rows: list[dict[str, Any]], margin: float) -> str:
-    parts = [_benchmark(score, rows, margin) for benchmark in BENCHMARKS for score in benchmark.scores]
+    parts = [_benchmark(score, rows, margin) for _, score in SCORES]
     measured = "; ".join(part for part in parts if part)
     return f"Benchmarks against the base over the same questions, in points: {measured}." if measured else ""
 

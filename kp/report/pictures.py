@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import BENCHMARKS
+from kp.benchmarks.registry import SCORES
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.figure_data import (
     Dot,
@@ -157,8 +157,7 @@ def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None
 
 def benchmark_dots(summary: pl.DataFrame) -> DotPanels | None:
     """Each benchmark's difference to the base with its 95% interval, in percentage points."""
-    scores = [score for benchmark in BENCHMARKS for score in benchmark.scores]
-    return _dot_panels(summary, [_differences(summary, f"{score.column}_delta", score.title) for score in scores])
+    return _dot_panels(summary, [_differences(summary, f"{score.column}_delta", score.title) for _, score in SCORES])
 
 
 def _differences(summary: pl.DataFrame, column: str, title: str) -> DotPanel:

@@ -6,7 +6,7 @@ disagree. Rates are shares (0 to 1), differences are differences of shares, and 
 
 import polars as pl
 
-from kp.benchmarks.registry import BENCHMARKS
+from kp.benchmarks.registry import SCORES
 from kp.metrics.refusal_changes import refusal_changes
 from kp.report.labels import KNOBS, arm_label, trial_labels
 from kp.report.tables import ReportTables
@@ -32,11 +32,10 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     frame = _join(frame, _score(tables.scores, "refusal_rate"))
     frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
-    for benchmark in BENCHMARKS:
-        for score in benchmark.scores:
-            frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
-            effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
-            frame = _join(frame, _delta(effects, score.column, "resolvable", "verdict"))
+    for benchmark, score in SCORES:
+        frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
+        effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
+        frame = _join(frame, _delta(effects, score.column, "resolvable", "verdict"))
     order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
     return frame.sort(order)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import BENCHMARKS
+from kp.benchmarks.registry import SCORES
 from kp.report.document import Row, Section, Table, columns
 from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
 from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points_interval, with_error
@@ -88,10 +88,9 @@ def _loss_cell(row: Mapping[str, Any]) -> str:
 
 
 def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    scores = [score for benchmark in BENCHMARKS for score in benchmark.scores]
     return {
         f"{score.title} Δ (points)": points_interval(*(row[f"{score.column}_delta{ending}"] for ending in ("", "_lower", "_upper")))
-        for score in scores
+        for _, score in SCORES
     }
 
 
