@@ -49,17 +49,11 @@ def _of_score(items: pl.DataFrame, margin: float) -> Iterator[_Row]:
 
 
 def _summary(pairs: pl.DataFrame, estimate: Estimate, finding: Finding, trials: int) -> _Row:
-    lower, upper = estimate.limits() or (None, None)
     return {
         "trial_id": pairs["trial_id"][0],
-        "value": estimate.value,
         "base": float(pairs["base"].to_numpy().mean()),
         "adapter": float(pairs["adapter"].to_numpy().mean()),
-        "n": estimate.n,
-        "clusters": estimate.clusters,
-        "standard_error": estimate.standard_error,
-        "lower": lower,
-        "upper": upper,
+        **estimate.columns(),
         "resolvable": finding.harm.resolvable(confidence=1 - (1 - CONFIDENCE) / trials),
         "verdict": finding.verdict.value,
     }

@@ -110,16 +110,5 @@ def _summary(key: _Row, rows: pl.DataFrame, effect: Effect) -> _Measured:
     estimate = estimate_effect(rows, effect)
     if estimate is None:
         return _Measured(named | {"n": 0, "clusters": 0}, None)
-    lower, upper = estimate.limits() or (None, None)
-    numbers: _Row = {
-        "value": estimate.value,
-        "adapter": float(rows["adapter"].to_numpy().mean()),
-        "base": float(rows["base"].to_numpy().mean()),
-        "n": estimate.n,
-        "clusters": estimate.clusters,
-        "standard_error": estimate.standard_error,
-        "lower": lower,
-        "upper": upper,
-        "resolvable": estimate.resolvable(),
-    }
-    return _Measured(named | numbers, harm_of(estimate, effect) if effect.harm_sign else None)
+    sides: _Row = {side: float(rows[side].to_numpy().mean()) for side in ("adapter", "base")}
+    return _Measured({**named, **sides, **estimate.columns()}, harm_of(estimate, effect) if effect.harm_sign else None)

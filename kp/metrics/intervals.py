@@ -149,6 +149,19 @@ class Estimate:
         small = self.small and SmallCounts(self.small.below, self.small.above, self.small.size)
         return replace(self, value=0.0 - self.value, small=small, bounds=(0.0 - self.bounds[1], 0.0 - self.bounds[0]))
 
+    def columns(self) -> dict[str, float | int | None]:
+        """The columns that tables of estimates share: value, n, clusters, standard_error, 95% interval and what could be resolved."""
+        lower, upper = self.limits() or (None, None)
+        return {
+            "value": self.value,
+            "n": self.n,
+            "clusters": self.clusters,
+            "standard_error": self.standard_error,
+            "lower": lower,
+            "upper": upper,
+            "resolvable": self.resolvable(),
+        }
+
     def _quantile(self, probability: float) -> float:
         return float(special.stdtrit(self.degrees, probability))
 

@@ -27,8 +27,7 @@ def refusal_changes(outcomes: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame
     estimates = [estimate_mean(one["change"], fact_clusters(one)) for one in pairs]
     adjusted = holm([estimate.p_value() for estimate in estimates])
     rows = [
-        {"trial_id": one["trial_id"][0], "value": estimate.value, "standard_error": estimate.standard_error, "p_holm": p_holm}
-        | dict(zip(("lower", "upper"), estimate.limits() or (None, None), strict=True))
+        {"trial_id": one["trial_id"][0], "p_holm": p_holm} | estimate.columns()
         for one, estimate, p_holm in zip(pairs, estimates, adjusted, strict=True)
     ]
     return pl.DataFrame(rows, schema={"trial_id": pl.String, **_COLUMNS})
