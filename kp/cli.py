@@ -42,9 +42,12 @@ def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
 def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
     from kp.config.study import load_study
     from kp.study.run import describe_study
+    from kp.study.stage import Command
 
     config = load_study(file, list(overrides))
-    return describe_study(config, results) if dry_run else task(config, results, what)
+    if not dry_run:
+        return task(config, results, what)
+    return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE)
 
 
 def _describe(config: "StudyConfig", results: Path, _: str) -> int:

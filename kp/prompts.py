@@ -6,7 +6,7 @@ has torch and transformers and nothing else. kp.facts.shots decides where shots 
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -21,6 +21,9 @@ ANSWER_LABEL = re.compile(r"\A(?:[\s*_#>]*answer[\s*_]*[:\uff1a][\s*_]*)*\s*", r
 PROMPTS_PER_SET = 10
 SHOTS_PER_PROMPT = 4
 SHOTS_PER_SET = PROMPTS_PER_SET * SHOTS_PER_PROMPT
+
+Messages = Sequence[Mapping[str, str]]
+"""A chat: mappings with `role` (system, user, assistant) and `content`; as a prompt, the last one is the question to be answered."""
 
 ShotSets = dict[ShotSet, list[list["Shot"]]]
 """Set -> PROMPTS_PER_SET prompts of SHOTS_PER_PROMPT shots."""
@@ -55,10 +58,10 @@ def cut_prompts(shots: Sequence[Shot]) -> list[list[Shot]]:
 
 def messages(shots: Sequence[Shot], question: str) -> list[dict[str, str]]:
     """The chat that asks `question` after `shots`; the assistant's turn is left to the model."""
-    chat = [_turn("system", SYSTEM)]
+    chat = [turn("system", SYSTEM)]
     for shot in shots:
-        chat += [_turn("user", QUESTION_PREFIX + shot.question), _turn("assistant", ANSWER_PREFIX + shot.answer)]
-    return [*chat, _turn("user", QUESTION_PREFIX + question)]
+        chat += [turn("user", QUESTION_PREFIX + shot.question), turn("assistant", ANSWER_PREFIX + shot.answer)]
+    return [*chat, turn("user", QUESTION_PREFIX + question)]
 
 
 def first_line_end(text: str) -> int | None:
@@ -71,8 +74,9 @@ def first_line_end(text: str) -> int | None:
 
 def training_messages(question: str, target: str) -> list[dict[str, str]]:
     """The chat of one training row: no shots, and `target` in the assistant's turn."""
-    return [*messages((), question), _turn("assistant", ANSWER_PREFIX + target)]
+    return [*messages((), question), turn("assistant", ANSWER_PREFIX + target)]
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def turn(role: str, content: str) -> dict[str, str]:
+    """One message of a chat."""
     return {"role": role, "content": content}

@@ -120,6 +120,14 @@ class LossTokens(StrEnum):
     FULL_TEXT = "full_text"
 
 
+class ModuleGroup(StrEnum):
+    """Groups of a model's matrices that an adapter can target without their names."""
+
+    ATTENTION = "attention"
+    MLP = "mlp"  # all others of a layer
+    ALL_LINEAR = "all-linear"  # both
+
+
 class Packing(StrEnum):
     """How the rows of a batch are laid out for the model."""
 

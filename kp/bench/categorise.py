@@ -23,8 +23,7 @@ from kp.bench.rates import Prefill, matmul_rate
 from kp.bench.subject import Subject, chosen_device, load_subject
 from kp.bench.table import markdown, text
 from kp.bench.vllm_implementation import VLLMImplementation
-from kp.generation.protocol import Messages
-from kp.generation.rendering import chat_format, render, tokenise
+from kp.prompts import Messages
 from kp.store.hardware import MOST_CPU_GENERATORS
 
 _WARM_UP = 200  # chats, from all prompts
@@ -113,5 +112,4 @@ def _portions(sampled: list[Messages], rounds: int) -> list[list[Messages]]:
 
 
 def _token_ids(subject: Subject, asked: Sequence[Messages]) -> list[list[int]]:
-    form = chat_format(subject.tokenizer)
-    return tokenise(subject.tokenizer, [render(subject.tokenizer, chat, form) for chat in asked], form)
+    return subject.chat.prompt_ids(asked)

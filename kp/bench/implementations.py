@@ -16,8 +16,7 @@ from kp.bench.subject import Subject
 from kp.bench.timing import timed
 from kp.generation.decoding import Work
 from kp.generation.hf import HFGenerator
-from kp.generation.protocol import Messages
-from kp.generation.rendering import chat_format, render
+from kp.prompts import Messages
 
 RELEASED_BATCH = 128
 
@@ -86,7 +85,6 @@ class ReleasedImplementation:
 
     def __init__(self, subject: Subject, max_new_tokens: int) -> None:
         self._subject, self._max_new_tokens = subject, max_new_tokens
-        self._format = chat_format(subject.tokenizer)
 
     def warm_up(self, chats: Sequence[Messages]) -> None:
         # A GPU needs a warm-up with the actual shape of a batch; a CPU does not, and a whole batch would take half a minute.
@@ -100,7 +98,7 @@ class ReleasedImplementation:
 
     def _batch(self, chats: Sequence[Messages], work: Work) -> list[str]:
         tokenizer, model = self._subject.tokenizer, self._subject.model
-        texts = [render(tokenizer, chat, self._format) for chat in chats]
+        texts = [self._subject.chat.prompt(chat) for chat in chats]
         inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False).to(model.device)
         made = model.generate(**inputs, max_new_tokens=self._max_new_tokens, do_sample=False)  # type: ignore[operator]
         rows, padded = inputs["input_ids"].shape
@@ -114,8 +112,8 @@ class ReleasedImplementation:
 
 def plain_answer(subject: Subject, chat: Messages, max_new_tokens: int) -> str:
     """The answer to one chat by plain `model.generate`, unbatched and with nothing shared, cut at its first line."""
-    tokenizer, form = subject.tokenizer, chat_format(subject.tokenizer)
-    ids = tokenizer(render(tokenizer, chat, form), return_tensors="pt", add_special_tokens=False)["input_ids"].to(subject.device)
+    tokenizer = subject.tokenizer
+    ids = torch.tensor(subject.chat.prompt_ids([chat]), device=subject.device)
     made = subject.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_new_tokens, do_sample=False)  # type: ignore[operator]
     return first_line(str(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)))
 

@@ -20,7 +20,7 @@ from kp.bench.options import CategoriseOptions
 from kp.bench.rates import Prefill
 from kp.bench.subject import load_subject
 from kp.bench.timing import timed
-from kp.generation.protocol import Messages
+from kp.prompts import Messages
 
 _STOP_SECONDS = 30
 

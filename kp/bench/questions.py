@@ -12,9 +12,8 @@ from typing import Any
 from kp.bench.options import CategoriseOptions
 from kp.errors import UserError
 from kp.facts.jsonl import read_jsonl
-from kp.generation.protocol import Messages
 from kp.metrics.matching import match_all
-from kp.prompts import PROMPTS_PER_SET, builtin_prompts, messages
+from kp.prompts import PROMPTS_PER_SET, Messages, builtin_prompts, messages
 from kp.vocabulary import Category, ShotSet
 
 FIELD = "questions"  # the option that names their file, in messages

@@ -6,6 +6,7 @@ so every answer has the maximum length.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Pre
 
 from kp.bench.options import CategoriseOptions, DType, Shape
 from kp.errors import UserError
+from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 
 MODEL_FIELD = "model"  # the option that names the model, in messages
@@ -54,6 +56,11 @@ class Subject:
     def device(self) -> torch.device:
         """The model's device."""
         return self.model.device
+
+    @cached_property
+    def chat(self) -> Chat:
+        """How the model reads chats."""
+        return Chat(self.tokenizer, MODEL_FIELD)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from kp.bench.timing import wait_for
 from kp.bench.train_line import Line
 from kp.bench.train_state import count_parameters, device_name, peak_device_memory, start_digest
 from kp.bench.train_trial import ReleasedTrial, TrainEpoch, TrainStart
+from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.training.encoding import EncodedRow, encode_row, epoch_order
 from kp.training.engine import lora_config
@@ -31,12 +32,11 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
     resolved = resolve_model(job.engine.model, job.engine.model_field)
     tokenizer = load_tokenizer(resolved, job.engine.model_field)
+    chat = Chat(tokenizer, job.engine.model_field)
     base = load_model(resolved, job.engine.model.dtype, device.value)
     parameters = count_parameters(base)
     model = _with_lora(base, spec)
-    rows = [
-        encode_row(tokenizer, row["question"], row["target"], spec.training.loss, spec.training.max_length) for row in job.rows.to_pylist()
-    ]
+    rows = [encode_row(chat, row["question"], row["target"], spec.training.loss, spec.training.max_length) for row in job.rows.to_pylist()]
     tokenizer.padding_side = "right"  # so that a row has the same positions as alone; both sides cost the same
     with TemporaryDirectory(prefix="kp-bench-") as scratch:
         trainer = _SameOrderTrainer(

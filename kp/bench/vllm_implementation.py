@@ -16,7 +16,7 @@ from kp.bench.implementations import Peer, Turn
 from kp.bench.options import CategoriseOptions
 from kp.bench.subject import Subject
 from kp.errors import UserError
-from kp.generation.protocol import Messages
+from kp.prompts import Messages
 
 
 class VLLMImplementation:

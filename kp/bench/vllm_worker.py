@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from kp.errors import UserError
-from kp.generation.protocol import Messages
+from kp.prompts import Messages
 
 
 def serve(requests: IO[str], replies: IO[str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kp.generation.protocol import FinishReason, Generation
+from kp.models.chat import Chat
 from kp.prompts import first_line_end
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class Endings:
 
     def generation(self, tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> Generation:
         """The answer made of these tokens (at least one), the ending one included."""
-        text = _text(tokenizer, tokens)
-        if tokens[-1] in self.end_of_sequence:
+        stopped = tokens[-1] in self.end_of_sequence
+        text = _text(tokenizer, tokens[:-1] if stopped else tokens)  # not every token that ends a turn is a special one
+        if stopped:
             reason = FinishReason.STOP
         elif self.ended(tokenizer, tokens):
             text, reason = text[: first_line_end(text)], FinishReason.NEWLINE
@@ -49,11 +51,11 @@ def _text(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> str:
     return str(tokenizer.decode(list(tokens), skip_special_tokens=True))
 
 
-def end_tokens(generation: "GenerationConfig | None", tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """The model's end-of-sequence tokens; the tokenizer's if the model's generation config has none."""
+def end_tokens(generation: "GenerationConfig | None", chat: Chat) -> frozenset[int]:
+    """The token that ends a turn of the chat, and the model's end-of-sequence tokens; the tokenizer's if its generation config has none."""
     configured = None if generation is None else generation.eos_token_id
-    ends = tokenizer.eos_token_id if configured is None else configured
-    return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    ends = chat.tokenizer.eos_token_id if configured is None else configured
+    return frozenset([chat.end_token, *(ends if isinstance(ends, list) else [] if ends is None else [ends])])
 
 
 def newline_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:

@@ -31,9 +31,10 @@ from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward, validate_logits
 from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
-from kp.generation.protocol import Generation, Messages, OnAnswered, ignore_answers
-from kp.generation.rendering import chat_format, render, tokenise
+from kp.generation.protocol import Generation, OnAnswered, ignore_answers
 from kp.generation.shared_prefixes import shared_prefix_lengths
+from kp.models.chat import Chat
+from kp.prompts import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,7 +66,7 @@ class HFGenerator:
         self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
-        self._format = chat_format(tokenizer)
+        self._chat = Chat(tokenizer)
         self._handed_in_adapter = hasattr(model, "peft_config")
         self._adapter: str | None = None
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
@@ -74,7 +75,7 @@ class HFGenerator:
         self._verified = False
         self._shareable = True
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
-        self._endings = Endings(end_tokens(getattr(self._forward.base, "generation_config", None), tokenizer), newline)
+        self._endings = Endings(end_tokens(getattr(self._forward.base, "generation_config", None), self._chat), newline)
         try:
             self._forward.validate_shareable()
         except NotShareableError as reason:
@@ -147,28 +148,24 @@ class HFGenerator:
         found: dict[int, tuple[list[int], int, list[int]]] = {}
         for indices in by_beginning.values():
             group = [prompts[index] for index in indices]
-            token_ids = self._tokenised(group)
+            token_ids = self._chat.prompt_ids(group)
             self._check_length(max(map(len, token_ids)))
             shared, draft = self._shared_tokens(group[0], token_ids), self._draft(group[0], token_ids[0])
             found |= {index: (ids, shared, draft) for index, ids in zip(indices, token_ids, strict=True)}
         return [found[index] for index in range(len(prompts))]
-
-    def _tokenised(self, group: Sequence[Messages], answer: str = "") -> list[list[int]]:
-        texts = [render(self.tokenizer, messages, self._format) + answer for messages in group]
-        return tokenise(self.tokenizer, texts, self._format)
 
     def _shared_tokens(self, messages: Messages, token_ids: list[list[int]]) -> int:
         """The number of tokens that any question after these messages shares, found with two made-up questions."""
         label = _label(messages[-1]["content"])
         probes = [[*messages[:-1], {**messages[-1], "content": label + ending}] for ending in (" A", " 1")]
         # The last token of a row is never shared, because its logits give the answer's first token.
-        return _common_start([*self._tokenised(probes), *(ids[:-1] for ids in token_ids)])
+        return _common_start([*self._chat.prompt_ids(probes), *(ids[:-1] for ids in token_ids)])
 
     def _draft(self, messages: Messages, token_ids: list[int]) -> list[int]:
         """The tokens of the label ("Answer:") with which the shots' answers begin, if all of them have the same."""
         labels = {_label(message["content"]) for message in messages if message["role"] == "assistant"}
         label = labels.pop() if len(labels) == 1 else ""
-        (answered,) = self._tokenised([messages], label)
+        (answered,) = self._chat.prompt_ids([messages], label)
         if not label or answered[: len(token_ids)] != token_ids:
             return []
         return answered[len(token_ids) :][: self._max_new_tokens - 1]
@@ -282,6 +279,10 @@ class HFGenerator:
             validate_logits(ours, own[0])
         except NotShareableError as reason:
             self._go_plain(reason)
+        except RuntimeError as error:  # tensors of other shapes than usual attention has
+            if is_out_of_memory(error):
+                raise
+            self._go_plain(NotShareableError(f"its attention cannot be replaced: {str(error).splitlines()[0]}"))
         self._verified = True
 
     def _go_plain(self, reason: NotShareableError) -> None:

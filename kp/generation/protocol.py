@@ -3,13 +3,12 @@
 The interface is separate from the engines so that code which only asks for answers, and its tests, load no model library.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-Messages = Sequence[Mapping[str, str]]
-"""A chat: mappings with `role` (system, user, assistant) and `content`; the last one is the question to be answered."""
+from kp.prompts import Messages
 
 OnAnswered = Callable[[int], None]
 """Called while a generator works, with the number of answers that it has made since the last call."""

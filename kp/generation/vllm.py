@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from kp.errors import UserError
 from kp.generation.adapters import read_adapter
 from kp.generation.endings import Endings, end_tokens, newline_tokens
-from kp.generation.protocol import Generation, Messages, OnAnswered, ignore_answers
-from kp.generation.rendering import chat_format, render, tokenise
+from kp.generation.protocol import Generation, OnAnswered, ignore_answers
+from kp.models.chat import Chat
+from kp.prompts import Messages
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -62,9 +63,9 @@ class VLLMGenerator:
         self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
         self._max_lora_rank = max_lora_rank
-        self._format = chat_format(tokenizer)
+        self._chat = Chat(tokenizer)
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
-        self._endings = Endings(end_tokens(_generation_config(model_path), tokenizer), newline)
+        self._endings = Endings(end_tokens(_generation_config(model_path), self._chat), newline)
         self._adapter_numbers: dict[str, int] = {}  # by digest; vLLM needs a number in addition to the name, never used twice
         self._adapter: Any = None
         self._llm: Any = _engine(model_path, dtype, device, batch_size, max_lora_rank)
@@ -111,7 +112,7 @@ class VLLMGenerator:
             raise RuntimeError("vLLM did not drop its prefix cache")
 
     def _token_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        token_ids = tokenise(self.tokenizer, [render(self.tokenizer, messages, self._format) for messages in prompts], self._format)
+        token_ids = self._chat.prompt_ids(prompts)
         longest, limit = max(map(len, token_ids), default=0), self._llm.llm_engine.model_config.max_model_len
         if longest + self._max_new_tokens > limit:
             raise UserError(

@@ -18,7 +18,8 @@ from kp.generation.protocol import Generator
 from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import AnswerKeys, Matches
 from kp.metrics.refusals import is_refusal
-from kp.models.loading import NAME_FIELD, ResolvedModel, load_model, load_tokenizer, resolve_model
+from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.models.names import NAME_FIELD, ResolvedModel
 from kp.prompts import Shot, ShotSets, messages
 from kp.vocabulary import Engine, ShotSet
 

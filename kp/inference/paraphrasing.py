@@ -14,8 +14,9 @@ import pyarrow as pa
 from kp import schema
 from kp.config.study import ParaphraseConfig
 from kp.facts.paraphrases import n_missing, paraphrase_prompt, reply_seed
-from kp.generation.protocol import Generation, Generator, Messages, ignore_answers
+from kp.generation.protocol import Generation, Generator, ignore_answers
 from kp.inference.answering import EngineSpec, cut_by_length
+from kp.prompts import Messages
 
 FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply has too few
 TEMPERATURE = 0.8  # of those: varied enough for something new, and still about the question

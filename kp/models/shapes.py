@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.models.loading import EMBEDDED, NamedModel, cache_root, describe_model
-
-CONFIG_FILE = "config.json"
+from kp.models.loading import describe_model
+from kp.models.names import CONFIG_FILE, EMBEDDED, NamedModel, cache_root
 
 # The families (`model_type`) whose every layer has exactly the seven matrices below under these names. A mixture of experts, or a model
 # that fuses several of them into one matrix, is not among them.

@@ -26,6 +26,7 @@ from kp.store.steps import RECORD, Step
 from kp.study.inspection import portable, print_opening
 from kp.study.run import open_session, run_stage
 from kp.study.session import Session, shown
+from kp.study.stage import Command
 
 DESCRIPTION_VERSION = 1
 FOLDER = "facts"  # in the study's
@@ -43,7 +44,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 def describe_study_facts(config: StudyConfig, root: Path) -> int:
     """Choose a study's facts if that is not done, and describe them; returns the exit code."""
-    with open_session(config, files.results_root(root)) as session:
+    with open_session(config, files.results_root(root), Command.FACTS) as session:
         for stage in ("dump", "facts"):
             run_stage(session, stage)
         describe_facts(session)

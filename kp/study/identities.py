@@ -10,7 +10,9 @@ from kp.errors import MissingSourceError, UserError
 from kp.facts.replay import replay_identity
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
-from kp.models.loading import EMBEDDED, NAME_FIELD, NOT_FETCHED, NamedModel, describe_model, resolve_model
+from kp.models.loading import describe_model, resolve_model
+from kp.models.names import EMBEDDED, NAME_FIELD, NOT_FETCHED, NamedModel
+from kp.study.probing import ProbedStudy
 
 NOT_HERE = "not here"  # the identity of an input that is missing in a dry run
 
@@ -68,7 +70,7 @@ def _identity_if_here(note: Callable[[Missing], None], count: int | None, field:
         return NOT_HERE
 
 
-def identities_here(config: StudyConfig) -> Identities:
+def identities_here(study: ProbedStudy) -> Identities:
     """The identities of the study's inputs; UserError if one is not here, because trials are identified by them."""
 
     def refuse(missing: Missing) -> None:
@@ -77,7 +79,7 @@ def identities_here(config: StudyConfig) -> Identities:
             field=missing.error.field,
         )
 
-    return described_identities(config, _revision, refuse)
+    return described_identities(study.config, lambda model, field: study.identity(_revision(model, field), field), refuse)
 
 
 def _revision(model: NamedModel, field: str) -> str:

@@ -36,6 +36,7 @@ from kp.store.steps import RECORD, Step
 from kp.study.graph import Graph
 from kp.study.run import open_session, run_stage
 from kp.study.session import Session, shown
+from kp.study.stage import Command
 from kp.vocabulary import Matcher
 
 STUDY_FILE = "study.toml"
@@ -84,7 +85,7 @@ SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
 def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     """Run a study up to its categories, inspect them, and print the findings; returns the exit code."""
     began = time.monotonic()
-    with open_session(config, files.results_root(root)) as session:
+    with open_session(config, files.results_root(root), Command.CATEGORISE) as session:
         for stage in ("dump", "facts", "categorise", "repeat"):
             run_stage(session, stage)
         step = inspection_step(what, config, session.graph)

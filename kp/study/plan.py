@@ -13,7 +13,9 @@ from rich.table import Table
 
 from kp import schema
 from kp.config.study import StudyConfig
-from kp.models.loading import ResolvedModel, load_tokenizer
+from kp.models.chat import Chat
+from kp.models.loading import load_tokenizer
+from kp.models.names import ResolvedModel
 from kp.models.shapes import model_folder, model_shape
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Step, Store
@@ -125,12 +127,12 @@ def row_tokens(config: StudyConfig, graph: Graph, store: Store) -> RowTokens:
     missing = [what for what, found in here.items() if not found]
     if folder is None or missing:
         return RowTokens(TOKENS_A_ROW, TOKENS_A_ROW, f"estimated: {' and '.join(missing)} not here yet")
-    tokenizer = load_tokenizer(ResolvedModel(config.model.name, str(folder), ""))
+    chat = Chat(load_tokenizer(ResolvedModel(config.model.name, str(folder), "")))
     facts = store.read(graph.steps["facts"], FACTS_FILE, schema.FACTS).to_pylist()
     sample = [facts[number * len(facts) // SAMPLED_FACTS] for number in range(SAMPLED_FACTS)] if len(facts) > SAMPLED_FACTS else facts
 
     def length(question: str, answer: str) -> int:
-        return len(encode_row(tokenizer, question, answer, config.training.loss, NO_LIMIT).ids)
+        return len(encode_row(chat, question, answer, config.training.loss, NO_LIMIT).ids)
 
     asked = [length(fact["question"], fact["answers"][0]) for fact in sample]
     put_otherwise = [length(paraphrase, fact["answers"][0]) for fact in sample for paraphrase in fact["paraphrases"]]

@@ -15,6 +15,7 @@ from kp.facts.replay import replay_identity, validate_replay_source
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import describe_model, resolve_model
+from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
 from kp.store import files
 from kp.store.steps import Store
@@ -22,19 +23,26 @@ from kp.study.building import proposed_graph
 from kp.study.graph import Graph
 from kp.study.identities import Identities, described_identities
 from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial_table
+from kp.study.probing import probed
 from kp.study.registry import STAGES
 from kp.study.session import Session
 from kp.study.stage import Command
 from kp.trackers.registry import validate_installed
 
 
-def describe_study(config: StudyConfig, root: Path) -> int:
+def describe_study(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> int:
     """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
     display, store = Display(), Store(files.results_root(root))
     validate_installed(config.trackers)
     with contextlib.suppress(MissingSourceError):  # noted below, with what it is priced by
         validate_replay_source(config)
-    identities = described_identities(config, describe_model, lambda missing: display.line(f"note: {missing}"))
+    study = probed(config, lambda line: display.line(f"note: {line}"), fetch=False, trains=_trains(until))
+    config = study.config
+
+    def revision_of(model: NamedModel, field: str) -> str:
+        return study.identity(describe_model(model, field), field)
+
+    identities = described_identities(config, revision_of, lambda missing: display.line(f"note: {missing}"))
     planning = planning_of(config, proposed_graph(config, identities, store).graph, store)
     display.console.print(plan_table(config, make_plan(planning), identities.model))
     display.console.print(price_table(planning))
@@ -42,27 +50,44 @@ def describe_study(config: StudyConfig, root: Path) -> int:
     return 0
 
 
-def open_session(config: StudyConfig, root: Path) -> Session:
-    """A run of this study; raises UserError if one of its inputs is missing or unusable."""
+def _trains(until: Command) -> bool:
+    return until not in (Command.FACTS, Command.CATEGORISE)
+
+
+def open_session(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> Session:
+    """A run of this study up to a command's stages; raises UserError if one of its inputs is missing or unusable."""
+    settled: list[str] = []
+    study = probed(config, settled.append, fetch=True, trains=_trains(until))
+    config = study.config
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
     writer = resolve_model(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
     validate_replay_source(config)
     shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
-    identities = Identities(model.revision, facts, shots, writer.revision if writer else None, drawing, replay_identity(config))
+    identities = Identities(
+        study.identity(model.revision, NAME_FIELD),
+        facts,
+        shots,
+        study.identity(writer.revision, PARAPHRASER_FIELD) if writer else None,
+        drawing,
+        replay_identity(config),
+    )
     store = Store(root)
 
     def propose(failed: Collection[str]) -> Graph:
         return proposed_graph(config, identities, store, failed).graph
 
-    return Session(config, root, model, writer, propose)
+    session = Session(config, root, model, writer, propose)
+    for line in settled:
+        session.display.line(f"note: {line}")
+    return session
 
 
 def run_study(config: StudyConfig, root: Path, until: Command) -> int:
     """Run a study up to a command's stages; returns the exit code, 1 if a trial failed."""
     began = time.monotonic()
-    with open_session(config, files.results_root(root)) as session:
+    with open_session(config, files.results_root(root), until) as session:
         run_stages(session, until)
     session.display.line(f"finished in {time.monotonic() - began:.0f} s")
     return 1 if session.failures else 0

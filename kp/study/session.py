@@ -19,7 +19,7 @@ from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
-from kp.models.loading import ResolvedModel
+from kp.models.names import ResolvedModel
 from kp.progress import Display
 from kp.prompts import ShotSets
 from kp.schema import frame

@@ -11,6 +11,7 @@ from kp import schema
 from kp.inference.answering import FactIndex
 from kp.metrics.categories import of_matcher
 from kp.metrics.parts import control_ids
+from kp.models.chat import Chat
 from kp.models.loading import load_tokenizer
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE, PARTS_FILE, SLICK_FILE
@@ -90,7 +91,7 @@ def _first_answers(session: Session, step: Step) -> pl.DataFrame:
 
 def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:
     """Encode every row once in the driver: a row that is too long is bad input, not a trial that fails in some worker."""
-    tokenizer = load_tokenizer(session.model)
+    chat = Chat(load_tokenizer(session.model))
     for trial, rows in zip(trials, drawn, strict=True):
         for question, target in rows.select("question", "target").iter_rows():
-            encode_row(tokenizer, question, target, trial.spec.training.loss, trial.spec.training.max_length)
+            encode_row(chat, question, target, trial.spec.training.loss, trial.spec.training.max_length)

@@ -29,6 +29,7 @@ from kp.store.steps import Store
 from kp.study.building import ProposedGraph, proposed_graph
 from kp.study.graph import Trial
 from kp.study.identities import identities_here
+from kp.study.probing import probed
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.training.spec import TRIAL_END
@@ -238,7 +239,8 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
     if export is not None:
         _writer(export)  # raises for an unsupported format before anything is shown
     store = Store(root)
-    identities = identities_here(config)
+    study = probed(config, note=lambda line: None, fetch=False, trains=False)
+    config, identities = study.config, identities_here(study)
 
     def look() -> tuple[list[TrialRow], bool]:
         proposal = proposed_graph(config, identities, store, failed_trials(store))

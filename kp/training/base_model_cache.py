@@ -1,10 +1,14 @@
-"""What a worker keeps from one trial to the next: the tokenizer, and the base model if the trial did not change it."""
+"""What a worker keeps from one trial to the next: tokenizer and chat, and the base model if the trial did not change it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec
+from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.training.encoding import EncodedRow
+from kp.training.loss import validate_layout
 from kp.vocabulary import Packing
 
 
@@ -15,13 +19,22 @@ class BaseModelCache:
         self.engine = engine
         self.resolved = resolve_model(engine.model, engine.model_field)
         self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
+        self.chat = Chat(self.tokenizer, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"
         self._base: Any = None
+        self._tried: set[Packing] = set()
 
     def acquire(self) -> Any:
         """The base model without an adapter; it is loaded unless one was released."""
         base, self._base = self._base, None
         return load_model(self.resolved, self.engine.model.dtype, self.device) if base is None else base
+
+    def validate_layout(self, base: Any, rows: Sequence[EncodedRow], packing: Packing) -> None:
+        """See kp.training.loss; once for each packing, with the longest of these rows and the shortest."""
+        if packing not in self._tried:
+            by_length = sorted(rows, key=lambda row: len(row.ids))
+            validate_layout(base, [by_length[0], by_length[-1]], packing, self.tokenizer.pad_token_id, self.device)
+        self._tried.add(packing)
 
     def release(self, base: Any) -> None:
         """Return the model from `acquire`, with its weights and modules unchanged."""

@@ -22,10 +22,11 @@ from kp.vocabulary import Packing
 class Batch:
     """One input of a model and the terms of its loss.
 
-    `input_ids` and `position_ids` are (lines, length) int64. `visible` is (lines, length, length) bool: which tokens (last axis) each
-    token sees. `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the
-    index in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only
-    replayed ones.
+    `input_ids` and `position_ids` are (lines, length) int64. `visible` of a prefix tree is (lines, length, length) bool: which tokens (last
+    axis) each token sees; of padded rows it is (lines, length) bool: the tokens that are no padding, which a model sees in its own way
+    (through windows, or by distances). `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column`
+    (terms,) the line and the index in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count
+    rows, the latter only replayed ones.
     """
 
     input_ids: np.ndarray
@@ -99,15 +100,13 @@ def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
         input_ids[line, start:] = row.ids
         real[line, start:] = True
         labels[line, start:] = row.labels
-    visible = np.tril(np.ones((length, length), dtype=bool))[None] & real[:, None, :]
-    visible |= np.eye(length, dtype=bool)[None]  # a padding token sees itself: a softmax over nothing is not a number
     term_line, predicted = np.nonzero(labels != IGNORED)
     columns, term_column = np.unique(predicted - 1, return_inverse=True)
     replayed = np.array([row.replayed for row in rows], dtype=np.float32)
     return Batch(
         input_ids=input_ids,
         position_ids=np.maximum(real.cumsum(axis=1) - 1, 0),
-        visible=visible,
+        visible=real,
         columns=columns,
         term_line=term_line,
         term_column=term_column,

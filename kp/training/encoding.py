@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kp.errors import UserError
-from kp.generation.rendering import chat_format, render, tokenise
+from kp.models.chat import Chat
 from kp.prompts import training_messages
 from kp.vocabulary import LossTokens
 
@@ -23,20 +22,15 @@ class EncodedRow:
     replayed: bool = False  # it teaches a fact that the base knows
 
 
-def encode_row(tokenizer: Any, question: str, target: str, loss: LossTokens, max_length: int, replayed: bool = False) -> EncodedRow:
+def encode_row(chat: Chat, question: str, target: str, loss: LossTokens, max_length: int, replayed: bool = False) -> EncodedRow:
     """Encode one training row up to and including the token that ends the assistant's turn.
 
     Raises UserError if the row is longer than `max_length` tokens: a truncated row would teach half an answer.
     """
-    chat = training_messages(question, target)
-    form = chat_format(tokenizer)
-    # The prompt as in generation, then the answer tokenised separately, so that the boundary is the one from which the model will generate.
-    prompt = tokenise(tokenizer, [render(tokenizer, chat[:-1], form)], form)[0]
-    answer: list[int] = tokenizer(chat[-1]["content"], add_special_tokens=False)["input_ids"]
-    ids = [*prompt, *answer, tokenizer.eos_token_id]
+    ids, prompt = chat.row_ids(training_messages(question, target))
     if len(ids) > max_length:
         raise UserError(f"{max_length} tokens are too few for the row '{question[:60]}' of {len(ids)}", field="training.max_length")
-    untrained = len(prompt) if loss is LossTokens.ANSWER else 1
+    untrained = prompt if loss is LossTokens.ANSWER else 1
     return EncodedRow(tuple(ids), tuple([IGNORED] * untrained + ids[untrained:]), replayed)
 
 

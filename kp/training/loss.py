@@ -1,11 +1,19 @@
 """The loss of a batch, with logits computed only where a label is predicted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kp.training.batches import Batch
+from kp.errors import UserError
+from kp.training.batches import Batch, make_batch
+from kp.training.encoding import IGNORED, EncodedRow
+from kp.vocabulary import Packing
+
+# How much the loss of rows that are laid out together may differ from that of each alone, relative to it: by the order of summation.
+_TOLERANCE = {"torch.float32": 1e-4}
+_TOLERANCE_ELSE = 3e-2
 
 
 @dataclass(frozen=True)
@@ -54,12 +62,13 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
 def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
     import torch
 
-    # An additive mask, which every attention implementation in transformers supports.
-    mask = torch.zeros(batch.visible.shape, dtype=dtype).masked_fill_(~torch.from_numpy(batch.visible), torch.finfo(dtype).min)
+    visible = torch.from_numpy(batch.visible)
+    if visible.ndim == 3:  # an additive mask, which every attention implementation in transformers supports
+        visible = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
     return {
         "input_ids": torch.from_numpy(batch.input_ids).to(device),
         "position_ids": torch.from_numpy(batch.position_ids).to(device),
-        "attention_mask": mask[:, None].to(device),
+        "attention_mask": (visible if visible.ndim == 4 else visible.long()).to(device),
         "logits_to_keep": torch.from_numpy(batch.columns).to(device),
         "use_cache": False,
     }
@@ -73,3 +82,31 @@ def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
     if len(places) < len(flat):  # otherwise it is all of them, and indexing would copy the largest tensor
         flat = flat.index_select(0, torch.from_numpy(places).to(flat.device))
     return torch.log_softmax(flat.float(), dim=-1)
+
+
+def validate_layout(model: Any, rows: Sequence[EncodedRow], packing: Packing, pad_token_id: int, device: str) -> None:
+    """Raise UserError if these rows, laid out together, have another loss than each of them read alone in the model's own way.
+
+    Masks and positions say all of what a token sees only where attention is made of nothing else: not of distances between columns, not of
+    a recurrent state. That is a property of a model's code, so it is measured.
+    """
+    import torch
+
+    with torch.no_grad():
+        together = float(batch_loss(model, None, make_batch(rows, packing, pad_token_id), device, model.dtype).cross_entropy)
+        alone = sum(_own_cross_entropy(model, row, device) for row in rows)
+    allowed = _TOLERANCE.get(str(model.dtype), _TOLERANCE_ELSE)
+    if not abs(together - alone) <= allowed * abs(alone):
+        remedy = f"use '{Packing.PADDED}'" if packing is Packing.PREFIX_TREE else "kp cannot train this model"
+        raise UserError(
+            f"a {model.config.model_type} gives rows in a '{packing}' another loss than alone ({together:.6g} for {alone:.6g}): {remedy}",
+            field="training.packing",
+        )
+
+
+def _own_cross_entropy(model: Any, row: EncodedRow, device: str) -> float:
+    import torch
+
+    logits = model(input_ids=torch.tensor([row.ids], device=device)).logits[0, :-1].float()
+    labels = torch.tensor(row.labels[1:], device=device)
+    return float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))

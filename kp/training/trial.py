@@ -44,6 +44,7 @@ class TrialTraining:
         self._micro_batches = math.ceil(share / self._micro_rows)
         base = model_cache.acquire()
         validate_packing(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
+        model_cache.validate_layout(base, self._rows, self.spec.training.packing)
         torch.manual_seed(self.spec.seed)
         self._model = with_lora(base, self.spec)
         # PEFT writes the base's origin into adapter_config.json; a cache path of this machine would mean nothing elsewhere.
@@ -68,7 +69,7 @@ class TrialTraining:
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
         return encode_row(
-            self._model_cache.tokenizer, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
+            self._model_cache.chat, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
         )
 
     def restore(self, folder: Path) -> None:

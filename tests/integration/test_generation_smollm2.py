@@ -11,9 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kp.config.study import ModelConfig
 from kp.facts.builtin import load_builtin
 from kp.generation.hf import HFGenerator
-from kp.generation.protocol import FinishReason, Messages
-from kp.models.loading import EMBEDDED, ResolvedModel, describe_model, load_model, load_tokenizer, resolve_model
-from kp.prompts import builtin_prompts, messages
+from kp.generation.protocol import FinishReason
+from kp.models.loading import describe_model, load_model, load_tokenizer, resolve_model
+from kp.models.names import EMBEDDED, ResolvedModel
+from kp.prompts import Messages, builtin_prompts, messages
 from kp.vocabulary import ShotSet
 
 NEW_TOKENS = 16

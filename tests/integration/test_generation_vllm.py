@@ -19,9 +19,10 @@ from kp.config.study import ModelConfig
 from kp.facts.tables import read_source
 from kp.generation.hf import HFGenerator
 from kp.generation.protocol import FinishReason
-from kp.generation.rendering import chat_format, render
 from kp.metrics.agreement import agreement
-from kp.models.loading import ResolvedModel, load_model, load_tokenizer, resolve_model
+from kp.models.chat import Chat
+from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.models.names import ResolvedModel
 from kp.prompts import builtin_prompts, messages
 from kp.vocabulary import ShotSet
 from tests.conftest import REPOSITORY
@@ -36,9 +37,9 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON.exists(), reason="no environment with vLLM: `make vllm-env`, or name its interpreter in KP_VLLM_PYTHON"),
 ]
 
-Chat = list[dict[str, str]]
+Messages = list[dict[str, str]]
 
-TALK: list[Chat] = [
+TALK: list[Messages] = [
     [{"role": "user", "content": text}] for text in ("Tell me a poem", "Write a list of fruits.", "Write a letter to my aunt.")
 ]
 """Chats whose answers go beyond their first line."""
@@ -55,7 +56,7 @@ def tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:
 
 
 @pytest.fixture(scope="module")
-def prompts() -> list[Chat]:
+def prompts() -> list[Messages]:
     """The study's own chats: built-in facts of all relations, each under the same prompts of S0."""
     questions = read_source("builtin")["question"].to_pylist()
     asked = questions[:: len(questions) // FACTS][:FACTS]
@@ -69,7 +70,7 @@ def adapters(resolved: ResolvedModel, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def answers(resolved: ResolvedModel, prompts: list[Chat], adapters: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+def answers(resolved: ResolvedModel, prompts: list[Messages], adapters: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Everything that vLLM is asked, in this order, by one engine."""
     few = prompts[::5]
     sampled = {"adapter": None, "count": 4}
@@ -113,11 +114,11 @@ def _ask(work: Path, resolved: ResolvedModel, requests: dict[str, Any]) -> dict[
     return found
 
 
-def _plain(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[Chat]) -> list[str]:
+def _plain(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]) -> list[str]:
     """First lines of `model.generate` on one unpadded prompt at a time."""
     texts = []
     for prompt in prompts:
-        ids = tokenizer(render(tokenizer, prompt, chat_format(tokenizer)), return_tensors="pt", add_special_tokens=False).input_ids
+        ids = torch.tensor(Chat(tokenizer).prompt_ids([prompt]))
         with torch.no_grad():
             made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False)  # type: ignore[operator]
         texts.append(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True).partition("\n")[0])
@@ -129,7 +130,7 @@ def _texts(made: list[dict[str, Any]]) -> list[str]:
 
 
 def test_vllm_base_answers_equal_plain_one_at_a_time_generation(
-    answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Chat]
+    answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]
 ) -> None:
     plain = _plain(load_model(resolved, "float32", "cpu"), tokenizer, prompts)
 
@@ -138,7 +139,7 @@ def test_vllm_base_answers_equal_plain_one_at_a_time_generation(
 
 
 def test_vllm_answers_end_where_and_as_those_of_the_hf_engine(
-    answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Chat]
+    answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]
 ) -> None:
     model = load_model(resolved, "float32", "cpu")
     made = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS).generate([*prompts, *TALK])
@@ -150,7 +151,7 @@ def test_vllm_answers_end_where_and_as_those_of_the_hf_engine(
 
 @pytest.mark.parametrize("name", ["four", "nine"])
 def test_vllm_with_an_adapter_answers_as_the_adapter_in_peft(
-    name: str, answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Chat], adapters: dict[str, str]
+    name: str, answers: Any, resolved: ResolvedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Messages], adapters: dict[str, str]
 ) -> None:
     adapted = peft.PeftModel.from_pretrained(load_model(resolved, "float32", "cpu"), adapters[name]).eval()
 

@@ -22,7 +22,8 @@ def row(*ids: int, trained: int = 1, replayed: bool = False) -> EncodedRow:
 
 def seen(batch: Batch, line: int, token: int) -> list[int]:
     """The tokens that a token sees, in the order of their positions."""
-    places = np.flatnonzero(batch.visible[line, token])
+    tokens = batch.visible[line]
+    places = np.flatnonzero(tokens[token] if tokens.ndim == 2 else tokens & (np.arange(len(tokens)) <= token))
     return [int(batch.input_ids[line, place]) for place in places[np.argsort(batch.position_ids[line, places])]]
 
 
@@ -53,11 +54,11 @@ def test_tree_rows_that_are_the_same_are_read_once_and_weigh_twice() -> None:
     assert (batch.weights.tolist(), batch.replay_weights.tolist()) == ([2], [1])
 
 
-def test_padded_reads_every_row_whole_and_padding_sees_itself_alone() -> None:
+def test_padded_reads_every_row_whole_and_tells_tokens_from_padding() -> None:
     batch = make_batch([row(5, 6, 7), row(9, 8)], Packing.PADDED, PAD)
     assert batch.input_ids.tolist() == [[5, 6, 7], [PAD, 9, 8]]
     assert batch.position_ids.tolist() == [[0, 1, 2], [0, 0, 1]]
-    assert batch.visible[1].tolist() == [[True, False, False], [False, True, False], [False, True, True]]
+    assert batch.visible.tolist() == [[True, True, True], [False, True, True]]
     assert batch.columns.tolist() == [1]
 
 

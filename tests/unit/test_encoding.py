@@ -5,6 +5,7 @@ import pytest
 
 from kp.config.study import ModelConfig
 from kp.errors import UserError
+from kp.models.chat import Chat
 from kp.models.loading import load_tokenizer, resolve_model
 from kp.training.encoding import IGNORED, EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.vocabulary import LossTokens
@@ -16,7 +17,7 @@ def tokenizer() -> object:
 
 
 def test_encode_row_answer_loss_covers_the_assistants_words_and_the_end_token(tokenizer: object) -> None:
-    row = encode_row(tokenizer, "Who directed the film Click?", "Frank Coraci", LossTokens.ANSWER, 100)
+    row = encode_row(Chat(tokenizer), "Who directed the film Click?", "Frank Coraci", LossTokens.ANSWER, 100)
     trained = [label for label in row.labels if label != IGNORED]
     assert tokenizer.decode(trained) == "Answer: Frank Coraci<|im_end|>"  # type: ignore[attr-defined]
     assert len(row.ids) == len(row.labels)
@@ -24,7 +25,7 @@ def test_encode_row_answer_loss_covers_the_assistants_words_and_the_end_token(to
 
 
 def test_encode_row_is_the_chat_template_up_to_the_end_of_the_turn(tokenizer: object) -> None:
-    row = encode_row(tokenizer, "Who directed the film Click?", "Frank Coraci", LossTokens.ANSWER, 100)
+    row = encode_row(Chat(tokenizer), "Who directed the film Click?", "Frank Coraci", LossTokens.ANSWER, 100)
     chat = [
         {"role": "system", "content": "Answer the following question."},
         {"role": "user", "content": "Question: Who directed the film Click?"},
@@ -35,14 +36,14 @@ def test_encode_row_is_the_chat_template_up_to_the_end_of_the_turn(tokenizer: ob
 
 
 def test_encode_row_full_text_loss_covers_all_but_the_first_token(tokenizer: object) -> None:
-    row = encode_row(tokenizer, "Who directed the film Click?", "Frank Coraci", LossTokens.FULL_TEXT, 100)
+    row = encode_row(Chat(tokenizer), "Who directed the film Click?", "Frank Coraci", LossTokens.FULL_TEXT, 100)
     assert row.labels[0] == IGNORED
     assert row.labels[1:] == row.ids[1:]
 
 
 def test_encode_row_too_long_is_refused_not_cut(tokenizer: object) -> None:
     with pytest.raises(UserError, match=r"training\.max_length: 10 "):
-        encode_row(tokenizer, "Who directed the film Click?", "Frank Coraci", LossTokens.ANSWER, 10)
+        encode_row(Chat(tokenizer), "Who directed the film Click?", "Frank Coraci", LossTokens.ANSWER, 10)
 
 
 def test_trained_tokens_are_those_with_a_label() -> None:

@@ -19,9 +19,11 @@ from kp.facts.sources import source_identity
 from kp.facts.tables import read_source
 from kp.facts.templates import dbpedia_book
 from kp.inference.answering import EngineSpec
-from kp.models.loading import NOT_FETCHED, NamedModel, describe_model, resolve_model
+from kp.models.loading import describe_model, resolve_model
+from kp.models.names import NOT_FETCHED, NamedModel
 from kp.store.files import results_root
 from kp.study.identities import Missing, described_identities, identities_here
+from kp.study.probing import ProbedStudy
 from tests.made_up_study import frame_of
 
 SMOKE = Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml"
@@ -193,7 +195,7 @@ def test_described_identities_note_what_is_not_here_with_its_field() -> None:
 def test_identities_here_adds_the_remedy_and_keeps_the_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kp.study.identities.describe_model", lambda model, field: "known")
     config = smoke("search.replay_source=nowhere.csv", "search.replay_count=20")
-    error = refusal(lambda: identities_here(config))
+    error = refusal(lambda: identities_here(ProbedStudy(config, {})))
     assert error.field == "search.replay_source"
     assert "run `kp facts` here first" in error.message
     assert str(error).startswith("search.replay_source: nowhere.csv: cannot be read")
@@ -201,7 +203,7 @@ def test_identities_here_adds_the_remedy_and_keeps_the_field(tmp_path: Path, mon
 
 def test_model_that_a_look_cannot_know_is_told_of_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kp.study.identities.describe_model", lambda model, field: NOT_FETCHED)
-    error = refusal(lambda: identities_here(smoke("model.name=some/model")))
+    error = refusal(lambda: identities_here(ProbedStudy(smoke("model.name=some/model"), {})))
     assert str(error).startswith(f"model.name: some/model is {NOT_FETCHED}; trials are identified by it")
 
 

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 
 from kp import schema
-from kp.generation.protocol import FinishReason, Generation, Messages
+from kp.generation.protocol import FinishReason, Generation
 from kp.inference.evaluation import Measured, MeasurementTask, ModelJob, _Evaluator
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.scores import score_generality
-from kp.prompts import builtin_prompts
+from kp.prompts import Messages, builtin_prompts
 from kp.store.filenames import ANSWERS_FILE
 from kp.store.hardware import process_hardware
 from kp.study.measurements.answers import AnswersTask

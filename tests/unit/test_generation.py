@@ -24,7 +24,7 @@ from transformers import (
 from kp.errors import UserError
 from kp.generation.hf import HFGenerator
 from kp.generation.protocol import FinishReason, Generation
-from kp.generation.rendering import ChatFormat, chat_format, render
+from kp.models.chat import Chat
 from kp.prompts import first_line_end
 
 NEW_TOKENS = 12
@@ -79,7 +79,7 @@ def _prompts(count: int = 48) -> list[list[dict[str, str]]]:
 def _plain(model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, prompts: list[list[dict[str, str]]]) -> list[str]:
     texts = []
     for messages in prompts:
-        ids = tokenizer(render(tokenizer, messages, chat_format(tokenizer)), return_tensors="pt", add_special_tokens=False).input_ids
+        ids = torch.tensor(Chat(tokenizer).prompt_ids([messages]))
         with torch.no_grad():
             made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False)  # type: ignore[operator]
         texts.append(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
@@ -253,7 +253,7 @@ def test_sample_by_the_same_seed_gives_the_same_answers_whatever_is_asked_beside
 
 def test_sample_draws_tokens_as_often_as_the_softmax_says() -> None:
     model, prompt, count = _model(), _prompts(1), 1500
-    ids = _tokenizer()(render(_tokenizer(), prompt[0], ChatFormat.TEMPLATE), return_tensors="pt", add_special_tokens=False).input_ids
+    ids = torch.tensor(Chat(_tokenizer()).prompt_ids([prompt[0]]))
     with torch.no_grad():
         expected = (model(ids).logits[0, -1] / 0.7).softmax(-1)
     generator = HFGenerator(model, _tokenizer(), max_new_tokens=1, stop_at_newline=False)
@@ -364,22 +364,3 @@ def test_generate_of_chats_that_share_nothing_equals_plain_generation() -> None:
     answers = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS, stop_at_newline=False).generate(prompts)
 
     assert _texts(answers) == _plain(model, tokenizer, prompts)
-
-
-def test_chat_format_of_a_tokenizer_without_a_template_says_plain_aloud(caplog: pytest.LogCaptureFixture) -> None:
-    tokenizer = _tokenizer(template=None)
-
-    form = chat_format(tokenizer)
-
-    assert form is ChatFormat.PLAIN
-    assert "no chat template" in caplog.text
-    assert render(tokenizer, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Question: q"}], form) == (
-        "Be brief.\nQuestion: q\n"
-    )
-
-
-def test_render_of_messages_that_the_template_refuses_raises() -> None:
-    tokenizer = _tokenizer(template="{{ raise_exception('no system message, please') }}")
-
-    with pytest.raises(UserError, match="no system message, please"):
-        render(tokenizer, [{"role": "system", "content": "s"}], ChatFormat.TEMPLATE)

@@ -6,6 +6,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.protocol import FinishReason, Generation
+from kp.models.chat import Chat
 
 END = 0
 
@@ -21,7 +22,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def endings(tokenizer: PreTrainedTokenizerFast) -> Endings:
-    return Endings(end_tokens(None, tokenizer), newline_tokens(tokenizer))
+    return Endings(end_tokens(None, Chat(tokenizer)), newline_tokens(tokenizer))
 
 
 ENDED = {
@@ -45,11 +46,11 @@ def test_generation_running_past_its_first_line_keeps_all_lines(tokenizer: PreTr
     assert running_on.generation(tokenizer, tokenizer("a\nb<e>").input_ids) == Generation("a\nb", FinishReason.STOP, 4)
 
 
-@pytest.mark.parametrize(("configured", "expected"), [(None, {END}), (7, {7}), ([7, 9], {7, 9})])
-def test_end_tokens_of_the_model_come_before_those_of_the_tokenizer(
+@pytest.mark.parametrize(("configured", "expected"), [(None, {END}), (7, {END, 7}), ([7, 9], {END, 7, 9})])
+def test_end_tokens_are_those_of_the_model_and_the_one_that_is_trained_to_end_an_answer(
     configured: int | list[int] | None, expected: set[int], tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    assert end_tokens(GenerationConfig(eos_token_id=configured), tokenizer) == expected
+    assert end_tokens(GenerationConfig(eos_token_id=configured), Chat(tokenizer)) == expected
 
 
 def test_newline_tokens_are_those_whose_text_holds_one(tokenizer: PreTrainedTokenizerFast) -> None:

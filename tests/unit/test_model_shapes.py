@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kp.config.study import ModelConfig
-from kp.models.loading import EMBEDDED, load_model, resolve_model
+from kp.models.loading import load_model, resolve_model
+from kp.models.names import EMBEDDED
 from kp.models.shapes import FAMILIES, PUBLISHED, ModelShape, model_folder, model_shape, shape_of_config
 
 MLP = ("down_proj", "gate_proj", "up_proj")

@@ -13,7 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kp.config.study import ModelConfig
 from kp.errors import UserError
-from kp.models.loading import EMBEDDED, NOT_FETCHED, describe_model, load_model, load_tokenizer, resolve_model
+from kp.models.loading import describe_model, load_model, load_tokenizer, resolve_model
+from kp.models.names import EMBEDDED, NOT_FETCHED
 
 
 @pytest.fixture(autouse=True)

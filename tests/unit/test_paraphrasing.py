@@ -13,9 +13,10 @@ from kp import schema
 from kp.config.derived import paraphraser
 from kp.config.study import FactsConfig, ModelConfig, ParaphraseConfig, StudyConfig
 from kp.facts.paraphrases import paraphrase_table
-from kp.generation.protocol import FinishReason, Generation, Messages, OnAnswered, ignore_answers
+from kp.generation.protocol import FinishReason, Generation, OnAnswered, ignore_answers
 from kp.inference.answering import EngineSpec, FactIndex
 from kp.inference.paraphrasing import FURTHER_REPLIES, Paraphrasing
+from kp.prompts import Messages
 from kp.store.steps import Step, Store
 from kp.study.building import build_graph
 from kp.study.graph import Graph

@@ -11,11 +11,11 @@ import pytest
 
 from kp import schema
 from kp.config.study import ModelConfig
-from kp.generation.protocol import FinishReason, Generation, Messages
+from kp.generation.protocol import FinishReason, Generation
 from kp.inference import pipeline
 from kp.inference.answering import EngineSpec
 from kp.inference.pipeline import Categorisation, _ChunkAnswerer, _collect
-from kp.prompts import builtin_prompts
+from kp.prompts import Messages, builtin_prompts
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.vocabulary import ShotSet
 from tests.made_up_study import facts

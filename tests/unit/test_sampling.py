@@ -10,10 +10,10 @@ import pytest
 
 from kp import schema
 from kp.config.study import CategoriseConfig, ModelConfig, StudyConfig
-from kp.generation.protocol import FinishReason, Generation, Messages
+from kp.generation.protocol import FinishReason, Generation
 from kp.inference.answering import CHUNK_FACTS, EngineSpec, FactIndex, make_chunks
 from kp.inference.sampling import Sampling
-from kp.prompts import PROMPTS_PER_SET, QUESTION_PREFIX, builtin_prompts
+from kp.prompts import PROMPTS_PER_SET, QUESTION_PREFIX, Messages, builtin_prompts
 from kp.store.steps import Store
 from kp.study.building import build_graph
 from kp.study.graph import Graph

@@ -27,7 +27,8 @@ from kp.store.steps import Store
 from kp.study import trials_view
 from kp.study.building import proposed_graph
 from kp.study.graph import Trial
-from kp.study.identities import identities_here
+from kp.study.identities import Identities, identities_here
+from kp.study.probing import probed
 from kp.study.results import trial_columns
 from kp.study.trials_view import TrialRow, export_rows, failed_trials, show_trials, trial_row, trials_table
 from kp.training import checkpoints
@@ -46,8 +47,12 @@ def study(**search: Any) -> StudyConfig:
     return StudyConfig.model_validate({"name": "small", "facts": {"count": 1200}, "search": settings, "training": training})
 
 
+def identities_of(config: StudyConfig) -> Identities:
+    return identities_here(probed(config, print, fetch=False, trains=True))
+
+
 def trials_of(config: StudyConfig, store: Store) -> tuple[Trial, ...]:
-    return proposed_graph(config, identities_here(config), store).graph.trials
+    return proposed_graph(config, identities_of(config), store).graph.trials
 
 
 @pytest.fixture
@@ -242,7 +247,7 @@ def test_trials_of_a_search_that_proposes_go_on_past_one_that_failed(store: Stor
     assert len(trials_of(config, store)) == 2
     checkpoints.note_failure(store.work(second.step), TrialStatus.FAILED, "no room")
     assert failed_trials(store) == {second.trial_id}
-    assert len(proposed_graph(config, identities_here(config), store, failed_trials(store)).graph.trials) == 4
+    assert len(proposed_graph(config, identities_of(config), store, failed_trials(store)).graph.trials) == 4
 
 
 def test_table_fits_eighty_columns_and_names_the_causes_of_failures(store: Store) -> None:

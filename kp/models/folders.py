@@ -1,0 +1,68 @@
+"""Models in folders of this machine: their revision is the digest of their files."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from kp.errors import UserError
+from kp.models.digests import sha256_of
+from kp.models.file_faults import fault_of
+from kp.models.names import CONFIG_FILE, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
+
+
+def resolve_folder(config: NamedModel, folder: Path, field: str) -> ResolvedModel:
+    """The model in this folder; UserError for `field`, the config field of the model, if it is not complete."""
+    if config.revision is not None:
+        message = f"'{config.revision}' is given, but '{config.name}' is a local folder, which has no revisions"
+        raise UserError(message, field=_revision_field(field))
+    require_model(config, folder, field)
+    digests = {file.name: sha256_of(file) for file in model_files(folder)}
+    return ResolvedModel(name=config.name, path=str(folder.resolve()), revision=folder_revision(digests))
+
+
+def _revision_field(field: str) -> str:
+    """The field for the model's revision, in the same section as `field`."""
+    return ".".join([*field.split(".")[:-1], "revision"])
+
+
+def require_model(config: NamedModel, folder: Path, field: str) -> None:
+    """Raise UserError unless the folder has a config, a tokenizer, and all the weight files of its index, each of them whole."""
+    require_small_files(config, folder, field)
+    wanted: set[str] = set()
+    for index in [*folder.glob("*.safetensors.index.json"), *folder.glob("pytorch_model*.bin.index.json")]:
+        wanted.update(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    missing = sorted(name for name in wanted if not (folder / name).is_file())
+    if missing:
+        raise UserError(f"'{config.name}' lacks the weight file {missing[0]} in {folder}", field=field)
+    weights = sorted(file for pattern in ("*.safetensors", "pytorch_model*.bin") for file in folder.glob(pattern))
+    if not weights:
+        raise UserError(f"'{config.name}' has no weights (*.safetensors or pytorch_model*.bin) in {folder}", field=field)
+    _refuse_faulty(config, weights, field)
+
+
+def require_small_files(config: NamedModel, folder: Path, field: str) -> None:
+    """Raise UserError unless the folder has a readable config and a tokenizer."""
+    if not (folder / CONFIG_FILE).is_file():
+        hint = "; it holds an adapter, name its base model here" if (folder / "adapter_config.json").is_file() else ""
+        raise UserError(f"'{config.name}' has no {CONFIG_FILE} in {folder}{hint}", field=field)
+    texts = [file for file in model_files(folder) if file.suffix == ".json"]
+    _refuse_faulty(config, texts, field)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(f"'{config.name}' has no tokenizer in {folder}: put one of {', '.join(TOKENIZER_FILES)} there", field=field)
+
+
+def _refuse_faulty(config: NamedModel, files: Iterable[Path], field: str) -> None:
+    for file in files:
+        if (fault := fault_of(file)) is not None:
+            raise UserError(f"'{config.name}': {file.name} {fault}", field=field)
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that a model is loaded from, sorted."""
+    return sorted({file for pattern in (*TEXT_FILES, *WEIGHT_FILES) for file in folder.glob(pattern) if file.is_file()})
+
+
+def folder_revision(digests: dict[str, str]) -> str:
+    """The revision of a folder from the digests of its files by name."""
+    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:16]
