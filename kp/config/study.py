@@ -31,8 +31,9 @@ class ModelConfig(Section):
     """The embedded model's name, a local folder in transformers' format, or a Hub id."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model; the commit it resolves to is recorded."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Dtype of the weights in generation, training and evaluation."""
+    dtype: Literal["bfloat16", "float32", "auto"] = "bfloat16"
+    """Dtype of the weights in generation, training and evaluation. `auto`: bfloat16 on a GPU, otherwise the one in which this machine
+    multiplies the model's matrices faster, measured when the study begins; the study keeps it, on whatever machine it goes on."""
 
 
 class GraphConfig(Section):
@@ -271,9 +272,9 @@ class StudyConfig(Section):
             )
         self._kl_possible()
         self._seeds_possible()
-        if self.training.zero_stage == 0 and self.model.dtype == "bfloat16":
+        if self.training.zero_stage == 0 and self.model.dtype != "float32":
             raise FieldError(
-                "stage 0 drifts with model.dtype bfloat16 (another optimiser path); use 1 or more", field="training.zero_stage"
+                f"stage 0 drifts with model.dtype {self.model.dtype} (another optimiser path); use 1 or more", field="training.zero_stage"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
@@ -10,6 +11,7 @@ from kp.errors import UserError
 from kp.models.loading import small_files
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.models.probe import ModelProbe, probe_model
+from kp.study.number_format import with_number_format
 from kp.vocabulary import Packing
 
 
@@ -26,11 +28,12 @@ class ProbedStudy:
         return f"{revision}-{self.chats[field]}" if field in self.chats else revision
 
 
-def probed(config: StudyConfig, note: Callable[[str], None], fetch: bool, trains: bool) -> ProbedStudy:
+def probed(config: StudyConfig, root: Path, note: Callable[[str], None], fetch: bool, trains: bool) -> ProbedStudy:
     """Probe the models of a study; `note` is called with what was settled, and if not `trains`, with why no adapter can be trained.
 
     Without `fetch`, a Hub model whose small files are not here is not probed. Raises UserError naming the field if a model cannot be used.
     """
+    config = with_number_format(config, root, note, fetch)
     chats = {}
     rephrasing = paraphraser(config)
     asked: list[tuple[str, NamedModel]] = [(NAME_FIELD, config.model), *([(PARAPHRASER_FIELD, rephrasing)] if rephrasing else [])]

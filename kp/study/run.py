@@ -22,6 +22,7 @@ from kp.store.steps import Store
 from kp.study.building import proposed_graph
 from kp.study.graph import Graph
 from kp.study.identities import Identities, described_identities
+from kp.study.number_format import keep_number_format
 from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial_table
 from kp.study.probing import probed
 from kp.study.registry import STAGES
@@ -36,7 +37,7 @@ def describe_study(config: StudyConfig, root: Path, until: Command = Command.REP
     validate_installed(config.trackers)
     with contextlib.suppress(MissingSourceError):  # noted below, with what it is priced by
         validate_replay_source(config)
-    study = probed(config, lambda line: display.line(f"note: {line}"), fetch=False, trains=_trains(until))
+    study = probed(config, root, lambda line: display.line(f"note: {line}"), fetch=False, trains=_trains(until))
     config = study.config
 
     def revision_of(model: NamedModel, field: str) -> str:
@@ -57,8 +58,8 @@ def _trains(until: Command) -> bool:
 def open_session(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> Session:
     """A run of this study up to a command's stages; raises UserError if one of its inputs is missing or unusable."""
     settled: list[str] = []
-    study = probed(config, settled.append, fetch=True, trains=_trains(until))
-    config = study.config
+    study = probed(config, root, settled.append, fetch=True, trains=_trains(until))
+    asked, config = config, study.config
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
     writer = resolve_model(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
@@ -79,6 +80,7 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
         return proposed_graph(config, identities, store, failed).graph
 
     session = Session(config, root, model, writer, propose)
+    keep_number_format(asked, config, session.folder.path)
     for line in settled:
         session.display.line(f"note: {line}")
     return session

@@ -239,7 +239,7 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
     if export is not None:
         _writer(export)  # raises for an unsupported format before anything is shown
     store = Store(root)
-    study = probed(config, note=lambda line: None, fetch=False, trains=False)
+    study = probed(config, root, note=lambda line: None, fetch=False, trains=False)
     config, identities = study.config, identities_here(study)
 
     def look() -> tuple[list[TrialRow], bool]:

@@ -205,23 +205,23 @@ def study(model: Path, **training: Any) -> StudyConfig:
     )
 
 
-def test_probed_writes_groups_out_and_keeps_names(whole: Path) -> None:
-    found = probed(study(whole, target_modules=["attention", "down_proj"]), print, fetch=True, trains=True)
+def test_probed_writes_groups_out_and_keeps_names(whole: Path, tmp_path: Path) -> None:
+    found = probed(study(whole, target_modules=["attention", "down_proj"]), tmp_path, print, fetch=True, trains=True)
     assert found.config.training.target_modules == ("down_proj", "k_proj", "o_proj", "q_proj", "v_proj")
     assert found.identity("revision", "model.name").startswith("revision-")
 
 
 def test_probed_without_training_tells_that_no_adapter_can_be_trained(tmp_path: Path) -> None:
     config, notes = study(save_zoo_model(tmp_path, "gpt2")), list[str]()
-    probed(config, notes.append, fetch=True, trains=False)
+    probed(config, tmp_path, notes.append, fetch=True, trains=False)
     assert any("no adapter can be trained: training.target_modules" in note for note in notes)
     with pytest.raises(UserError, match="c_attn"):
-        probed(config, notes.append, fetch=True, trains=True)
+        probed(config, tmp_path, notes.append, fetch=True, trains=True)
 
 
 def test_probed_pads_rows_of_a_model_that_counts_columns(tmp_path: Path) -> None:
     folder, notes = save_zoo_model(tmp_path, "falcon"), list[str]()
     changed("config.json", alibi=True)(folder)
-    found = probed(study(folder, target_modules=["mlp"]), notes.append, fetch=True, trains=True)
+    found = probed(study(folder, target_modules=["mlp"]), tmp_path, notes.append, fetch=True, trains=True)
     assert found.config.training.packing is Packing.PADDED
     assert any("training.packing" in note and "ALiBi" in note for note in notes)

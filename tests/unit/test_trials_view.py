@@ -48,7 +48,7 @@ def study(**search: Any) -> StudyConfig:
 
 
 def identities_of(config: StudyConfig) -> Identities:
-    return identities_here(probed(config, print, fetch=False, trains=True))
+    return identities_here(probed(config, Path("nowhere"), print, fetch=False, trains=True))
 
 
 def trials_of(config: StudyConfig, store: Store) -> tuple[Trial, ...]:
