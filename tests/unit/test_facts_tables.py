@@ -63,7 +63,7 @@ def test_csv_question_and_answer_alone_get_defaults(tmp_path: Path) -> None:
 
 def test_csv_answers_as_json_list_or_single_text_become_lists(tmp_path: Path) -> None:
     text = 'question,answers\nQ1?,"[""a one"", ""b""]"\nQ2?,plain\n'
-    assert read_source(written(tmp_path / "facts.csv", text))["answers"].to_pylist() == [["a one", "b"], ["plain"]]
+    assert read_source(written(tmp_path / "facts.csv", text)).facts["answers"].to_pylist() == [["a one", "b"], ["plain"]]
 
 
 def test_csv_with_byte_order_mark_and_quoted_line_break_reads_both_fields(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_all_optional_columns_are_kept(tmp_path: Path, suffix: str) -> None:
         as_jsonl(path, FULL)
     else:
         pl.DataFrame([FULL]).write_parquet(path)
-    (row,) = read_source(str(path)).to_pylist()
+    (row,) = read_source(str(path)).facts.to_pylist()
     assert row["answers"] == ["Norway", "Kingdom of Norway"]
     assert {key: row[key] for key in ("fact_id", "subject", "relation", "object", "domain", "popularity", "paraphrases")} == {
         key: FULL[key] for key in ("fact_id", "subject", "relation", "object", "domain", "popularity", "paraphrases")
@@ -98,7 +98,7 @@ def test_all_optional_columns_are_kept(tmp_path: Path, suffix: str) -> None:
 )
 def test_jsonl_answer_in_each_known_shape_is_read(tmp_path: Path, answer: object, expected: list[str]) -> None:
     source = as_jsonl(tmp_path / "facts.jsonl", {"question": "Q?", "answer": answer})
-    assert read_source(source)["answers"].to_pylist() == [expected]
+    assert read_source(source).facts["answers"].to_pylist() == [expected]
 
 
 def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
         {"question": "Q1?", "answer": "b", "subject": "a", "relation": "r"},
         {"question": "Q2?", "answer": "c", "subject": "b", "relation": "r"},
     ]
-    assert read_source(as_jsonl(tmp_path / "facts.jsonl", *rows))["subject_degree"].to_pylist() == [1, 2]
+    assert read_source(as_jsonl(tmp_path / "facts.jsonl", *rows)).facts["subject_degree"].to_pylist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_digest_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
 
 
 def test_builtin_source_is_the_shipped_table() -> None:
-    assert read_source("builtin").num_rows >= 10_000
+    assert read_source("builtin").facts.num_rows >= 10_000
 
 
 def test_dataset_folder_is_read_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +166,8 @@ def test_dataset_folder_is_read_through_datasets(tmp_path: Path, monkeypatch: py
     answer = [{"aliases": ["Lima"], "normalized_aliases": ["lima"]}]
     as_jsonl(folder / "train.jsonl", {"question": "Capital of Peru?", "answer": answer})
     as_jsonl(folder / "test.jsonl", {"question": "Capital of Chile?", "answer": answer})
-    assert read_source(f"hf:{folder}")["question"].to_pylist() == ["Capital of Peru?"]
-    assert read_source(f"hf:{folder}:test")["answers"].to_pylist() == [["Lima"]]
+    assert read_source(f"hf:{folder}").facts["question"].to_pylist() == ["Capital of Peru?"]
+    assert read_source(f"hf:{folder}:test").facts["answers"].to_pylist() == [["Lima"]]
     assert source_digest(f"hf:{folder}:test") != source_digest(f"hf:{folder}")
 
 
@@ -208,7 +208,7 @@ def test_dataset_name_that_cannot_be_taken_apart_is_an_error(source: str) -> Non
     ],
 )
 def test_popqa_is_read_under_its_own_names_and_the_plain_ones(tmp_path: Path, header: str, line: str) -> None:
-    [fact] = read_source(written(tmp_path / "popqa.csv", f"{header}\n{line}\n")).to_pylist()
+    [fact] = read_source(written(tmp_path / "popqa.csv", f"{header}\n{line}\n")).facts.to_pylist()
     assert (fact["subject"], fact["relation"], fact["object"]) == ("Ada", "occupation", "poet")
     assert fact["answers"] == ["poet", "bard"]
 
@@ -276,7 +276,7 @@ def test_published_data_set_is_read_in_every_shape_with_its_paraphrases(
 
 def test_published_row_without_paraphrases_has_none_whatever_stands_in_its_column(tmp_path: Path) -> None:
     row = {**PUBLISHED, "question": "Capital of Peru?", "answer": "Lima", "is_para": False, "para": ["None"]}
-    assert read_source(as_jsonl(tmp_path / "facts.jsonl", row))["paraphrases"].to_pylist() == [[]]
+    assert read_source(as_jsonl(tmp_path / "facts.jsonl", row)).facts["paraphrases"].to_pylist() == [[]]
 
 
 def test_example_of_own_facts_is_thirty_facts_that_can_all_be_measured() -> None:
