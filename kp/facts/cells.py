@@ -44,6 +44,11 @@ def stripped(text: str) -> str:
     return text.strip(_BLANKS)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether `text`, decoded with `surrogateescape`, was UTF-8."""
+    return text.isascii() or _BYTE.search(text) is None
+
+
 def as_text(cell: Any, column: str) -> str:
     """A text, number or date as text, without blanks around it; "" for null and the marks of MISSING. CellError for anything else.
 
@@ -146,8 +151,8 @@ def _checked(text: str, column: str) -> str:
     if _WHOLE.fullmatch(text):
         return text[:-2]
     if not text.isascii() and _SURROGATE.search(text):
-        if _BYTE.search(text):
-            raise CellError(column, text, "is not UTF-8 (save the file as CSV UTF-8)")
+        if not is_utf8(text):
+            raise CellError(column, text, "is not UTF-8 (save as CSV UTF-8)")
         raise CellError(column, text, "holds a lone surrogate, half of a character")
     return text
 

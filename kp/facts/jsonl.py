@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kp.facts.cells import is_utf8
 from kp.facts.rows import Row, Rows, row_of_object
 from kp.facts.text_files import marked_encoding, open_text, reading
 
@@ -28,10 +29,15 @@ def read_jsonl(path: Path, field: str) -> Iterator[dict[str, Any]]:
 
 def row_of_line(number: int, line: str) -> Row:
     """The row that a line is."""
+    begin = line.strip()[:200]
+    if not is_utf8(line):
+        return Row(number, fault="not UTF-8", text=begin.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     try:
         return row_of_object(number, json.loads(line))
-    except (ValueError, RecursionError) as error:  # the latter for a thousand brackets
-        return Row(number, fault=f"not valid JSON: {error}", text=line.strip()[:200])
+    except json.JSONDecodeError as error:
+        return Row(number, fault=f"not valid JSON: {error.msg} at character {error.pos + 1}", text=begin)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or a thousand brackets
+        return Row(number, fault=f"not valid JSON: {error}", text=begin)
 
 
 def _rows(path: Path, field: str) -> Iterator[Row]:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not POPQA.is_file(), reason="needs the sample of
 
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
-    return read_source(str(POPQA))
+    return read_source(str(POPQA)).facts
 
 
 @pytest.fixture(scope="module")
