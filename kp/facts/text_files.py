@@ -23,6 +23,8 @@ from kp.errors import MissingSourceError, UserError
 UTF8 = "utf-8-sig"  # with or without a byte order mark
 COMPRESSIONS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _WESTERN = "cp1252"  # what Excel writes in most of the countries with Latin letters
+_ICELANDIC = frozenset("ðÐþÞýÝ")  # in its place, the Turkish and Baltic encodings have letters that are far more common
+_WRITTEN = (*(f"cp125{last}" for last in range(9)), "cp932", "cp949", "gb18030", "big5")  # by Excel in one country or another
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _BINARY = {b"PK\x03\x04": ".xlsx", b"PAR1": ".parquet", b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz"}
 _HEAD = 65_536  # bytes
@@ -98,15 +100,15 @@ def encoding_name(encoding: str) -> str:
 
 
 def _guessed(text: bytes) -> str | None:
-    """The encoding in which the text looks like a language, None if it is in none, or in several that read it differently."""
+    """The encoding in which the text looks like a language, None if it does in none, or in several that read it differently."""
     matches = charset_normalizer.from_bytes(text)
     best = matches.best()
     if best is None or not best.coherence:
         return None
     alike = [match for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)]
     if any(_WESTERN in match.could_be_from_charset for match in alike):
-        return _WESTERN
-    return best.encoding if len(alike) == 1 else None
+        return _WESTERN if _ICELANDIC.isdisjoint(text.decode(_WESTERN)) else None
+    return best.encoding if len(alike) == 1 and best.encoding in _WRITTEN else None
 
 
 def _wide_encoding(head: bytes, path: Path, field: str) -> str:
