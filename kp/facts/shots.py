@@ -186,8 +186,8 @@ def _read(source: str) -> ShotPool:
     if source == BUILTIN:
         return ShotPool(tuple(builtin_shots()), {})
     if source.startswith(hub.PREFIX):
-        rows = (row_of_object(number, row) for number, row in enumerate(hub.load_rows(source, FIELD), start=1))
-        return _passing_over(rows, source)
+        loaded = enumerate(hub.load_rows(source, FIELD), start=1)
+        return _passing_over((row_of_object(number, row) for number, row in loaded), source)
     read = read_rows(Path(source), FIELD)
     if read.encoding:
         raise UserError(f"{source}: not UTF-8 text, but {read.encoding}: save it as CSV UTF-8", field=FIELD)

@@ -11,17 +11,15 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
-
-import charset_normalizer
+from typing import IO, Any, cast
 
 from kp.errors import MissingSourceError, UserError
 
 UTF8 = "utf-8-sig"  # with or without a byte order mark
-COMPRESSIONS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSIONS: Mapping[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _WESTERN = "cp1252"  # what Excel writes in most of the countries with Latin letters
 _ICELANDIC = frozenset("ðÐþÞýÝ")  # in its place, the Turkish and Baltic encodings have letters that are far more common
 _WRITTEN = (*(f"cp125{last}" for last in range(9)), "cp932", "cp949", "gb18030", "big5")  # by Excel in one country or another
@@ -51,7 +49,8 @@ def reading(path: Path, field: str) -> Iterator[None]:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """A file without its compression."""
-    return cast(IO[bytes], COMPRESSIONS.get(path.suffix.casefold(), io.open)(path, "rb"))
+    opened = COMPRESSIONS.get(path.suffix.casefold(), open)
+    return cast(IO[bytes], opened(path, "rb"))
 
 
 def open_text(path: Path, encoding: str, newline: str) -> IO[str]:
@@ -101,7 +100,9 @@ def encoding_name(encoding: str) -> str:
 
 def _guessed(text: bytes) -> str | None:
     """The encoding in which the text looks like a language, None if it does in none, or in several that read it differently."""
-    matches = charset_normalizer.from_bytes(text)
+    from charset_normalizer import from_bytes  # here, because the bench reads questions where little is installed
+
+    matches = from_bytes(text)
     best = matches.best()
     if best is None or not best.coherence:
         return None
@@ -112,7 +113,9 @@ def _guessed(text: bytes) -> str | None:
 
 
 def _wide_encoding(head: bytes, path: Path, field: str) -> str:
-    best = charset_normalizer.from_bytes(head[: len(head) // 4 * 4]).best()
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(head[: len(head) // 4 * 4]).best()
     if best is None or not best.encoding.startswith(("utf_16", "utf_32")):
         raise UserError(f"{path}: not a text file: it holds zero bytes", field=field)
     return best.encoding
