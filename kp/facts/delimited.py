@@ -112,24 +112,39 @@ def _rows(path: Path, encoding: str, separator: str, field: str) -> Iterator[Row
 
 def _record(lines: _Lines, separator: str, width: int | None) -> tuple[list[str] | None, str]:
     """The fields of the next record, as many as `width`, or None and why it cannot be read; it may take several lines."""
-    parser = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-    try:
-        fields = next(parser, [])
-    except csv.Error as error:
-        fields, fault = [], f"not a valid record: {error}"
-    else:
-        if width is None or not fields:
-            return fields if width is None else [""] * width, ""
-        fields = fields[:width] + [extra for extra in fields[width:] if extra.strip()]
-        if len(fields) == width:
-            return fields, ""
-        fault = f"{len(fields)} fields, the header has {width}"
+    fields, fault = _parsed(lines, separator, width, None)
+    if fault and any('\\"' in line for line in lines.taken):  # as Spark and R write quotation marks
+        unread = lines.taken
+        lines.put_back(unread)
+        lines.taken = []
+        escaped, still = _parsed(lines, separator, width, "\\")
+        if not still:
+            return escaped, ""
+        lines.put_back(lines.taken)
+        lines.taken = [next(lines) for _ in unread]
+    if not fault:
+        return fields, ""
     plain = lines.taken[0].rstrip("\r\n").split("\t") if lines.taken else []
     if separator == "\t" and len(plain) == width:  # quotation marks in it mean nothing
         lines.put_back(lines.taken[1:])
         del lines.taken[1:]
         return plain, ""
     return None, fault
+
+
+def _parsed(lines: _Lines, separator: str, width: int | None, escape: str | None) -> tuple[list[str], str]:
+    """The fields of the next record, and what is wrong with them, "" for nothing."""
+    parser = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True, escapechar=escape, doublequote=escape is None)
+    try:
+        fields = next(parser, [])
+    except csv.Error as error:
+        return [], f"not a valid record '{error}'"
+    if width is None:
+        return fields, ""
+    if not fields:
+        return [""] * width, ""
+    fields = fields[:width] + [extra for extra in fields[width:] if extra.strip()]
+    return fields, "" if len(fields) == width else f"{len(fields)} fields, the header has {width}"
 
 
 def _after_bad(taken: list[str], separator: str, width: int) -> list[str]:

@@ -49,9 +49,10 @@ def _rows_of_object(document: dict[str, Any]) -> list[Any] | None:
         return [dict(zip(names["columns"], row, strict=False)) for row in names["data"]]
     if "question" in names or "messages" in names or "conversations" in names:
         return _transposed(document)
-    tables = [cell for cell in document.values() if isinstance(cell, list) and cell and all(isinstance(row, dict) for row in cell)]
-    if len(tables) == 1:
-        return [row for item in tables[0] for row in _rows_of_item(item)]
+    lists = {name: cell for name, cell in names.items() if isinstance(cell, list) and cell and all(isinstance(row, dict) for row in cell)}
+    table = next((lists[name] for name in ("data", "rows") if name in lists), None) or (lists.popitem()[1] if len(lists) == 1 else None)
+    if table is not None:
+        return [row for item in table for row in _rows_of_item(item)]
     if document and all(isinstance(cell, dict) for cell in document.values()):
         return list(document.values())
     return None

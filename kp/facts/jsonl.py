@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kp.errors import UserError
 from kp.facts.cells import is_utf8
 from kp.facts.rows import Row, Rows, row_of_object
 from kp.facts.text_files import marked_encoding, open_text, reading
@@ -35,13 +36,16 @@ def row_of_line(number: int, line: str) -> Row:
     try:
         return row_of_object(number, json.loads(line))
     except json.JSONDecodeError as error:
-        return Row(number, fault=f"not valid JSON: {error.msg} at character {error.pos + 1}", text=begin)
+        return Row(number, fault=f"not valid JSON '{error.msg} at character {error.pos + 1}'", text=begin)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or a thousand brackets
-        return Row(number, fault=f"not valid JSON: {error}", text=begin)
+        return Row(number, fault=f"not valid JSON '{error}'", text=begin)
 
 
 def _rows(path: Path, field: str) -> Iterator[Row]:
     with reading(path, field), open_text(path, marked_encoding(path, field), newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip():
+            text = line.strip()
+            if number == 1 and (text in ("[", "{") or text.startswith("[{")):
+                raise UserError(f"{path}: one JSON document, not JSON lines: give its name the ending .json", field=field)
+            if text:
                 yield row_of_line(number, line)

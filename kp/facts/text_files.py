@@ -26,6 +26,7 @@ _WRITTEN = (*(f"cp125{last}" for last in range(9)), "cp932", "cp949", "gb18030",
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _BINARY = {b"PK\x03\x04": ".xlsx", b"PAR1": ".parquet", b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ": ".xz"}
 _HEAD = 65_536  # bytes
+_MOST_ZEROS = 20  # one zero byte in so many is a damaged text; in UTF-16 it is every other one
 _MOST_LINES = 2_000  # that the encoding is found by
 _NOT_UTF8 = "surrogateescape"  # how bytes that cannot be decoded reach the cells, which tell them
 
@@ -68,7 +69,7 @@ def marked_encoding(path: Path, field: str) -> str:
     kind = next((suffix for begin, suffix in _BINARY.items() if head.startswith(begin)), None)
     if kind:
         raise UserError(f"{path}: not a text file: it begins like a {kind} file; give its name the ending that it is", field=field)
-    if b"\0" in head:
+    if head.count(b"\0") > len(head) // _MOST_ZEROS:
         return _wide_encoding(head, path, field)
     return UTF8
 

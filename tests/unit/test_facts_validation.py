@@ -82,7 +82,7 @@ def test_table_without_a_measurable_row_is_refused() -> None:
 def test_rows_that_are_unread_count_with_the_others_under_their_own_numbers() -> None:
     facts = table(*[{}] * 17, {"question": "What\tis it?"})
     numbers = [*range(1, 9), *range(12, 22)]
-    unread = [Problem(9, "answer", "nan", "stands for a missing value"), Problem(11, "", "{oops", "not valid JSON")]
+    unread = [Problem(9, "answer", "nan", "stands for a missing value"), Problem(11, "", "{oops", "not valid JSON 'at 2'")]
     kept, quarantined = check_facts(facts, "facts.csv", 0.15, numbers, unread)
     assert kept.num_rows == 17
     assert quarantined.select(["row", "fact_id", "column"]).to_pylist() == [

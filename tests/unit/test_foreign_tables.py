@@ -183,12 +183,12 @@ def test_file_of_another_kind_is_one_error_that_says_so(tmp_path: Path, name: st
 BAD_ROWS = {
     "too few fields": ("csv", "Who?", "", "1 fields, the header has 2"),
     "too many fields": ("csv", "Who?,a,b", "", "3 fields, the header has 2"),
-    "stray quotation mark": ("csv", '"Who" is it?,a', "", "not a valid record: ',' expected after '\"'"),
-    "open quotation mark": ("csv", '"Who is it?,a', "", "not a valid record: ',' expected after '\"'"),
+    "stray quotation mark": ("csv", '"Who" is it?,a', "", "not a valid record '',' expected after '\"''"),
+    "open quotation mark": ("csv", '"Who is it?,a', "", "not a valid record '',' expected after '\"''"),
     "mark of a missing value": ("csv", "Who?,nan", "answer", "stands for a missing value"),
     "mark that is a code": ("csv", "Who?,NA", "answer", 'stands for a missing value (if it is the answer, write ["NA"])'),
     "list that is cut": ("csv", 'Who?,"[""a"', "answer", "is a list or dict that cannot be parsed"),
-    "invalid JSON": ("jsonl", '{"question": "Who?"', "", "not valid JSON: Expecting ',' delimiter at character 21"),
+    "invalid JSON": ("jsonl", '{"question": "Who?"', "", "not valid JSON 'Expecting ',' delimiter at character 21'"),
     "no object": ("jsonl", "[1]", "", "expected an object"),
     "two columns of a name": ("jsonl", '{"question": "a", "Question": "b"}', "", "has two columns of one name"),
     "no text": ("jsonl", '{"question": "Who?", "answer": true}', "answer", "is neither a text nor a number"),
@@ -240,7 +240,7 @@ def test_row_with_an_empty_field_is_set_aside_by_the_check(tmp_path: Path, quest
 def test_open_quotation_mark_at_the_end_costs_one_row(tmp_path: Path) -> None:
     source = read(tmp_path / "facts.csv", 'question,answer\n"Who?,a\n' + table().partition("\n")[2])
     assert source.facts["object"].to_pylist() == [answer for _, answer in PAIRS]
-    assert faults(source) == [(1, "", "not a valid record: unexpected end of data")]
+    assert faults(source) == [(1, "", "not a valid record 'unexpected end of data'")]
 
 
 def test_record_of_several_lines_with_too_many_fields_is_one_bad_row(tmp_path: Path) -> None:
@@ -252,6 +252,26 @@ def test_record_of_several_lines_with_too_many_fields_is_one_bad_row(tmp_path: P
 def test_tab_separated_quotation_marks_mean_nothing_where_they_enclose_nothing(tmp_path: Path) -> None:
     source = read(tmp_path / "facts.tsv", 'question\tanswer\n"Emma" is by whom?\tAusten\n"Who wrote\tBrontë\n"What?"\t"a"\n')
     assert pairs(source) == [('"Emma" is by whom?', "Austen"), ('"Who wrote', "Brontë"), ("What?", "a")]
+
+
+def test_quotation_marks_with_a_backslash_are_read_as_marks(tmp_path: Path) -> None:
+    lines = [r'"Who said \"no, never\"?",a', r"Where is C:\x?,b", r'"What is ""it""?",c', r'"open \"mark,d']
+    source = read(tmp_path / "facts.csv", "question,answer\n" + "\n".join(lines) + "\nWhen?,e\n")
+    asked = source.facts["question"].to_pylist()
+    assert asked == ['Who said "no, never"?', r"Where is C:\x?", 'What is "it"?', "When?"]
+    assert [row for row, _, _ in faults(source)] == [4]
+
+
+def test_zero_byte_in_a_cell_costs_that_row(tmp_path: Path) -> None:
+    source = read(tmp_path / "facts.csv", table() + "Who\0?,a\n")
+    kept, quarantined = check_facts(source.facts, "facts", 0.2, source.rows, source.unread)
+    assert (kept.num_rows, set(quarantined["row"].to_pylist())) == (4, {5})
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_document_under_the_ending_of_lines_is_named(tmp_path: Path, indent: int | None) -> None:
+    with pytest.raises(UserError, match=r"one JSON document, not JSON lines: give its name the ending \.json"):
+        read(tmp_path / "facts.jsonl", json.dumps(OBJECTS, indent=indent))
 
 
 # Codes, bars
@@ -330,7 +350,7 @@ OBJECTS = [{"question": question, "answer": answer} for question, answer in PAIR
 DOCUMENTS: dict[str, Any] = {
     "list": OBJECTS,
     "named list": {"version": "1", "data": OBJECTS},
-    "the Hub's rows": {"features": [], "rows": [{"row_idx": place, "row": row} for place, row in enumerate(OBJECTS)]},
+    "the Hub's rows": {"features": [{"name": "question"}], "rows": [{"row_idx": place, "row": row} for place, row in enumerate(OBJECTS)]},
     "SQuAD": {
         "version": "v2.0",
         "data": [
@@ -356,7 +376,7 @@ def test_json_document_of_a_single_row_is_that_row(tmp_path: Path) -> None:
 def test_json_lines_under_the_ending_of_a_document_are_read_and_said(tmp_path: Path) -> None:
     source = read(tmp_path / "facts.json", "\n".join(map(json.dumps, OBJECTS)) + "\n{oops\n")
     assert source.facts.num_rows == 4
-    assert faults(source) == [(5, "", "not valid JSON: Expecting property name enclosed in double quotes at character 2")]
+    assert faults(source) == [(5, "", "not valid JSON 'Expecting property name enclosed in double quotes at character 2'")]
     assert source.notes == (f"{tmp_path / 'facts.json'}: read as JSON lines",)
 
 
