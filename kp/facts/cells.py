@@ -75,7 +75,10 @@ def as_texts(cell: Any, column: str) -> list[str]:
     kept: Collection[str] = (CODE,) if column in ("answer", "answers", "object") else ()
     value = _parsed(cell, column) if isinstance(cell, str) else cell
     if not isinstance(value, str):
-        return list(dict.fromkeys(_flat(value, column, kept if isinstance(value, list | dict) else ())))
+        try:
+            return list(dict.fromkeys(_flat(value, column, kept)))
+        except RecursionError:
+            raise CellError(column, "", "is a list within hundreds of lists") from None
     parts = _SEPARATORS.split(value) if column in SEVERAL else [value]
     return list(dict.fromkeys(text for part in parts if (text := as_text(part, column))))
 

@@ -141,6 +141,14 @@ def test_parsed_brackets_by_the_thousand_are_a_text() -> None:
     assert parsed(text) == text
 
 
+def test_as_texts_lists_within_lists_by_the_hundred_are_an_error() -> None:
+    cell: list[Any] = []
+    for _ in range(5000):
+        cell = [cell]
+    with pytest.raises(CellError, match="column 'answers' is a list within hundreds of lists"):
+        as_texts(cell, "answers")
+
+
 def test_as_texts_struct_of_another_kind_is_an_error() -> None:
     with pytest.raises(CellError, match="is a struct without value"):
         as_texts({"name": "x"}, "answer")
