@@ -78,7 +78,8 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     _log_rejected_rows(session, choice, unfit)
     if len(pool) < len(fit):
         session.display.line(f"{choice.name}: {len(fit) - len(pool):,} facts of {settings.source} are studied and left out")
-    relations, found = chosen["relation"].n_unique(), len(source.facts)
+    relations = chosen["relation"].n_unique()
+    found = len(source.facts) + len({problem.row for problem in source.unread})
     session.display.line(f"{choice.name}: chose {len(chosen):,} of {found:,} from {settings.source}, over {relations} relations")
 
 
