@@ -85,8 +85,9 @@ class ParaphraseConfig(Section):
 
 class FactsConfig(Section):
     source: str = "builtin"
-    """`builtin`, `synthetic`, a .csv/.jsonl/.parquet file with question and answer(s), `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a
-    knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or at any address that fsspec reads."""
+    """`builtin`, `synthetic`, a .csv, .tsv, .json, .jsonl, .parquet or .xlsx table with question and answer(s),
+    `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or at
+    any address that fsspec reads."""
     relations: tuple[str, ...] = ()
     """Keep only these relations. Empty: all of them."""
     count: PositiveInt | None = None
@@ -116,7 +117,7 @@ class CategoriseConfig(Section):
     """End an answer at its first line, which saves the tokens after it: `strict` and `exact` read no further, but `released` then judges
     a text that the released code would not have ended there."""
     shots: str = "builtin"
-    """The worked examples, used in order, 40 per shot set: `builtin`, a .jsonl or .jsonl.gz file with question and answer(s) or in
+    """The worked examples, used in order, 40 per shot set: `builtin`, a table as `facts.source` has with question and answer(s) or in
     TriviaQA's form, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`."""
     engine: Engine = Engine.HF
     """The engine that answers questions with the base model and finished adapters: `hf`, or `vllm` (see `resources.vllm_python`), which

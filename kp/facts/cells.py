@@ -1,88 +1,168 @@
 """One cell of a foreign table, as text or as a list of texts.
 
-Sources write answers in many ways: a string, a list, a list as JSON inside a CSV field, TriviaQA's struct, or the list of such structs in
-the data sets of arXiv 2502.14502. The rules are defined here once; a cell that fits none is an error, never a guess.
+Sources write answers in many ways: a string, a list, a list as text inside a CSV field, TriviaQA's and SQuAD's structs, or the list of such
+structs in the data sets of arXiv 2502.14502. The rules are defined here once; a cell that fits none is an error, never a guess.
+
+What stands for a missing value depends on who wrote the table, so all common marks count, in these spellings only: "Na" is sodium, "none"
+and "Nan" are words. "NA" alone is a mark, but it is also Namibia's code, so it is an answer where it is an item of a list.
 """
 
-import json
+import datetime
+import decimal
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from kp.errors import UserError
+from kp.facts.literals import parsed
 
-ALIAS_KEYS = ("aliases", "normalized_aliases")  # the second only if the first is empty: it repeats it in lower case
+MISSING = frozenset(("nan", "NaN", "None", "NULL", "null", "NA", "N/A", "n/a", "<NA>", "NaT", "#N/A", "\\N", "<unk>"))  # <unk>: TriviaQA
+CODE = "NA"  # the mark that is also a name
+SEVERAL = ("answers", "aliases", "paraphrases")  # in these, a text is several texts with bars or line breaks between them
 
-
-def as_text(cell: Any, where: str, column: str) -> str:
-    """A text or a number as text, without surrounding blanks; "" for null. UserError for anything else."""
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        return cell.strip(" ")
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        return str(cell)
-    raise _unfit(cell, where, column, "a text")
+_ZERO_WIDTH = "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_BLANKS = _ZERO_WIDTH + "".join(character for character in map(chr, range(0x3001)) if character.isspace())
+_WHOLE = re.compile(r"-?[0-9]+\.0")  # how pandas writes whole numbers of a column with gaps
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_BYTE = re.compile(r"[\udc80-\udcff]")  # a byte that is not UTF-8, in Python's `surrogateescape`
+_SEPARATORS = re.compile(r"[|\r\n]")
 
 
-def as_count(cell: Any, where: str, column: str) -> int | None:
-    """A whole number, also as text; None for null, an empty text, and numbers below 0, which stand for "unknown"."""
-    if cell is None or cell == "":
+class CellError(Exception):
+    """A cell that its column cannot have: what is wrong with it, without the value."""
+
+    def __init__(self, column: str, value: Any, fault: str) -> None:
+        super().__init__(column, value, fault)
+        self.column, self.fault = column, fault
+        self.value = str(value).encode("utf-8", "backslashreplace").decode()
+
+    def __str__(self) -> str:
+        return f"column '{self.column}' {self.fault}: {self.value[:40]!r}"
+
+
+def stripped(text: str) -> str:
+    """Without the blanks around it, Unicode's and those that have no width."""
+    return text.strip(_BLANKS)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether `text`, decoded with `surrogateescape`, was UTF-8."""
+    return text.isascii() or _BYTE.search(text) is None
+
+
+def as_text(cell: Any, column: str) -> str:
+    """A text, number or date as text, without blanks around it; "" for null and the marks of MISSING. CellError for anything else.
+
+    Whole numbers are written without a fraction, also the text "1900.0".
+    """
+    text = _written(cell, column)
+    return "" if text in MISSING else text
+
+
+def as_count(cell: Any, column: str) -> int | None:
+    """A whole number, also as text; None for a missing value, and for numbers below 0, which stand for "unknown"."""
+    text = as_text(cell, column)
+    if not text:
         return None
     try:
-        number = int(cell) if isinstance(cell, str | int) and not isinstance(cell, bool) else None
-        if isinstance(cell, float) and cell.is_integer():  # pandas, for example, stores an integer column with gaps as floats
-            number = int(cell)
+        number = int(text)
     except ValueError:
-        number = None
-    if number is None:
-        raise _unfit(cell, where, column, "a whole number")
+        raise CellError(column, cell, "is no whole number") from None
     return number if number >= 0 else None
 
 
-def as_list(cell: Any, where: str, column: str) -> list[str]:
-    """A list of texts, from a list, a JSON list as text, or one text; [] for null and for an empty text."""
-    if cell is None or cell == "":
-        return []
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
+def as_texts(cell: Any, column: str) -> list[str]:
+    """The different texts of a list, a struct, a list of structs, any of them as text, or one text; none of them is empty or missing."""
+    kept: Collection[str] = (CODE,) if column in ("answer", "answers", "object") else ()
+    value = _parsed(cell, column) if isinstance(cell, str) else cell
+    if not isinstance(value, str):
         try:
-            cell = json.loads(cell)
-        except json.JSONDecodeError as error:
-            raise _unfit(cell, where, column, "a JSON list") from error
+            return list(dict.fromkeys(_flat(value, column, kept)))
+        except RecursionError:
+            raise CellError(column, "", "is a list within hundreds of lists") from None
+    parts = _SEPARATORS.split(value) if column in SEVERAL else [value]
+    return list(dict.fromkeys(text for part in parts if (text := as_text(part, column))))
+
+
+def as_answers(row: Mapping[str, Any]) -> list[str]:
+    """The right answers of a row, canonical first: from `answers`, or else `answer`, or else `object`; [] if there is none."""
+    found = (as_texts(row.get(column), column) for column in ("answers", "answer", "object"))
+    return next((texts for texts in found if texts), [])
+
+
+def is_list(cell: Any) -> bool:
+    """Whether a cell is more than one text by its form."""
+    try:
+        return not isinstance(parsed(stripped(cell)) if isinstance(cell, str) else cell, str)
+    except ValueError:
+        return True
+
+
+def _parsed(cell: str, column: str) -> Any:
+    try:
+        return parsed(stripped(cell))
+    except ValueError as error:
+        raise CellError(column, cell, f"is {error}") from error
+
+
+def _flat(cell: Any, column: str, kept: Collection[str]) -> list[str]:
+    """Also of lists in a list: `datasets` may return a list of structs as one struct of lists."""
+    if isinstance(cell, dict):
+        return _of_struct(cell, column, kept) if cell else []
     if isinstance(cell, list):
-        return [as_text(item, where, column) for item in cell]
-    return [as_text(cell, where, column)]
+        return [text for item in cell for text in _flat(item, column, kept)]
+    text = _written(cell, column)
+    return [text] if text and (text not in MISSING or text in kept) else []
 
 
-def as_answers(row: dict[str, Any], where: str) -> list[str]:
-    """The right answers of a row, canonical first: from `answers`, or from `answer` (a text, a list of texts, a struct or structs)."""
-    if row.get("answers") is not None:
-        return _answers(row["answers"], where, "answers")
-    cell = row.get("answer")
-    if isinstance(cell, str):
-        return [as_text(cell, where, "answer")]
-    return _answers(cell, where, "answer")
+def _of_struct(struct: dict[str, Any], column: str, kept: Collection[str]) -> list[str]:
+    cells = {str(key).casefold().replace("_", ""): value for key, value in struct.items()}
+    if cells.keys().isdisjoint(("value", "text", "aliases", "normalizedaliases")):
+        raise CellError(column, struct, "is a struct without value, text, aliases or normalized_aliases")
+    aliases = _flat(cells.get("aliases"), column, kept) or _flat(cells.get("normalizedaliases"), column, kept)  # the same in lower case
+    return [*_flat(cells.get("value"), column, kept), *_flat(cells.get("text"), column, kept), *aliases]
 
 
-def _answers(cell: Any, where: str, column: str) -> list[str]:
-    structs = [cell] if isinstance(cell, dict) else cell
-    if isinstance(structs, list) and structs and all(isinstance(item, dict) for item in structs):
-        return [text for struct in structs for text in _answers_of_struct(struct, where, column)]
-    return as_list(cell, where, column)
+def _written(cell: Any, column: str) -> str:
+    """The cell as text, marks of missing values too."""
+    match cell:
+        case None:
+            return ""
+        case str():
+            return _checked(stripped(cell), column)
+        case bool():
+            raise CellError(column, cell, "is neither a text nor a number")
+        case int():
+            return str(cell)
+        case float() | decimal.Decimal():
+            return _number(cell, column)
+        case datetime.datetime() if cell.time() == datetime.time():
+            return cell.date().isoformat()
+        case datetime.datetime():
+            return cell.isoformat(sep=" ")
+        case datetime.date() | datetime.time():
+            return cell.isoformat()
+        case bytes():
+            return _checked(stripped(cell.decode("utf-8", "surrogateescape")), column)
+        case [item]:
+            return _written(item, column)
+        case {"text": str() as text}:
+            return _written(text, column)
+    raise CellError(column, cell, "is neither a text nor a number")
 
 
-def _answers_of_struct(struct: dict[str, Any], where: str, column: str) -> list[str]:
-    if not any(key in struct for key in ("value", *ALIAS_KEYS)):
-        raise _unfit(struct, where, column, "a struct with value, aliases or normalized_aliases")
-    value = [as_text(struct["value"], where, f"{column}.value")] if struct.get("value") else []
-    lists = (_flat_list(struct.get(key), where, f"{column}.{key}") for key in ALIAS_KEYS)
-    return value + next((texts for texts in lists if texts), [])
+def _checked(text: str, column: str) -> str:
+    if _WHOLE.fullmatch(text):
+        return text[:-2]
+    if not text.isascii() and _SURROGATE.search(text):
+        if not is_utf8(text):
+            raise CellError(column, text, "is not UTF-8 (save as CSV UTF-8)")
+        raise CellError(column, text, "holds a lone surrogate, half of a character")
+    return text
 
 
-def _flat_list(cell: Any, where: str, column: str) -> list[str]:
-    """`as_list`, also for lists in a list: `datasets` may return a list of structs as one struct of lists."""
-    if isinstance(cell, list) and cell and all(isinstance(item, list) for item in cell):
-        return [text for item in cell for text in as_list(item, where, column)]
-    return as_list(cell, where, column)
-
-
-def _unfit(cell: Any, where: str, column: str, wanted: str) -> UserError:
-    return UserError(f"{where}: column '{column}' is {str(cell)[:40]!r}, expected {wanted}")
+def _number(number: float | decimal.Decimal, column: str) -> str:
+    if number != number:
+        return ""
+    if number in (float("inf"), float("-inf")):
+        raise CellError(column, number, "is no finite number")
+    return str(int(number)) if number == int(number) else str(number)

@@ -7,6 +7,7 @@ stayed.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -16,18 +17,20 @@ from kp.metrics.matching import normalise
 from kp.schema import QUARANTINED
 
 
-def without_dominance(facts: pa.Table, rejected: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+def without_dominance(
+    facts: pa.Table, rejected: pa.Table, share: float, seed: int, source_rows: Sequence[int] | None = None
+) -> tuple[pa.Table, pa.Table]:
     """The result of `check_facts` without the facts by which an object exceeds `share` (above 0, at most 1) of its relation.
 
     Afterwards no object has more than `share` of the remaining facts of its relation, unless it has a single fact, which does not help
     guessing. In a random subset of these facts the share is the same except for chance. Objects are compared as the matchers compare
-    answers. The rejected facts are added to QUARANTINED.
+    answers. The rejected facts are added to QUARANTINED. `source_rows` are those that `check_facts` got, 1 to n if absent.
     """
     left_out = _left_out(facts, share, seed)
     if not left_out:
         return facts, rejected
     before = set(rejected_rows(rejected))
-    rows = [row for row in range(1, facts.num_rows + len(before) + 1) if row not in before]  # of the source, for each fact
+    rows = [row for row in source_rows or range(1, facts.num_rows + len(before) + 1) if row not in before]  # of each fact
     ids, objects = facts["fact_id"].to_pylist(), facts["object"].to_pylist()
     listed = [
         {"row": rows[place], "fact_id": ids[place], "column": "object", "reason": reason, "value": objects[place]}

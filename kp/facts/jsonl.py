@@ -1,51 +1,51 @@
-"""JSON lines, plain or gzipped, as in the sources of a study.
+"""JSON lines, plain or compressed, as in the sources of a study.
 
 They are read line by line, because a source may be far longer than the part that is used, and split only at line feeds, because a JSON text
 may contain the other characters that Python treats as line ends.
 """
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from kp.errors import MissingSourceError, UserError
+from kp.errors import UserError
+from kp.facts.cells import is_utf8
+from kp.facts.rows import Row, Rows, row_of_object
+from kp.facts.text_files import marked_encoding, open_text, reading
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
+
+def json_line_rows(path: Path, field: str) -> Rows:
+    """The lines of a file as rows; blank ones are skipped.
+
+    Raises MissingSourceError naming the config field `field` if there is no such file, and UserError if it cannot be read.
+    """
+    return Rows(_rows(path, field))
 
 
 def read_jsonl(path: Path, field: str) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl or .jsonl.gz file in their order; blank lines are skipped.
+    """The objects of a file in their order; raises like `json_line_rows`, and UserError at a line (1 is the first) that is no object."""
+    return (row.cells for row in json_line_rows(path, field).readable(str(path), field))
 
-    Raises MissingSourceError naming the config field `field` if there is no such file, and UserError if it cannot be read, is not UTF-8, or
-    if a line (1 is the first) is no JSON object.
-    """
+
+def row_of_line(number: int, line: str) -> Row:
+    """The row that a line is."""
+    begin = line.strip()[:200]
+    if not is_utf8(line):
+        return Row(number, fault="not UTF-8", text=begin.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     try:
-        with _opened(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _object(line, f"{path}: line {number}", field)
-    except FileNotFoundError as error:
-        raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error}", field=field) from error
-    except (OSError, EOFError, zlib.error) as error:  # the latter two if a gzip file is truncated or damaged
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", field=field) from error
-
-
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
-    return path.open(encoding="utf-8-sig", newline="\n")
-
-
-def _object(line: str, where: str, field: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
+        return row_of_object(number, json.loads(line))
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not valid JSON: {error}", field=field) from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object, got {line.strip()[:40]!r}", field=field)
-    return row
+        return Row(number, fault=f"not valid JSON '{error.msg} at character {error.pos + 1}'", text=begin)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or a thousand brackets
+        return Row(number, fault=f"not valid JSON '{error}'", text=begin)
+
+
+def _rows(path: Path, field: str) -> Iterator[Row]:
+    with reading(path, field), open_text(path, marked_encoding(path, field), newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.strip()
+            if number == 1 and (text in ("[", "{") or text.startswith("[{")):
+                raise UserError(f"{path}: one JSON document, not JSON lines: give its name the ending .json", field=field)
+            if text:
+                yield row_of_line(number, line)

@@ -26,8 +26,9 @@ import pyarrow as pa
 from kp.config.derived import BASE_SHOT_SETS
 from kp.errors import UserError
 from kp.facts import hub
-from kp.facts.cells import as_answers, as_text
-from kp.facts.jsonl import SUFFIXES, read_jsonl
+from kp.facts.cells import CellError, as_answers, as_text
+from kp.facts.rows import Row, row_of_object
+from kp.facts.table_files import read_rows
 from kp.facts.validation import has_control_characters
 from kp.metrics.matching import normalise
 from kp.prompts import SHOTS_PER_PROMPT, SHOTS_PER_SET, Shot, ShotSets, builtin_shots, cut_prompts
@@ -39,7 +40,6 @@ FIELD = "categorise.shots"  # named in messages
 LONGEST_TEXT = 300  # characters of a question or an answer; four longer ones would dominate a prompt
 MOST_SHOTS = 1000  # read from TriviaQA or the Hub: ten sets need 400, and 600 remain to replace leaks
 
-_WITHHELD = "<unk>"  # the placeholder for answers in TriviaQA's test split
 _REPEATED = "'question' is that of an earlier row"
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 
@@ -65,7 +65,7 @@ class Replacement:
 
 
 def load_shots(source: str, asked: Sequence[ShotSet]) -> ShotPool:
-    """The shots of `builtin`, a .jsonl or .jsonl.gz file, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, enough for the sets `asked`.
+    """The shots of `builtin`, a table that read_rows reads, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, enough for the sets `asked`.
 
     Rows have `question` and `answer` or `answers` (the first is used); from TriviaQA's struct, `value` or the first alias is used. Raises
     UserError naming the source and the row (1 is the first), or how many shots there are and how many are needed, and MissingSourceError
@@ -186,17 +186,19 @@ def _read(source: str) -> ShotPool:
     if source == BUILTIN:
         return ShotPool(tuple(builtin_shots()), {})
     if source.startswith(hub.PREFIX):
-        return _passing_over(hub.load_rows(source, FIELD), source)
-    if not source.endswith(SUFFIXES):
-        raise UserError(f"'{source}': expected '{BUILTIN}', {hub.SYNTAX}, or a path that ends in {' or '.join(SUFFIXES)}", field=FIELD)
-    rows = read_jsonl(Path(source), FIELD)
+        loaded = enumerate(hub.load_rows(source, FIELD), start=1)
+        return _passing_over((row_of_object(number, row) for number, row in loaded), source)
+    read = read_rows(Path(source), FIELD)
+    if read.encoding:
+        raise UserError(f"{source}: not UTF-8 text, but {read.encoding}: save it as CSV UTF-8", field=FIELD)
+    rows = read.readable(source, FIELD)
     first = list(islice(rows, 1))
-    if first and isinstance(first[0].get("answer"), dict):
+    if first and isinstance(first[0].cells.get("answer"), dict):
         return _passing_over(chain(first, rows), source)
     return _to_the_letter(chain(first, rows), source)
 
 
-def _to_the_letter(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
+def _to_the_letter(rows: Iterable[Row], name: str) -> ShotPool:
     shots: list[Shot] = []
     first_row: dict[str, int] = {}
     for row, shot in _parsed(rows, name):
@@ -210,7 +212,7 @@ def _to_the_letter(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
     return ShotPool(tuple(shots), {})
 
 
-def _passing_over(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
+def _passing_over(rows: Iterable[Row], name: str) -> ShotPool:
     shots: dict[str, Shot] = {}  # by what is asked
     passed_over: Counter[str] = Counter()
     for _, shot in _parsed(rows, name):
@@ -225,17 +227,19 @@ def _passing_over(rows: Iterable[dict[str, Any]], name: str) -> ShotPool:
     return ShotPool(tuple(shots.values()), dict(passed_over))
 
 
-def _parsed(rows: Iterable[dict[str, Any]], name: str) -> Iterator[tuple[int, Shot]]:
-    """Row number (from 1) and its question and answer; UserError if the row has neither column."""
-    for number, row in enumerate(rows, start=1):
-        where = f"{name}: row {number}"
-        if "question" not in row:
+def _parsed(rows: Iterable[Row], name: str) -> Iterator[tuple[int, Shot]]:
+    """Row number and its question and answer; UserError if the row has neither column."""
+    for row in rows:
+        where = f"{name}: row {row.number}"
+        if "question" not in row.cells:
             raise UserError(f"{where}: 'question' is missing", field=FIELD)
-        if "answer" not in row and "answers" not in row:
+        if "answer" not in row.cells and "answers" not in row.cells:
             raise UserError(f"{where}: 'answer' (or 'answers') is missing", field=FIELD)
-        answers = [answer.strip() for answer in as_answers({key: _as_written(cell) for key, cell in row.items()}, where)]
-        answer = answers[0] if answers and answers[0] != _WITHHELD else ""
-        yield number, Shot(as_text(row["question"], where, "question").strip(), answer)
+        try:
+            answers = as_answers({column: _as_written(cell) for column, cell in row.cells.items()})
+            yield row.number, Shot(as_text(row.cells["question"], "question"), answers[0] if answers else "")
+        except CellError as error:
+            raise UserError(f"{where}: {error}", field=FIELD) from error
 
 
 def _as_written(cell: Any) -> Any:

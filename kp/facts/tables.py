@@ -1,46 +1,64 @@
 """Facts from a study's source: built in, a file, or a data set on the Hub.
 
 Every source gives the same FACTS table. Only columns and types are checked here; check_facts decides whether facts can be measured, so that
-all sources meet one standard and its messages can name rows.
+all sources meet one standard and its messages can name rows. A row whose cells cannot be read does not stop the reading: check_facts counts
+it with the other rows that no study can use.
 """
 
-import csv
 import hashlib
-import io
+import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from kp.errors import MissingSourceError, UserError
-from kp.facts import builtin, hub, popqa, synthetic
-from kp.facts.cells import as_answers, as_count, as_list, as_text
+from kp.errors import UserError
+from kp.facts import builtin, chats, hub, popqa, synthetic
+from kp.facts.cells import CODE, MISSING, SEVERAL, CellError, as_answers, as_count, as_text, as_texts, is_list, stripped
 from kp.facts.fact import fact_id
-from kp.facts.jsonl import read_jsonl
 from kp.facts.popularity import BUCKETS, popularity_buckets
+from kp.facts.rows import Row, Rows, row_of_object
+from kp.facts.table_files import read_rows
+from kp.facts.text_files import reading
+from kp.facts.validation import Problem
 from kp.schema import FACTS
 from kp.vocabulary import UNSPECIFIED
 
 FIELD = "facts.source"  # the field of the source, in messages, unless the caller passes another
 NO_PARAPHRASES = (False, "False", "false")  # values of `is_para` for which `para` is ignored
 DEGREES = ("subject_degree", popqa.VIEWS)  # columns with a subject's popularity; the first one present is used
+ANSWERS = ("answer", "answers", "object")
+COLUMNS = {"question", *ANSWERS, "aliases", "subject", "relation", "domain", "popularity", "paraphrases", "fact_id", "is_para", "para"}
+READ = COLUMNS.union(DEGREES, popqa.COLUMNS, chats.COLUMNS)  # all columns that mean something here
+_CODE = re.compile("[A-Z]{2}")
 
 
-def read_source(source: str, field: str = FIELD) -> pa.Table:
-    """The facts of `builtin`, a .csv/.jsonl/.parquet path, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, as FACTS in the source's order.
+@dataclass(frozen=True)
+class SourceFacts:
+    """The facts of a source (FACTS), its row of each, the rows that could not be read, and sentences on how it was read."""
+
+    facts: pa.Table
+    rows: tuple[int, ...] | None = None  # 1 to n
+    unread: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_source(source: str, field: str = FIELD) -> SourceFacts:
+    """The facts of `builtin`, a table that read_rows reads, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, in the source's order.
 
     Columns: question and answer or answers (without them, `object` is the answer); optionally relation, subject, object, aliases, domain,
     popularity, subject_degree, paraphrases and fact_id. PopQA's names are accepted (its page views are the subject_degree), and so are
     `is_para` and `para` of the data sets of arXiv 2502.14502. Without popularity, it follows from thirds of the given degrees; without
-    degrees, they are counted in the table, and popularity is null. Raises UserError naming the source and the column or the row, or for
-    `field`, the config field of the source; the facts themselves are not checked.
+    degrees, they are counted in the table, and popularity is null. Chats of one question and one answer are read too. Raises UserError
+    naming the source and the column, or for `field`, the config field of the source; the facts themselves are not checked.
     """
     if source == builtin.SOURCE:
-        return builtin.load_builtin()
-    rows = list(hub.load_rows(source, field)) if source.startswith(hub.PREFIX) else _read_file(Path(source), field)
-    return _as_facts(rows, source)
+        return SourceFacts(builtin.load_builtin())
+    read = _hub_rows(source, field) if source.startswith(hub.PREFIX) else read_rows(Path(source), field)
+    return _as_facts(read, source)
 
 
 def source_digest(source: str, field: str = FIELD) -> str:
@@ -55,78 +73,90 @@ def source_digest(source: str, field: str = FIELD) -> str:
         return synthetic.IDENTITY
     if source.startswith(hub.PREFIX):
         return hub.identity(source, field)
-    return hashlib.sha256(_bytes(Path(source), field)).hexdigest()
+    with reading(Path(source), field):
+        return hashlib.sha256(Path(source).read_bytes()).hexdigest()
 
 
-def _bytes(path: Path, field: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}", field=field) from error
+def _hub_rows(source: str, field: str) -> Rows:
+    return Rows(row_of_object(number, row) for number, row in enumerate(hub.load_rows(source, field), start=1))
 
 
-def _text(path: Path, field: str) -> str:
-    try:
-        return _bytes(path, field).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text: {error}", field=field) from error
+def _as_facts(read: Rows, source: str) -> SourceFacts:
+    rows, unread, present = _questions(read)
+    names = set().union(*(row.cells.keys() for row in rows))
+    for column in ("question", "answer"):
+        if rows and names.isdisjoint(ANSWERS if column == "answer" else (column,)):
+            others = " (or 'answers', or 'object')" if column == "answer" else ""
+            raise UserError(f"{source}: column '{column}'{others} is missing; there are: {', '.join(sorted(present))}")
+    _keep_codes(rows)
+    facts: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        try:
+            facts[row.number] = _as_fact(row.cells, source)
+        except CellError as error:
+            unread.append(Problem(row.number, error.column, error.value, error.fault))
+    _complete(list(facts.values()), names)
+    notes = (*read.how_read(source, rows), *_on_separators(rows, source))
+    return SourceFacts(pa.Table.from_pylist(list(facts.values()), schema=FACTS), tuple(facts), tuple(unread), notes)
 
 
-def _read_file(path: Path, field: str) -> list[dict[str, Any]]:
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise UserError(f"'{path}': expected 'builtin', hf:NAME, or a path that ends in {', '.join(readers)}", field=field)
-    return readers[path.suffix](path, field)
+def _questions(read: Rows) -> tuple[list[Row], list[Problem], set[str]]:
+    """The rows with the columns that mean something under kp's names, the faults of those that cannot be read, and all columns."""
+    rows, unread, present = [], [], set[str]()
+    for row in read.rows:
+        present.update(row.cells)
+        cells = {popqa.COLUMNS.get(name, name): cell for name, cell in row.cells.items() if name in READ}
+        try:
+            if row.fault:
+                unread.append(Problem(row.number, "", row.text, row.fault))
+            else:
+                rows.append(Row(row.number, chats.as_question(cells)))
+        except CellError as error:
+            unread.append(Problem(row.number, error.column, error.value, error.fault))
+        except chats.ChatError as error:
+            unread.append(Problem(row.number, "", str(row.cells), str(error)))
+    return rows, unread, present
 
 
-def _read_csv(path: Path, field: str) -> list[dict[str, Any]]:
-    lines = csv.reader(io.StringIO(_text(path, field), newline=""), strict=True)
-    try:
-        header, *body = [line for line in lines if line]
-    except csv.Error as error:
-        raise UserError(f"{path}: line {lines.line_num}: not valid CSV: {error}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: the file is empty") from error
-    repeated = [name for name, times in Counter(header).items() if times > 1]
-    if repeated:
-        raise UserError(f"{path}: column '{repeated[0]}' stands in the header twice")
-    for row, line in enumerate(body, start=1):
-        if len(line) != len(header):
-            raise UserError(f"{path}: row {row}: {len(line)} fields, the header has {len(header)}")
-    return [dict(zip(header, line, strict=True)) for line in body]
+def _keep_codes(rows: Iterable[Row]) -> None:
+    """Make "NA" an answer where most other answers of its column have two capital letters too: codes of countries, for example."""
+    for column in ANSWERS:
+        given = [row for row in rows if isinstance(row.cells.get(column), str) and stripped(row.cells[column])]
+        others = [row for row in given if stripped(row.cells[column]) not in MISSING]
+        if 2 * sum(_CODE.fullmatch(stripped(row.cells[column])) is not None for row in others) > len(others):
+            for row in given:
+                if stripped(row.cells[column]) == CODE:
+                    row.cells[column] = [CODE]
 
 
-def _read_jsonl(path: Path, field: str) -> list[dict[str, Any]]:
-    return list(read_jsonl(path, field))
+def _on_separators(rows: Sequence[Row], source: str) -> list[str]:
+    """What was made of cells that hold what often stands between several texts."""
+    notes = []
+    for column in (*SEVERAL, "answer"):
+        texts = [cell for row in rows if isinstance(cell := row.cells.get(column), str) and ("|" in cell or ";" in cell)]
+        plain = [text for text in texts if not is_list(text)]
+        bars = sum("|" in text for text in plain)
+        semicolons = sum(";" in text and "|" not in text for text in plain)
+        if bars and column in SEVERAL:
+            notes.append(f"{source}: {bars:,} cells of column '{column}' are split at '|'")
+        elif bars:
+            notes.append(f"{source}: {bars:,} cells of column '{column}' hold '|' and are one answer each; 'answers' would split them")
+        if semicolons and column in SEVERAL:
+            notes.append(f"{source}: {semicolons:,} cells of column '{column}' hold ';' and are one text each; '|' would split them")
+    return notes
 
 
-def _read_parquet(path: Path, field: str) -> list[dict[str, Any]]:
-    try:
-        return pq.read_table(pa.BufferReader(_bytes(path, field))).to_pylist()
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not a readable parquet file: {error}") from error
-
-
-def _as_facts(rows: list[dict[str, Any]], source: str) -> pa.Table:
-    rows = [{popqa.COLUMNS.get(name, name): cell for name, cell in row.items()} for row in rows]
-    names = set().union(*(row.keys() for row in rows))
-    if rows and "question" not in names:
-        raise UserError(f"{source}: column 'question' is missing; there are: {', '.join(sorted(names))}")
-    if rows and not names & {"answer", "answers", "object"}:
-        raise UserError(f"{source}: column 'answer' (or 'answers', or 'object') is missing; there are: {', '.join(sorted(names))}")
-    facts = [_as_fact(row, f"{source}: row {number}", source) for number, row in enumerate(rows, start=1)]
+def _complete(facts: Sequence[dict[str, Any]], names: set[str]) -> None:
+    """Add degrees if the source has none, otherwise popularity if it has none."""
     if names.isdisjoint(DEGREES):
         degree = Counter(entity for fact in facts for entity in {fact["subject"], fact["object"]})
         for fact in facts:
             fact["subject_degree"] = degree[fact["subject"]]
     elif "popularity" not in names:
         _set_popularity(facts)
-    return pa.Table.from_pylist(facts, schema=FACTS)
 
 
-def _set_popularity(facts: list[dict[str, Any]]) -> None:
+def _set_popularity(facts: Iterable[dict[str, Any]]) -> None:
     """Assign subjects to buckets; two with the same name are distinguished by their degrees."""
     known = [fact for fact in facts if fact["subject_degree"] is not None]
     subjects = {(fact["subject"], fact["subject_degree"]) for fact in known}
@@ -135,44 +165,55 @@ def _set_popularity(facts: list[dict[str, Any]]) -> None:
         fact["popularity"] = buckets[fact["subject_degree"]]
 
 
-def _as_fact(row: dict[str, Any], where: str, source: str) -> dict[str, Any]:
-    """One row in the FACTS schema; a missing column gets its default, an empty one stays empty."""
-    question = as_text(row.get("question"), where, "question")
-    object_ = as_text(row.get("object"), where, "object")
-    given = as_answers(row, where) if "answers" in row or "answer" in row else [object_] if object_ else []
-    answers = list(dict.fromkeys([*given, *as_list(row.get("aliases"), where, "aliases")]))
-    object_ = object_ or (answers[0] if answers else "")
-    subject = as_text(row["subject"], where, "subject") if "subject" in row else question
-    relation = as_text(row["relation"], where, "relation") if "relation" in row else UNSPECIFIED
+def _as_fact(row: dict[str, Any], source: str) -> dict[str, Any]:
+    """One row in the FACTS schema; what is missing gets its default. CellError for a cell that its column cannot have."""
+    question = as_text(row.get("question"), "question")
+    answers = as_answers(row)
+    if not answers:
+        _check_mark(row)
+    else:
+        answers = list(dict.fromkeys([*answers, *as_texts(row.get("aliases"), "aliases")]))
+    object_ = next(iter([*as_texts(row.get("object"), "object"), *answers]), "")
+    subject = as_text(row.get("subject"), "subject") or question
+    relation = as_text(row.get("relation"), "relation") or UNSPECIFIED
     return {
-        "fact_id": as_text(row.get("fact_id"), where, "fact_id") or fact_id(subject, relation, object_),
+        "fact_id": as_text(row.get("fact_id"), "fact_id") or fact_id(subject, relation, object_),
         "subject": subject,
         "relation": relation,
         "object": object_,
         "question": question,
         "answers": answers,
-        "popularity": _popularity(row, where),
-        "subject_degree": next((as_count(row[name], where, name) for name in DEGREES if name in row), None),
-        "domain": _domain(row, where, relation),
-        "paraphrases": _paraphrases(row, where),
+        "popularity": _popularity(row),
+        "subject_degree": next((as_count(row[name], name) for name in DEGREES if name in row), None),
+        "domain": _domain(row, relation),
+        "paraphrases": _paraphrases(row),
         "source": source,
     }
 
 
-def _popularity(row: dict[str, Any], where: str) -> str | None:
-    value = as_text(row.get("popularity"), where, "popularity")
+def _check_mark(row: dict[str, Any]) -> None:
+    """CellError if the answer is missing by a mark, which might have been meant as an answer."""
+    for column in ANSWERS:
+        cell = row.get(column)
+        if isinstance(cell, str) and stripped(cell) in MISSING:
+            meant = f' (if it is the answer, write ["{CODE}"])' if stripped(cell) == CODE else ""
+            raise CellError(column, cell, f"stands for a missing value{meant}")
+
+
+def _popularity(row: dict[str, Any]) -> str | None:
+    value = as_text(row.get("popularity"), "popularity").casefold()
     if value and value not in BUCKETS:
-        raise UserError(f"{where}: column 'popularity' is {value!r}, expected one of {', '.join(BUCKETS)}")
+        raise CellError("popularity", value, f"is none of {', '.join(BUCKETS)}")
     return value or None
 
 
-def _domain(row: dict[str, Any], where: str, relation: str) -> str | None:
+def _domain(row: dict[str, Any], relation: str) -> str | None:
     if "domain" not in row and popqa.VIEWS in row:
         return popqa.DOMAINS.get(relation)
-    return as_text(row.get("domain"), where, "domain") or None
+    return as_text(row.get("domain"), "domain") or None
 
 
-def _paraphrases(row: dict[str, Any], where: str) -> list[str]:
+def _paraphrases(row: dict[str, Any]) -> list[str]:
     if "paraphrases" in row:
-        return as_list(row["paraphrases"], where, "paraphrases")
-    return [] if row.get("is_para") in NO_PARAPHRASES else as_list(row.get("para"), where, "para")
+        return as_texts(row["paraphrases"], "paraphrases")
+    return [] if row.get("is_para") in NO_PARAPHRASES else as_texts(row.get("para"), "para")

@@ -1,17 +1,17 @@
 """What a table of facts must fulfil before anything is measured on it.
 
-Faults are found here, before the first generation, because each of them would silently make a number wrong. A fault of *form* (a missing or
-empty field, an id that two facts share) means that the table is not what it claims to be, and stops the study. A fault of *content*
-concerns one fact, and real data is full of them: an answer that its question contains is copied, not known; a question with two answers can
-never be HighlyKnown; a repeated fact counts twice; a control character breaks a chat prompt; a page of text is no question. Such facts are
-quarantined: left out, and stored in a separate table with the reason. So are single paraphrases, without which a fact can still be used. If
-too many facts are unfit, the source is not what its user thinks, and the study stops.
+Faults are found here, before the first generation, because each of them would silently make a number wrong. An id that two facts share
+means that the table is not what it claims to be, and stops the study. Any other fault concerns one row, and real data is full of them: a
+line that cannot be read; an empty question or answer; an answer that its question contains, which is copied, not known; a question with two
+answers, which can never be HighlyKnown; a repeated fact, which counts twice; a control character, which breaks a chat prompt; a page of
+text, which is no question. Such rows are quarantined: left out, and stored in a separate table with the reason. So are single paraphrases,
+without which a fact can still be used. If too many rows are unfit, the source is not what its user thinks, and the study stops.
 """
 
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -37,41 +37,47 @@ class Problem:
     """One fault: its position and the beginning of the value."""
 
     row: int  # the first data row is 1
-    column: str
+    column: str  # "" if it concerns the whole row
     value: str
     fault: str
 
     def __str__(self) -> str:
         begin = self.value if len(self.value) <= 60 else self.value[:60] + "..."
-        return f"row {self.row}, column '{self.column}': {self.fault}: {begin!r}"
+        column = f", column '{self.column}'" if self.column else ""
+        return f"row {self.row}{column}: {self.fault}: {begin!r}"
 
 
-def check_facts(table: pa.Table, origin: str, max_rejected_fraction: float = 1.0) -> tuple[pa.Table, pa.Table]:
+def check_facts(
+    table: pa.Table, origin: str, max_rejected_fraction: float = 1.0, rows: Sequence[int] | None = None, unread: Sequence[Problem] = ()
+) -> tuple[pa.Table, pa.Table]:
     """The rows of a FACTS table that can be measured, in their order, and the faults of the others (QUARANTINED, by row).
 
-    Of identical rows, the first fit one stays. Unfit paraphrases are removed from their facts, with faults in the column `paraphrases`.
-    Raises UserError naming `origin` and up to five faults of form, each with its row (1 is the first), column and value; if no row is left;
-    and if the share of unfit rows is above `max_rejected_fraction`, with the main reason.
+    `rows` has the row of the source for each fact, 1 to n if absent, and `unread` the faults of those that could not become facts. Of
+    identical rows, the first fit one stays. Unfit paraphrases are removed from their facts, with faults in the column `paraphrases`. Raises
+    UserError naming `origin` and the rows with their columns and values if two facts share an id, if no row is left, and if the share of
+    unfit rows is above `max_rejected_fraction`, with the main reason.
     """
     missing = [name for name in FACTS.names if name not in table.column_names]
     if missing:
         raise UserError(f"{origin}: column '{missing[0]}' is missing")
-    if table.num_rows == 0:
+    facts = _Facts(table, rows or range(1, table.num_rows + 1))
+    total = table.num_rows + len({problem.row for problem in unread})
+    if not total:
         raise UserError(f"{origin}: no facts")
-    found = list(islice(_faults_of_form(table), MOST_PROBLEMS + 1))
-    if found:
-        raise UserError(_listing(found, origin))
-    unfit = list(_faults_of_content(table))
-    unfit += _repetitions(table, {problem.row for problem in unfit})
-    rows = {problem.row for problem in unfit}
-    if len(rows) == table.num_rows:
-        raise UserError(f"{origin}: no fact can be measured\n{_listing(sorted(unfit, key=lambda problem: problem.row), origin)}")
-    if len(rows) > max_rejected_fraction * table.num_rows + 1e-9:  # in floating point, 0.29 x 100 is a little below 29
-        raise UserError(_too_many(unfit, table.num_rows, origin, max_rejected_fraction))
-    fit = [row for row in range(1, table.num_rows + 1) if row not in rows]
-    kept, dropped = _without_unfit_paraphrases(table.take([row - 1 for row in fit]), fit)
+    shared = list(islice(_shared_ids(facts), MOST_PROBLEMS + 1))
+    if shared:
+        raise UserError(_listing(shared, origin))
+    unfit = [*unread, *_empty_fields(facts)]
+    unfit += _faults_of_content(facts.without(unfit))
+    unfit += _repetitions(facts.without(unfit))
+    unfit.sort(key=lambda problem: problem.row)
+    bad = {problem.row for problem in unfit}
+    if len(bad) == total or len(bad) > max_rejected_fraction * total + 1e-9:  # in floating point, 0.29 x 100 is a little below 29
+        raise UserError(_too_many(unfit, total, origin, max_rejected_fraction))
+    fit = facts.without(unfit)
+    kept, dropped = _without_unfit_paraphrases(fit)
     problems = sorted([*unfit, *dropped], key=lambda problem: problem.row)
-    return kept, _quarantined(table["fact_id"].to_pylist(), problems)
+    return kept, _quarantined(dict(zip(facts.rows, table["fact_id"].to_pylist(), strict=True)), problems)
 
 
 def rejected_rows(quarantined: pa.Table) -> list[int]:
@@ -97,12 +103,19 @@ def _too_many(unfit: list[Problem], rows: int, origin: str, max_rejected_fractio
         rows_of[reason_kind(problem.fault)].add(problem.row)
     reason, having = max(rows_of.items(), key=lambda item: len(item[1]))
     example = next(problem for problem in unfit if reason_kind(problem.fault) == reason)
+    above = bad > max_rejected_fraction * rows + 1e-9
     return (
-        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured, more than "
-        f"facts.max_rejected_fraction = {max_rejected_fraction:g} "
-        f"allows\n{origin}: the main reason, of {len(having):,} rows: {reason}; for example {example}\n"
-        "Correct the source, or raise facts.max_rejected_fraction to continue without these rows."
+        f"{origin}: {bad:,} of {rows:,} rows ({bad / rows:.1%}) cannot be measured"
+        + (f", more than facts.max_rejected_fraction = {max_rejected_fraction:g} allows" if above else "")
+        + f"; the main reason, of {len(having):,} rows ({listed_rows(having)}): {reason}; for example {example}. Correct the source"
+        + (", or raise facts.max_rejected_fraction to continue without these rows" if bad < rows else "")
     )
+
+
+def listed_rows(rows: Iterable[int]) -> str:
+    """The first few of some row numbers, in order."""
+    ordered = sorted(set(rows))
+    return ", ".join(map(str, ordered[:MOST_PROBLEMS])) + (", ..." if len(ordered) > MOST_PROBLEMS else "")
 
 
 def _listing(problems: list[Problem], origin: str) -> str:
@@ -110,12 +123,12 @@ def _listing(problems: list[Problem], origin: str) -> str:
     return "\n".join(lines + ([f"{origin}: more problems follow"] if len(problems) > MOST_PROBLEMS else []))
 
 
-def _quarantined(ids: list[str], problems: Iterable[Problem]) -> pa.Table:
-    """The problems as QUARANTINED; `ids` are those of all rows of the source."""
+def _quarantined(ids: Mapping[int, str], problems: Iterable[Problem]) -> pa.Table:
+    """The problems as QUARANTINED; `ids` are those of the rows that became facts."""
     rows = [
         {
             "row": problem.row,
-            "fact_id": ids[problem.row - 1],
+            "fact_id": ids.get(problem.row, ""),
             "column": problem.column,
             "reason": problem.fault,
             "value": problem.value[:KEPT_OF_VALUE],
@@ -162,10 +175,39 @@ class _Wording:
         return bool(words) and f" {words} " in self._cased
 
 
-def _faults_of_form(table: pa.Table) -> Iterator[Problem]:
+@dataclass(frozen=True)
+class _Facts:
+    """Facts (FACTS) with the row of each in the source."""
+
+    table: pa.Table
+    rows: Sequence[int]
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, str], list[str]]]:
+        """Row number, the required texts by column, and the answers."""
+        names = ("fact_id", "subject", "relation", "question")
+        columns = [self.table.column(name).to_pylist() for name in (*names, "answers")]
+        for row, *texts, answers in zip(self.rows, *columns, strict=True):
+            yield row, dict(zip(names, texts, strict=True)), answers or []
+
+    def without(self, problems: Iterable[Problem]) -> "_Facts":
+        """The facts of the other rows."""
+        bad = {problem.row for problem in problems}
+        kept = [place for place, row in enumerate(self.rows) if row not in bad]
+        return _Facts(self.table.take(pa.array(kept, pa.int64())), [self.rows[place] for place in kept])
+
+
+def _shared_ids(facts: _Facts) -> Iterator[Problem]:
+    """The rows whose id another fact has in an earlier row."""
     first_of_id: dict[str, tuple[int, tuple[str, ...]]] = {}
-    objects = table.column("object").to_pylist()
-    for row, texts, answers in _rows(table):
+    for (row, texts, _), object_ in zip(facts, facts.table.column("object").to_pylist(), strict=True):
+        fact = (texts["subject"], texts["relation"], object_)
+        first_row, first_fact = first_of_id.setdefault(texts["fact_id"], (row, fact))
+        if fact != first_fact:
+            yield Problem(row, "fact_id", texts["fact_id"], f"the same as in row {first_row}")
+
+
+def _empty_fields(facts: _Facts) -> Iterator[Problem]:
+    for row, texts, answers in facts:
         for column, text in texts.items():
             if not (text or "").strip():
                 yield Problem(row, column, text or "", "empty")
@@ -174,17 +216,11 @@ def _faults_of_form(table: pa.Table) -> Iterator[Problem]:
         for answer in answers:
             if not (answer or "").strip():
                 yield Problem(row, "answers", answer or "", "holds an empty answer or alias")
-        identity = texts["fact_id"]
-        if identity:
-            fact = (texts["subject"], texts["relation"], objects[row - 1])
-            first_row, first_fact = first_of_id.setdefault(identity, (row, fact))
-            if fact != first_fact:
-                yield Problem(row, "fact_id", identity, f"the same as in row {first_row}")
 
 
-def _faults_of_content(table: pa.Table) -> Iterator[Problem]:
-    conflicts = _conflicts(table)
-    for row, texts, answers in _rows(table):
+def _faults_of_content(facts: _Facts) -> Iterator[Problem]:
+    conflicts = _conflicts(facts)
+    for row, texts, answers in facts:
         question = texts["question"]
         for column, text in [*texts.items(), *(("answers", answer) for answer in answers)]:
             if has_control_characters(text):
@@ -199,10 +235,10 @@ def _faults_of_content(table: pa.Table) -> Iterator[Problem]:
             yield Problem(row, "question", question, conflicts[row])
 
 
-def _conflicts(table: pa.Table) -> dict[int, str]:
+def _conflicts(facts: _Facts) -> dict[int, str]:
     """The fault of each row whose question has another answer in another row."""
     asking: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))  # key -> question -> row, answer
-    for row, texts, answers in _rows(table):
+    for row, texts, answers in facts:
         question, answer = texts["question"], normalise(answers[0]) or answers[0]
         asking[question_key(question)][question].append((row, answer))
     conflicts: dict[int, str] = {}
@@ -216,26 +252,24 @@ def _conflicts(table: pa.Table) -> dict[int, str]:
     return conflicts
 
 
-def _repetitions(table: pa.Table, unfit: set[int]) -> Iterator[Problem]:
-    """The fit rows that repeat an earlier fit row."""
-    facts, questions = set(), set()
-    for row, texts, _ in _rows(table):
-        if row in unfit:
-            continue
+def _repetitions(facts: _Facts) -> Iterator[Problem]:
+    """The rows that repeat an earlier one."""
+    ids, questions = set(), set()
+    for row, texts, _ in facts:
         identity, asked = texts["fact_id"], question_key(texts["question"])
-        if identity in facts:
+        if identity in ids:
             yield Problem(row, "fact_id", identity, "the same fact as in an earlier row")
         elif asked in questions:
             yield Problem(row, "question", texts["question"], "asked and answered alike in an earlier row")
-        facts.add(identity)
+        ids.add(identity)
         questions.add(asked)
 
 
-def _without_unfit_paraphrases(facts: pa.Table, rows: list[int]) -> tuple[pa.Table, list[Problem]]:
-    """The facts with the usable paraphrases, and the faults of the others; `rows` are the rows of the source."""
+def _without_unfit_paraphrases(facts: _Facts) -> tuple[pa.Table, list[Problem]]:
+    """The facts with the usable paraphrases, and the faults of the others."""
     problems, kept = [], []
-    columns = (facts.column(name).to_pylist() for name in ("question", "answers", PARAPHRASES))
-    for row, question, answers, paraphrases in zip(rows, *columns, strict=True):
+    columns = (facts.table.column(name).to_pylist() for name in ("question", "answers", PARAPHRASES))
+    for row, question, answers, paraphrases in zip(facts.rows, *columns, strict=True):
         fit: list[str] = []
         for paraphrase in paraphrases or []:
             fault = _fault_of_paraphrase(paraphrase or "", answers, {question, *fit})
@@ -245,8 +279,8 @@ def _without_unfit_paraphrases(facts: pa.Table, rows: list[int]) -> tuple[pa.Tab
                 fit.append(paraphrase)
         kept.append(fit)
     column = FACTS.field(PARAPHRASES)
-    place = facts.column_names.index(PARAPHRASES)
-    return (facts.set_column(place, column, pa.array(kept, column.type)) if problems else facts), problems
+    place = facts.table.column_names.index(PARAPHRASES)
+    return (facts.table.set_column(place, column, pa.array(kept, column.type)) if problems else facts.table), problems
 
 
 def _fault_of_paraphrase(paraphrase: str, answers: list[str], others: set[str]) -> str | None:
@@ -260,11 +294,3 @@ def _fault_of_paraphrase(paraphrase: str, answers: list[str], others: set[str]) 
         return f"a paraphrase is longer than {LONGEST_TEXT:,} characters"
     wording = _Wording(paraphrase)
     return "a paraphrase holds an answer" if any(wording.holds(answer) for answer in answers) else None
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[int, dict[str, str], list[str]]]:
-    """Row number (from 1), the required texts by column, and the answers."""
-    names = ("fact_id", "subject", "relation", "question")
-    columns = [table.column(name).to_pylist() for name in (*names, "answers")]
-    for row, (*texts, answers) in enumerate(zip(*columns, strict=True), start=1):
-        yield row, dict(zip(names, texts, strict=True)), answers or []

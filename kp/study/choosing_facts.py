@@ -4,7 +4,7 @@ Facts of a separate source that are only replayed are chosen in the same way, af
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,8 +24,8 @@ from kp.facts.replay import without_studied
 from kp.facts.selection import COUNT_FIELD, select_facts
 from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
-from kp.facts.tables import read_source
-from kp.facts.validation import check_facts, reason_kind, rejected_rows
+from kp.facts.tables import SourceFacts, read_source
+from kp.facts.validation import check_facts, listed_rows, reason_kind, rejected_rows
 from kp.schema import frame
 from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.store.steps import Step
@@ -62,10 +62,12 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     """Read the source, check every row, choose the facts, and commit them."""
     began = time.monotonic()
     settings, seed = choice.settings, session.config.seed + choice.settings.seed
-    table, of_graph = _gathered(session, settings, seed, choice.source_field)
-    fit, unfit = check_facts(table, settings.source, settings.max_rejected_fraction)
+    source, of_graph = _gathered(session, settings, seed, choice.source_field)
+    for note in source.notes:
+        session.display.line(f"{choice.name}: {note}")
+    fit, unfit = check_facts(source.facts, settings.source, settings.max_rejected_fraction, source.rows, source.unread)
     if settings.most_of_one_object is not None:
-        fit, unfit = without_dominance(fit, unfit, settings.most_of_one_object, seed)
+        fit, unfit = without_dominance(fit, unfit, settings.most_of_one_object, seed, source.rows)
     pool = frame(fit) if choice.studied is None else without_studied(frame(fit), choice.studied)
     chosen = select_facts(pool, settings.relations, settings.count, seed, choice.count_field)
     guarded = chosen if choice.studied is None else pl.concat([choice.studied, chosen])
@@ -77,11 +79,12 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     if len(pool) < len(fit):
         session.display.line(f"{choice.name}: {len(fit) - len(pool):,} facts of {settings.source} are studied and left out")
     relations = chosen["relation"].n_unique()
-    session.display.line(f"{choice.name}: chose {len(chosen):,} of {len(table):,} from {settings.source}, over {relations} relations")
+    found = len(source.facts) + len({problem.row for problem in source.unread})
+    session.display.line(f"{choice.name}: chose {len(chosen):,} of {found:,} from {settings.source}, over {relations} relations")
 
 
-def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """All facts of the source (FACTS), and the tables that report how they were made."""
+def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) -> tuple[SourceFacts, dict[str, pa.Table]]:
+    """All facts of the source, and the tables that report how they were made."""
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
         drawn = facts_of_graph(session.store.fetch(session.graph.steps["dump"]), settings.graph, seed, settings.source)
@@ -91,13 +94,13 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
                 f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts",
                 field=field,
             )
-        return drawn.facts, {
+        return SourceFacts(drawn.facts), {
             GRAPH_REPORT_FILE: drawn.relations,
             DROPPED_FILE: drawn.dropped,
         }
     if settings.source == synthetic.SOURCE:
         assert settings.count is not None, "ensured by the study's config"
-        return synthetic_facts(settings.synthetic, settings.count, seed), {}
+        return SourceFacts(synthetic_facts(settings.synthetic, settings.count, seed)), {}
     return read_source(settings.source, field), {}
 
 
@@ -122,8 +125,10 @@ def _log_drawn_facts(session: Session, drawn: GraphFacts) -> None:
 def _log_rejected_rows(session: Session, choice: FactChoice, unfit: pa.Table) -> None:
     if not len(unfit):
         return
-    reasons = Counter(map(reason_kind, unfit["reason"].to_pylist()))
+    rows_of: dict[str, list[int]] = defaultdict(list)  # one for each fault
+    for row, reason in zip(unfit["row"].to_pylist(), unfit["reason"].to_pylist(), strict=True):
+        rows_of[reason_kind(reason)].append(row)
     rows = len(rejected_rows(unfit))
     session.display.line(f"{choice.name}: {rows:,} rows cannot be measured and are rejected; {QUARANTINED_FILE} lists these faults:")
-    for reason, found in reasons.most_common(MOST_LISTED):
-        session.display.line(f"  {found:,} {reason}")
+    for reason, having in sorted(rows_of.items(), key=lambda item: -len(item[1]))[:MOST_LISTED]:
+        session.display.line(f"  {len(having):,} {reason} (row {listed_rows(having)})")

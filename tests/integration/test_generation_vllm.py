@@ -58,7 +58,7 @@ def tokenizer(resolved: ResolvedModel) -> PreTrainedTokenizerBase:
 @pytest.fixture(scope="module")
 def prompts() -> list[Messages]:
     """The study's own chats: built-in facts of all relations, each under the same prompts of S0."""
-    questions = read_source("builtin")["question"].to_pylist()
+    questions = read_source("builtin").facts["question"].to_pylist()
     asked = questions[:: len(questions) // FACTS][:FACTS]
     return [messages(shots, question) for shots in builtin_prompts(ShotSet.S0)[:PROMPTS] for question in asked]
 

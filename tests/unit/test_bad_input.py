@@ -25,10 +25,10 @@ BAD_STUDIES = {
 
 BAD_FACTS = {
     "missing column": ("subject,relation,question\ns,r,What?\n", ["column 'answer'"]),
-    "empty answer": (HEADER + GOOD + "s,r,o,What is it?,\n", ["answer", "21"]),
-    "empty alias": (
-        HEADER.replace("answer", "answers") + GOOD + 's,r,o,What is it?,"[""o"", """"]"\n',
-        ["answers", "row 21", "empty answer"],
+    "more empty answers than allowed": (HEADER + GOOD + "s,r,,What is it?,\n" * 2, ["2 of 22 rows (9.1%)", "row 21", "answer", "empty"]),
+    "bytes of no encoding": (
+        "question,answer\n" + "What is it?,\udc80\n" * 2,
+        ["2 of 2 rows (100.0%)", "row 1", "answer", "save as CSV UTF-8"],
     ),
     "duplicate id": ("fact_id," + HEADER + "x,a,r,b,What is a?,b\nx,c,r,d,What is c?,d\n", ["fact_id", "x"]),
 }
@@ -46,7 +46,7 @@ def test_study_with_bad_config_is_refused_by_field(case: str, tmp_path: Path) ->
 def test_study_with_bad_facts_is_refused_by_column_and_row(case: str, tmp_path: Path) -> None:
     text, words = BAD_FACTS[case]
     file = tmp_path / "facts.csv"
-    file.write_text(text, encoding="utf-8")
+    file.write_text(text, encoding="utf-8", errors="surrogateescape")
     done = run_kp("facts", SMOKE, f"facts.source={file}", "facts.relations=[]", "--results", tmp_path / "runs")
     assert_refused(done, words)
     assert not list((tmp_path / "runs" / "store").rglob("*.parquet"))
@@ -71,6 +71,15 @@ def test_facts_with_a_page_of_text_for_a_question_are_kept_but_for_that_row(tmp_
     assert (fault["row"], fault["column"], fault["reason"]) == (1, "question", "longer than 1,000 characters")
     assert fault["value"] == "x" * 200
     assert sorted(pl.read_parquet(folder / "facts.parquet")["subject"]) == sorted(f"s{i}" for i in range(20))
+
+
+def test_facts_with_a_row_that_cannot_be_read_are_kept_but_for_that_row_and_it_is_named(tmp_path: Path) -> None:
+    said, folder = run_facts(tmp_path, (HEADER + "s,r,,What is it?,nan\n" + GOOD).replace(",", ";"))
+    assert "facts.csv: read as semicolon-separated" in said
+    assert "1 stands for a missing value (row 1)" in said
+    [fault] = pl.read_parquet(folder / "quarantined.parquet").to_dicts()
+    assert (fault["row"], fault["fact_id"], fault["column"], fault["value"]) == (1, "", "answer", "nan")
+    assert pl.read_parquet(folder / "facts.parquet").height == 20
 
 
 def test_facts_that_a_shot_gives_away_have_it_replaced_and_kept_in_a_table(tmp_path: Path) -> None:

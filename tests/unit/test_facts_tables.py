@@ -42,7 +42,7 @@ def as_jsonl(path: Path, *rows: Mapping[str, object]) -> str:
 
 def test_csv_question_and_answer_alone_get_defaults(tmp_path: Path) -> None:
     source = written(tmp_path / "facts.csv", 'question,answer\nWho wrote Emma?,"Austen, Jane"\n')
-    table = read_source(source)
+    table = read_source(source).facts
     assert table.schema.equals(FACTS)
     assert table.to_pylist() == [
         {
@@ -63,11 +63,11 @@ def test_csv_question_and_answer_alone_get_defaults(tmp_path: Path) -> None:
 
 def test_csv_answers_as_json_list_or_single_text_become_lists(tmp_path: Path) -> None:
     text = 'question,answers\nQ1?,"[""a one"", ""b""]"\nQ2?,plain\n'
-    assert read_source(written(tmp_path / "facts.csv", text))["answers"].to_pylist() == [["a one", "b"], ["plain"]]
+    assert read_source(written(tmp_path / "facts.csv", text)).facts["answers"].to_pylist() == [["a one", "b"], ["plain"]]
 
 
 def test_csv_with_byte_order_mark_and_quoted_line_break_reads_both_fields(tmp_path: Path) -> None:
-    table = read_source(written(tmp_path / "facts.csv", '\ufeffquestion,answer\n"two\nlines",x\n'))
+    table = read_source(written(tmp_path / "facts.csv", '\ufeffquestion,answer\n"two\nlines",x\n')).facts
     assert table["question"].to_pylist() == ["two\nlines"]
 
 
@@ -78,7 +78,7 @@ def test_all_optional_columns_are_kept(tmp_path: Path, suffix: str) -> None:
         as_jsonl(path, FULL)
     else:
         pl.DataFrame([FULL]).write_parquet(path)
-    (row,) = read_source(str(path)).to_pylist()
+    (row,) = read_source(str(path)).facts.to_pylist()
     assert row["answers"] == ["Norway", "Kingdom of Norway"]
     assert {key: row[key] for key in ("fact_id", "subject", "relation", "object", "domain", "popularity", "paraphrases")} == {
         key: FULL[key] for key in ("fact_id", "subject", "relation", "object", "domain", "popularity", "paraphrases")
@@ -98,7 +98,7 @@ def test_all_optional_columns_are_kept(tmp_path: Path, suffix: str) -> None:
 )
 def test_jsonl_answer_in_each_known_shape_is_read(tmp_path: Path, answer: object, expected: list[str]) -> None:
     source = as_jsonl(tmp_path / "facts.jsonl", {"question": "Q?", "answer": answer})
-    assert read_source(source)["answers"].to_pylist() == [expected]
+    assert read_source(source).facts["answers"].to_pylist() == [expected]
 
 
 def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
         {"question": "Q1?", "answer": "b", "subject": "a", "relation": "r"},
         {"question": "Q2?", "answer": "c", "subject": "b", "relation": "r"},
     ]
-    assert read_source(as_jsonl(tmp_path / "facts.jsonl", *rows))["subject_degree"].to_pylist() == [1, 2]
+    assert read_source(as_jsonl(tmp_path / "facts.jsonl", *rows)).facts["subject_degree"].to_pylist() == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -114,15 +114,8 @@ def test_subject_degree_counts_both_places(tmp_path: Path) -> None:
     [
         ("facts.csv", "query,answer\nQ,A\n", "column 'question' is missing"),
         ("facts.csv", "question,reply\nQ,A\n", "column 'answer' (or 'answers', or 'object') is missing"),
-        ("facts.csv", "question,answer\nQ\n", "row 1: 1 fields, the header has 2"),
         ("facts.csv", "question,question,answer\nQ,Q,A\n", "'question' stands in the header twice"),
         ("facts.csv", "", "the file is empty"),
-        ("facts.csv", 'question,answers\nQ,"[""a"""\n', "row 1: column 'answers'"),
-        ("facts.csv", "question,answer,popularity\nQ,A,huge\n", "row 1: column 'popularity' is 'huge'"),
-        ("facts.jsonl", '{"question": "Q"\n', "line 1: not valid JSON"),
-        ("facts.jsonl", "[1]\n", "line 1: expected an object"),
-        ("facts.jsonl", '{"question": "Q", "answer": true}\n', "row 1: column 'answer'"),
-        ("facts.jsonl", '{"question": "Q", "answer": {"text": "a"}}\n', "row 1: column 'answer'"),
         ("facts.parquet", "no parquet", "not a readable parquet file"),
         ("facts.txt", "question", "facts.source"),
     ],
@@ -132,12 +125,6 @@ def test_bad_file_is_one_error_that_names_the_place(tmp_path: Path, name: str, t
         read_source(written(tmp_path / name, text))
     assert message in str(raised.value)
     assert name in str(raised.value)
-
-
-def test_file_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "facts.csv").write_bytes(b"question,answer\n\xff,A\n")
-    with pytest.raises(UserError, match="not UTF-8"):
-        read_source(str(tmp_path / "facts.csv"))
 
 
 @pytest.mark.parametrize("call", [read_source, source_digest])
@@ -156,7 +143,7 @@ def test_digest_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
 
 
 def test_builtin_source_is_the_shipped_table() -> None:
-    assert read_source("builtin").num_rows >= 10_000
+    assert read_source("builtin").facts.num_rows >= 10_000
 
 
 def test_dataset_folder_is_read_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,8 +153,8 @@ def test_dataset_folder_is_read_through_datasets(tmp_path: Path, monkeypatch: py
     answer = [{"aliases": ["Lima"], "normalized_aliases": ["lima"]}]
     as_jsonl(folder / "train.jsonl", {"question": "Capital of Peru?", "answer": answer})
     as_jsonl(folder / "test.jsonl", {"question": "Capital of Chile?", "answer": answer})
-    assert read_source(f"hf:{folder}")["question"].to_pylist() == ["Capital of Peru?"]
-    assert read_source(f"hf:{folder}:test")["answers"].to_pylist() == [["Lima"]]
+    assert read_source(f"hf:{folder}").facts["question"].to_pylist() == ["Capital of Peru?"]
+    assert read_source(f"hf:{folder}:test").facts["answers"].to_pylist() == [["Lima"]]
     assert source_digest(f"hf:{folder}:test") != source_digest(f"hf:{folder}")
 
 
@@ -208,7 +195,7 @@ def test_dataset_name_that_cannot_be_taken_apart_is_an_error(source: str) -> Non
     ],
 )
 def test_popqa_is_read_under_its_own_names_and_the_plain_ones(tmp_path: Path, header: str, line: str) -> None:
-    [fact] = read_source(written(tmp_path / "popqa.csv", f"{header}\n{line}\n")).to_pylist()
+    [fact] = read_source(written(tmp_path / "popqa.csv", f"{header}\n{line}\n")).facts.to_pylist()
     assert (fact["subject"], fact["relation"], fact["object"]) == ("Ada", "occupation", "poet")
     assert fact["answers"] == ["poet", "bard"]
 
@@ -219,7 +206,7 @@ def test_page_views_become_degrees_and_popularity_and_relations_get_their_domain
         {"subj": name, "prop": "capital", "obj": "Oslo", "question": f"Capital of {name}?", "possible_answers": answers, "s_pop": views}
         for name, views in (("a", 50), ("b", 30), ("c", 20), ("d", -2))
     ]
-    table = read_source(as_jsonl(tmp_path / "popqa.jsonl", *rows))
+    table = read_source(as_jsonl(tmp_path / "popqa.jsonl", *rows)).facts
     assert table["subject"].to_pylist() == ["a", "b", "c", "d"]
     assert table["answers"].to_pylist() == [["Oslo", "Christiania"]] * 4
     assert table["subject_degree"].to_pylist() == [50, 30, 20, None]
@@ -229,15 +216,9 @@ def test_page_views_become_degrees_and_popularity_and_relations_get_their_domain
 
 def test_given_popularity_and_degree_are_kept_as_they_are(tmp_path: Path) -> None:
     text = "question,answer,popularity,subject_degree\nQ1?,A,tail,9\nQ2?,B,,\n"
-    table = read_source(written(tmp_path / "facts.csv", text))
+    table = read_source(written(tmp_path / "facts.csv", text)).facts
     assert table["popularity"].to_pylist() == ["tail", None]
     assert table["subject_degree"].to_pylist() == [9, None]
-
-
-@pytest.mark.parametrize("degree", ["many", "1.5", "true"])
-def test_degree_that_is_no_whole_number_is_an_error(tmp_path: Path, degree: str) -> None:
-    with pytest.raises(UserError, match=r"row 1: column 'subject_degree' is .*, expected a whole number"):
-        read_source(written(tmp_path / "facts.csv", f"question,answer,subject_degree\nQ?,A,{degree}\n"))
 
 
 PUBLISHED = {
@@ -267,7 +248,7 @@ def test_published_data_set_is_read_in_every_shape_with_its_paraphrases(
     folder.mkdir()
     without = {**PUBLISHED, "question": "Capital of Chile?", "is_para": False, "para_len": 0, "para": []}
     as_jsonl(folder / "train.jsonl", {**PUBLISHED, "question": "Capital of Peru?", "answer": answer}, {**without, "answer": answer})
-    table = read_source(f"hf:{folder}")
+    table = read_source(f"hf:{folder}").facts
     assert table["answers"].to_pylist() == [["Lima", "Ciudad de los Reyes"]] * 2
     assert table["object"].to_pylist() == ["Lima"] * 2
     assert table["paraphrases"].to_pylist() == [["Peru's capital?", "What city heads Peru?"], []]
@@ -276,12 +257,12 @@ def test_published_data_set_is_read_in_every_shape_with_its_paraphrases(
 
 def test_published_row_without_paraphrases_has_none_whatever_stands_in_its_column(tmp_path: Path) -> None:
     row = {**PUBLISHED, "question": "Capital of Peru?", "answer": "Lima", "is_para": False, "para": ["None"]}
-    assert read_source(as_jsonl(tmp_path / "facts.jsonl", row))["paraphrases"].to_pylist() == [[]]
+    assert read_source(as_jsonl(tmp_path / "facts.jsonl", row)).facts["paraphrases"].to_pylist() == [[]]
 
 
 def test_example_of_own_facts_is_thirty_facts_that_can_all_be_measured() -> None:
     folder = Path(__file__).parents[2]
     source = load_study(folder / "ray_jobs" / "studies" / "own_facts.toml").facts.source
-    kept, rejected = check_facts(read_source(str(folder / source)), source, max_rejected_fraction=0.0)
+    kept, rejected = check_facts(read_source(str(folder / source)).facts, source, max_rejected_fraction=0.0)
     assert (kept.num_rows, rejected.num_rows) == (30, 0)
     assert len(set(kept["object"].to_pylist())) == 30

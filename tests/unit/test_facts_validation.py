@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from kp.errors import UserError
-from kp.facts.validation import check_facts, reason_kind, rejected_rows, stands_in
+from kp.facts.validation import Problem, check_facts, reason_kind, rejected_rows, stands_in
 from kp.schema import FACTS
 
 
@@ -36,20 +36,10 @@ def test_good_table_passes_whole() -> None:
     assert quarantined.num_rows == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"question": " "}, "row 2, column 'question': empty"),
-        ({"subject": ""}, "row 2, column 'subject': empty"),
-        ({"answers": []}, "row 2, column 'answers': empty"),
-        ({"answers": ["ok", " "]}, "row 2, column 'answers': holds an empty answer or alias"),
-        ({"fact_id": "id0"}, "row 2, column 'fact_id': the same as in row 1: 'id0'"),
-    ],
-)
-def test_row_of_wrong_form_is_refused_by_its_column(change: dict[str, Any], message: str) -> None:
+def test_id_of_two_facts_is_refused_with_both_rows() -> None:
     with pytest.raises(UserError) as raised:
-        check_facts(table({}, change), "facts.csv")
-    assert str(raised.value).startswith(f"facts.csv: {message}")
+        check_facts(table({}, {"fact_id": "id0"}), "facts.csv")
+    assert str(raised.value) == "facts.csv: row 2, column 'fact_id': the same as in row 1: 'id0'"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +50,10 @@ def test_row_of_wrong_form_is_refused_by_its_column(change: dict[str, Any], mess
         ({"answers": ["Nor\x00way"]}, "answers", "holds a control character"),
         ({"question": "x" * 100_000}, "question", "longer than 1,000 characters"),
         ({"answers": ["Norway", "y" * 1001]}, "answers", "longer than 1,000 characters"),
+        ({"question": " "}, "question", "empty"),
+        ({"subject": ""}, "subject", "empty"),
+        ({"answers": []}, "answers", "empty"),
+        ({"answers": ["ok", " "]}, "answers", "holds an empty answer or alias"),
     ],
 )
 def test_row_with_unfit_content_is_quarantined_with_the_reason(change: dict[str, Any], column: str, reason: str) -> None:
@@ -77,8 +71,32 @@ def test_question_with_two_answers_is_quarantined_in_every_row() -> None:
 
 
 def test_table_without_a_measurable_row_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no fact can be measured\nfacts\.csv: row 1, column 'question': holds a control"):
+    with pytest.raises(UserError) as raised:
         check_facts(table({"question": "What\tis it?"}), "facts.csv")
+    assert str(raised.value) == (
+        "facts.csv: 1 of 1 rows (100.0%) cannot be measured; the main reason, of 1 rows (1): holds a control character; "
+        "for example row 1, column 'question': holds a control character: 'What\\tis it?'. Correct the source"
+    )
+
+
+def test_rows_that_are_unread_count_with_the_others_under_their_own_numbers() -> None:
+    facts = table(*[{}] * 17, {"question": "What\tis it?"})
+    numbers = [*range(1, 9), *range(12, 22)]
+    unread = [Problem(9, "answer", "nan", "stands for a missing value"), Problem(11, "", "{oops", "not valid JSON 'at 2'")]
+    kept, quarantined = check_facts(facts, "facts.csv", 0.15, numbers, unread)
+    assert kept.num_rows == 17
+    assert quarantined.select(["row", "fact_id", "column"]).to_pylist() == [
+        {"row": 9, "fact_id": "", "column": "answer"},
+        {"row": 11, "fact_id": "", "column": ""},
+        {"row": 21, "fact_id": "id17", "column": "question"},
+    ]
+    with pytest.raises(UserError, match=r"3 of 20 rows \(15\.0%\) cannot be measured"):
+        check_facts(facts, "facts.csv", 0.14, numbers, unread)
+
+
+def test_rows_of_which_none_was_read_are_refused_by_the_first() -> None:
+    with pytest.raises(UserError, match=r"1 of 1 rows .* row 4: not valid JSON: '\{oops'"):
+        check_facts(FACTS.empty_table(), "facts.jsonl", 0.05, (), [Problem(4, "", "{oops", "not valid JSON")])
 
 
 def test_missing_column_is_named() -> None:
@@ -93,10 +111,10 @@ def test_table_without_rows_is_an_error() -> None:
 
 def test_many_problems_are_cut_after_five() -> None:
     with pytest.raises(UserError) as raised:
-        check_facts(table(*[{"subject": ""}] * 9), "facts.csv")
+        check_facts(table(*({"fact_id": "x", "subject": f"s{number}"} for number in range(9))), "facts.csv")
     lines = str(raised.value).splitlines()
     assert len(lines) == 6
-    assert lines[4].startswith("facts.csv: row 5, column 'subject'")
+    assert lines[4].startswith("facts.csv: row 6, column 'fact_id'")
     assert lines[5] == "facts.csv: more problems follow"
 
 
@@ -177,7 +195,7 @@ def test_more_unfit_rows_than_allowed_stop_with_the_main_reason_and_an_example()
         check_facts(table(*rows), "facts.csv", max_rejected_fraction=0.1)
     said = str(raised.value)
     assert "facts.csv: 3 of 20 rows (15.0%) cannot be measured, more than facts.max_rejected_fraction = 0.1 allows" in said
-    assert "the main reason, of 2 rows: stands in its question; for example row 18, column 'answers'" in said
+    assert "the main reason, of 2 rows (18, 19): stands in its question; for example row 18, column 'answers'" in said
     assert "'Norway'" in said
     assert "raise facts.max_rejected_fraction" in said
 

@@ -23,15 +23,15 @@ def test_read_jsonl_stops_reading_where_its_reader_stops(tmp_path: Path) -> None
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' * 3 + "{oops", encoding="utf-8")
     rows = read_jsonl(tmp_path / "rows.jsonl", "field")
     assert [next(rows) for _ in range(3)] == [{"a": 1}] * 3
-    with pytest.raises(UserError, match=r"rows\.jsonl: line 4: not valid JSON"):
+    with pytest.raises(UserError, match=r"rows\.jsonl: row 4: not valid JSON"):
         next(rows)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.jsonl", b'{"a": 1}\n[1]\n', r"rows\.jsonl: line 2: expected an object, got '\[1\]'"),
-        ("rows.jsonl", b'{"a": "\xff"}', r"section\.field: .*rows\.jsonl: not UTF-8"),
+        ("rows.jsonl", b'{"a": 1}\n[1]\n', r"section\.field: .*rows\.jsonl: row 2: expected an object: '\[1\]'"),
+        ("rows.jsonl", b'{"a": "\xff"}', r"section\.field: .*rows\.jsonl: row 1: not UTF-8"),
         ("rows.jsonl.gz", b'{"a": 1}', r"section\.field: .*rows\.jsonl\.gz: cannot be read: Not a gzipped file"),
         ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-6], r"section\.field: .*rows\.jsonl\.gz: cannot be read: .*ended"),
         ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n')[:10] + b"\xff" * 40, r"section\.field: .*rows\.jsonl\.gz: cannot be read: "),

@@ -39,7 +39,7 @@ class Facts(Stage):
 
     name = "facts"
     command = Command.FACTS
-    version = 4
+    version = 5
     reads = CHOOSING
     tables = TABLES
     before_plan = True

@@ -15,7 +15,7 @@ class ReplayFacts(Stage):
 
     name = "replay_facts"
     command = Command.FACTS
-    version = 4
+    version = 5
     reads = CHOOSING
     tables = TABLES
     before_plan = True

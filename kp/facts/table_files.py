@@ -1,0 +1,91 @@
+"""Tables in files: which reader reads which ending.
+
+One reader for all that others wrote, whatever is then made of it: facts, facts to replay, shots.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from itertools import dropwhile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import python_calamine as calamine
+
+from kp.errors import UserError
+from kp.facts.delimited import delimited_rows
+from kp.facts.json_tables import json_rows
+from kp.facts.jsonl import json_line_rows
+from kp.facts.rows import Row, Rows, column_names, folded, row_of
+from kp.facts.text_files import COMPRESSIONS, open_bytes, reading, suffix_of
+
+ENDINGS = f".csv, .tsv, .json, .jsonl, .parquet, .xlsx, each also with {', '.join(COMPRESSIONS)}"
+
+
+def read_rows(path: Path, field: str) -> Rows:
+    """The rows of a table, by its ending without regard to case; blank rows are left out.
+
+    Raises MissingSourceError naming the config field `field` if there is no such file, and UserError naming the file if it cannot be read.
+    """
+    readers: dict[str, Callable[[], Rows]] = {
+        ".csv": lambda: delimited_rows(path, ".csv", field),
+        ".tsv": lambda: delimited_rows(path, ".tsv", field),
+        ".json": lambda: json_rows(path, field),
+        ".jsonl": lambda: json_line_rows(path, field),
+        ".ndjson": lambda: json_line_rows(path, field),
+        ".parquet": lambda: Rows(_parquet_rows(path, field)),
+        ".xlsx": lambda: _sheet_rows(path, field),
+    }
+    suffix = suffix_of(path)
+    if suffix not in readers:
+        raise UserError(f"'{path}': expected a path that ends in {ENDINGS}", field=field)
+    return readers[suffix]()
+
+
+def _content(path: Path, field: str) -> bytes:
+    with reading(path, field), open_bytes(path) as file:
+        return file.read()
+
+
+def _parquet_rows(path: Path, field: str) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(pa.BufferReader(_content(path, field))) as file:
+            names, number = column_names(file.schema_arrow.names, path), 0
+            for batch in file.iter_batches():
+                for cells in zip(*(_values(column) for column in batch.columns), strict=True):
+                    number += 1
+                    row = row_of(number, names, cells)
+                    if row is not None:
+                        yield row
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: not a readable parquet file: {error}", field=field) from error
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """In 32 bits, 0.1 is another number than Python's, but the same text."""
+    narrow = pa.types.is_float32(column.type) or pa.types.is_float16(column.type)
+    return (pc.cast(column, pa.string()) if narrow else column).to_pylist()
+
+
+def _sheet_rows(path: Path, field: str) -> Rows:
+    """Of the first sheet with a column `question`, or else of the first that is not empty."""
+    try:
+        book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(_content(path, field)))
+        sheets = {name: _filled(book.get_sheet_by_name(name).to_python(skip_empty_area=False)) for name in book.sheet_names}
+    except (calamine.CalamineError, calamine.PasswordError, calamine.XmlError, calamine.ZipError) as error:
+        raise UserError(f"{path}: not a readable Excel file: {error}", field=field) from error
+    filled = {name: rows for name, rows in sheets.items() if rows}
+    if not filled:
+        raise UserError(f"{path}: the file is empty", field=field)
+    name = next((name for name, rows in filled.items() if "question" in map(folded, rows[0])), next(iter(filled)))
+    header, *body = filled[name]
+    names = column_names(header, path)
+    rows = (row_of(number, names, cells) for number, cells in enumerate(body, start=1))
+    return Rows((row for row in rows if row is not None), f"its sheet '{name}', one of {len(filled)}" if len(filled) > 1 else None)
+
+
+def _filled(sheet: list[list[Any]]) -> list[list[Any]]:
+    """The rows from the first that is not empty."""
+    return list(dropwhile(lambda cells: all(cell == "" for cell in cells), sheet))
