@@ -49,7 +49,7 @@ class Search(Stage):
 
     name = "search"
     command = Command.SEARCH
-    version = 5
+    version = 6
     reads = SCHEDULING
     tables = {TRIAL_FILE: TRIALS, EPOCHS_FILE: schema.EPOCHS, ROWS_FILE: schema.TRAINING_ROWS}
 
