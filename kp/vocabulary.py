@@ -135,6 +135,14 @@ class Packing(StrEnum):
     PADDED = "padded"  # every row whole, padded to the longest
 
 
+class Attention(StrEnum):
+    """How attention is computed in training; names of transformers."""
+
+    AUTO = "auto"
+    SDPA = "sdpa"  # torch's fused kernel
+    EAGER = "eager"  # matrix products and a softmax
+
+
 class EvalMode(StrEnum):
     """How unknown_accuracy is measured after an epoch."""
 

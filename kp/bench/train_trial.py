@@ -3,8 +3,10 @@
 Whether the model already knows the facts is not measured: a step costs the same whatever it teaches.
 """
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,6 +19,7 @@ from kp.facts.builtin import load_builtin
 from kp.inference.answering import EngineSpec
 from kp.prompts import builtin_prompts
 from kp.schema import FACTS
+from kp.study.machine_choices import with_machine_choices
 from kp.training.job import TrialJob
 from kp.training.mixtures import draw_rows
 from kp.training.spec import Choice, trial_spec
@@ -82,7 +85,7 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     facts = pl.DataFrame(load_builtin())
     if options.facts > facts.height:
         raise UserError(f"{options.facts} are asked for, the built-in facts are {facts.height}", field="facts")
-    config = _study(options)
+    config = with_machine_choices(_study(options, use_gpu), Path(os.devnull), lambda line: None, fetch=True)
     arm = Arm(paraphrases=options.paraphrases)
     spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, seed=options.seed))
     unknown = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
@@ -102,12 +105,13 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     )
 
 
-def _study(options: TrainOptions) -> StudyConfig:
+def _study(options: TrainOptions, use_gpu: bool) -> StudyConfig:
     """The released script's training, except for what the options change."""
     return StudyConfig.model_validate(
         {
             "name": "bench",
             "model": ModelConfig(name=options.model, dtype=options.dtype.value),
+            "resources": {"gpu": use_gpu},
             "training": {
                 "epochs": options.epochs,
                 "batch_size": options.batch_size,

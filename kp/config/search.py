@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from kp.config.faults import FieldError
 from kp.config.section import Section
-from kp.vocabulary import Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
+from kp.vocabulary import Attention, Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
@@ -180,6 +180,9 @@ class TrainingConfig(Section):
     packing: Packing = Packing.PREFIX_TREE
     """`prefix_tree` reads tokens that rows of a batch share once, with the same loss and gradient, but one dropout mask per shared token.
     `padded` reads every row whole, as other trainers do."""
+    attention: Attention = Attention.AUTO
+    """How attention is computed in training: `sdpa`, torch's fused kernel, or `eager`, matrix products and a softmax, which on a CPU is
+    faster for short rows. `auto`: sdpa on a GPU, otherwise the faster one on this machine, measured when the study begins and kept."""
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage")
     """DeepSpeed ZeRO stage."""
 

@@ -18,7 +18,7 @@ ROWS_FILE = "training_rows.parquet"
 BENCHMARKS_FILE = "benchmarks.parquet"
 BENCHMARK_ITEMS_FILE = "benchmark_items.parquet"
 ADAPTER_FOLDER = "adapter"
-NUMBER_FORMAT_FILE = "number_format.json"  # in a study's folder: what model.dtype "auto" stands for
+MACHINE_CHOICES_FILE = "machine_choices.json"  # in a study's folder: what `auto` stands for
 
 OWN_FOLDERS = ("store", "work", "damaged")
 """Folders of the store in the results root, beside those of studies, which are named after their study."""

@@ -11,7 +11,7 @@ from kp.errors import UserError
 from kp.models.loading import small_files
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.models.probe import ModelProbe, probe_model
-from kp.study.number_format import with_number_format
+from kp.study.machine_choices import with_machine_choices
 from kp.vocabulary import Packing
 
 
@@ -33,7 +33,7 @@ def probed(config: StudyConfig, root: Path, note: Callable[[str], None], fetch: 
 
     Without `fetch`, a Hub model whose small files are not here is not probed. Raises UserError naming the field if a model cannot be used.
     """
-    config = with_number_format(config, root, note, fetch)
+    config = with_machine_choices(config, root, note, fetch, trains)
     chats = {}
     rephrasing = paraphraser(config)
     asked: list[tuple[str, NamedModel]] = [(NAME_FIELD, config.model), *([(PARAPHRASER_FIELD, rephrasing)] if rephrasing else [])]

@@ -22,7 +22,7 @@ from kp.store.steps import Store
 from kp.study.building import proposed_graph
 from kp.study.graph import Graph
 from kp.study.identities import Identities, described_identities
-from kp.study.number_format import keep_number_format
+from kp.study.machine_choices import keep_machine_choices
 from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial_table
 from kp.study.probing import probed
 from kp.study.registry import STAGES
@@ -80,7 +80,7 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
         return proposed_graph(config, identities, store, failed).graph
 
     session = Session(config, root, model, writer, propose)
-    keep_number_format(asked, config, session.folder.path)
+    keep_machine_choices(asked, config, session.folder.path)
     for line in settled:
         session.display.line(f"note: {line}")
     return session

@@ -9,7 +9,7 @@ from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.training.encoding import EncodedRow
 from kp.training.loss import validate_layout
-from kp.vocabulary import Packing
+from kp.vocabulary import Attention, Packing
 
 
 class BaseModelCache:
@@ -24,10 +24,15 @@ class BaseModelCache:
         self._base: Any = None
         self._tried: set[Packing] = set()
 
-    def acquire(self) -> Any:
-        """The base model without an adapter; it is loaded unless one was released."""
+    def acquire(self, attention: Attention) -> Any:
+        """The base model without an adapter, computing attention in this way, if it can; it is loaded unless one was released."""
         base, self._base = self._base, None
-        return load_model(self.resolved, self.engine.model.dtype, self.device) if base is None else base
+        if base is None:
+            base = load_model(self.resolved, self.engine.model.dtype, self.device)
+        if attention is not Attention.AUTO:
+            # What torch's fused kernel cannot compute, such as attention sinks, has only matrix products.
+            base.set_attn_implementation(str(attention if base._supports_sdpa else Attention.EAGER))
+        return base
 
     def validate_layout(self, base: Any, rows: Sequence[EncodedRow], packing: Packing) -> None:
         """See kp.training.loss; once for each packing, with the longest of these rows and the shortest."""

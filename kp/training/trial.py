@@ -44,7 +44,7 @@ class TrialTraining:
         share = math.ceil(self.spec.training.batch_size / place.world)
         self._micro_rows = min(micro_batch or share, share)
         self._micro_batches = math.ceil(share / self._micro_rows)
-        base = model_cache.acquire()
+        base = model_cache.acquire(self.spec.training.attention)
         validate_packing(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
         model_cache.validate_layout(base, self._rows, self.spec.training.packing)
         torch.manual_seed(self.spec.seed)
