@@ -4,7 +4,6 @@ import errno
 import os
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from ray.exceptions import ActorDiedError, OutOfDiskError, RayTaskError, UserCodeException
@@ -116,25 +115,10 @@ def test_disk_that_cannot_be_written_is_told_with_a_remedy(error: BaseException,
     assert str(found).startswith(words)
 
 
-def write_text(path: Path) -> None:
-    path.write_text("x" * 100_000, encoding="utf-8")
-
-
-def write_parquet(path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"a": [str(n) for n in range(100_000)]}), path)
-
-
-@pytest.mark.parametrize("write", [write_text, write_parquet])
-def test_full_disk_is_recognised_in_the_errors_of_the_libraries_that_write(write: Callable[[Path], None]) -> None:
-    try:
-        write(Path("/dev/full"))
-    except Exception as error:
-        found = user_error_in(error)
-    assert found is not None
-    assert "the disk is full" in str(found)
+def test_full_disk_that_the_system_reports_is_told_as_one() -> None:
+    with pytest.raises(OSError, match="space") as caught, open("/dev/full", "w", encoding="utf-8") as full:
+        full.write("x" * 100_000)
+    assert "the disk is full" in str(user_error_in(caught.value))
 
 
 def test_missing_file_is_a_bug_and_no_disk() -> None:
