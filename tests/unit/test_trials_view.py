@@ -313,24 +313,6 @@ def test_show_trials_prints_and_exports_without_changing_the_results(
     assert pl.read_csv(tmp_path / "out.csv")["status"].to_list() == ["completed", "running"]
 
 
-def test_show_trials_of_a_results_folder_that_is_not_there_is_refused_and_makes_none(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--results: .*none: there is no such folder"):
-        show_trials(study(), tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-
-
-def test_show_trials_of_a_study_that_was_never_run_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--results: .*: holds no study 'small'"):
-        show_trials(study(), tmp_path)
-
-
-def test_show_trials_of_a_study_without_a_trial_yet_shows_them_waiting(
-    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert show_trials(study(), tmp_path / ROOT) == 0
-    assert "2 trials: 2 waiting" in capsys.readouterr().out
-
-
 def test_show_trials_watches_until_all_have_ended(
     store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
