@@ -133,6 +133,7 @@ def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int
 def _quieten(log_file: Path) -> None:
     handler = logging.FileHandler(log_file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False  # a log that a full disk does not take adds nothing to the error that the user sees
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     for name in (*NOISY_LOGGERS, "py.warnings"):

@@ -77,10 +77,16 @@ def _held(error: BaseException) -> Iterator[object]:
 
 def _disk_error(error: BaseException) -> UserError | None:
     number = error.errno if isinstance(error, OSError) else None
-    where = f"{os.fsdecode(error.filename)}: " if isinstance(error, OSError) and isinstance(error.filename, str | bytes) else ""
+    where = _place(error)
     if number in FULL or any(text in str(error) for text in FULL_TEXTS):
         return UserError(f"{where}the disk is full; make room and run the same command again, which continues from what is done")
     if number in FORBIDDEN:
         assert number is not None
         return UserError(f"{where}{os.strerror(number)}; give this user access to it, or name another place")
     return None
+
+
+def _place(error: BaseException) -> str:
+    """The file that an error names, with a colon; Ray Data has sentences of its own where an OSError has its file."""
+    name = error.filename if isinstance(error, OSError) else None
+    return f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) and "\n" not in os.fsdecode(name) else ""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kp.errors import UserError
+from kp.store import files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -167,6 +168,7 @@ def _make_embedded(gguf: Path, digest: str, target: Path) -> None:
         made = Path(scratch) / "model"
         with contextlib.redirect_stderr(io.StringIO()):  # the readers' progress bars, which would stand before an error of the study
             _convert(gguf, made)
+        files.follow_umask(made)  # safetensors writes for the owner alone, and nodes share this cache
         _write_record(made, gguf_sha256=digest)
         if target.exists() and not _is_complete(target):
             os.rename(target, Path(scratch) / "incomplete")
@@ -282,9 +284,7 @@ def _sha256(file: Path) -> str:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     note = _note(file)
     note.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False, encoding="utf-8") as stream_out:
-        json.dump(before | {"sha256": digest}, stream_out)
-    os.replace(stream_out.name, note)
+    files.write_json(note, before | {"sha256": digest})
     return digest
 
 

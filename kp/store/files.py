@@ -168,8 +168,12 @@ def _take(path: Path, mine: dict[str, Any], what: str) -> None:
                 path.rename(trash)
                 trash.unlink()
             continue
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(mine, file)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(mine, file)
+        except OSError:  # on a full disk an empty lease would keep the next run out for a while
+            path.unlink(missing_ok=True)
+            raise
         return
 
 

@@ -23,9 +23,7 @@ SAID = {143: "kp: ended by SIGTERM; the same command continues from here\n", 130
 STUDY_MOMENTS: dict[str, tuple[signal.Signals, Callable[[RunningKp, Path], bool]]] = {
     "start of Ray": (signal.SIGTERM, lambda run, root: bool(run.processes("gcs_server"))),
     "loading of generators": (signal.SIGINT, lambda run, root: bool(run.generators())),
-    "answers": (signal.SIGTERM, lambda run, root: bool(list(root.glob("work/categorise/*/committed/*.parquet")))),
-    "training": (signal.SIGINT, lambda run, root: bool(list(root.glob("work/trial/*/epochs/*/progress.json")))),
-    "evaluation": (signal.SIGTERM, lambda run, root: bool(list(root.glob("store/answers/*/record.json")))),
+    "training": (signal.SIGTERM, lambda run, root: bool(list(root.glob("work/trial/*/epochs/*/progress.json")))),
 }
 
 

@@ -15,7 +15,7 @@ WORDS = (["study.toml"], ["facts.count=4"], ["model.name=a=b"], ["--results", "r
 ALWAYS = ["study", "study.toml"]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(WORDS), ids=lambda order: " ".join(word[-1] for word in order))
+@pytest.mark.parametrize("order", list(itertools.permutations(WORDS)), ids=lambda order: " ".join(word[-1] for word in order))
 def test_overrides_together_any_order_is_study_overrides_options(order: tuple[list[str], ...]) -> None:
     together = overrides_together(["study", *itertools.chain(*order)])
     overrides = [word for [*_, word] in order if "=" in word]

@@ -95,6 +95,7 @@ def test_bug_inside_another_error_keeps_its_traceback_and_exit_code_1(
 
 
 DISKS = {
+    "a sentence for a file": (OSError(errno.ENOSPC, "No space left on device", "Failed to apply.\nTo change"), "the disk is full"),
     "a quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk is full"),
     "Rust": (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
     "torch": (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "the disk is full"),

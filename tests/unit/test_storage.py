@@ -73,6 +73,18 @@ def test_lease_released_can_be_taken_again(tmp_path: Path) -> None:
     assert not (tmp_path / "lease.json").exists()
 
 
+def test_lease_that_a_full_disk_does_not_take_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(value: object, file: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(files.json, "dump", refuse)
+        with pytest.raises(OSError, match="No space left"), files.lease(tmp_path, "step x"):
+            pass
+    with files.lease(tmp_path, "step x"):
+        pass
+
+
 def test_lease_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys; from kp.store import files\n"
