@@ -17,6 +17,7 @@ from typing import Any
 from kp.config.study import ResourcesConfig
 from kp.errors import UserError
 from kp.progress import Bar
+from kp.ray_address import cluster_address
 from kp.store.hardware import MOST_CPU_GENERATORS
 
 # Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs in addition to the computing actors; with only
@@ -63,19 +64,22 @@ class Cluster:
 def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     """Join the cluster named by RAY_ADDRESS (a submitted job finds its own), or start Ray on this machine; leave it afterwards.
 
+    Raises UserError if no cluster answers at that address.
     Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
     """
     # One authentication mode for every process of this run; otherwise Ray would make a token with which a later `ray start` fails.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would take an interrupt as the wish to end its run alone, and kp would continue without its trials.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     import ray
     import ray.data
     import ray.train
     import ray.tune
 
     _quieten(log_file)  # after the imports, because they set their own handlers
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    if address := cluster_address():
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     else:
         # Disable a process per trial that watches for nodes about to be reclaimed; this machine is not.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -87,18 +91,18 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
             logging_level=logging.ERROR,
         )
     try:
-        yield _inspect(resources)
+        yield _inspect(resources, on_this_machine=address is None)
     finally:
         ray.shutdown()
 
 
-def _inspect(resources: ResourcesConfig) -> Cluster:
+def _inspect(resources: ResourcesConfig, *, on_this_machine: bool) -> Cluster:
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     gpus = int(sum(node["Resources"].get("GPU", 0) for node in alive))
     cpus = int(sum(node["Resources"].get("CPU", 0) for node in alive))
-    if not os.environ.get("RAY_ADDRESS"):
+    if on_this_machine:
         cpus = os.cpu_count() or 1  # the logical CPUs above are not cores
     return plan_cluster(resources, cpus=cpus, gpus=gpus, nodes=len(alive))
 
@@ -129,6 +133,7 @@ def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int
 def _quieten(log_file: Path) -> None:
     handler = logging.FileHandler(log_file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False  # a log that a full disk does not take adds nothing to the error that the user sees
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     for name in (*NOISY_LOGGERS, "py.warnings"):

@@ -7,9 +7,15 @@ fault.
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from kp.config.field_types import expectation, nearest_field
 from kp.errors import UserError
+
+# Pydantic's names of the faults of a value that has another type than its field; its messages do not say what would be right in a study.
+WRONG_TYPE = frozenset(
+    ("int_type", "int_from_float", "float_type", "bool_type", "string_type", "tuple_type", "model_type", "enum", "literal_error")
+)
 
 
 class FieldError(ValueError):
@@ -37,17 +43,20 @@ class InvalidStudyError(UserError):
         return "\n".join(f"{self.path}: {fault}" for fault in self.faults)
 
 
-def faults_of(error: ValidationError) -> tuple[UserError, ...]:
+def faults_of(error: ValidationError, study: type[BaseModel]) -> tuple[UserError, ...]:
     """Every fault found by pydantic, in its order, with the full field name: `search.arms.1.paraphrases`."""
-    return tuple(_fault(problem) for problem in error.errors())
+    return tuple(_fault(problem, study) for problem in error.errors())
 
 
-def _fault(problem: Any) -> UserError:
+def _fault(problem: Any, study: type[BaseModel]) -> UserError:
     section = [str(part) for part in problem["loc"]]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
         return UserError(cause.message, field=".".join([*section, cause.field]))
+    dotted = ".".join(part for part in problem["loc"] if isinstance(part, str))  # without places in a list
     if problem["type"] == "extra_forbidden":
-        return UserError("unknown key", field=".".join(section))
+        near = nearest_field(study, dotted)
+        return UserError("unknown key" + (f"; did you mean {near}?" if near else ""), field=".".join(section))
     got = "" if problem["type"] == "missing" else f" (got {problem['input']!r})"
-    return UserError(f"{problem['msg']}{got}", field=".".join(section) or None)
+    hint = expectation(study, dotted) if problem["type"] in WRONG_TYPE else None
+    return UserError(f"{problem['msg']}{got}" + (f"; {hint}" if hint else ""), field=".".join(section) or None)

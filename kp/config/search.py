@@ -1,16 +1,19 @@
 """The sections `search` and `training` of a study file: which trials there are, and what one of them does."""
 
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from kp.config.faults import FieldError
-from kp.config.section import Section
+from kp.config.section import PositiveInt, Section
 from kp.vocabulary import Attention, Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
+
+MOST_RANK = 16384  # no matrix of a published model has more independent rows, so an adapter's further ranks would have no effect
+Rank = Annotated[int, Field(gt=0, le=MOST_RANK)]
 
 
 def init_moves_base(init: str) -> bool:
@@ -86,7 +89,7 @@ class SearchConfig(TrialSettings):
     """N, the number of Unknown facts that a trial packs."""
     arms: tuple[Arm, ...] = (Arm(),)
     """Data mixes."""
-    rank: tuple[PositiveInt, ...] = (8,)
+    rank: tuple[Rank, ...] = (8,)
     """LoRA ranks."""
     learning_rate: tuple[float, ...] = (5e-3,)
     """Peak learning rates."""

@@ -10,18 +10,18 @@ import math
 import tomllib
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
+from kp.config.overrides import apply_override
 from kp.config.search import SearchConfig, TrainingConfig
-from kp.config.section import Section
+from kp.config.section import PositiveInt, Section
 from kp.errors import UserError
 from kp.store.filenames import OWN_FOLDERS
 from kp.vocabulary import Engine, Matcher, ShotSet, Tracker
 
-OVERRIDE_FIELD = "override"  # the argument of the command line, in messages about one that names no field
 MOST_SEED = 2**31 - 1  # of a trial: its column has 32 bits, and NumPy takes no negative one
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
 
@@ -294,7 +294,7 @@ def _least_total(pool: int, control_share: float) -> int:
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
-    """Read a study file, apply `section.key=value` overrides (values in TOML syntax, bare words are strings), validate.
+    """Read a study file, apply `section.key=value` overrides, whose values are read by the type of their field, validate.
 
     Raises UserError if the file cannot be read or an override has no field to set, and InvalidStudyError with every invalid field.
     """
@@ -305,28 +305,9 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     for override in overrides or []:
-        _apply(document, override)
+        apply_override(document, override, StudyConfig)
     try:
         # Through JSON, because pydantic's strict mode then reads lists as tuples and strings as enums, but not "24" as 24.
         return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
     except ValidationError as error:
-        raise InvalidStudyError(path, faults_of(error)) from None
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    keys = dotted.split(".")
-    if not equals or not all(keys):
-        raise UserError(f"'{override}': expected section.key=value", field=OVERRIDE_FIELD)
-    for depth, key in enumerate(keys[:-1], start=1):
-        document = document.setdefault(key, {})
-        if not isinstance(document, dict):
-            raise UserError(f"is not a section, so override '{override}' has nothing to set", field=".".join(keys[:depth]))
-    document[keys[-1]] = _value(text)
-
-
-def _value(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+        raise InvalidStudyError(path, faults_of(error, StudyConfig)) from None

@@ -172,6 +172,7 @@ def _configure(work: Path) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.raise_original_map_exception = True  # Ray Data's own has it as its cause, which pickling drops
     (work / "committed").mkdir(exist_ok=True)
     context.checkpoint_config = CheckpointConfig(
         id_column="chunk_id", checkpoint_path=str(work / "committed"), delete_checkpoint_on_success=False

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from kp.models.names import cache_root
+from kp.store import files
 
 
 def sha256_of(file: Path) -> str:
@@ -18,9 +17,7 @@ def sha256_of(file: Path) -> str:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     note = _note(file)
     note.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=note.parent, delete=False, encoding="utf-8") as stream_out:
-        json.dump(before | {"sha256": digest}, stream_out)
-    os.replace(stream_out.name, note)
+    files.write_json(note, before | {"sha256": digest})
     return digest
 
 

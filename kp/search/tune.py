@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster import Cluster
+from kp.errors import UserError, user_error_in
 from kp.search.trial_queue import MOST_ATTEMPTS, TrialQueue, WorkerReport
 from kp.search.worker import WorkerGroupJob, train_trials
 from kp.training import checkpoints
@@ -39,6 +40,7 @@ class TrialOutcome:
     progress: Progress | None
     folder: Path | None
     seconds: float
+    refusal: UserError | None = None  # what a user can mend, if that was the cause
 
 
 @dataclass(frozen=True)
@@ -170,16 +172,17 @@ def _watch(running: list[Any], queue: Any, stop: threading.Event) -> None:
     import ray
 
     left = list(running)
-    cause = "all worker groups shut down"
+    cause, refusal = "all worker groups shut down", None
     while left and not stop.wait(1.0):
         ended, left = ray.wait(left, num_returns=1, timeout=0)
         for group in ended:
             try:
                 ray.get(group)
             except ray.exceptions.RayError as error:
-                cause = f"no workers could be had: {_named_last(str(error))}"
+                refusal = user_error_in(error)
+                cause = f"no workers could be had: {refusal or _named_last(str(error))}"
     if not left and not stop.is_set():
-        ray.get(queue.abandon.remote(cause))
+        ray.get(queue.abandon.remote(cause, refusal))
 
 
 def _trial_function(queue: Any) -> Callable[[dict[str, Any]], None]:
@@ -241,7 +244,7 @@ def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutc
     """The outcome of a trial, from its last checkpoint and the report of its workers and Tune."""
     progress = Progress.load(folder) if folder else None
     if report.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
-        return TrialOutcome(job, report.status, report.cause or "no cause given", progress, None, report.seconds)
+        return TrialOutcome(job, report.status, report.cause or "no cause given", progress, None, report.seconds, report.refusal)
     if progress is None:
         return TrialOutcome(job, TrialStatus.FAILED, "the trial ended without a checkpoint", None, None, report.seconds)
     if progress.status is None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kp.errors import user_error_in
 from kp.search.trial_queue import Decision, TrialAssignment, out_of_memory
 from kp.training import checkpoints
 from kp.training.base_model_cache import BaseModelCache
@@ -87,9 +88,10 @@ class _Worker:
             training.close()
         except Exception as error:  # any error ends this trial and not the study
             self._model_cache = None  # its state is unknown
-            text = _last_line(error)
+            refusal = user_error_in(error)
+            text = str(refusal or _last_line(error))
             status = TrialStatus.OUT_OF_MEMORY if out_of_memory(text) else TrialStatus.FAILED
-            self.ask("report_end", assignment.trial_id, status, text)
+            self.ask("report_end", assignment.trial_id, status, text, refusal)
             if self._place.world > 1:
                 raise
 

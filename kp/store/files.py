@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import socket
+import stat
+import tempfile
 import threading
 import time
 import uuid
@@ -63,14 +65,42 @@ def read_json(path: Path) -> Any | None:
 
 
 def results_root(root: Path) -> Path:
-    """Make the results root; raises UserError if that is not possible."""
+    """Make the results root; raises UserError if that is not possible, or if nothing can be written there."""
     if "://" in str(root) or ":/" in str(root):
         raise UserError(f"{root}: must be a folder on a local or shared file system that renames atomically", field=ROOT_FIELD)
+    if "?" in str(root.absolute()):
+        raise UserError(f"{root}: has a '?' in its path, which Ray takes for the end of it; name a folder without", field=ROOT_FIELD)
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; name a folder, which is made if it is missing", field=ROOT_FIELD)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{root}: cannot be made: {error.strerror}", field=ROOT_FIELD) from error
+        raise UserError(f"{root}: cannot be made: {error.strerror}; name a folder that this user can write", field=ROOT_FIELD) from error
+    try:
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise UserError(f"{root}: cannot be written: {error.strerror}; name a folder that this user can write", field=ROOT_FIELD) from error
     return root.resolve()
+
+
+def existing_results_root(root: Path) -> Path:
+    """The results root, which is only read; raises UserError if there is none."""
+    if not root.is_dir():
+        raise UserError(f"{root}: there is no such folder; name the one with which the study was run", field=ROOT_FIELD)
+    return root.resolve()
+
+
+def follow_umask(folder: Path) -> None:
+    """Give everything below a folder the permissions that the umask says, as the folder has, whoever made it.
+
+    Libraries write a file under another name first and rename it, and such temporary files are only for their owner (safetensors,
+    Python's tempfile). The folder's own mode is the umask's, because it was made by mkdir.
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(mode if path.is_dir() else mode & 0o666)
 
 
 @contextlib.contextmanager
@@ -138,8 +168,12 @@ def _take(path: Path, mine: dict[str, Any], what: str) -> None:
                 path.rename(trash)
                 trash.unlink()
             continue
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(mine, file)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(mine, file)
+        except OSError:  # on a full disk an empty lease would keep the next run out for a while
+            path.unlink(missing_ok=True)
+            raise
         return
 
 

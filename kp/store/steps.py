@@ -86,6 +86,10 @@ class Store:
         """The folder of the study with this name."""
         return StudyFolder(self._root / name)
 
+    def has_study(self, name: str) -> bool:
+        """Whether a study of this name was ever run here."""
+        return (self._root / name).is_dir()
+
     def record(self, step: Step) -> dict[str, Any] | None:
         """The step's record, or None if the step is not done or its files are damaged."""
         if step.fingerprint not in self._valid:
@@ -139,6 +143,7 @@ class Store:
         worked = [process_hardware()] if hardware is None else distinct_hardware(hardware)
         with files.staging(final) as staged:
             fill(staged)
+            files.follow_umask(staged)
             files.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}, worked))
             if final.exists():
                 if self.is_done(step):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kp.config.study import load_study
+from kp.errors import UserError
 from kp.progress import Display
 from kp.report.answer import answer_paragraph
 from kp.report.reading import read_report
@@ -13,7 +14,10 @@ def remake_report(file: Path, overrides: list[str], folder: Path, to: Path) -> i
     """Write the report of the tables in `folder` into `to`; of the study's file only the section `report` counts. Returns the exit code."""
     settings = load_study(file, overrides).report
     tables, context = read_report(folder, settings)
-    to.mkdir(parents=True, exist_ok=True)
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{to}: cannot be made: {error.strerror}; name a new or empty folder", field="--to") from error
     page = write_report(tables, context, to)
     display = Display()
     display.line(answer_paragraph(tables, settings.margin))

@@ -17,6 +17,7 @@ from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import describe_model, resolve_model
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
+from kp.ray_address import cluster_address
 from kp.store import files
 from kp.store.steps import Store
 from kp.study.building import proposed_graph
@@ -87,11 +88,18 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
 
 
 def run_study(config: StudyConfig, root: Path, until: Command) -> int:
-    """Run a study up to a command's stages; returns the exit code, 1 if a trial failed."""
+    """Run a study up to a command's stages; returns the exit code, 1 if a trial failed.
+
+    Raises UserError, at the end, if a trial failed of what a user can mend.
+    """
     began = time.monotonic()
     with open_session(config, files.results_root(root), until) as session:
+        if until is not Command.FACTS and not session.store.is_done(session.graph.steps["categorise"]):
+            cluster_address()  # before the facts are made, which can take long
         run_stages(session, until)
     session.display.line(f"finished in {time.monotonic() - began:.0f} s")
+    for refusal in session.refusals[:1]:
+        raise refusal
     return 1 if session.failures else 0
 
 

@@ -15,6 +15,7 @@ from kp import schema
 from kp.cluster import Cluster, connected
 from kp.config.derived import PARAPHRASER_FIELD, REPLAY_SHOT_SET, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
+from kp.errors import UserError
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.vllm_environment import validate_interpreter
@@ -44,6 +45,8 @@ class Session(ExitStack):
         self.display = Display()
         self.failures: dict[str, dict[str, Any]] = {}
         """A row of the trials table for each trial that failed in this run and so has no record, by trial id."""
+        self.refusals: list[UserError] = []
+        """Why trials failed in this run, where a user can mend it; the other trials and stages run all the same."""
         self._proposer = proposer
         self.graph: Graph = proposer(())
         code_version()  # now, because files may change while the study runs

@@ -238,9 +238,11 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
         raise UserError(f"{watch:g}: give seconds, above 0", field="--watch")
     if export is not None:
         _writer(export)  # raises for an unsupported format before anything is shown
-    store = Store(root)
+    store = Store(files.existing_results_root(root))
     study = probed(config, root, note=lambda line: None, fetch=False, trains=False)
     config, identities = study.config, identities_here(study)
+    if not store.has_study(config.name):
+        raise UserError(f"{root}: holds no study '{config.name}'; name the folder with which it was run", field=files.ROOT_FIELD)
 
     def look() -> tuple[list[TrialRow], bool]:
         proposal = proposed_graph(config, identities, store, failed_trials(store))

@@ -48,17 +48,27 @@ def test_load_study_words_of_the_vocabulary_become_enums(write: Write) -> None:
 
 
 UNKNOWN_KEYS = {
-    "at the top": ("ranks = [8]\n" + SMALLEST, "ranks"),
-    "a section": (SMALLEST + "[serch]\nrank = [8]\n", "serch"),
-    "in a section": (SMALLEST + "[search]\nranks = [8]\n", "search.ranks"),
-    "in an arm": (SMALLEST + "[search]\narms = [{}, { higly_known = 1 }]\n", "search.arms.1.higly_known"),
+    "of another section": ("rank = [8]\n" + SMALLEST, "rank", "; did you mean search.rank?"),
+    "a section": (SMALLEST + "[serch]\nrank = [8]\n", "serch", "; did you mean search?"),
+    "in a section": (SMALLEST + "[search]\nranks = [8]\n", "search.ranks", "; did you mean search.rank?"),
+    "in a section of a section": (
+        SMALLEST + "[facts.paraphrase]\npromt = 'x'\n",
+        "facts.paraphrase.promt",
+        "; did you mean facts.paraphrase.prompt?",
+    ),
+    "in an arm": (
+        SMALLEST + "[search]\narms = [{}, { higly_known = 1 }]\n",
+        "search.arms.1.higly_known",
+        "; did you mean search.arms.highly_known?",
+    ),
+    "like none": ("zzqq = 1\n" + SMALLEST, "zzqq", ""),
 }
 
 
-@pytest.mark.parametrize(("text", "field"), UNKNOWN_KEYS.values(), ids=UNKNOWN_KEYS)
-def test_load_study_unknown_key_is_named_with_the_file(write: Write, text: str, field: str) -> None:
+@pytest.mark.parametrize(("text", "field", "meant"), UNKNOWN_KEYS.values(), ids=UNKNOWN_KEYS)
+def test_load_study_unknown_key_is_named_with_the_file_and_what_was_meant(write: Write, text: str, field: str, meant: str) -> None:
     path = write(text)
-    assert refusal(path) == f"{path}: {field}: unknown key"
+    assert refusal(path) == f"{path}: {field}: unknown key{meant}"
 
 
 BAD_VALUES = {
@@ -305,7 +315,7 @@ def test_load_study_override_below_a_value_is_refused(write: Write) -> None:
 
 def test_load_study_override_of_an_unknown_key_is_named(write: Write) -> None:
     path = write(SMALLEST)
-    assert refusal(path, "search.ranks=[4]") == f"{path}: search.ranks: unknown key"
+    assert refusal(path, "search.ranks=[4]") == f"{path}: search.ranks: unknown key; did you mean search.rank?"
 
 
 def test_alpha_fixed_is_the_same_at_every_rank(write: Write) -> None:

@@ -1,5 +1,7 @@
 """A step is its content; its folder is done when a record says so and every file is as the record says."""
 
+import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -161,3 +163,24 @@ def test_busy_seconds_overlapping_and_distant_steps_count_working_time_once() ->
 
     assert busy_seconds([record(0, 10), record(5, 12), record(100, 103), record(6, 8)]) == 15.0
     assert busy_seconds([]) == 0.0
+
+
+def test_commit_files_of_libraries_follow_the_umask(tmp_path: Path) -> None:
+    """Safetensors writes a file that only its owner can read."""
+    import torch
+    from safetensors.torch import save_file
+
+    store, which = Store(tmp_path), Step("trial", {"n": 1})
+
+    def fill(folder: Path) -> None:
+        (folder / "adapter").mkdir()
+        save_file({"a": torch.zeros(2)}, folder / "adapter" / "adapter_model.safetensors")
+
+    before = os.umask(0o022)
+    try:
+        store.commit(which, fill, seconds=0.0)
+    finally:
+        os.umask(before)
+    made = store.fetch(which)
+    modes = {path.relative_to(made).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in made.rglob("*")}
+    assert modes == {"adapter": 0o755, "adapter/adapter_model.safetensors": 0o644, "record.json": 0o644}

@@ -1,9 +1,13 @@
 """Files appear whole or not at all; one live driver holds a lease."""
 
+import errno
 import json
+import os
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,6 +73,18 @@ def test_lease_released_can_be_taken_again(tmp_path: Path) -> None:
     assert not (tmp_path / "lease.json").exists()
 
 
+def test_lease_that_a_full_disk_does_not_take_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(value: object, file: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(files.json, "dump", refuse)
+        with pytest.raises(OSError, match="No space left"), files.lease(tmp_path, "step x"):
+            pass
+    with files.lease(tmp_path, "step x"):
+        pass
+
+
 def test_lease_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     program = (
         "import os, pathlib, sys; from kp.store import files\n"
@@ -87,7 +103,6 @@ def test_lease_of_another_host_with_a_fresh_heartbeat_is_respected(tmp_path: Pat
 
 
 def test_lease_of_another_host_without_a_heartbeat_is_taken_over(tmp_path: Path) -> None:
-    import os
     import time
 
     path = tmp_path / "lease.json"
@@ -96,3 +111,57 @@ def test_lease_of_another_host_without_a_heartbeat_is_taken_over(tmp_path: Path)
     os.utime(path, (long_ago, long_ago))
     with files.lease(tmp_path, "step x"):
         assert json.loads(path.read_text())["host"] == socket.gethostname()
+
+
+def test_results_root_on_a_file_is_refused_as_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--results: .*file: is a file; name a folder"):
+        files.results_root(tmp_path / "file")
+
+
+def test_results_root_where_nothing_can_be_written_is_refused(tmp_path: Path) -> None:
+    # A folder that exists and in which even root can make no file.
+    with pytest.raises(UserError, match=r"--results: /proc/self/task: cannot be written: .*; name a folder that this user can write"):
+        files.results_root(Path("/proc/self/task"))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_results_root_on_a_disk_that_takes_nothing_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(**options: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=f"--results: {tmp_path}: cannot be written: {os.strerror(number)}"):
+        files.results_root(tmp_path)
+
+
+def test_results_root_with_a_question_mark_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--results: .*which Ray takes for the end of it"):
+        files.results_root(tmp_path / "k?v")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "k#v", "k%20v", "k&v", "é"])
+def test_results_root_with_other_marks_in_its_name_is_made(tmp_path: Path, name: str) -> None:
+    assert files.results_root(tmp_path / name) == tmp_path / name
+    assert list((tmp_path / name).iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750), (0o077, 0o600, 0o700)])
+def test_follow_umask_opens_what_libraries_made_for_their_owner_alone(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = tmp_path / "step"
+        folder.mkdir()
+        inner = Path(tempfile.mkdtemp(dir=folder))
+        descriptor, name = tempfile.mkstemp(dir=inner)
+        os.close(descriptor)
+        (folder / "open.txt").write_text("")
+        (folder / "link").symlink_to("/etc/hostname")
+    finally:
+        os.umask(before)
+    files.follow_umask(folder)
+    modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in (inner, Path(name), folder / "open.txt")}
+    assert modes == {inner: folder_mode, Path(name): file_mode, folder / "open.txt": file_mode}

@@ -57,6 +57,7 @@ def trials_of(config: StudyConfig, store: Store) -> tuple[Trial, ...]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    (tmp_path / ROOT / study().name).mkdir(parents=True)
     return Store(tmp_path / ROOT)
 
 
@@ -317,12 +318,6 @@ def test_show_trials_prints_and_exports_without_changing_the_results(
     assert pl.read_csv(tmp_path / "out.csv")["status"].to_list() == ["completed", "running"]
 
 
-def test_show_trials_of_a_results_folder_that_is_not_there_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert show_trials(study(), tmp_path / "none") == 0
-    assert "2 trials: 2 waiting" in capsys.readouterr().out
-    assert not (tmp_path / "none").exists()
-
-
 def test_show_trials_watches_until_all_have_ended(
     store: Store, trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -360,9 +355,9 @@ def test_show_trials_export_of_another_ending_is_refused_before_anything_is_show
     assert capsys.readouterr().out == ""
 
 
-def test_show_trials_export_into_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_show_trials_export_into_a_folder_that_is_not_there_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--export"):
-        show_trials(study(), tmp_path, export=tmp_path / "none" / "out.csv")
+        show_trials(study(), tmp_path / ROOT, export=tmp_path / "none" / "out.csv")
 
 
 def test_show_trials_watch_of_no_time_is_refused(tmp_path: Path) -> None:
@@ -392,10 +387,10 @@ def test_view_needs_neither_ray_nor_torch() -> None:
     assert not subprocess.run([sys.executable, "-c", program], check=False).returncode
 
 
-def test_command_reads_study_overrides_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reads_study_overrides_and_options(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, export = tmp_path / "small.toml", tmp_path / "out.csv"
     file.write_text('name = "small"\n[facts]\ncount = 12\n[search]\nunknown = [10]\n[training]\nlora_alpha = 16\n')
-    command = ["trials", str(file), "search.rank=[1, 2, 4]", "--results", str(tmp_path / "none"), "--export"]
+    command = ["trials", str(file), "--results", str(tmp_path / ROOT), "search.rank=[1, 2, 4]", "--export"]
     with pytest.raises(SystemExit, match=r"^0$"):
         main([*command, str(export)])
     assert pl.read_csv(export)["rank"].to_list() == [1, 2, 4]

@@ -168,6 +168,7 @@ class _Follower:
         row = _trial_row(trial, outcome)
         if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
             self._failures[trial.trial_id] = row
+            self._session.refusals += [outcome.refusal] if outcome.refusal else []
             checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause)
         else:
             _commit(self._session, trial, outcome, row)
