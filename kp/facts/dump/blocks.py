@@ -20,9 +20,9 @@ import fsspec
 from kp.errors import UserError
 from kp.facts.dump import decompressing
 from kp.facts.dump.files import FIELD, Compression, DumpFile
+from kp.facts.dump.reasons import CUT
 
 BLOCK = 4 << 20  # bytes; if a line is longer than a block, the rest of it is skipped and replaced by CUT
-CUT = b"\0"  # not valid in any statement
 AHEAD = 4  # blocks fetched and not yet parsed
 
 
@@ -97,7 +97,7 @@ def blocks_of(text: BinaryIO, size: int = BLOCK) -> Iterator[bytearray]:
             if block:
                 yield block
             return
-        held = bytes(block[end:]) if end else bytes(block[:size]) + CUT + _rest_after_line(text)
+        held = bytes(block[end:]) if end else bytes(block[:size]) + CUT.encode() + _rest_after_line(text)
         del block[end:]
         if block:
             yield block

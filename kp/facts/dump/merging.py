@@ -28,7 +28,7 @@ from kp.facts.dump.parsing import SetAsideLog
 from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE
 from kp.facts.dump.spans import Hashes
 from kp.facts.dump.spill import NUMBERS, TEXTS, Partitions, read_batch, spilled, write_batches
-from kp.facts.dump.statements import SetAside
+from kp.facts.dump.reasons import SetAside
 from kp.facts.popularity import BUCKETS, buckets_of_counts
 from kp.schema import write_table
 
@@ -80,11 +80,12 @@ class _Entities:
 def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Partitions, workers: int) -> Merged:
     """Write the three tables of the reduced graph into `folder`; `spill` is for the files between passes."""
     iris = sorted({iri for reading in readings for iri in reading.relations})
-    names = relation_names(iris)
     with ThreadPoolExecutor(workers) as pool:
         sums = [np.zeros(len(iris), dtype=np.int64) for _ in range(3)]
         for counted in _in_order(pool, lambda number: _count(number, readings, iris, spill, partitions), range(partitions.count), workers):
             sums = [total + more for total, more in zip(sums, (counted.triples, counted.subjects, counted.pairs), strict=True)]
+        triples, subjects, pairs = sums
+        names = _names_if_used(iris, triples)
         entities = _add_up(spill, partitions, pool, workers)
         least = least_degrees(entities.degrees)
         with pq.ParquetWriter(folder / PAIRS_FILE, GRAPH_PAIRS, compression="zstd", use_dictionary=["relation", "popularity"]) as writer:
@@ -93,12 +94,18 @@ def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Pa
             )
             for table in tables:
                 writer.write_table(table)
-    triples, subjects, pairs = sums
     columns = {"relation": names, "iri": iris, "triples": triples, "subjects": subjects, "pairs": pairs}
-    relations = pa.table(columns).sort_by([("triples", "descending"), ("iri", "ascending")])
+    relations = pa.table(columns).filter(pc.field("triples") > 0).sort_by([("triples", "descending"), ("iri", "ascending")])
     write_table(relations, GRAPH_RELATIONS, folder / RELATIONS_FILE)
     write_table(set_aside_table(readings), SET_ASIDE, folder / SET_ASIDE_FILE)
-    return Merged(int(triples.sum()), len(entities.hashes), len(iris), int(pairs.sum()))
+    return Merged(int(triples.sum()), len(entities.hashes), relations.num_rows, int(pairs.sum()))
+
+
+def _names_if_used(iris: list[str], triples: Counts) -> list[str]:
+    """The name of each of these sorted IRIs, empty for those that no triple has: an unreadable line may have any IRI as its second one."""
+    used = [iri for iri, count_ in zip(iris, triples.tolist(), strict=True) if count_]
+    names = dict(zip(used, relation_names(used), strict=True))
+    return [names.get(iri, "") for iri in iris]
 
 
 def relation_names(iris: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 In Python, a loop over lines costs about a microsecond per line before it has done anything. So a block of some thousand lines is classified
 by a fixed number of operations over all its bytes: where the blanks and line ends are, whether the characters next to them are those of a
-statement between two IRIs in the usual form (`<s> <p> <o> .`), and whether there is any forbidden character. Lines that pass are statements
+statement between two IRIs in the usual form (`<s> <p> <o> .`, or with a graph before the dot), and whether there is any forbidden character. Lines that pass are statements
 in the grammar of kp.facts.dump.statements, and their IRIs already have the canonical spelling. All other lines, except the comments,
 literals and helper nodes that are recognised with the same certainty, go through that module one by one; it returns the statements that it
 accepts in the usual form.
@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from kp.facts.dump.judging import ANY_ESCAPE, CANONICAL_ESCAPE, JudgedLines, Mask, Pieces, ends_in_number
 from kp.facts.dump.spans import Hashes, Positions, Text
-from kp.facts.dump.statements import SetAside, Triple, read_statement
+from kp.facts.dump.reasons import SetAside
+from kp.facts.dump.statements import Triple, read_statement
 
 KEPT_EXAMPLES = 5  # per reason and file
 
@@ -151,8 +152,7 @@ class Parser:
                 triples.append(read.line())
                 continue
             self._log(read.reason, judged, np.array([line]))
-            if read.subject is not None and read.relation is not None:
-                others.append(Triple(read.subject, read.relation, _stand_in(read.value or "")).line())
+            others += [Triple(*pair, _stand_in(read.value)).line() for pair in read.pairs]
         return triples, others
 
     def _rows(self, text: Text, pieces: Pieces, other: Mask) -> Rows:
@@ -181,4 +181,4 @@ def _beside_another_value(subjects: Hashes, relations: npt.NDArray[np.uint32], o
 
 def _stand_in(value: str) -> str:
     """An IRI that stands for this value only."""
-    return f"{hashlib.sha256(value.encode()).hexdigest()}"
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()

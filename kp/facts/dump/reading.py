@@ -15,7 +15,7 @@ from kp.facts.dump.files import Compression, DumpFile, find_files
 from kp.facts.dump.merging import FileReading, merge
 from kp.facts.dump.parsing import OTHER_VALUE, Parser
 from kp.facts.dump.spill import Partitions, Spill
-from kp.facts.dump.statements import NO_STATEMENT, UNREADABLE
+from kp.facts.dump.reasons import NO_STATEMENT, UNREADABLE
 from kp.store.files import write_json
 
 COUNTS_FILE = "counts.json"

@@ -13,7 +13,7 @@ GRAPH_PAIRS = pa.schema(
     ]
 )
 
-GRAPH_RELATIONS = pa.schema(
+GRAPH_RELATIONS = pa.schema(  # the relations of at least one triple
     [
         pa.field("relation", pa.string(), nullable=False),  # local name, or the IRI if two relations share the name
         pa.field("iri", pa.string(), nullable=False),
