@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.facts.dump.parsing import OTHER_VALUE, SPELLED, Parser
-from kp.facts.dump.spans import Text
 from kp.facts.dump.reasons import UNREADABLE, SetAside
+from kp.facts.dump.spans import Text
 from kp.facts.dump.statements import Triple, read_statement
 from tests.dump_lines import statement
 

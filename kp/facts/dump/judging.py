@@ -1,7 +1,8 @@
 """A block of lines classified by their form, with a fixed number of operations over all its bytes.
 
 Lines in the usual form, `<s> <p> <o> .` or the quad `<s> <p> <o> <g> .` with IRIs in canonical spelling, are recognised with certainty; so
-are comments, blank lines, and literals after two such IRIs. The graph of a quad is not read. All others are odd: kp.facts.dump.statements decides about them, one by one.
+are comments, blank lines, and literals after two such IRIs. The graph of a quad is not read. All others are odd: kp.facts.dump.statements
+decides about them, one by one.
 """
 
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from kp.facts.dump.spans import Positions, Text
 from kp.facts.dump.reasons import SetAside
+from kp.facts.dump.spans import Positions, Text
 from kp.facts.dump.statements import canonical
 
 KEPT_OF_LINE = 200  # bytes of a line that are shown to people

@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 from kp.facts.dump.counting import Counted, Counts, Statements, count
 from kp.facts.dump.entity_names import local_name
 from kp.facts.dump.parsing import SetAsideLog
+from kp.facts.dump.reasons import SetAside
 from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE
 from kp.facts.dump.spans import Hashes
 from kp.facts.dump.spill import NUMBERS, TEXTS, Partitions, read_batch, spilled, write_batches
-from kp.facts.dump.reasons import SetAside
 from kp.facts.popularity import BUCKETS, buckets_of_counts
 from kp.schema import write_table
 

@@ -2,10 +2,10 @@
 
 In Python, a loop over lines costs about a microsecond per line before it has done anything. So a block of some thousand lines is classified
 by a fixed number of operations over all its bytes: where the blanks and line ends are, whether the characters next to them are those of a
-statement between two IRIs in the usual form (`<s> <p> <o> .`, or with a graph before the dot), and whether there is any forbidden character. Lines that pass are statements
-in the grammar of kp.facts.dump.statements, and their IRIs already have the canonical spelling. All other lines, except the comments,
-literals and helper nodes that are recognised with the same certainty, go through that module one by one; it returns the statements that it
-accepts in the usual form.
+statement between two IRIs in the usual form (`<s> <p> <o> .`, or with a graph before the dot), and whether there is any forbidden
+character. Lines that pass are statements in the grammar of kp.facts.dump.statements, and their IRIs already have the canonical spelling.
+All other lines, except the comments, literals and helper nodes that are recognised with the same certainty, go through that module one by
+one; it returns the statements that it accepts in the usual form.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kp.facts.dump.judging import ANY_ESCAPE, CANONICAL_ESCAPE, JudgedLines, Mask, Pieces, ends_in_number
-from kp.facts.dump.spans import Hashes, Positions, Text
 from kp.facts.dump.reasons import SetAside
+from kp.facts.dump.spans import Hashes, Positions, Text
 from kp.facts.dump.statements import Triple, read_statement
 
 KEPT_EXAMPLES = 5  # per reason and file

@@ -14,8 +14,8 @@ from kp.facts.dump.blocks import reading_blocks
 from kp.facts.dump.files import Compression, DumpFile, find_files
 from kp.facts.dump.merging import FileReading, merge
 from kp.facts.dump.parsing import OTHER_VALUE, Parser
-from kp.facts.dump.spill import Partitions, Spill
 from kp.facts.dump.reasons import NO_STATEMENT, UNREADABLE
+from kp.facts.dump.spill import Partitions, Spill
 from kp.store.files import write_json
 
 COUNTS_FILE = "counts.json"
@@ -37,7 +37,12 @@ class GraphCounts:
     relations: int
     pairs: int  # single-valued (subject, relation) pairs between entities
     set_aside: int  # lines that are (or should be) statements and became no triple
-    unreadable: int  # of these, malformed or not UTF-8
+    unreadable: int  # of these, for a reason of UNREADABLE
+
+    @property
+    def statements(self) -> int:
+        """Lines that are or should be statements: all but comments and blank lines."""
+        return self.triples + self.set_aside
 
 
 def read_graph(source: str, folder: Path, workers: int | None = None) -> GraphCounts:

@@ -20,7 +20,7 @@ class Dump(Stage):
 
     name = "dump"
     command = Command.FACTS
-    version = 1
+    version = 2
     reads = Reads(())  # only its content
     before_plan = True
 
@@ -55,7 +55,7 @@ class Dump(Stage):
             session.store.commit(step, fill, seconds=seconds, details=asdict(counts), hardware=read.hardware)
         session.display.line(
             f"dump: {counts.distinct_triples:,} triples of {counts.entities:,} entities, {counts.pairs:,} single-valued pairs, "
-            f"{counts.set_aside:,} lines set aside ({seconds:.0f} s)"
+            f"{counts.set_aside:,} lines set aside, {counts.unreadable:,} of them unreadable ({seconds:.0f} s)"
         )
 
 
