@@ -22,6 +22,7 @@ from kp.facts.dump.statements import BYTE_ORDER_MARK, NoTriple, read_statement
 T = TypeVar("T")
 
 HEAD = 1 << 16  # bytes of text that are looked at
+_VERIFIED = 1 << 20  # bytes of text: more than a block of bzip2, whose checksum follows it
 LINES = 100  # that are judged, to recognise Turtle without prefixes
 _MAGIC = {b"BZh": Compression.BZIP2, b"\x1f\x8b": Compression.GZIP}
 _OTHER_MAGIC = {
@@ -60,7 +61,7 @@ def head_of(path: str, file: DumpFile, field: str) -> bytes:
         with Path(path).open("rb") as stored:
             _validate_compression(stored.read(HEAD), file, field)
         with _OPENERS[file.compression](path, "rb") as text:
-            return text.read(HEAD)
+            return text.read(_VERIFIED)[:HEAD]
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"'{file.address}': cannot be read: {error.strerror}", field=field) from error
@@ -84,15 +85,14 @@ def validate_text(head: bytes, file: DumpFile, field: str) -> None:
 
 
 def _no_statements(head: bytes) -> str | None:
-    if head.startswith(_UTF32) or head.startswith(_UTF16) or _has_every_second_byte_zero(head):
-        return "its text is UTF-16 or UTF-32; save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`"
-    compressed = [compression for magic, compression in _MAGIC.items() if head.startswith(magic)]
-    if compressed:
-        return f"its compressed content is compressed once more, as {compressed[0]}; decompress it once"
-    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
-        return "it is a tar archive; unpack it, and name the folder"
+    if compression := _begins(head, _MAGIC):
+        return f"its content is compressed once more, with {_said(compression)}; decompress it once"
     if other := _begins(head, _OTHER_MAGIC):
         return f"it is {other}, not text"
+    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return "it is a tar archive; unpack it, and name the folder"
+    if head.startswith((*_UTF32, *_UTF16)) or _has_every_second_byte_zero(head):
+        return "its text is UTF-16 or UTF-32; save it as UTF-8, for example with `iconv -f UTF-16 -t UTF-8`"
     begin = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if _HTML.match(begin) or (_XML.match(begin) and _HTML.search(begin[:1000])):
         return "it is a web page (HTML), not a dump; the address that it was loaded from may be that of a page about the dump"
@@ -131,5 +131,7 @@ def _begins(begin: bytes, known: Mapping[bytes, T]) -> T | None:
 
 
 def _has_every_second_byte_zero(head: bytes) -> bool:
-    first = head[:200]
-    return len(first) > 8 and any(first[odd::2].count(0) > len(first) // 3 for odd in (0, 1))
+    """As ASCII characters have in UTF-16, and in UTF-32 every second one of the rest too."""
+    first = head[:400]
+    zeros = sorted(first[odd::2].count(0) for odd in (0, 1))
+    return zeros[1] > len(first) // 3 and zeros[0] < len(first) // 20
