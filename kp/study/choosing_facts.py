@@ -17,6 +17,7 @@ from kp.config.study import FactsConfig
 from kp.errors import UserError
 from kp.facts import synthetic
 from kp.facts.dominance import without_dominance
+from kp.facts.dump.cleaning import Rule
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.files import FIELD, is_dump
 from kp.facts.dump.readable import graph_counts, unreadable_lines, validate_readable
@@ -92,8 +93,12 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
         drawn = facts_of_graph(graph, settings.graph, seed, settings.source)
         _log_drawn_facts(session, drawn)
         if not drawn.facts.num_rows:
+            unnamed = drawn.dropped_by(Rule.NO_LABEL)
+            why = (
+                f"; {unnamed:,} were dropped, because the dump has no label in the language '{settings.graph.language}'" if unnamed else ""
+            )
             raise UserError(
-                f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts",
+                f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts{why}",
                 field=field,
             )
         return drawn.facts, {

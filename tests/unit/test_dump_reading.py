@@ -86,7 +86,7 @@ def test_hand_worked_graph_has_the_pairs_degrees_and_buckets_worked_out_by_hand(
 
 def test_hand_worked_graph_has_its_relations_counted(tmp_path: Path) -> None:
     _, folder = read(tmp_path, HAND_WORKED)
-    relations = pl.DataFrame(read_table(folder / "relations.parquet", GRAPH_RELATIONS)).drop("iri").rows()
+    relations = pl.DataFrame(read_table(folder / "relations.parquet", GRAPH_RELATIONS)).drop("iri", "label").rows()
     assert relations == [("spouse", 3, 3, 3), ("child", 2, 1, 0), ("birthPlace", 1, 1, 0), ("influenced", 1, 1, 1), ("occupation", 1, 1, 0)]
 
 
@@ -181,7 +181,7 @@ def large_dump(count: int) -> list[str]:
 def test_one_worker_and_two_write_the_same_bytes(tmp_path: Path) -> None:
     lines = large_dump(60_000)  # several blocks
     folders = [read(tmp_path, lines, "dump.ttl.bz2", workers)[1] for workers in (1, 2)]
-    for name in ("pairs.parquet", "relations.parquet", "set_aside.parquet", "counts.json"):
+    for name in ("pairs.parquet", "relations.parquet", "aliases.parquet", "set_aside.parquet", "counts.json"):
         first, second = ((folder / name).read_bytes() for folder in folders)
         assert first == second
 
@@ -200,7 +200,13 @@ def test_order_of_lines_and_cut_into_files_change_nothing(tmp_path: Path) -> Non
 
 def test_nothing_but_the_tables_is_left_in_the_folder(tmp_path: Path) -> None:
     _, folder = read(tmp_path, HAND_WORKED)
-    assert sorted(path.name for path in folder.iterdir()) == ["counts.json", "pairs.parquet", "relations.parquet", "set_aside.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "aliases.parquet",
+        "counts.json",
+        "pairs.parquet",
+        "relations.parquet",
+        "set_aside.parquet",
+    ]
 
 
 def test_dump_without_a_triple_gives_an_empty_graph(tmp_path: Path) -> None:

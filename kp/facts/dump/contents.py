@@ -131,7 +131,7 @@ def _begins(begin: bytes, known: Mapping[bytes, T]) -> T | None:
 
 
 def _has_every_second_byte_zero(head: bytes) -> bool:
-    """As ASCII characters have in UTF-16, and in UTF-32 every second one of the rest too."""
+    """As ASCII characters have in UTF-16."""
     first = head[:400]
     zeros = sorted(first[odd::2].count(0) for odd in (0, 1))
     return zeros[1] > len(first) // 3 and zeros[0] < len(first) // 20

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kp.facts.dump.judging import ANY_ESCAPE, CANONICAL_ESCAPE, JudgedLines, Mask, Pieces, ends_in_number
+from kp.facts.dump.labels import Labels, labels_among, labels_of_odd, ranks_of
 from kp.facts.dump.reasons import SetAside
 from kp.facts.dump.spans import Hashes, Positions, Text
 from kp.facts.dump.statements import Triple, read_statement
@@ -99,10 +100,11 @@ class RelationNumbers:
 
 
 class Parser:
-    """Parses the blocks of one file in their order."""
+    """Parses the blocks of one file in their order; labels are those of one language (see kp.facts.dump.labels)."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = "en") -> None:
         self.relations = RelationNumbers()
+        self._language, self._labels = language, list[Labels]()
         self.set_aside = SetAsideLog()
         self.lines = 0  # seen so far
 
@@ -116,6 +118,11 @@ class Parser:
         rows = [self._usual(judged), *self._others(judged)]
         self.lines += len(judged.ends)
         return [some for some in rows if len(some.kinds)]
+
+    def taken_labels(self) -> list[Labels]:
+        """The labels of entities found since the last call."""
+        taken, self._labels = self._labels, []
+        return taken
 
     def _usual(self, judged: JudgedLines) -> Rows:
         pieces = judged.usual
@@ -135,7 +142,9 @@ class Parser:
             self._log(SetAside.HELPER_NODE, judged, judged.literal_lines[of_helper])
             self._log(SetAside.LITERAL, judged, judged.literal_lines[~of_helper])
             literals = judged.literals.take(np.flatnonzero(~of_helper))
-            yield self._rows(judged.text, literals, np.ones(len(literals), dtype=bool))
+            rows = self._rows(judged.text, literals, np.ones(len(literals), dtype=bool))
+            self._add_labels(labels_among(judged.text, literals, ranks_of(self.relations.names)[rows.relations], self._language))
+            yield rows
         if len(judged.odd):
             triples, others = self._read_one_by_one(judged)
             for lines, other in ((triples, False), (others, True)):
@@ -145,7 +154,7 @@ class Parser:
 
     def _read_one_by_one(self, judged: JudgedLines) -> tuple[list[bytes], list[bytes]]:
         """The statements that the grammar finds in the odd lines, as lines in the usual form; other values have a stand-in IRI."""
-        triples, others = [], []
+        triples, others, literals = [], [], []
         for line in judged.odd.tolist():
             read = read_statement(judged.line(line))
             if isinstance(read, Triple):
@@ -153,7 +162,14 @@ class Parser:
                 continue
             self._log(read.reason, judged, np.array([line]))
             others += [Triple(*pair, _stand_in(read.value)).line() for pair in read.pairs]
+            if read.reason is SetAside.LITERAL:
+                literals += [(*pair, read.value) for pair in read.pairs]
+        self._add_labels(labels_of_odd(literals, self._language))
         return triples, others
+
+    def _add_labels(self, labels: Labels | None) -> None:
+        if labels is not None:
+            self._labels.append(labels)
 
     def _rows(self, text: Text, pieces: Pieces, other: Mask) -> Rows:
         subjects, objects = text.hashes(*pieces.subjects), text.hashes(*pieces.objects)
