@@ -67,8 +67,8 @@ class JudgedLines:
         self.ends: Positions = gaps[last_gap]
         self.starts: Positions = np.concatenate(([0], self.ends[:-1] + 1)) if len(self.ends) else self.ends
         first_gap = np.concatenate(([0], last_gap[:-1] + 1)) if len(self.ends) else last_gap
-        triples = self._of_iris(last_gap - first_gap == 3, 3, gaps, first_gap)
-        quads = self._of_iris(last_gap - first_gap == 4, 4, gaps, first_gap)
+        blanks = last_gap - first_gap
+        triples, quads = (self._of_iris(blanks == terms, terms, gaps, first_gap) for terms in (3, 4))
         usual = triples | quads
         rest = np.flatnonzero(~usual)
         of_literal = self._like_literal(gaps, first_gap, last_gap, rest)
@@ -114,15 +114,19 @@ class JudgedLines:
             & (first - start > 2)
             & (second - first > 3)
         )
-        return self._one_statement_each(gaps, lines[alike])
+        lines = lines[alike]
+        return lines[self._after_iri(gaps, first_gap[lines], last_gap[lines] + 1) <= _AFTER_IRI_WITH_LITERAL]
 
-    def _one_statement_each(self, gaps: Positions, lines: Positions) -> Positions:
-        """These lines with a literal without those in which another statement may follow it, as where a line end was lost."""
-        if not len(lines):
-            return lines
-        pairs = self.text.words[gaps - 1] & _THREE
-        after_iri = np.searchsorted(self.ends, gaps[(pairs == _BETWEEN) | (pairs == _TO_LITERAL)])
-        return lines[np.bincount(after_iri, minlength=len(self.ends))[lines] <= _AFTER_IRI_WITH_LITERAL]
+    def _after_iri(self, gaps: Positions, first: Positions, end: Positions) -> Positions:
+        """How many blanks between an IRI and another or a literal each line has: more than usual where a second statement follows in it,
+        because a line end was lost. The line's blanks are those from `first` up to `end`.
+        """
+        lengths = end - first
+        before = np.cumsum(lengths) - lengths
+        own = np.arange(lengths.sum()) + np.repeat(first - before, lengths)
+        pairs = self.text.words[gaps[own] - 1] & _THREE
+        found = (pairs == _BETWEEN) | (pairs == _TO_LITERAL)
+        return np.add.reduceat(found, before, dtype=np.int64) if len(before) else before
 
     def _forbidden(self, gaps: Positions, first_gap: Positions, forms: Mapping[int, Positions]) -> Positions:
         """The positions of characters that no IRI in canonical spelling has, and the starts of lines that are not UTF-8.
