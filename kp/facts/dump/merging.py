@@ -76,8 +76,9 @@ class _Entities:
         order = pl.Series(hashes).arg_sort().to_numpy()
         places = np.empty(len(hashes), dtype=np.int64)
         places[order] = np.searchsorted(self.hashes, hashes[order])
-        labels = self.labels.take(pa.array(places)).cast(pa.string()).combine_chunks()
-        return self.degrees[places].astype(np.int64), labels
+        if self.labels.null_count == len(self.labels):
+            return self.degrees[places].astype(np.int64), pa.nulls(len(places), pa.string())
+        return self.degrees[places].astype(np.int64), self.labels.take(pa.array(places)).cast(pa.string()).combine_chunks()
 
 
 def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Partitions, workers: int) -> Merged:

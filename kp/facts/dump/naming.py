@@ -30,6 +30,10 @@ class NamedEntities:
 def named_entities(entities: pl.Series, folders: Iterable[Path], number: int) -> NamedEntities:
     """The label of each of these entities (sorted hashes), and the aliases of all; they are of partition `number` of what was spilled."""
     labels = _spilled_labels(folders, number, entities.to_numpy())
+    if labels.is_empty():  # as in most dumps
+        return NamedEntities(
+            pa.record_batch([pa.nulls(len(entities), pa.large_string())], schema=ENTITY_LABELS), GRAPH_ALIASES.empty_table()
+        )
     best = _best(labels)
     named = entities.to_frame("entity").join(best, on="entity", how="left", maintain_order="left")["name"]
     others = labels.join(best, on=["entity", "name"], how="anti").sort("iri", "rank", "name").select("iri", "name")
