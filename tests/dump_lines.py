@@ -24,7 +24,7 @@ def write_dump(path: Path, lines: Iterable[str], end: str = "\n") -> Path:
 
 
 def parts_of_triple(line: str) -> tuple[str, str, str] | None:
-    """The three IRIs, escapes as they stand, of a line that the N-Triples grammar takes for a statement between IRIs; else None."""
+    """The first three IRIs, escapes as they stand, of a line that the N-Quads grammar takes for a statement between IRIs; else None."""
     place, iris = _skip(line, 0), []
     for _ in range(3):
         iri, place = _iri(line, place)
@@ -32,10 +32,27 @@ def parts_of_triple(line: str) -> tuple[str, str, str] | None:
             return None
         iris.append(iri)
         place = _skip(line, place)
+    place = _skip(line, _graph(line, place))
     if line[place : place + 1] != ".":
         return None
     place = _skip(line, place + 1)
     return (iris[0], iris[1], iris[2]) if place == len(line) or (line[place] == "#" and "\n" not in line) else None
+
+
+def _graph(line: str, place: int) -> int:
+    """The place after the name of a graph, an IRI or a blank node, or the same place if there is none."""
+    if line[place : place + 1] == "<":
+        return _iri(line, place)[1]
+    if line[place : place + 2] != "_:" or not _in_label(line[place + 2 : place + 3]):
+        return place
+    end = place + 2
+    while end < len(line) and (_in_label(line[end]) or line[end] in ".-·"):
+        end += 1
+    return place + len(line[place:end].rstrip("."))
+
+
+def _in_label(letter: str) -> bool:
+    return letter.isalnum() or letter in ("_", ":")
 
 
 def _skip(line: str, place: int) -> int:

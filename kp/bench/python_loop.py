@@ -17,6 +17,7 @@ from pathlib import Path
 _TRIPLE = re.compile(r"<([^>]+)> <([^>]+)> <([^>]+)> \.$")
 _BLANKS = 3
 _LITERAL = re.compile(r'<([^> ]+)> <([^> ]+)> "(?:[^"\\]|\\.)*"\S* \.$')
+_PAIR = re.compile(r"<([^> ]+)> <([^> ]+)>")
 _HELPER = re.compile(r"__\d+$")  # as in Sean_McKittrick__PersonFunction__1
 BUCKETS = ("head", "torso", "tail")
 
@@ -97,13 +98,13 @@ def _single_valued(
 
 
 def _statements(path: Path) -> Iterator[Statement | None]:
-    """One statement per line that is no comment: its last part is None if that is no entity; the whole is None if there is no statement."""
+    """One statement per line that is no comment: its last part is None if that is no entity; the whole is None if it is about no entity."""
     names: dict[str, str] = {}  # relation IRI -> local name
     with bz2.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             if (match := _TRIPLE.match(line)) and line.count(" ") == _BLANKS:
                 subject, relation, value = match.groups()
-            elif match := _LITERAL.match(line):
+            elif match := _LITERAL.match(line) or _PAIR.match(line):  # an unreadable line may have another value of its pair
                 subject, relation, value = *match.groups(), None
             else:
                 if not line.startswith("#"):

@@ -49,6 +49,8 @@ class GraphConfig(Section):
     """A dump that links entities to Wikidata ids by owl:sameAs; needed if `aliases` is keyed by Wikidata ids."""
     redirects: str | None = None
     """A dump of redirects; the titles that lead to an entity become its aliases."""
+    language: str = Field("en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")
+    """Code of the language of the dump's own labels (rdfs:label and its like), by which entities are called where it has any."""
     ontology: str | None = None
     """An ontology in N-Triples or Turtle lines; its domains and ranges of relations replace those of the templates."""
 
@@ -86,8 +88,8 @@ class ParaphraseConfig(Section):
 class FactsConfig(Section):
     source: str = "builtin"
     """`builtin`, `synthetic`, a .csv, .tsv, .json, .jsonl, .parquet or .xlsx table with question and answer(s),
-    `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a knowledge-graph dump: .ttl or .nt, plain, .bz2 or .gz, a folder or glob of them, local or at
-    any address that fsspec reads."""
+    `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a knowledge-graph dump: .nt, .nq, .tql or .ttl, plain, .bz2 or .gz, a folder or glob of them,
+    local or at any address for fsspec."""
     relations: tuple[str, ...] = ()
     """Keep only these relations. Empty: all of them."""
     count: PositiveInt | None = None

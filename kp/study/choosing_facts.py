@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -16,8 +17,10 @@ from kp.config.study import FactsConfig
 from kp.errors import UserError
 from kp.facts import synthetic
 from kp.facts.dominance import without_dominance
+from kp.facts.dump.cleaning import Rule
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.files import FIELD, is_dump
+from kp.facts.dump.readable import graph_counts, unreadable_lines, validate_readable
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_REPORT
 from kp.facts.popularity import BUCKETS
 from kp.facts.replay import without_studied
@@ -87,11 +90,18 @@ def _gathered(session: Session, settings: FactsConfig, seed: int, field: str) ->
     """All facts of the source, and the tables that report how they were made."""
     if is_dump(settings.source):
         assert "dump" in session.graph.steps, "a source that is a dump has its step"
-        drawn = facts_of_graph(session.store.fetch(session.graph.steps["dump"]), settings.graph, seed, settings.source)
+        graph = session.store.fetch(session.graph.steps["dump"])
+        validate_readable(graph, settings.source, settings.max_rejected_fraction)
+        _log_unreadable_lines(session, graph)
+        drawn = facts_of_graph(graph, settings.graph, seed, settings.source)
         _log_drawn_facts(session, drawn)
         if not drawn.facts.num_rows:
+            unnamed = drawn.dropped_by(Rule.NO_LABEL)
+            why = (
+                f"; {unnamed:,} were dropped, because the dump has no label in the language '{settings.graph.language}'" if unnamed else ""
+            )
             raise UserError(
-                f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts",
+                f"{settings.source}: no relation has a candidate in each of the buckets {', '.join(BUCKETS)}, so none gives facts{why}",
                 field=field,
             )
         return SourceFacts(drawn.facts), {
@@ -111,6 +121,14 @@ def _log_replaced_shots(session: Session, choice: FactChoice, replaced: Sequence
     for gone in replaced:
         if gone.fact_id not in said:
             session.display.line(f"{choice.name}: the shot '{gone.shot.question}' gives a {kind} fact away and is replaced")
+
+
+def _log_unreadable_lines(session: Session, graph: Path) -> None:
+    counts = graph_counts(graph)
+    if counts.unreadable:
+        session.display.line(f"facts: {counts.unreadable:,} of {counts.statements:,} lines of the dump are unreadable and left out:")
+        for line in unreadable_lines(graph):
+            session.display.line(line)
 
 
 def _log_drawn_facts(session: Session, drawn: GraphFacts) -> None:

@@ -26,7 +26,7 @@ class GraphReading:
     hardware: list[dict[str, Any]]
 
 
-def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReading:
+def read_graph_on_cluster(source: str, folder: Path, threads: int, language: str = "en") -> GraphReading:
     """Like kp.facts.dump.reading.read_graph with the same result, on the joined cluster; `threads` cores read one file, and merge.
 
     `folder` must be on a file system that every node mounts, and `source` readable from every node. A task whose node dies is run again.
@@ -41,7 +41,7 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int) -> GraphReadi
     with tempfile.TemporaryDirectory(prefix=".spill-", dir=folder) as name:
         spill = Path(name)
         task: Any = ray.remote(num_cpus=threads, max_retries=3)(_read)
-        references = [task.remote(file, spill, partitions, threads) for file in files]
+        references = [task.remote(file, spill, partitions, threads, language) for file in files]
         try:
             done: list[_Reading] = ray.get(references)
         except ray.exceptions.RayTaskError as error:
@@ -62,6 +62,6 @@ class _Reading:
     hardware: dict[str, Any]
 
 
-def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int) -> _Reading:
+def _read(file: DumpFile, spill: Path, partitions: Partitions, threads: int, language: str) -> _Reading:
     """Each attempt has its own folder: a node that was thought dead may still write into that of the first attempt."""
-    return _Reading(read_file(file, spill / uuid.uuid4().hex, partitions, threads), process_hardware())
+    return _Reading(read_file(file, spill / uuid.uuid4().hex, partitions, threads, language), process_hardware())

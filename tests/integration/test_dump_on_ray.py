@@ -29,7 +29,7 @@ def test_cluster_writes_what_one_process_writes(dump: Path, tmp_path: Path) -> N
     assert there.counts == here
     assert there.hardware == [process_hardware()]
     assert here.pairs > 0
-    for name in ("pairs.parquet", "relations.parquet", "set_aside.parquet", "counts.json"):
+    for name in ("pairs.parquet", "relations.parquet", "aliases.parquet", "set_aside.parquet", "counts.json"):
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 

@@ -188,7 +188,8 @@ def test_python_loop_of_a_hand_made_dump_gives_the_numbers_worked_out_by_hand(tm
     graph = read_dump(_hand_made(tmp_path))
 
     # 9 triples, one of A with itself, so densities sum to 17: A has 8, B and D 3, C 2, Å 1. The thirds end at 5.7 and 11.3: A is head; B
-    # and D, which begin at 8, are torso together; C begins at 14, Å at 16. D's partner has two values, one of them no entity.
+    # and D, which begin at 8, are torso together; C begins at 14, Å at 16. D's partner has two values, one of them no
+    # entity, and C's parent has a second one in a line that cannot be read.
     assert (graph.triples, graph.set_aside) == (9, 5)
     assert graph.density == {"http://x/A": 8, "http://x/B": 3, "http://x/C": 2, "http://x/D": 3, "http://x/Å_(%22)": 1}
     assert graph.least == (8, 3)
@@ -197,7 +198,6 @@ def test_python_loop_of_a_hand_made_dump_gives_the_numbers_worked_out_by_hand(tm
         ("capital", "torso"): [("http://x/B", "http://x/A")],
         ("country", "torso"): [("http://x/B", "http://x/A")],
         ("namedAfter", "head"): [("http://x/A", "http://x/A")],
-        ("parent", "tail"): [("http://x/C", "http://x/A")],
         ("spouse", "torso"): [("http://x/D", "http://x/Å_(%22)")],
     }
 
@@ -205,7 +205,7 @@ def test_python_loop_of_a_hand_made_dump_gives_the_numbers_worked_out_by_hand(tm
 def test_loop_summary_counts_pairs_by_relation_and_bucket(tmp_path: Path) -> None:
     _, summary = loop_reads(_hand_made(tmp_path))
 
-    assert (summary.triples, summary.set_aside, summary.entities, summary.pairs) == (9, 5, 5, 6)
+    assert (summary.triples, summary.set_aside, summary.entities, summary.pairs) == (9, 5, 5, 5)
     assert summary.cells["capital", "torso"] == 1
 
 

@@ -20,7 +20,7 @@ from kp.facts.dump.cleaning import Rule, answers_stand_in
 from kp.facts.dump.entity_names import label_of, without_qualifier
 from kp.facts.dump.facts import GraphFacts, facts_of_graph
 from kp.facts.dump.random_keys import draw_key, random_keys, text_hashes
-from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS
+from kp.facts.dump.schema import GRAPH_ALIASES, GRAPH_PAIRS, GRAPH_RELATIONS
 from kp.facts.dump.titles import labels_of, names_of
 from kp.facts.fact import fact_id
 from kp.facts.templates import dbpedia_book
@@ -45,14 +45,17 @@ FILMS: list[Pair] = [
 def graph(folder: Path, pairs: Sequence[Pair], group: int = 3, untemplated: int = 0) -> Path:
     """A reduced graph with these single-valued pairs, and a relation without a template."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [(RESOURCE + subject, relation, RESOURCE + object_, 7, 8, bucket) for subject, relation, object_, bucket in pairs]
+    rows = [(RESOURCE + subject, relation, RESOURCE + object_, 7, 8, bucket, None, None) for subject, relation, object_, bucket in pairs]
     table = pa.Table.from_pydict(dict(zip(GRAPH_PAIRS.names, map(list, zip(*rows, strict=True)), strict=True)), schema=GRAPH_PAIRS)
     pq.write_table(table, folder / "pairs.parquet", row_group_size=group)
     counts = Counter(relation for _, relation, _, _ in pairs)
-    relations = [{"relation": name, "iri": f"x/{name}", "triples": 2 * n, "subjects": n, "pairs": n} for name, n in counts.items()]
+    relations = [
+        {"relation": name, "iri": f"x/{name}", "label": None, "triples": 2 * n, "subjects": n, "pairs": n} for name, n in counts.items()
+    ]
     if untemplated:
-        relations.append({"relation": "wikiPageFoo", "iri": "x/foo", "triples": untemplated, "subjects": 1, "pairs": 0})
-    write_table(pa.Table.from_pylist(relations), GRAPH_RELATIONS, folder / "relations.parquet")
+        relations.append({"relation": "wikiPageFoo", "iri": "x/foo", "label": "foo", "triples": untemplated, "subjects": 1, "pairs": 0})
+    write_table(pa.Table.from_pylist(relations, schema=GRAPH_RELATIONS), GRAPH_RELATIONS, folder / "relations.parquet")
+    write_table(GRAPH_ALIASES.empty_table(), GRAPH_ALIASES, folder / "aliases.parquet")
     return folder
 
 
@@ -79,7 +82,7 @@ def test_each_bucket_gives_the_same_number_and_no_more_than_asked(tmp_path: Path
     assert Counter(made.facts["popularity"].to_pylist()) == {"head": each, "torso": each, "tail": each}
     (report,) = made.relations.to_pylist()
     assert report == {
-        "relation": "director", "triples": 16, "pairs": 8, "candidates": 8,
+        "relation": "director", "label": None, "triples": 16, "pairs": 8, "candidates": 8,
         "head": each, "torso": each, "tail": each, "has_template": True,
     }  # fmt: skip
 
@@ -184,9 +187,10 @@ def test_domain_comes_from_the_ontology_where_one_is_given(tmp_path: Path) -> No
 
 def test_relations_without_a_template_are_reported_by_size(tmp_path: Path) -> None:
     made = drawn(graph(tmp_path, FILMS, untemplated=999))
-    assert made.untemplated(5) == [("wikiPageFoo", 999)]
+    assert made.untemplated(5) == [("wikiPageFoo (foo)", 999)]
     assert made.relations.to_pylist()[0] == {
-        "relation": "wikiPageFoo", "triples": 999, "pairs": 0, "candidates": 0, "head": 0, "torso": 0, "tail": 0, "has_template": False,
+        "relation": "wikiPageFoo", "label": "foo", "triples": 999, "pairs": 0, "candidates": 0,
+        "head": 0, "torso": 0, "tail": 0, "has_template": False,
     }  # fmt: skip
 
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.facts.dump.parsing import OTHER_VALUE, SPELLED, Parser
+from kp.facts.dump.reasons import UNREADABLE, SetAside
 from kp.facts.dump.spans import Text
-from kp.facts.dump.statements import SetAside, Triple, read_statement
+from kp.facts.dump.statements import Triple, read_statement
 from tests.dump_lines import statement
 
 Found = Counter[tuple[int, str, int]]
@@ -51,8 +52,8 @@ def one_by_one(data: bytes) -> tuple[Found, Found, Counter[SetAside], list[Tripl
             triples[hashed(read.subject), read.relation, hashed(read.object)] += 1
             continue
         reasons[read.reason] += 1
-        if read.subject is not None and read.relation is not None:
-            others[hashed(read.subject), read.relation, 0] += 1
+        for subject, relation in read.pairs:
+            others[hashed(subject), relation, 0] += 1
     return triples, others, reasons, read_triples
 
 
@@ -60,7 +61,7 @@ def assert_reasons_alike(data: bytes, found: dict[SetAside, int], wanted: Counte
     """The same reasons, but that a text which is no literal by the letter may be taken for one: no triple comes of it either way."""
     unsure = sum(re.search(rb'>[ \t]+"', line) is not None for line in data.split(b"\n"))
     told = (SetAside.LITERAL, SetAside.HELPER_NODE)
-    others = [reason for reason in SetAside if reason not in (*told, SetAside.MALFORMED)]
+    others = [reason for reason in SetAside if reason not in (*told, *UNREADABLE) or reason is SetAside.NOT_UTF8]
     assert sum(found.values()) == sum(wanted.values())
     assert [found.get(reason, 0) for reason in others] == [wanted[reason] for reason in others]
     assert all(wanted[reason] <= found.get(reason, 0) <= wanted[reason] + unsure for reason in told)
@@ -81,8 +82,10 @@ names = st.sampled_from(
 )
 iris = names.map("<http://dbpedia.org/resource/{}>".format) | names.map("<{}>".format)
 objects = iris | st.sampled_from(['"text"@en', '"a b"', '"1"^^<http://x/int>', '"\\""', '"', "_:b0", '"a" <b>', '"a`b{"'])
+graphs = iris | st.sampled_from(["_:g", "<g>", '"no graph"', "<g> <h>"])
 lines = (
     st.builds("{} {} {} .".format, iris, iris, objects)
+    | st.builds("{} {} {} {} .".format, iris, iris, objects, graphs)
     | st.builds(
         "{}{}{}{}{}.{}".format,
         iris,
@@ -101,10 +104,20 @@ ends = st.sampled_from(["\n", "\r\n"])
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.tuples(lines, ends), max_size=12), st.sampled_from([0, 700]))
-def test_lines_of_any_kind_say_in_bulk_what_they_say_one_by_one(drawn: list[tuple[str, str]], good: int) -> None:
+@given(st.lists(st.tuples(lines, ends), max_size=12), st.sampled_from([0, 700]), st.booleans())
+def test_lines_of_any_kind_say_in_bulk_what_they_say_one_by_one(drawn: list[tuple[str, str]], good: int, quads: bool) -> None:
     odd = [line.replace("\n", "") + end for line, end in drawn]  # alone, and among many in the usual form, which go another way
-    assert_alike("".join([*odd, *(statement(f"S{number}", "r", "O") + "\n" for number in range(good))]).encode())
+    many = [statement(f"S{number}", "r", "O") for number in range(good)]
+    many = [line[:-1] + "<http://x/graph> ." if quads and number % 3 else line for number, line in enumerate(many)]
+    assert_alike("".join([*odd, *(line + "\n" for line in many)]).encode())
+
+
+def test_quads_in_the_usual_form_are_read_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
+    quads = "".join(statement(f"S{number}", "r", "O")[:-1] + f"<http://x/graph?x={number}#y> .\n" for number in range(9))
+    monkeypatch.setattr("kp.facts.dump.parsing.read_statement", lambda line: pytest.fail(f"one by one: {line}"))
+    triples, _, texts, _ = parsed(quads.encode())
+    assert triples == parsed("".join(statement(f"S{number}", "r", "O") + "\n" for number in range(9)).encode())[0]
+    assert len(texts) == 9
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8))

@@ -4,58 +4,143 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kp.facts.dump.statements import NoTriple, SetAside, Triple, canonical, is_helper, read_statement
+from kp.facts.dump.reasons import CUT, UNREADABLE, SetAside
+from kp.facts.dump.statements import NoTriple, Triple, canonical, is_helper, read_statement
 from tests.dump_lines import parts_of_triple, statement
 
 A, R, B = "http://a.org/a", "http://a.org/r", "http://a.org/b"
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("# started 2021", SetAside.COMMENT),
-        ("  # indented", SetAside.COMMENT),
-        ("", SetAside.BLANK_LINE),
-        (" \t", SetAside.BLANK_LINE),
-        (statement("Ann", "occupation", "Ann__PersonFunction__1"), SetAside.HELPER_NODE),
-        (statement("Ann__PersonFunction__12", "title", "Actor"), SetAside.HELPER_NODE),
-        (f'<{A}> <{R}> "text"@en .', SetAside.LITERAL),
-        (f'<{A}> <{R}> "19"^^<http://w3.org/int> .', SetAside.LITERAL),
-        (f'<{A}> <{R}> "a \\"quoted\\" one" .', SetAside.LITERAL),
-        (f"<{A}> <{R}> _:b1 .", SetAside.BLANK_NODE),
-        (f"_:b1 <{R}> <{B}> .", SetAside.BLANK_NODE),
-        (f"<{A}> <{R}> <{B}>", SetAside.MALFORMED),
-        (f"<{A}> <{R}> .", SetAside.MALFORMED),
-        (f"<{A}> <{R}> <{B} .", SetAside.MALFORMED),
-        (f"<{A} b> <{R}> <{B}> .", SetAside.MALFORMED),
-        (f"<{A}> <{R}> <{B}> . <{B}>", SetAside.MALFORMED),
-        (f"<{A}> <> <{B}> .", SetAside.MALFORMED),
-        (f"<{A}> <{R}> <{B}{{}}> .", SetAside.MALFORMED),
-        (f"<{A}\\u0020> <{R}> <{B}> .", SetAside.MALFORMED),
-        (f"<{A}\\uD800> <{R}> <{B}> .", SetAside.MALFORMED),
-        (f"<{A}\\U00110000> <{R}> <{B}> .", SetAside.MALFORMED),
-        (f"<{A}\\n> <{R}> <{B}> .", SetAside.MALFORMED),
-        ("@prefix dbo: <http://dbpedia.org/ontology/> .", SetAside.MALFORMED),
-    ],
-)
+SET_ASIDE = [
+    ("# started 2021", SetAside.COMMENT),
+    ("  # indented", SetAside.COMMENT),
+    ("", SetAside.BLANK_LINE),
+    (" \t", SetAside.BLANK_LINE),
+    (statement("Ann", "occupation", "Ann__PersonFunction__1"), SetAside.HELPER_NODE),
+    (statement("Ann__PersonFunction__12", "title", "Actor"), SetAside.HELPER_NODE),
+    (f'<{A}> <{R}> "text"@en .', SetAside.LITERAL),
+    (f'<{A}> <{R}> "19"^^<http://w3.org/int> .', SetAside.LITERAL),
+    (f'<{A}> <{R}> "a \\"quoted\\" one" .', SetAside.LITERAL),
+    (f"<{A}> <{R}> _:b1 .", SetAside.BLANK_NODE),
+    (f"_:b1 <{R}> <{B}> .", SetAside.BLANK_NODE),
+    (f'<{A}> <{R}> "text"@en <{B}> .', SetAside.LITERAL),
+    (f"_:b1 <{R}> <{B}> _:graph .", SetAside.BLANK_NODE),
+    (f"<{A}> <{R}> <{B}>", SetAside.NO_DOT),
+    (f"<{A}> <{R}> <{B}> <{B}>", SetAside.NO_DOT),
+    (f'<{A}> <{R}> "text"@en', SetAside.NO_DOT),
+    (f"<{A}> <{R}> .", SetAside.INCOMPLETE),
+    (f"<{A}> <{R}> <{B[:12]}", SetAside.INCOMPLETE),
+    (f'<{A}> <{R}> "Port: the', SetAside.INCOMPLETE),
+    (f"<{A}> <{R[:12]}", SetAside.INCOMPLETE),
+    (f"<{A}", SetAside.INCOMPLETE),
+    (f"<{A}>", SetAside.INCOMPLETE),
+    (f"<{A}> <{R}> <{B} .", SetAside.BAD_IRI),
+    (f"{A}> <{R}> <{B}> .", SetAside.BAD_IRI),
+    (f"<{A} b> <{R}> <{B}> .", SetAside.BAD_IRI),
+    (f"<{A}> <> <{B}> .", SetAside.BAD_IRI),
+    (f"<{A}> <{R}> <{B}{{}}> .", SetAside.BAD_IRI),
+    (f"<{A}\\u0020> <{R}> <{B}> .", SetAside.BAD_IRI),
+    (f"<{A}\\uD800> <{R}> <{B}> .", SetAside.BAD_IRI),
+    (f"<{A}\\U00110000> <{R}> <{B}> .", SetAside.BAD_IRI),
+    (f"<{A}\\n> <{R}> <{B}> .", SetAside.BAD_IRI),
+    (f'<{A}> <{R}> "a\\q" .', SetAside.BAD_LITERAL),
+    (f'<{A}> <{R}> "a\\u00" .', SetAside.BAD_LITERAL),
+    (f'<{A}> <{R}> "a "b" c"@en .', SetAside.BAD_LITERAL),
+    (f'<{A}> <{R}> "a .', SetAside.BAD_LITERAL),
+    (f"<{A}> <{R}> <{B}> . <{B}>", SetAside.MORE_THAN_ONE),
+    (f"<{A}> <{R}> <{B}> .<{A}> <{R}> <{B}> .", SetAside.MORE_THAN_ONE),
+    (f"<{A}> <{R}> <{B}> <{A}> <{A}> .", SetAside.MORE_THAN_ONE),
+    (f"<{A}> <{R}> <{B}> . garbage", SetAside.MORE_THAN_ONE),
+    ("@prefix dbo: <http://dbpedia.org/ontology/> .", SetAside.TURTLE),
+    ("PREFIX dbo: <http://dbpedia.org/ontology/>", SetAside.TURTLE),
+    ("@base <http://dbpedia.org/resource/> .", SetAside.TURTLE),
+    ("dbr:Ann dbo:child dbr:Bob .", SetAside.TURTLE),
+    (f"<{A}> a <{B}> .", SetAside.TURTLE),
+    (f"<{A}> <{R}> <{B}> ;", SetAside.TURTLE),
+    (f"<{A}> <{R}> <{B}>, <{A}> .", SetAside.TURTLE),
+    (f'"{A}" <{R}> <{B}> .', SetAside.MALFORMED),
+    ("Ann,child,Bob", SetAside.MALFORMED),
+    ("2021-03-01 12:30 read 100 lines", SetAside.MALFORMED),
+    ("<" + "a" * (1 << 21) + CUT, SetAside.TOO_LONG),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), SET_ASIDE, ids=[f"{reason}-{line[-40:]}" for line, reason in SET_ASIDE])
 def test_line_that_is_no_triple_is_set_aside_for_its_reason(line: str, reason: SetAside) -> None:
     read = read_statement(line.encode())
     assert isinstance(read, NoTriple)
     assert read.reason is reason
 
 
+def test_every_reason_has_a_line() -> None:
+    assert {reason for _, reason in SET_ASIDE} == set(SetAside) - {SetAside.NOT_UTF8}
+
+
 def test_line_that_is_not_utf8_is_set_aside_as_such() -> None:
-    assert read_statement(b"<a\xff> <b> <c> .") == NoTriple(SetAside.NOT_UTF8)
+    assert read_statement(b"<a\xff> <b> <c> .").reason is SetAside.NOT_UTF8  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("line", ["<{0}> <{1}> <{2}> .", " <{0}>\t<{1}>  <{2}>. ", "<{0}><{1}><{2}>.", "<{0}> <{1}> <{2}> . # a comment"])
+@pytest.mark.parametrize(
+    "line",
+    ["<{0}> <{1}> <{2}> .", " <{0}>\t<{1}>  <{2}>. ", "<{0}><{1}><{2}>.", "<{0}> <{1}> <{2}> . # a comment", "\ufeff<{0}> <{1}> <{2}> ."],
+)
 def test_triple_in_any_layout_is_read(line: str) -> None:
     assert read_statement(line.format(A, R, B).encode()) == Triple(A, R, B)
 
 
+@pytest.mark.parametrize("graph", ["<http://a.org/g?x=1#y>", "_:g1"])
+@pytest.mark.parametrize("line", ["<{0}> <{1}> <{2}> {3} .", "<{0}>\t<{1}> <{2}>{3}.", "<{0}> <{1}> <{2}> {3} . # a comment"])
+def test_graph_of_a_quad_is_dropped(line: str, graph: str) -> None:
+    assert read_statement(line.format(A, R, B, graph).encode()) == Triple(A, R, B)
+
+
+def test_comment_after_a_byte_order_mark_is_a_comment() -> None:
+    assert read_statement("\ufeff# started".encode()) == NoTriple(SetAside.COMMENT)
+    assert read_statement("\ufeff".encode()) == NoTriple(SetAside.BLANK_LINE)
+
+
 def test_other_value_of_an_entity_is_told_with_its_pair() -> None:
     read = read_statement(f'<{A}> <{R}> "text" .'.encode())
-    assert read == NoTriple(SetAside.LITERAL, A, R, '"text"')
+    assert read == NoTriple(SetAside.LITERAL, ((A, R),), '"text"')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"<{A}> <{R}> <{B[:12]}",
+        f"<{A}> <{R}>",
+        f"<{A}> <{R}> <{B} c> .",
+        f"<{A}><{R}><{B}",
+        f"  <{A}> <{R}> <{B}\\u00> .",
+        f'<{A}> <{R}> "text',
+        f"<{A}> <{R}> dbr:B .",
+    ],
+)
+def test_pair_of_an_unreadable_line_is_told_where_it_can_be_read(line: str) -> None:
+    read = read_statement(line.encode())
+    assert isinstance(read, NoTriple)
+    assert read.reason in UNREADABLE
+    assert read.pairs == ((A, R),)
+
+
+def test_pair_of_a_line_whose_object_is_not_utf8_is_told_and_one_whose_subject_is_not_is_not() -> None:
+    assert read_statement(f"<{A}> <{R}> <b".encode() + b"\xe9> .") == NoTriple(SetAside.NOT_UTF8, ((A, R),), f"<{A}> <{R}> <b\udce9> .")
+    assert read_statement(b"<a\xe9> <b> ").pairs == ()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("between", ["", " ", " . ", ".", " .", "<http://a.org/c"])
+def test_pairs_of_two_statements_on_one_line_are_both_told(between: str) -> None:
+    object_ = "" if between.startswith("<") else f"<{B}>"
+    read = read_statement(f"<{A}> <{R}> {object_}{between}<{B}> <{R}2> <{A}> .".encode())
+    assert isinstance(read, NoTriple)
+    assert {(A, R), (B, f"{R}2")} <= set(read.pairs)
+
+
+@pytest.mark.parametrize("line", [f"<{A}", f"<{A}> <{R[:9]}", f"<{A} x> <{R}> .", f"_:b <{R}> .", f"<{A}__1> <{R}>"])
+def test_unreadable_line_without_a_whole_pair_of_an_entity_tells_none(line: str) -> None:
+    read = read_statement(line.encode())
+    assert isinstance(read, NoTriple)
+    assert read.pairs == ()
 
 
 @pytest.mark.parametrize(

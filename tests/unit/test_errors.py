@@ -138,7 +138,7 @@ def test_select_facts_count_above_what_is_there_is_told_of_the_field_that_says_i
 @pytest.mark.parametrize("field", ["facts.graph.same_as", "facts.graph.ontology"])
 def test_companion_dump_is_told_of_the_field_that_names_it(tmp_path: Path, field: str) -> None:
     damaged = tmp_path / "damaged.nt.gz"
-    damaged.write_bytes(b"no gzip")
+    damaged.write_bytes(b"\x1f\x8bno gzip")
     absent = str(tmp_path / "absent.nt")
     assert refusal(lambda: companion_digest(absent, field)).field == field
     assert refusal(lambda: list(triples_of(absent, ["r"], field))).field == field

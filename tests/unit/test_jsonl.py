@@ -33,8 +33,12 @@ def test_read_jsonl_stops_reading_where_its_reader_stops(tmp_path: Path) -> None
         ("rows.jsonl", b'{"a": 1}\n[1]\n', r"section\.field: .*rows\.jsonl: row 2: expected an object: '\[1\]'"),
         ("rows.jsonl", b'{"a": "\xff"}', r"section\.field: .*rows\.jsonl: row 1: not UTF-8"),
         ("rows.jsonl.gz", b'{"a": 1}', r"section\.field: .*rows\.jsonl\.gz: cannot be read: Not a gzipped file"),
-        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9)[:-6], r"section\.field: .*rows\.jsonl\.gz: cannot be read: .*ended"),
-        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n')[:10] + b"\xff" * 40, r"section\.field: .*rows\.jsonl\.gz: cannot be read: "),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 9, mtime=0)[:-6], r"section\.field: .*rows\.jsonl\.gz: cannot be read: .*ended"),
+        (
+            "rows.jsonl.gz",
+            gzip.compress(b'{"a": 1}\n', mtime=0)[:10] + b"\xff" * 40,
+            r"section\.field: .*rows\.jsonl\.gz: cannot be read: ",
+        ),
     ],
     ids=["no object", "no text", "not gzipped", "cut short", "damaged"],
 )

@@ -12,17 +12,19 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import fsspec
 
 from kp.errors import UserError
-from kp.facts.dump import decompressing
+from kp.facts.dump import converting, decompressing
+from kp.facts.dump.contents import head_of, is_turtle, validate_text
 from kp.facts.dump.files import FIELD, Compression, DumpFile
+from kp.facts.dump.reasons import CUT
 
 BLOCK = 4 << 20  # bytes; if a line is longer than a block, the rest of it is skipped and replaced by CUT
-CUT = b"\0"  # not valid in any statement
 AHEAD = 4  # blocks fetched and not yet parsed
 
 
@@ -30,11 +32,15 @@ AHEAD = 4  # blocks fetched and not yet parsed
 def reading_blocks(file: DumpFile, workers: int, field: str = FIELD) -> Iterator[Iterator[bytearray]]:
     """The file's text in blocks of whole lines; `workers` threads decompress it.
 
-    Raises UserError naming the file, for the config field of the dump, if it cannot be read, and at the end of the context if it is damaged
-    or truncated.
+    Turtle that lines do not hold is converted to N-Triples. Raises UserError naming the file, for the config field of the dump, if it
+    cannot be read or is no dump, and at the end of the context if it is damaged or truncated.
     """
-    with _local(file, field) as path, _text_of(path, file, workers, field) as text, ThreadPoolExecutor(1) as fetcher:
-        yield _fetched(blocks_of(text), fetcher)
+    with _local(file, field) as path:
+        head = head_of(path, file, field)
+        validate_text(head, file, field)
+        opened = _turtle_of(path, file, field) if is_turtle(head) else _text_of(path, file, workers, field)
+        with opened as text, ThreadPoolExecutor(1) as fetcher:
+            yield _fetched(blocks_of(text), fetcher)
 
 
 def _fetched(blocks: Iterator[bytearray], fetcher: ThreadPoolExecutor) -> Iterator[bytearray]:
@@ -70,16 +76,41 @@ def _text_of(path: str, file: DumpFile, workers: int, field: str) -> Iterator[Bi
         with plain:
             yield plain
         return
-    command = [sys.executable, "-P", decompressing.__file__, os.path.abspath(path), str(workers)]
+    with _written_by([decompressing.__file__, os.path.abspath(path), file.compression, str(workers)]) as running:
+        yield running.text
+    if running.fault:
+        raise UserError(f"'{file.address}': damaged or cut short: {running.fault}", field=field)
+
+
+@contextmanager
+def _turtle_of(path: str, file: DumpFile, field: str) -> Iterator[BinaryIO]:
+    with _written_by([converting.__file__, os.path.abspath(path), file.compression]) as running:
+        yield running.text
+    if running.fault:
+        raise UserError(f"'{file.address}': its Turtle cannot be read: {running.fault}", field=field)
+
+
+@dataclass
+class _Running:
+    """The output of a program; after its end also what it said on standard error, which is empty if all went well."""
+
+    text: BinaryIO
+    fault: str = ""
+
+
+@contextmanager
+def _written_by(program: list[str]) -> Iterator[_Running]:
+    """A Python program that runs without kp's packages on its path."""
+    command = [sys.executable, "-P", *program]
     with tempfile.TemporaryFile() as messages, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages, bufsize=0) as process:
         assert process.stdout is not None
-        yield process.stdout  # type: ignore[misc]
+        running = _Running(process.stdout)  # type: ignore[arg-type]
+        yield running
         process.stdout.close()
         status = process.wait()
-        messages.seek(0)
+        messages.seek(0)  # a decoder also warns if bytes follow the last stream: they may have been data
         said = messages.read().decode("utf-8", "replace").strip()
-    if status or said:  # the decoder warns if bytes follow the last stream: they may have been data
-        raise UserError(f"'{file.address}': damaged or cut short: {said or f'the decoder ended with status {status}'}", field=field)
+        running.fault = said or (f"the program ended with status {status}" if status else "")
 
 
 def blocks_of(text: BinaryIO, size: int = BLOCK) -> Iterator[bytearray]:
@@ -97,7 +128,7 @@ def blocks_of(text: BinaryIO, size: int = BLOCK) -> Iterator[bytearray]:
             if block:
                 yield block
             return
-        held = bytes(block[end:]) if end else bytes(block[:size]) + CUT + _rest_after_line(text)
+        held = bytes(block[end:]) if end else bytes(block[:size]) + CUT.encode() + _rest_after_line(text)
         del block[end:]
         if block:
             yield block

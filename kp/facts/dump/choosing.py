@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from kp.facts.dump.cleaning import RULES, Rule, answers_stand_in, broken_rule
 from kp.facts.dump.random_keys import Hashes, draw_key, random_keys, text_hashes
-from kp.facts.dump.titles import labels_of, names_of
+from kp.facts.dump.titles import are_ids, names_of, titles_of
 from kp.facts.popularity import BUCKETS
 from kp.facts.templates import SUBJECT, TemplateBook
 from kp.facts.validation import question_key
 
 BATCH_PAIRS = 1 << 23  # candidates in memory at once, of some 60 bytes each
+NAMED = ("subject", "object", "subject_label", "object_label")
 _BUCKET = ("relation", "popularity")
 _UNSAID = r"[.,;:!?()\[\]\"'`\-]"  # the ASCII characters that question_key drops
 
@@ -87,7 +88,7 @@ def _by_relation(relations: pl.Enum, seed: int, codes: npt.NDArray[np.generic]) 
 def _of_relations(file: pq.ParquetFile, group: int, relations: pl.Enum) -> pl.DataFrame:
     """The pairs of one row group with these relations, and their positions."""
     names = pl.Series(relations.categories.to_list())
-    pairs = pl.DataFrame(file.read_row_group(group, columns=["subject", "relation", "object", "popularity", "subject_degree"]))
+    pairs = pl.DataFrame(file.read_row_group(group, columns=[*NAMED, "relation", "popularity", "subject_degree"]))
     return (
         pairs.with_row_index("row")
         .filter(pl.col("relation").is_in(names.implode()))
@@ -98,10 +99,16 @@ def _of_relations(file: pq.ParquetFile, group: int, relations: pl.Enum) -> pl.Da
 
 
 def with_titles(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs with label and name of the subject, object_label and object_name of the object."""
+    """Pairs with label and name of the subject, object_label and object_name of the object, and whether each has no name but an id.
+
+    A label that the dump states, in the columns subject_label and object_label, takes the place of that from the IRI.
+    """
     for column, prefix in (("subject", ""), ("object", "object_")):
-        labels = labels_of(pairs[column])
-        pairs = pairs.with_columns(labels.alias(f"{prefix}label"), names_of(labels).alias(f"{prefix}name"))
+        labels = titles_of(pairs[column], pairs[f"{column}_label"])
+        unnamed = pairs[f"{column}_label"].is_null() & are_ids(pairs[column])
+        pairs = pairs.with_columns(
+            unnamed.alias(f"{column}_unnamed"), labels.alias(f"{prefix}label"), names_of(labels).alias(f"{prefix}name")
+        )
     return pairs
 
 
@@ -181,7 +188,7 @@ def dropped_by_rule(candidates: pl.DataFrame) -> pl.DataFrame:
 
 def texts_of(file: pq.ParquetFile, rows: pl.DataFrame) -> pl.DataFrame:
     """The pairs at the positions in `rows` (columns group, row, whole_title and others) with titles; `title` is the one in the question."""
-    columns = {"subject": pl.String, "object": pl.String, "subject_degree": pl.Int64}
+    columns = {**dict.fromkeys(NAMED, pl.String), "subject_degree": pl.Int64}
     parts = [pl.concat([rows.clear(), pl.DataFrame(schema=columns)], how="horizontal")]
     for (group,), places in rows.sort("group", "row").partition_by("group", as_dict=True).items():
         pairs = pl.DataFrame(file.read_row_group(group, columns=list(columns)))

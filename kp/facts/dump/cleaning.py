@@ -17,6 +17,7 @@ LONGEST_NAME = LONGEST_ALIAS  # characters; longer ones are mostly descriptions 
 class Rule(StrEnum):
     """Why a candidate is dropped."""
 
+    NO_LABEL = "no_label"  # subject or object is known by an id only, and the dump has no label for it
     OBJECT_IS_SUBJECT = "object_is_subject"  # by IRI or by name
     NO_ENTITY = "no_entity"  # subject or object is a list, a category, a file, a template or a disambiguation page
     NO_LETTERS = "no_letters"  # a name without letters and digits
@@ -41,13 +42,14 @@ _WORD, _LONG_WORD = r"(\w+)", r"(\w{4,})"
 def broken_rule(pairs: pl.DataFrame) -> pl.Series:
     """The index in RULES of the first rule about single pairs that each row breaks, null for none.
 
-    Columns: subject, object (IRIs), label, name (of the subject), object_label, object_name.
+    Columns: subject, object (IRIs), subject_unnamed, object_unnamed, label, name (of the subject), object_label, object_name.
     """
 
     def either(pattern: str) -> pl.Expr:
         return pl.col("label").str.contains(pattern) | pl.col("object_label").str.contains(pattern)
 
     broken = {
+        Rule.NO_LABEL: pl.col("subject_unnamed") | pl.col("object_unnamed"),
         Rule.OBJECT_IS_SUBJECT: (pl.col("subject") == pl.col("object")) | (pl.col("name") == pl.col("object_name")),
         Rule.NO_ENTITY: either(_NO_ENTITY),
         Rule.NO_LETTERS: ~pl.col("name").str.contains(_LETTER) | ~pl.col("object_name").str.contains(_LETTER),

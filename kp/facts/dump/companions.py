@@ -20,7 +20,7 @@ from kp.store.files import digest_json
 
 TRIPLES = {"subject": pl.String, "relation": pl.String, "object": pl.String}
 _SPELLED = r'[^\x00-\x20<>"{}|^`\\%]+'  # an IRI that already has its canonical spelling: no escapes of either kind
-_USUAL = rf"^<(?P<subject>{_SPELLED})> <(?P<relation>{_SPELLED})> <(?P<object>{_SPELLED})> \.$"
+_USUAL = rf"^<(?P<subject>{_SPELLED})> <(?P<relation>{_SPELLED})> <(?P<object>{_SPELLED})>(?: <[^<> ]+>)? \.$"
 
 
 def triples_of(source: str, relations: Collection[str], field: str) -> Iterator[pl.DataFrame]:

@@ -22,17 +22,15 @@ DAMAGED = 3  # exit status; the error is on standard error
 F_SETPIPE_SZ = 1031  # of fcntl; Linux only
 
 
-def _opened(path: str, workers: int) -> BufferedIOBase:
-    if path.endswith(".gz"):
+def _opened(path: str, compression: str, workers: int) -> BufferedIOBase:
+    if compression == ".gz":
         return gzip.open(path)
     return rapidgzip.IndexedBzip2File(path, parallelization=workers)
 
 
-def _copy(path: str, workers: int) -> None:
-    if os.path.getsize(path) == 0:
-        raise EOFError("the file is empty")
+def _copy(path: str, compression: str, workers: int) -> None:
     piece = memoryview(bytearray(PIECE))
-    with _opened(path, workers) as text:
+    with _opened(path, compression, workers) as text:
         while size := text.readinto(piece):
             rest = piece[:size]
             while rest:
@@ -47,11 +45,11 @@ def _widen_pipe() -> None:
 
 
 def main() -> int:
-    """Arguments: a path, and the number of decoding threads."""
-    _, path, workers = sys.argv
+    """Arguments: a path, the ending of its kind of compression, and the number of decoding threads."""
+    _, path, compression, workers = sys.argv
     _widen_pipe()
     try:
-        _copy(path, int(workers))
+        _copy(path, compression, int(workers))
     except BrokenPipeError:
         return 0  # the reader has closed the pipe
     except (OSError, EOFError, ValueError, RuntimeError, zlib.error) as error:  # what the two decoders raise for a damaged file

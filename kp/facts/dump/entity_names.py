@@ -1,13 +1,14 @@
 """The names of entities.
 
-A graph identifies entities by IRI; an answer is right if it gives any name of the right one. Names come from the IRI itself, from titles
-that redirect to it, from Wikidata's labels and aliases, and for states from kp's own list. They are always lists: the paper's authors
-joined them with commas, which split "Washington, D.C.".
+A graph identifies entities by IRI; an answer is right if it gives any name of the right one. Names come from the labels in the dump or from
+the IRI itself, from titles that redirect to it, from Wikidata's labels and aliases, and for states from kp's own list. They are always
+lists: the paper's authors joined them with commas, which split "Washington, D.C.".
 
 With too few names a known fact looks Unknown, with too many any answer looks right. So what is no name is dropped: titles of lists and
 disambiguation pages, words such as "the", and spellings that no matcher can distinguish from another one.
 """
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,15 @@ LONGEST_ALIAS = 100  # characters; longer ones are descriptions, which no model 
 _RESOURCE = re.compile(r"\Ahttps?://([\w-]+\.)*dbpedia\.org/resource/")
 _NO_NAME = re.compile(r"\A(lists? of|index of|outline of|category:|template:|file:|portal:|wikipedia:)|\(disambiguation\)\Z", re.IGNORECASE)
 _LANGUAGE = " language"
+_YAGO = re.compile(r"\Ahttps?://yago-knowledge\.org/resource/")
+_YAGO_ESCAPE = re.compile(r"_u([0-9A-Fa-f]{4})_")
+_YAGO_ID = re.compile(r"_Q[1-9][0-9]*\Z")
+# IRIs that have an id and no name: of Wikidata and other wikibases, of YAGO where it has nothing but Wikidata's, of Freebase.
+ID = (
+    r"(?:/entity/|^https?://www\.wikidata\.org/wiki/|^https?://wikidata\.dbpedia\.org/resource/|^https?://yago-knowledge\.org/resource/_?)"
+    r"[QPL][1-9][0-9]*$|^https?://rdf\.freebase\.com/ns/[mg]\.[0-9a-z_]+$"
+)
+_ID = re.compile(ID)
 _WIKIDATA_ID = re.compile(r"^Q[1-9][0-9]*$")
 _PREFIX_OF_WIKIDATA_ID = r"^(?:https?://www\.wikidata\.org/(?:entity|wiki)/|wd:)(Q[1-9][0-9]*)$"
 _STOP_WORDS = frozenset(("a", "an", "and", "as", "at", "by", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with"))
@@ -49,14 +59,22 @@ def local_name(iri: str) -> str:
 def label_of(iri: str) -> str:
     """An entity's title from its IRI: percent-decoded, underscores as blanks, with its qualifier; the id for one of Wikidata.
 
-    Escapes that are not UTF-8 are unchanged. Never empty for a non-empty IRI.
+    Escapes that are not UTF-8 are unchanged. YAGO has escapes of its own, and Wikidata's id after names that are not unique. Never empty
+    for a non-empty IRI.
     """
     name = local_name(iri)
+    if _YAGO.match(iri):
+        name = _YAGO_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), _YAGO_ID.sub("", name)) or name
     try:
         title = unquote(name, errors="strict")
     except UnicodeDecodeError:
         title = name
     return " ".join(title.replace("_", " ").split()) or name
+
+
+def is_id(iri: str) -> bool:
+    """Whether an IRI identifies its entity by an id, so that no name can be made of it."""
+    return _ID.search(iri) is not None
 
 
 def without_qualifier(label: str) -> str:
@@ -73,22 +91,34 @@ def without_qualifier(label: str) -> str:
 
 
 @dataclass(frozen=True)
+class StatedNames:
+    """What the dump itself calls some entities, by IRI: their titles, and their aliases in order."""
+
+    labels: Mapping[str, str]
+    aliases: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
 class EntityNames:
-    """The names of some entities; `redirects` (titles) and `aliases` are by IRI, each in the given order."""
+    """The names of some entities; `redirects` (titles) and `aliases` are by IRI, each in the given order.
+
+    `labels` are the titles of the entities that need not be called by their IRIs.
+    """
 
     entities: frozenset[str]
     redirects: Mapping[str, Sequence[str]]
     aliases: Mapping[str, Sequence[str]]
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def answers(self, iri: str) -> list[str]:
         """All names of a loaded entity, the canonical one first, without names that no matcher distinguishes; KeyError for others.
 
-        The canonical name is the label without its qualifier; for an entity of Wikidata, whose IRI has none, the first alias.
+        The canonical name is the label without its qualifier; for an entity of Wikidata without a label, the first alias.
         """
         if iri not in self.entities:
             raise KeyError(iri)
         aliases = [" ".join(alias.split()) for alias in self.aliases.get(iri, ())]
-        label = _label(iri, aliases)
+        label = self.labels.get(iri) or _label(iri, aliases)
         canonical = without_qualifier(label)
         # Names as matchers see them: `strict` and `exact` the one, `released` the other (only there "U.S." and "US" differ).
         names = {(normalise(canonical), canonical.lower()): canonical}
@@ -98,8 +128,8 @@ class EntityNames:
         return list(names.values())
 
 
-def load_names(settings: GraphConfig, entities: Collection[str]) -> EntityNames:
-    """The names of these entity IRIs (in canonical spelling), from the files in `settings`.
+def load_names(settings: GraphConfig, entities: Collection[str], stated: StatedNames | None = None) -> EntityNames:
+    """The names of these entity IRIs (in canonical spelling), from the files in `settings` and as `stated` by the dump.
 
     Files are streamed, so memory is proportional to the number of entities. Raises UserError naming the field if a file is missing or
     unfit.
@@ -107,7 +137,11 @@ def load_names(settings: GraphConfig, entities: Collection[str]) -> EntityNames:
     wanted = pl.Series("entity", sorted(set(entities)), dtype=pl.String)
     titles = redirecting_titles(settings.redirects, wanted) if settings.redirects else {}
     redirects = {entity: sorted(map(label_of, iris)) for entity, iris in titles.items()}
-    return EntityNames(frozenset(wanted), redirects, _aliases_by_entity(settings, wanted) if settings.aliases else {})
+    listed = _aliases_by_entity(settings, wanted) if settings.aliases else {}
+    if stated is None:
+        return EntityNames(frozenset(wanted), redirects, listed)
+    aliases = {entity: [*stated.aliases.get(entity, ()), *listed.get(entity, ())] for entity in wanted}
+    return EntityNames(frozenset(wanted), redirects, aliases, stated.labels)
 
 
 def names_digest(settings: GraphConfig) -> dict[str, str]:

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from kp.config.study import GraphConfig
 from kp.errors import UserError
 from kp.facts.dump.choosing import batches, dropped_by_rule, equal_buckets, judged_candidates, phrases_of, questions_of, rendered, texts_of
-from kp.facts.dump.cleaning import RULES
-from kp.facts.dump.entity_names import EntityNames, load_names
+from kp.facts.dump.cleaning import RULES, Rule
+from kp.facts.dump.entity_names import EntityNames, StatedNames, load_names
 from kp.facts.dump.files import FIELD
 from kp.facts.dump.merging import PAIRS_FILE, RELATIONS_FILE
+from kp.facts.dump.naming import ALIASES_FILE
 from kp.facts.dump.ontology import Ontology, load_ontology
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_RELATIONS, GRAPH_REPORT
 from kp.facts.fact import fact_id
@@ -40,9 +41,15 @@ class GraphFacts:
     dropped: pa.Table  # DROPPED_CANDIDATES
 
     def untemplated(self, most: int) -> list[tuple[str, int]]:
-        """The largest relations without a template, each with its number of triples."""
-        rows = zip(*(self.relations[name].to_pylist() for name in ("relation", "triples", "has_template")), strict=True)
-        return [(relation, triples) for relation, triples, has_template in rows if not has_template][:most]
+        """The largest relations without a template, each with its number of triples; an id is followed by its label, if the dump has it."""
+        columns = ("relation", "label", "triples", "has_template")
+        rows = zip(*(self.relations[name].to_pylist() for name in columns), strict=True)
+        named = [(f"{name} ({label})" if label else name, triples) for name, label, triples, has_template in rows if not has_template]
+        return named[:most]
+
+    def dropped_by(self, rule: Rule) -> int:
+        """The number of candidates that a rule dropped."""
+        return sum(row["candidates"] for row in self.dropped.to_pylist() if row["rule"] == rule)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def facts_of_graph(folder: Path, settings: GraphConfig, seed: int, source: str) 
     ontology = load_ontology(settings.ontology) if settings.ontology else None
     relations = pl.DataFrame(read_table(folder / RELATIONS_FILE, GRAPH_RELATIONS))
     chosen = _choose(folder, relations, book, settings, seed)
-    names = load_names(settings, chosen.pairs["object"].unique().to_list())
+    names = load_names(settings, chosen.pairs["object"].unique().to_list(), _stated(folder, chosen.pairs))
     facts = _facts(chosen.pairs, names, book, ontology).with_columns(pl.lit(source).alias("source"))
     return GraphFacts(
         _chunked(facts.select(FACTS.names).sort("fact_id")), _report(relations, chosen, book), _dropped(chosen.dropped_by_rule, book)
@@ -86,6 +93,18 @@ def _choose(folder: Path, relations: pl.DataFrame, book: TemplateBook, settings:
     if not pairs:
         raise UserError("no relation in it has both a template and a single-valued pair; facts.graph.templates adds templates", field=FIELD)
     return _Chosen(pl.concat(pairs), candidates, pl.concat(dropped))
+
+
+def _stated(folder: Path, pairs: pl.DataFrame) -> StatedNames:
+    """What the dump calls the objects of these pairs."""
+    objects = pairs.select("object", "object_label").unique("object")
+    found = [pl.DataFrame(schema={"entity": pl.String, "alias": pl.String})]
+    with pq.ParquetFile(folder / ALIASES_FILE) as file:
+        for group in range(file.num_row_groups):
+            rows = pl.DataFrame(file.read_row_group(group))
+            found.append(rows.join(objects, left_on="entity", right_on="object", how="semi", maintain_order="left"))
+    aliases = pl.concat(found).group_by("entity", maintain_order=True).agg("alias")
+    return StatedNames(dict(objects.iter_rows()), dict(aliases.iter_rows()))
 
 
 def _facts(pairs: pl.DataFrame, names: EntityNames, book: TemplateBook, ontology: Ontology | None) -> pl.DataFrame:

@@ -1,19 +1,29 @@
 """The files of a dump.
 
 A source may be one file, a folder or a glob, local or at any address that fsspec supports. The files are sorted by address, and no later
-result depends on the order in which they are read.
+result depends on the order in which they are read. A name's ending, in any case, says that a file is a dump and how it is compressed; what
+is in it is decided by its content (see kp.facts.dump.contents).
 """
 
+import re
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 import fsspec
 
 from kp.errors import MissingSourceError, UserError
+from kp.facts.builtin import SOURCE as BUILTIN
+from kp.facts.hub import PREFIX as HUB_PREFIX
+from kp.facts.synthetic import SOURCE as SYNTHETIC
 
 FIELD = "facts.source"  # names the graph, in messages
-FORMATS = (".ttl", ".nt")
+FORMATS = (".ttl", ".nt", ".nq", ".tql")
 GLOB_CHARACTERS = "*?["
+MOST_NAMED = 3  # endings in a message
+DEEPEST = 4  # subfolders that are looked into for a message
+_OF_A_GRAPH = re.compile(r"\.(ttl|nt|nq|tql|n3|trig|trix|rdf|owl|jsonld|hdt)(\.\w+)?\Z", re.IGNORECASE)
 
 
 class Compression(StrEnum):
@@ -25,6 +35,7 @@ class Compression(StrEnum):
 
 
 ENDINGS = tuple(f"{form}{compression}" for form in FORMATS for compression in Compression)
+EXPECTED = f"a name that ends in {', '.join(FORMATS)}, plain or with {Compression.BZIP2} or {Compression.GZIP} after it"
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,13 @@ class DumpFile:
 
 
 def is_dump(source: str) -> bool:
-    """Whether `source` is a dump: by its ending, or an existing folder with files that have such an ending."""
-    if source.endswith(ENDINGS):
+    """Whether `source` is meant as a dump: a name with the ending of a graph (also of a form that is not read), a folder, or a glob."""
+    if source in (BUILTIN, SYNTHETIC) or source.startswith(HUB_PREFIX):
+        return False
+    if _OF_A_GRAPH.search(source):
         return True
     filesystem, path = _located(source)
-    return filesystem is not None and filesystem.isdir(path) and bool(_within(filesystem, path))
+    return filesystem is not None and (filesystem.isdir(path) or (_has_glob(path) and not filesystem.exists(path)))
 
 
 def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
@@ -52,18 +65,15 @@ def find_files(source: str, field: str = FIELD) -> list[DumpFile]:
     if filesystem is None:
         raise MissingSourceError(f"'{source}': no file system is known for this address", field=field)
     try:
-        if any(character in path for character in GLOB_CHARACTERS) and not filesystem.exists(path):
-            paths = sorted(name for name in filesystem.glob(path) if name.endswith(ENDINGS))
+        if _has_glob(path) and not filesystem.exists(path):
+            paths = _with_endings(_matching(filesystem, path), source, field, lambda: "")
         elif filesystem.isdir(path):
-            paths = _within(filesystem, path)
+            paths = _with_endings(filesystem.ls(path, detail=False), source, field, lambda: _below(filesystem, path))
         else:
             paths = [path]
-        found = [DumpFile(_address(filesystem, name), int(filesystem.size(name) or 0), _compression(name, field)) for name in paths]
+        return [DumpFile(_address(filesystem, name), int(filesystem.size(name) or 0), _compression(name, field)) for name in paths]
     except OSError as error:
         raise MissingSourceError(f"'{source}': cannot be read: {error.strerror or 'there is no such file'}", field=field) from error
-    if not found:
-        raise UserError(f"'{source}': no file in it ends in {', '.join(ENDINGS)}", field=field)
-    return found
 
 
 def _located(source: str) -> tuple[fsspec.AbstractFileSystem | None, str]:
@@ -74,8 +84,51 @@ def _located(source: str) -> tuple[fsspec.AbstractFileSystem | None, str]:
     return filesystem, path
 
 
-def _within(filesystem: fsspec.AbstractFileSystem, folder: str) -> list[str]:
-    return sorted(name for name in filesystem.ls(folder, detail=False) if name.endswith(ENDINGS))
+def _has_glob(path: str) -> bool:
+    return any(character in path for character in GLOB_CHARACTERS)
+
+
+def _has_ending(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
+
+
+def _matching(filesystem: fsspec.AbstractFileSystem, path: str) -> list[str]:
+    return [name for name in filesystem.glob(path) if not filesystem.isdir(name)]
+
+
+def _with_endings(names: Collection[str], source: str, field: str, below: Callable[[], str]) -> list[str]:
+    """The names, sorted, that have the ending of a dump and are not hidden; UserError saying what there is instead if there is none.
+
+    `below` says what is in subfolders; it may have to look at many files.
+    """
+    shown = sorted(name for name in names if not _base(name).startswith("."))
+    found = [name for name in shown if _has_ending(name)]
+    if not found:
+        there = [said for said in (_named([name for name in shown if "." in _base(name)]), below()) if said] or ["there is none"]
+        raise UserError(f"'{source}': no file in it is a dump; expected {EXPECTED}; {'; '.join(there)}", field=field)
+    return found
+
+
+def _below(filesystem: fsspec.AbstractFileSystem, folder: str) -> str:
+    found = sorted(name for name in filesystem.find(folder, maxdepth=DEEPEST) if _has_ending(name))
+    if not found:
+        return ""
+    return (
+        f"files in subfolders are not read, such as {found[0].removeprefix(folder).lstrip('/')}: "
+        f"name the folder '{found[0].rpartition('/')[0]}', or all of them as '{folder.rstrip('/')}/**'"
+    )
+
+
+def _named(names: Collection[str]) -> str:
+    if not names:
+        return ""
+    endings = Counter(_base(name)[_base(name).index(".") :] for name in names)
+    listed = ", ".join(f"{ending} ({count:,})" for ending, count in endings.most_common(MOST_NAMED))
+    return f"the endings there are {listed}, for example {_base(min(names))}"
+
+
+def _base(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2]
 
 
 def _address(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
@@ -84,6 +137,6 @@ def _address(filesystem: fsspec.AbstractFileSystem, path: str) -> str:
 
 
 def _compression(name: str, field: str) -> Compression:
-    if not name.endswith(ENDINGS):
-        raise UserError(f"'{name}': expected a name that ends in {', '.join(ENDINGS)}", field=field)
-    return next(compression for compression in reversed(Compression) if name.endswith(compression))
+    if not _has_ending(name):
+        raise UserError(f"'{name}': expected {EXPECTED}; another form of a graph must be converted to N-Triples first", field=field)
+    return next(compression for compression in reversed(Compression) if name.lower().endswith(compression))

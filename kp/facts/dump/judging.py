@@ -1,16 +1,20 @@
 """A block of lines classified by their form, with a fixed number of operations over all its bytes.
 
-Lines in the usual form, `<s> <p> <o> .` with IRIs in canonical spelling, are recognised with certainty; so are comments, blank lines, and
-literals after two such IRIs. All others are odd: kp.facts.dump.statements decides about them, one by one.
+Lines in the usual form, `<s> <p> <o> .` or the quad `<s> <p> <o> <g> .` with IRIs in canonical spelling, are recognised with certainty; so
+are comments, blank lines, and literals after two such IRIs. The graph of a quad is not read. All others are odd: kp.facts.dump.statements
+decides about them, one by one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from kp.facts.dump.reasons import SetAside
 from kp.facts.dump.spans import Positions, Text
-from kp.facts.dump.statements import SetAside, canonical
+from kp.facts.dump.statements import canonical
 
 KEPT_OF_LINE = 200  # bytes of a line that are shown to people
 
@@ -19,6 +23,7 @@ _OPEN, _SPACE, _NEWLINE, _HASH, _DOT, _UNDERSCORE, _QUOTE, _BACKTICK, _PERCENT =
 _BETWEEN = int.from_bytes(b"> <", "little")  # of two IRIs
 _TO_LITERAL = int.from_bytes(b'> "', "little")
 _END = int.from_bytes(b"> .\n", "little")
+_AFTER_IRI_WITH_LITERAL = 3  # most blanks of a line with a literal that follow an IRI: one of a graph follows a datatype
 _THREE, _TWO, _EIGHT = np.uint32(0xFFFFFF), np.uint32(0xFFFF), np.uint32(8)
 
 
@@ -62,10 +67,13 @@ class JudgedLines:
         self.ends: Positions = gaps[last_gap]
         self.starts: Positions = np.concatenate(([0], self.ends[:-1] + 1)) if len(self.ends) else self.ends
         first_gap = np.concatenate(([0], last_gap[:-1] + 1)) if len(self.ends) else last_gap
-        usual = self._in_usual_form(gaps, first_gap, last_gap)
+        blanks = last_gap - first_gap
+        triples, quads = (self._of_iris(blanks == terms, terms, gaps, first_gap) for terms in (3, 4))
+        usual = triples | quads
         rest = np.flatnonzero(~usual)
         of_literal = self._like_literal(gaps, first_gap, last_gap, rest)
-        bad = self._forbidden(gaps, first_gap, np.flatnonzero(usual), of_literal)
+        forms = {3: np.flatnonzero(triples), 4: np.flatnonzero(quads), 2: of_literal}
+        bad = self._forbidden(gaps, first_gap, forms)
         usual[np.searchsorted(self.ends, bad)] = False
         self._sort(gaps, first_gap, usual, of_literal, bad)
 
@@ -77,22 +85,20 @@ class JudgedLines:
         """The beginning of a line."""
         return self.text.begins(int(self.starts[number]), int(self.ends[number]), KEPT_OF_LINE)
 
-    def _in_usual_form(self, gaps: Positions, first_gap: Positions, last_gap: Positions) -> Mask:
-        """Which lines have the form `<x> <x> <x> .` according to blanks and the characters next to them; no x is empty."""
-        usual = last_gap - first_gap == 3
-        at = first_gap[usual]
-        start, first, second, third = self.starts[usual], gaps[at], gaps[at + 1], gaps[at + 2]
-        words = self.text.words
-        usual[usual] = (
-            (self.text.bytes[start] == _OPEN)
-            & (words[first - 1] & _THREE == _BETWEEN)
-            & (words[second - 1] & _THREE == _BETWEEN)
-            & (words[third - 1] == _END)
-            & (first - start > 2)
-            & (second - first > 3)
-            & (third - second > 3)
-        )
-        return usual
+    def _of_iris(self, lines: Mask, terms: int, gaps: Positions, first_gap: Positions) -> Mask:
+        """Which of these lines, which have as many blanks as `terms`, are that many `<x>` and a dot, according to the characters next to
+        the blanks; no x is empty.
+        """
+        if not lines.any():
+            return lines
+        at, start, words = first_gap[lines], self.starts[lines], self.text.words
+        blanks = [gaps[at + term] for term in range(terms)]
+        fit = (self.text.bytes[start] == _OPEN) & (blanks[0] - start > 2) & (words[blanks[-1] - 1] == _END)
+        for blank, following in pairwise(blanks):
+            fit &= (words[blank - 1] & _THREE == _BETWEEN) & (following - blank > 3)
+        found = lines.copy()
+        found[lines] = fit
+        return found
 
     def _like_literal(self, gaps: Positions, first_gap: Positions, last_gap: Positions, lines: Positions) -> Positions:
         """Which of these lines have the form `<x> <x> "..."... .` according to the first two blanks and the end."""
@@ -108,16 +114,28 @@ class JudgedLines:
             & (first - start > 2)
             & (second - first > 3)
         )
-        return lines[alike]
+        lines = lines[alike]
+        return lines[self._after_iri(gaps, first_gap[lines], last_gap[lines] + 1) <= _AFTER_IRI_WITH_LITERAL]
 
-    def _forbidden(self, gaps: Positions, first_gap: Positions, usual: Positions, of_literal: Positions) -> Positions:
+    def _after_iri(self, gaps: Positions, first: Positions, end: Positions) -> Positions:
+        """How many blanks between an IRI and another or a literal each line has: more than usual where a second statement follows in it,
+        because a line end was lost. The line's blanks are those from `first` up to `end`.
+        """
+        lengths = end - first
+        before = np.cumsum(lengths) - lengths
+        own = np.arange(lengths.sum()) + np.repeat(first - before, lengths)
+        pairs = self.text.words[gaps[own] - 1] & _THREE
+        found = (pairs == _BETWEEN) | (pairs == _TO_LITERAL)
+        return np.add.reduceat(found, before, dtype=np.int64) if len(before) else before
+
+    def _forbidden(self, gaps: Positions, first_gap: Positions, forms: Mapping[int, Positions]) -> Positions:
         """The positions of characters that no IRI in canonical spelling has, and the starts of lines that are not UTF-8.
 
-        Angle brackets count only where neither form has them.
+        `forms` has the lines of each form by its number of IRIs. Angle brackets count only where no form has them.
         """
         letters = self.text.bytes
         scratch, found = np.bitwise_or(letters, 2), np.empty(len(letters), dtype=bool)
-        places = [self._stray_brackets(np.equal(scratch, 0x3E), gaps, first_gap, usual, of_literal)]
+        places = [self._stray_brackets(np.equal(scratch, 0x3E), gaps, first_gap, forms)]
         _add(places, np.equal(scratch, 0x5E, out=found))  # \ ^
         np.subtract(letters, 0x7B, out=scratch)
         _add(places, np.less(scratch, 3, out=found))  # { | }
@@ -128,15 +146,14 @@ class JudgedLines:
         places.append(self._undecodable())
         return np.sort(np.concatenate(places))
 
-    def _stray_brackets(
-        self, is_bracket: Mask, gaps: Positions, first_gap: Positions, usual: Positions, of_literal: Positions
-    ) -> Positions:
-        if len(self.ends) - len(usual) < _FEW * len(usual) and not self._more_brackets_than_wanted(is_bracket, usual):
+    def _stray_brackets(self, is_bracket: Mask, gaps: Positions, first_gap: Positions, forms: Mapping[int, Positions]) -> Positions:
+        usual, of_literal = np.concatenate([forms[3], forms[4]]), forms[2]
+        if len(self.ends) - len(usual) < _FEW * len(usual) and not self._more_brackets_than_wanted(is_bracket, forms):
             # Literals are few: a line of them with too many brackets is marked at its start.
             quotes = gaps[first_gap[of_literal] + 1] + 1
             spans = zip(self.starts[of_literal].tolist(), quotes.tolist(), strict=True)
             return np.array([start for start, quote in spans if np.count_nonzero(is_bracket[start:quote]) > 4], dtype=np.int64)
-        for lines, closed in ((usual, 3), (of_literal, 2)):
+        for closed, lines in forms.items():
             at = first_gap[lines]
             is_bracket[self.starts[lines]] = False
             for gap in range(closed):
@@ -145,13 +162,14 @@ class JudgedLines:
                 is_bracket[gaps[at + gap] + 1] = False
         return np.flatnonzero(is_bracket)
 
-    def _more_brackets_than_wanted(self, is_bracket: Mask, usual: Positions) -> bool:
-        """Whether any line in the usual form has more than its six brackets; only the sum is compared."""
+    def _more_brackets_than_wanted(self, is_bracket: Mask, forms: Mapping[int, Positions]) -> bool:
+        """Whether any line in the usual form has more than the two brackets of each IRI; only the sum is compared."""
         others = np.ones(len(self.ends), dtype=bool)
-        others[usual] = False
+        for terms in (3, 4):
+            others[forms[terms]] = False
         spans = zip(self.starts[others].tolist(), self.ends[others].tolist(), strict=True)
         elsewhere = sum(np.count_nonzero(is_bracket[start:end]) for start, end in spans)
-        return bool(np.count_nonzero(is_bracket) > 6 * len(usual) + elsewhere)
+        return bool(np.count_nonzero(is_bracket) > 6 * len(forms[3]) + 8 * len(forms[4]) + elsewhere)
 
     def _undecodable(self) -> Positions:
         """The starts of lines that are not UTF-8."""

@@ -1,4 +1,4 @@
-"""From the spilled files of a dump to its reduced graph: pairs.parquet, relations.parquet, set_aside.parquet.
+"""From the spilled files of a dump to its reduced graph: pairs.parquet, relations.parquet, aliases.parquet, set_aside.parquet.
 
 Popularity needs every entity's density, the number of distinct triples with the entity as subject or object (a triple with the entity as
 both counts once; lines that were set aside, including helper nodes and literals, do not count). Entities are sorted by decreasing density
@@ -24,11 +24,12 @@ import pyarrow.parquet as pq
 
 from kp.facts.dump.counting import Counted, Counts, Statements, count
 from kp.facts.dump.entity_names import local_name
+from kp.facts.dump.naming import ALIASES_FILE, ENTITY_LABELS, NamedEntities, named_entities, relation_labels
 from kp.facts.dump.parsing import SetAsideLog
-from kp.facts.dump.schema import GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE
+from kp.facts.dump.reasons import SetAside
+from kp.facts.dump.schema import GRAPH_ALIASES, GRAPH_PAIRS, GRAPH_RELATIONS, SET_ASIDE
 from kp.facts.dump.spans import Hashes
 from kp.facts.dump.spill import NUMBERS, TEXTS, Partitions, read_batch, spilled, write_batches
-from kp.facts.dump.statements import SetAside
 from kp.facts.popularity import BUCKETS, buckets_of_counts
 from kp.schema import write_table
 
@@ -64,28 +65,33 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Entities:
-    """All entities of a dump, on disk: sorted hashes, and the density of each."""
+    """All entities of a dump, on disk: sorted hashes, and the density and the label (or null) of each."""
 
     hashes: Hashes
     degrees: npt.NDArray[np.uint32]
+    labels: pa.ChunkedArray
 
-    def degrees_of(self, hashes: Hashes) -> Counts:
-        """The density of each of these entities, which must exist. They are looked up in sorted order, which suits the page cache."""
+    def degrees_and_labels(self, hashes: Hashes) -> tuple[Counts, pa.Array]:
+        """Those of each of these entities, which must exist. They are looked up in sorted order, which suits the page cache."""
         order = pl.Series(hashes).arg_sort().to_numpy()
-        found = np.empty(len(hashes), dtype=np.int64)
-        found[order] = self.degrees[np.searchsorted(self.hashes, hashes[order])]
-        return found
+        places = np.empty(len(hashes), dtype=np.int64)
+        places[order] = np.searchsorted(self.hashes, hashes[order])
+        if self.labels.null_count == len(self.labels):
+            return self.degrees[places].astype(np.int64), pa.nulls(len(places), pa.string())
+        return self.degrees[places].astype(np.int64), self.labels.take(pa.array(places)).cast(pa.string()).combine_chunks()
 
 
 def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Partitions, workers: int) -> Merged:
-    """Write the three tables of the reduced graph into `folder`; `spill` is for the files between passes."""
+    """Write the four tables of the reduced graph into `folder`; `spill` is for the files between passes."""
     iris = sorted({iri for reading in readings for iri in reading.relations})
-    names = relation_names(iris)
+    folders = [reading.folder for reading in readings]
     with ThreadPoolExecutor(workers) as pool:
         sums = [np.zeros(len(iris), dtype=np.int64) for _ in range(3)]
         for counted in _in_order(pool, lambda number: _count(number, readings, iris, spill, partitions), range(partitions.count), workers):
             sums = [total + more for total, more in zip(sums, (counted.triples, counted.subjects, counted.pairs), strict=True)]
-        entities = _add_up(spill, partitions, pool, workers)
+        triples, subjects, pairs = sums
+        names = _names_if_used(iris, triples)
+        entities = _add_up(folders, folder, spill, partitions, pool, workers)
         least = least_degrees(entities.degrees)
         with pq.ParquetWriter(folder / PAIRS_FILE, GRAPH_PAIRS, compression="zstd", use_dictionary=["relation", "popularity"]) as writer:
             tables = _in_order(
@@ -93,12 +99,19 @@ def merge(readings: list[FileReading], folder: Path, spill: Path, partitions: Pa
             )
             for table in tables:
                 writer.write_table(table)
-    triples, subjects, pairs = sums
-    columns = {"relation": names, "iri": iris, "triples": triples, "subjects": subjects, "pairs": pairs}
-    relations = pa.table(columns).sort_by([("triples", "descending"), ("iri", "ascending")])
+    labels = relation_labels(iris, folders, partitions)
+    columns = {"relation": names, "iri": iris, "label": labels, "triples": triples, "subjects": subjects, "pairs": pairs}
+    relations = pa.table(columns).filter(pc.field("triples") > 0).sort_by([("triples", "descending"), ("iri", "ascending")])
     write_table(relations, GRAPH_RELATIONS, folder / RELATIONS_FILE)
     write_table(set_aside_table(readings), SET_ASIDE, folder / SET_ASIDE_FILE)
-    return Merged(int(triples.sum()), len(entities.hashes), len(iris), int(pairs.sum()))
+    return Merged(int(triples.sum()), len(entities.hashes), relations.num_rows, int(pairs.sum()))
+
+
+def _names_if_used(iris: list[str], triples: Counts) -> list[str]:
+    """The name of each of these sorted IRIs, empty for those that no triple has: an unreadable line may have any IRI as its second one."""
+    used = [iri for iri, count_ in zip(iris, triples.tolist(), strict=True) if count_]
+    names = dict(zip(used, relation_names(used), strict=True))
+    return [names.get(iri, "") for iri in iris]
 
 
 def relation_names(iris: list[str]) -> list[str]:
@@ -184,20 +197,34 @@ def _statements(number: int, readings: list[FileReading], iris: list[str]) -> St
     return Statements(*joined)
 
 
-def _add_up(spill: Path, partitions: Partitions, pool: ThreadPoolExecutor, workers: int) -> _Entities:
-    def added(number: int) -> pl.DataFrame:
+def _add_up(folders: list[Path], folder: Path, spill: Path, partitions: Partitions, pool: ThreadPoolExecutor, workers: int) -> _Entities:
+    """The entities of all files, whose rows are in `folders`; their aliases are written to `folder`."""
+
+    def added(number: int) -> tuple[pl.DataFrame, NamedEntities]:
         parts = [read_batch(_mentions(spill, other), number).column("entity") for other in range(partitions.count)]
         mentions = pl.Series("entity", pa.chunked_array(parts))
-        return mentions.value_counts().sort("entity")
+        counts = mentions.value_counts().sort("entity")
+        return counts, named_entities(counts["entity"], folders, number)
 
-    hashes_file, degrees_file = spill / "hashes.bin", spill / "degrees.bin"
-    with hashes_file.open("wb") as hashes, degrees_file.open("wb") as degrees:
-        for counts in _in_order(pool, added, range(partitions.count), workers):
+    files = [spill / name for name in ("hashes.bin", "degrees.bin", "entity-labels.arrow")]
+    hashes_file, degrees_file, labels_file = files
+    with (
+        hashes_file.open("wb") as hashes,
+        degrees_file.open("wb") as degrees,
+        pa.OSFile(str(labels_file), "wb") as sink,
+        pa.ipc.new_file(sink, ENTITY_LABELS) as labels,
+        pq.ParquetWriter(folder / ALIASES_FILE, GRAPH_ALIASES, compression="zstd") as aliases,
+    ):
+        for counts, named in _in_order(pool, added, range(partitions.count), workers):
             counts["entity"].to_numpy().tofile(hashes)
             counts["count"].to_numpy().astype(np.uint32).tofile(degrees)
+            labels.write_batch(named.labels)
+            if named.aliases.num_rows:
+                aliases.write_table(named.aliases)
+    stated = pa.ipc.open_file(pa.memory_map(str(labels_file))).read_all().column(0)
     if not hashes_file.stat().st_size:
-        return _Entities(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint32))
-    return _Entities(np.memmap(hashes_file, dtype=np.uint64, mode="r"), np.memmap(degrees_file, dtype=np.uint32, mode="r"))
+        return _Entities(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint32), stated)
+    return _Entities(np.memmap(hashes_file, dtype=np.uint64, mode="r"), np.memmap(degrees_file, dtype=np.uint32, mode="r"), stated)
 
 
 def _pairs(
@@ -209,8 +236,9 @@ def _pairs(
     texts = pa.Table.from_batches([read_batch(path, number) for reading in readings for path in spilled(reading.folder, "texts")])
     taken = texts.take(single.column("texts"))
     subject, object_ = (taken.column(name).cast(pa.large_string()).cast(pa.string()) for name in TEXTS)
-    degrees = [entities.degrees_of(single.column(name).to_numpy()) for name in ("subjects", "objects")]
+    found = [entities.degrees_and_labels(single.column(name).to_numpy()) for name in ("subjects", "objects")]
+    degrees, labels = zip(*found, strict=True)
     bucket = np.searchsorted(np.array([-least[0], -least[1]]), -degrees[0])
     relation, popularity = pc.take(pa.array(names), single.column("relations")), pc.take(pa.array(BUCKETS), pa.array(bucket))
-    columns = [subject, relation, object_, *degrees, popularity]
+    columns = [subject, relation, object_, *degrees, popularity, *labels]
     return pa.table(dict(zip(GRAPH_PAIRS.names, columns, strict=True)), schema=GRAPH_PAIRS)

@@ -2,10 +2,10 @@
 
 In Python, a loop over lines costs about a microsecond per line before it has done anything. So a block of some thousand lines is classified
 by a fixed number of operations over all its bytes: where the blanks and line ends are, whether the characters next to them are those of a
-statement between two IRIs in the usual form (`<s> <p> <o> .`), and whether there is any forbidden character. Lines that pass are statements
-in the grammar of kp.facts.dump.statements, and their IRIs already have the canonical spelling. All other lines, except the comments,
-literals and helper nodes that are recognised with the same certainty, go through that module one by one; it returns the statements that it
-accepts in the usual form.
+statement between two IRIs in the usual form (`<s> <p> <o> .`, or with a graph before the dot), and whether there is any forbidden
+character. Lines that pass are statements in the grammar of kp.facts.dump.statements, and their IRIs already have the canonical spelling.
+All other lines, except the comments, literals and helper nodes that are recognised with the same certainty, go through that module one by
+one; it returns the statements that it accepts in the usual form.
 """
 
 import hashlib
@@ -17,8 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kp.facts.dump.judging import ANY_ESCAPE, CANONICAL_ESCAPE, JudgedLines, Mask, Pieces, ends_in_number
+from kp.facts.dump.labels import Labels, labels_among, labels_of_odd, ranks_of
+from kp.facts.dump.reasons import SetAside
 from kp.facts.dump.spans import Hashes, Positions, Text
-from kp.facts.dump.statements import SetAside, Triple, read_statement
+from kp.facts.dump.statements import Triple, read_statement
 
 KEPT_EXAMPLES = 5  # per reason and file
 
@@ -98,10 +100,11 @@ class RelationNumbers:
 
 
 class Parser:
-    """Parses the blocks of one file in their order."""
+    """Parses the blocks of one file in their order; labels are those of one language (see kp.facts.dump.labels)."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = "en") -> None:
         self.relations = RelationNumbers()
+        self._language, self._labels = language, list[Labels]()
         self.set_aside = SetAsideLog()
         self.lines = 0  # seen so far
 
@@ -115,6 +118,11 @@ class Parser:
         rows = [self._usual(judged), *self._others(judged)]
         self.lines += len(judged.ends)
         return [some for some in rows if len(some.kinds)]
+
+    def taken_labels(self) -> list[Labels]:
+        """The labels of entities found since the last call."""
+        taken, self._labels = self._labels, []
+        return taken
 
     def _usual(self, judged: JudgedLines) -> Rows:
         pieces = judged.usual
@@ -134,7 +142,9 @@ class Parser:
             self._log(SetAside.HELPER_NODE, judged, judged.literal_lines[of_helper])
             self._log(SetAside.LITERAL, judged, judged.literal_lines[~of_helper])
             literals = judged.literals.take(np.flatnonzero(~of_helper))
-            yield self._rows(judged.text, literals, np.ones(len(literals), dtype=bool))
+            rows = self._rows(judged.text, literals, np.ones(len(literals), dtype=bool))
+            self._add_labels(labels_among(judged.text, literals, ranks_of(self.relations.names)[rows.relations], self._language))
+            yield rows
         if len(judged.odd):
             triples, others = self._read_one_by_one(judged)
             for lines, other in ((triples, False), (others, True)):
@@ -144,16 +154,22 @@ class Parser:
 
     def _read_one_by_one(self, judged: JudgedLines) -> tuple[list[bytes], list[bytes]]:
         """The statements that the grammar finds in the odd lines, as lines in the usual form; other values have a stand-in IRI."""
-        triples, others = [], []
+        triples, others, literals = [], [], []
         for line in judged.odd.tolist():
             read = read_statement(judged.line(line))
             if isinstance(read, Triple):
                 triples.append(read.line())
                 continue
             self._log(read.reason, judged, np.array([line]))
-            if read.subject is not None and read.relation is not None:
-                others.append(Triple(read.subject, read.relation, _stand_in(read.value or "")).line())
+            others += [Triple(*pair, _stand_in(read.value)).line() for pair in read.pairs]
+            if read.reason is SetAside.LITERAL:
+                literals += [(*pair, read.value) for pair in read.pairs]
+        self._add_labels(labels_of_odd(literals, self._language))
         return triples, others
+
+    def _add_labels(self, labels: Labels | None) -> None:
+        if labels is not None:
+            self._labels.append(labels)
 
     def _rows(self, text: Text, pieces: Pieces, other: Mask) -> Rows:
         subjects, objects = text.hashes(*pieces.subjects), text.hashes(*pieces.objects)
@@ -181,4 +197,4 @@ def _beside_another_value(subjects: Hashes, relations: npt.NDArray[np.uint32], o
 
 def _stand_in(value: str) -> str:
     """An IRI that stands for this value only."""
-    return f"{hashlib.sha256(value.encode()).hexdigest()}"
+    return hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()

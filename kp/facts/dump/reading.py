@@ -14,8 +14,8 @@ from kp.facts.dump.blocks import reading_blocks
 from kp.facts.dump.files import Compression, DumpFile, find_files
 from kp.facts.dump.merging import FileReading, merge
 from kp.facts.dump.parsing import OTHER_VALUE, Parser
+from kp.facts.dump.reasons import NO_STATEMENT, UNREADABLE
 from kp.facts.dump.spill import Partitions, Spill
-from kp.facts.dump.statements import NO_STATEMENT, UNREADABLE
 from kp.store.files import write_json
 
 COUNTS_FILE = "counts.json"
@@ -37,13 +37,19 @@ class GraphCounts:
     relations: int
     pairs: int  # single-valued (subject, relation) pairs between entities
     set_aside: int  # lines that are (or should be) statements and became no triple
-    unreadable: int  # of these, malformed or not UTF-8
+    unreadable: int  # of these, for a reason of UNREADABLE
+
+    @property
+    def statements(self) -> int:
+        """Lines that are or should be statements: all but comments and blank lines."""
+        return self.triples + self.set_aside
 
 
-def read_graph(source: str, folder: Path, workers: int | None = None) -> GraphCounts:
+def read_graph(source: str, folder: Path, workers: int | None = None, language: str = "en") -> GraphCounts:
     """Read a dump and write its reduced graph into `folder` (created if missing).
 
-    The files are pairs.parquet (GRAPH_PAIRS), relations.parquet (GRAPH_RELATIONS), set_aside.parquet (SET_ASIDE) and counts.json. A pair is
+    The files are pairs.parquet (GRAPH_PAIRS), relations.parquet (GRAPH_RELATIONS), aliases.parquet (GRAPH_ALIASES), set_aside.parquet
+    (SET_ASIDE) and counts.json. Labels and aliases are those that the dump states in `language`, a code such as "en". A pair is
     single-valued if the dump has one distinct object for it, which is an entity: a helper node, a literal or a blank node is another value.
     A repeated triple counts once, in all tables. `workers` is the number of cores to use (all if None); it changes only the time. `folder`
     temporarily needs space for about a third of the dump's text. Raises UserError naming `facts.source` and the file if one cannot be read,
@@ -55,7 +61,7 @@ def read_graph(source: str, folder: Path, workers: int | None = None) -> GraphCo
     partitions = partitions_for(files)
     with tempfile.TemporaryDirectory(prefix=".spill-", dir=folder) as name:
         spill = Path(name)
-        readings = [read_file(file, spill / f"file-{number}", partitions, workers) for number, file in enumerate(files)]
+        readings = [read_file(file, spill / f"file-{number}", partitions, workers, language) for number, file in enumerate(files)]
         return finish(readings, folder, spill, partitions, workers)
 
 
@@ -65,14 +71,14 @@ def partitions_for(files: list[DumpFile]) -> Partitions:
     return Partitions(min(MOST_BITS, max(1, (statements // PARTITION_ROWS).bit_length())))
 
 
-def read_file(file: DumpFile, folder: Path, partitions: Partitions, workers: int) -> FileReading:
+def read_file(file: DumpFile, folder: Path, partitions: Partitions, workers: int, language: str) -> FileReading:
     """Read one file; its rows go into `folder`, which must not exist."""
-    parser, spill, triples = Parser(), Spill(folder, partitions), 0
+    parser, spill, triples = Parser(language), Spill(folder, partitions), 0
     with reading_blocks(file, workers) as blocks:
         for block in blocks:
             rows = parser.parse(block)
             triples += sum(int((some.kinds != OTHER_VALUE).sum()) for some in rows)
-            spill.add(rows)
+            spill.add(rows, parser.taken_labels())
     spill.write()
     return FileReading(file.address, folder, parser.lines, triples, tuple(parser.relations.names), parser.set_aside)
 

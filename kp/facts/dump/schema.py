@@ -10,13 +10,23 @@ GRAPH_PAIRS = pa.schema(
         pa.field("subject_degree", pa.int64(), nullable=False),  # distinct triples with the entity as subject or object
         pa.field("object_degree", pa.int64(), nullable=False),
         pa.field("popularity", pa.string(), nullable=False),  # of the subject: head, torso, tail
+        pa.field("subject_label", pa.string()),  # null if the dump states none in the language
+        pa.field("object_label", pa.string()),
     ]
 )
 
-GRAPH_RELATIONS = pa.schema(
+GRAPH_ALIASES = pa.schema(  # of the entities of a triple: what the dump calls them beside their labels
+    [
+        pa.field("entity", pa.string(), nullable=False),  # IRI
+        pa.field("alias", pa.string(), nullable=False),
+    ]
+)
+
+GRAPH_RELATIONS = pa.schema(  # the relations of at least one triple
     [
         pa.field("relation", pa.string(), nullable=False),  # local name, or the IRI if two relations share the name
         pa.field("iri", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # of the relation itself; null if the dump states none in the language
         pa.field("triples", pa.int64(), nullable=False),  # distinct, between two entities
         pa.field("subjects", pa.int64(), nullable=False),  # that have such a triple
         pa.field("pairs", pa.int64(), nullable=False),  # of these, with only one value
@@ -38,6 +48,7 @@ SET_ASIDE = pa.schema(
 GRAPH_REPORT = pa.schema(
     [
         pa.field("relation", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # null if the dump states none
         pa.field("triples", pa.int64(), nullable=False),
         pa.field("pairs", pa.int64(), nullable=False),  # single-valued
         pa.field("candidates", pa.int64(), nullable=False),  # pairs that pass the cleaning rules; 0 without a template

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kp.facts.dump.labels import Labels
 from kp.facts.dump.parsing import SPELLED, Rows
 from kp.facts.dump.spans import Hashes
 
 HELD_ROWS = 1 << 20  # statements in memory before they are written
 NUMBERS = ("subjects", "relations", "objects", "kinds")
 TEXTS = ("subject_text", "object_text")
+LABELS = ("subjects", "ranks", "subject_texts", "texts")
 
 Column = npt.NDArray[np.generic]
 
@@ -50,19 +52,34 @@ class Spill:
     def __init__(self, folder: Path, partitions: Partitions) -> None:
         self._folder, self._partitions = folder, partitions
         self._held: list[Rows] = []
-        self._written = 0
+        self._held_labels: list[Labels] = []
+        self._written = self._written_labels = 0
         folder.mkdir(parents=True)
 
-    def add(self, rows: Sequence[Rows]) -> None:
-        """Add some rows."""
+    def add(self, rows: Sequence[Rows], labels: Sequence[Labels] = ()) -> None:
+        """Add some rows and labels."""
         self._held += rows
+        self._held_labels += labels
         if sum(len(some.kinds) for some in self._held) >= HELD_ROWS:
             self.write()
 
     def write(self) -> None:
-        """Write the rows in memory."""
-        if not self._held:
-            return
+        """Write what is in memory."""
+        if self._held:
+            self._write_rows()
+        if self._held_labels:
+            self._write_labels()
+
+    def _write_labels(self) -> None:
+        """A label has a row too, as another value of its pair, so labels are never more than the rows held."""
+        columns = {name: _joined([getattr(labels, name) for labels in self._held_labels]) for name in LABELS}
+        self._held_labels = []
+        order, bounds = self._partitions.sorted(columns["subjects"].to_numpy())
+        taken = {name: column.take(pa.array(order)) for name, column in columns.items()}
+        write_batches(self._folder / f"labels-{self._written_labels}.arrow", taken, bounds)
+        self._written_labels += 1
+
+    def _write_rows(self) -> None:
         joined = {name: np.concatenate([getattr(rows, name) for rows in self._held]) for name in NUMBERS}
         texts = [pa.concat_arrays([getattr(rows, f"{text}s") for rows in self._held]) for text in TEXTS]
         self._held = []
@@ -76,6 +93,10 @@ class Spill:
         taken = {name: text.take(text_order) for name, text in zip(TEXTS, texts, strict=True)}
         write_batches(self._folder / f"texts-{self._written}.arrow", taken, text_bounds)
         self._written += 1
+
+
+def _joined(arrays: Sequence[Column | pa.Array]) -> pa.Array:
+    return pa.concat_arrays([pa.array(array) for array in arrays])
 
 
 def write_batches(path: Path, columns: Mapping[str, Column | pa.Array], bounds: npt.NDArray[np.intp]) -> None:
@@ -92,7 +113,7 @@ def read_batch(path: Path, number: int) -> pa.RecordBatch:
 
 
 def spilled(folder: Path, kind: str) -> Iterator[Path]:
-    """The files of one kind ("rows", "texts") that a Spill wrote to `folder`, in the order of writing."""
+    """The files of one kind ("rows", "texts", "labels") that a Spill wrote to `folder`, in the order of writing."""
     number = 0
     while (path := folder / f"{kind}-{number}.arrow").exists():
         yield path

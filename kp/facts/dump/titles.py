@@ -6,7 +6,7 @@ operations over whole columns. The few others go to the functions of kp.facts.en
 
 import polars as pl
 
-from kp.facts.dump.entity_names import label_of, without_qualifier
+from kp.facts.dump.entity_names import ID, label_of, without_qualifier
 
 RESOURCE = "http://dbpedia.org/resource/"
 _PLAIN = rf"^{RESOURCE}[^_%\s]+(?:_[^_%\s]+)*$".replace(".", r"\.")
@@ -18,6 +18,17 @@ def labels_of(iris: pl.Series) -> pl.Series:
     plain = iris.str.contains(_PLAIN)
     labels = iris.str.slice(len(RESOURCE)).str.replace_all("_", " ", literal=True)
     return _with(labels, ~plain, iris, label_of)
+
+
+def titles_of(iris: pl.Series, stated: pl.Series) -> pl.Series:
+    """The label that the dump states for each IRI, or label_of it where that is null."""
+    missing = stated.is_null().arg_true()
+    return stated.scatter(missing, labels_of(iris.gather(missing))) if len(missing) else stated
+
+
+def are_ids(iris: pl.Series) -> pl.Series:
+    """kp.facts.dump.entity_names.is_id of each IRI."""
+    return iris.str.contains(ID)
 
 
 def names_of(labels: pl.Series) -> pl.Series:

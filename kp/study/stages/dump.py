@@ -14,18 +14,20 @@ from kp.study.dump_reading import GraphReading, read_graph_on_cluster
 from kp.study.session import Session
 from kp.study.stage import Command, Making, Planning, Stage, Work
 
+LANGUAGE_FIELD = "facts.graph.language"
+
 
 class Dump(Stage):
     """Its step is absent if the source of the facts is not a dump."""
 
     name = "dump"
     command = Command.FACTS
-    version = 1
-    reads = Reads(())  # only its content
+    version = 2
+    reads = Reads((LANGUAGE_FIELD,))  # otherwise only its content
     before_plan = True
 
     def step(self, making: Making) -> Step | None:
-        """Identified by the dump's content."""
+        """Identified by the dump's content, and the language of its labels."""
         if making.identities.drawing is None:
             return None
         return Step(self.name, self.literals(making) | {"source": making.identities.facts})
@@ -55,14 +57,14 @@ class Dump(Stage):
             session.store.commit(step, fill, seconds=seconds, details=asdict(counts), hardware=read.hardware)
         session.display.line(
             f"dump: {counts.distinct_triples:,} triples of {counts.entities:,} entities, {counts.pairs:,} single-valued pairs, "
-            f"{counts.set_aside:,} lines set aside ({seconds:.0f} s)"
+            f"{counts.set_aside:,} lines set aside, {counts.unreadable:,} of them unreadable ({seconds:.0f} s)"
         )
 
 
 def _read(session: Session, folder: Path) -> GraphReading:
     """One file is read here, many on the cluster; the graph is the same."""
-    source = session.config.facts.source
+    source, language = session.config.facts.source, session.config.facts.graph.language
     files = len(find_files(source))
     if files == 1:
-        return GraphReading(read_graph(source, folder), [process_hardware()])
-    return read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files))
+        return GraphReading(read_graph(source, folder, language=language), [process_hardware()])
+    return read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files), language)
