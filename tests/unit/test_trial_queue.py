@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pytest
 
+from kp.errors import UserError
 from kp.search.trial_queue import MOST_ATTEMPTS, Decision, TrialAssignment, TrialQueue
 from kp.vocabulary import TrialStatus
 
@@ -184,5 +185,18 @@ def test_abandon_fails_what_has_not_ended_and_what_is_submitted_later() -> None:
         await queue.abandon("no worker starts")
         await queue.submit("c")
         assert [(await queue.stop(trial)).cause for trial in ("a", "b", "c")] == ["done", "no worker starts", "no worker starts"]
+
+    asyncio.run(story())
+
+
+def test_refusals_of_a_trial_and_of_all_workers_are_in_the_reports() -> None:
+    async def story() -> None:
+        queue, bad, gone = TrialQueue(), UserError("bad", field="facts.source"), UserError("gone", field="model.name")
+        for trial in ("a", "b"):
+            await queue.submit(trial)
+        await queue.report_end("a", TrialStatus.FAILED, str(bad), bad)
+        await queue.abandon(str(gone), gone)
+        await queue.submit("c")
+        assert [(await queue.stop(trial)).refusal for trial in ("a", "b", "c")] == [bad, gone, gone]
 
     asyncio.run(story())
