@@ -17,6 +17,7 @@ from kp.vocabulary import Attention
 
 AUTO = "auto"
 _FIELDS = (("model", "dtype"), ("training", "attention"))
+_KINDS: dict[str, Callable[[str], str]] = {"dtype": str, "attention": Attention}
 
 
 def with_machine_choices(config: StudyConfig, root: Path, note: Callable[[str], None], fetch: bool, trains: bool = True) -> StudyConfig:
@@ -28,7 +29,7 @@ def with_machine_choices(config: StudyConfig, root: Path, note: Callable[[str], 
         if getattr(getattr(config, section), name) != AUTO:
             continue
         if field in kept:
-            value, why = kept[field], f"with which this study began on {kept['processor']}"
+            value, why = _KINDS[name](kept[field]), f"with which this study began on {kept['processor']}"
         else:
             value, why = (_dtype if name == "dtype" else _attention)(config, fetch)
         if trains or section != "training":

@@ -93,7 +93,10 @@ def run_study(config: StudyConfig, root: Path, until: Command) -> int:
     Raises UserError, at the end, if a trial failed of what a user can mend.
     """
     began = time.monotonic()
-    with open_session(config, files.results_root(root), until) as session:
+    results = files.results_root(root)
+    if until is not Command.FACTS and not Store(results).has_study(config.name):
+        cluster_address()  # before the models are probed: a study that has not begun needs Ray
+    with open_session(config, results, until) as session:
         if until is not Command.FACTS and not session.store.is_done(session.graph.steps["categorise"]):
             cluster_address()  # before the facts are made, which can take long
         run_stages(session, until)
