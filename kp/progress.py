@@ -25,8 +25,8 @@ class Bar:
         self.total = total
         self.unit = unit
         self.done = 0
-        self._began = time.monotonic()
         self._begun_with = 0
+        self._first: tuple[float, int] | None = None  # when this run had done something, and how much
 
     def resume(self, done: int) -> None:
         """Start from what an earlier run has done, which does not count for the rate."""
@@ -36,10 +36,15 @@ class Bar:
     def update(self, done: int) -> None:
         """Set the amount done so far."""
         self.done = done
+        if self._first is None and done > self._begun_with:
+            self._first = time.monotonic(), done
 
     def rate(self) -> float:
-        """Units per second since this run started the stage."""
-        return (self.done - self._begun_with) / max(time.monotonic() - self._began, 1e-9)
+        """Units per second since the first of this run were done: starting workers and loading models is no part of it; 0 until then."""
+        if self._first is None:
+            return 0.0
+        began, done = self._first
+        return (self.done - done) / max(time.monotonic() - began, 1e-9)
 
     def rate_text(self) -> str:
         """The rate as text."""

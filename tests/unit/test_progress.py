@@ -42,8 +42,8 @@ def test_bar_not_on_a_terminal_says_rate_and_time_left_at_times_and_what_an_earl
     assert out.getvalue().splitlines() == [
         "categorise: 720 prompts",
         "categorise: 120 of 720 prompts already done, not redone",
-        "categorise: 320 of 720 prompts, 10.0 prompts/s, 0:00:40 left",
-        "categorise: 420 of 720 prompts, 7.5 prompts/s, 0:00:40 left",
+        "categorise: 320 of 720 prompts, 14.0 prompts/s, 0:00:29 left",
+        "categorise: 420 of 720 prompts, 8.0 prompts/s, 0:00:38 left",
     ]
 
 
@@ -53,7 +53,8 @@ def test_bar_on_a_terminal_of_80_columns_shows_count_rate_and_time_left_within_t
     display = Display(Console(file=out, force_terminal=True, width=80, color_system=None))
     with display.bar("categorise", total, "prompts") as bar:
         bar.resume(total // 4)
-        clock.now = total / 1200
+        bar.update(total // 4 + 1)
+        clock.now += (total // 4 - 1) / 300
         bar.update(total // 2)
     lines = CONTROL_CODE.sub("", out.getvalue()).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= 80
@@ -61,13 +62,15 @@ def test_bar_on_a_terminal_of_80_columns_shows_count_rate_and_time_left_within_t
     assert re.fullmatch(rf"categorise ━+ +{total // 2}/{total} 300\.0 prompts/s \d:\d\d:\d\d {left} left *", lines[-1])
 
 
-def test_bar_rate_does_not_count_what_an_earlier_run_did() -> None:
+def test_bar_rate_counts_neither_what_an_earlier_run_did_nor_the_start_of_workers(clock: SimpleNamespace) -> None:
     bar = Bar(100, "prompts")
     bar.resume(60)
-    assert bar.rate() == 0.0
-    assert bar.left_text() == ""
+    clock.now += 500
     bar.update(70)
-    assert bar.rate() > 0
+    assert (bar.rate(), bar.left_text()) == (0.0, "")
+    clock.now += 2
+    bar.update(90)
+    assert (bar.rate(), bar.left_text()) == (10.0, "0:00:01 left")
 
 
 def test_quiet_sends_what_others_print_to_the_log_and_lets_the_display_through(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
