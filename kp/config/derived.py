@@ -2,7 +2,11 @@
 sets.
 """
 
-from kp.config.study import FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig
+import itertools
+import math
+
+from kp.config.study import FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig, control_count
+from kp.errors import UserError
 from kp.vocabulary import ShotSet
 
 BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
@@ -40,3 +44,29 @@ def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
 def repeated_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     """The shot sets beyond S2, on which the base is only measured again."""
     return base_shot_sets(config)[len(BASE_SHOT_SETS) :]
+
+
+def validate_pools(config: StudyConfig) -> None:
+    """Raise UserError unless the facts of every trial fit into what its pools could be at best; how many the base knows is not known yet.
+
+    A command that trains calls it; facts can be chosen and asked without a thought of what trials may draw.
+    """
+    count, facts = config.facts.count, config.facts
+    if count is None:
+        return
+    known_share, unknown_share = (facts.control_share, facts.control_unknown_share) if facts.control_share else (0.0, 0.0)
+    for unknown, arm in itertools.product(config.search.unknown, config.search.arms):
+        known = [] if config.search.replay_source else [unknown * each for each in (arm.highly_known, arm.maybe_known)]
+        if _least_total(unknown, unknown_share) + sum(_least_total(pool, known_share) for pool in known) <= count:
+            continue
+        apart = f", of which {facts.control_share:g} of the known ones are control facts" if facts.control_share else ""
+        asked = f"{unknown} Unknown facts" + (f" and {sum(known)} known ones" if sum(known) else "")
+        raise UserError(f"{asked} cannot be drawn from facts.count = {count}{apart}", field="search.unknown")
+
+
+def _least_total(pool: int, control_share: float) -> int:
+    """The fewest facts of one category of which `pool` are left beside its control facts."""
+    total = max(pool, math.floor((pool - 0.5) / (1 - control_share)))
+    while total - control_count(total, control_share) < pool:
+        total += 1
+    return total

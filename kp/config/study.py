@@ -4,7 +4,6 @@ Every knob has its docstring below it, so there is no second list of options to 
 study runs and where; all others determine what its numbers mean, and only those are part of a step's identity.
 """
 
-import itertools
 import json
 import math
 import tomllib
@@ -222,20 +221,6 @@ class StudyConfig(Section):
             if not 0 <= self.seed + seed <= MOST_SEED:
                 raise FieldError(f"{seed} with the study's seed {self.seed} is not from 0 to {MOST_SEED}", field="search.seeds")
 
-    def _pools_possible(self) -> None:
-        """Every trial's facts must fit into what its pools could be at best; how many the base knows is not known yet."""
-        count, facts = self.facts.count, self.facts
-        if count is None:
-            return
-        known_share, unknown_share = (facts.control_share, facts.control_unknown_share) if facts.control_share else (0.0, 0.0)
-        for unknown, arm in itertools.product(self.search.unknown, self.search.arms):
-            known = [] if self.search.replay_source else [unknown * each for each in (arm.highly_known, arm.maybe_known)]
-            if _least_total(unknown, unknown_share) + sum(_least_total(pool, known_share) for pool in known) <= count:
-                continue
-            apart = f", of which {facts.control_share:g} of the known ones are control facts" if facts.control_share else ""
-            asked = f"{unknown} Unknown facts" + (f" and {sum(known)} known ones" if sum(known) else "")
-            raise FieldError(f"{asked} cannot be drawn from facts.count = {count}{apart}", field="search.unknown")
-
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
             raise FieldError(
@@ -255,7 +240,6 @@ class StudyConfig(Section):
     def _possible(self) -> Self:
         if self.name in OWN_FOLDERS:
             raise FieldError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root", field="name")
-        self._pools_possible()
         most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
         if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
             raise FieldError(
@@ -285,14 +269,6 @@ class StudyConfig(Section):
 def control_count(facts: int, share: float) -> int:
     """Control facts among so many of one category: the share as it is written (0.3 of 10 facts are 3), rounded half up."""
     return math.floor(Fraction(str(share)) * facts + Fraction(1, 2))
-
-
-def _least_total(pool: int, control_share: float) -> int:
-    """The fewest facts of one category of which `pool` are left beside its control facts."""
-    total = max(pool, math.floor((pool - 0.5) / (1 - control_share)))
-    while total - control_count(total, control_share) < pool:
-        total += 1
-    return total
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:

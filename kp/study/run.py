@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser
+from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser, validate_pools
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError
 from kp.facts.replay import replay_identity, validate_replay_source
@@ -34,6 +34,8 @@ from kp.trackers.registry import validate_installed
 
 def describe_study(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> int:
     """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
+    if _trains(until):
+        validate_pools(config)
     display, store = Display(), Store(files.results_root(root))
     validate_installed(config.trackers)
     with contextlib.suppress(MissingSourceError):  # noted below, with what it is priced by
@@ -58,6 +60,8 @@ def _trains(until: Command) -> bool:
 
 def open_session(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> Session:
     """A run of this study up to a command's stages; raises UserError if one of its inputs is missing or unusable."""
+    if _trains(until):
+        validate_pools(config)
     settled: list[str] = []
     study = probed(config, root, settled.append, fetch=True, trains=_trains(until))
     asked, config = config, study.config

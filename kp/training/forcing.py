@@ -70,5 +70,5 @@ def summary_of(parts: Sequence[Forced], tokenizer: Any) -> dict[str, Any]:
     return {
         "unknown_accuracy": sum(part.right for part in parts) / rows if rows else math.nan,
         "unknown_bits": sum(part.bits for part in parts) / rows if rows else None,
-        "resisting": [str(tokenizer.decode([token])) for token in most],
+        "resisting": " ".join(repr(str(tokenizer.decode([token]))) for token in most),
     }

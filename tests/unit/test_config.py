@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kp.config.derived import validate_pools
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
 from kp.vocabulary import Draw, Matcher, Scheduler
@@ -356,14 +357,15 @@ def test_load_study_value_of_a_kindred_type_is_refused_not_converted(write: Writ
         (9, 5, "{highly_known = 1}", (0.0, 0.0), False),
     ],
 )
-def test_load_study_of_trials_that_no_pool_could_fill_is_refused(
+def test_trials_that_no_pool_could_fill_are_refused(
     tmp_path: Path, count: int, unknown: int, arm: str, shares: tuple[float, float], possible: bool
 ) -> None:
     path = tmp_path / "study.toml"
     facts = f"count = {count}\ncontrol_share = {shares[0]}\ncontrol_unknown_share = {shares[1]}"
     path.write_text(f'name = "s"\n[facts]\n{facts}\n[search]\nunknown = [{unknown}]\narms = [{arm}]\n[training]\nlora_alpha = 1\n')
+    config = load_study(path)
     if possible:
-        load_study(path)
+        validate_pools(config)
         return
     with pytest.raises(UserError, match=r"search\.unknown: .* cannot be drawn from facts\.count"):
-        load_study(path)
+        validate_pools(config)
