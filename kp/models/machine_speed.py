@@ -6,24 +6,24 @@ others. So both are timed, which takes a second, once for a machine and a shape.
 """
 
 import json
+import math
 import os
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kp.models.names import CONFIG_FILE, cache_root
-from kp.store.files import read_json, write_json
+from kp.store.files import digest_json, read_json, write_json
 from kp.store.hardware import hardware
 
 FORMATS = ("bfloat16", "float32")
 _TOKENS = 256  # rows of a product: about as many as a pass over a batch has
-_SECONDS = 0.25  # for each format
+_SECONDS = 0.6  # for all that is compared
 _WARM_UP = 2
 _ATTENTION_TOKENS = 160  # of a prefix tree: eight short rows without what they share
-_CACHE = "machine_speed.json"
+_CACHE = "machine_speed"
 
 
 def sees_gpu() -> bool:
@@ -48,13 +48,18 @@ def attention_rates(folder: Path, dtype: str) -> dict[str, float]:
 
 
 def _once(what: list[Any], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    key, cache = json.dumps([hardware()["processor"], os.cpu_count(), *what]), cache_root() / _CACHE
-    known: dict[str, dict[str, float]] = read_json(cache) or {}
-    if key not in known:
-        known[key] = measure()
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache, known)
-    return known[key]
+    """What is known of this machine; of several processes that measure at once, all take the numbers of the last one to write."""
+    key = [hardware()["processor"], os.cpu_count(), *what]
+    file = cache_root() / _CACHE / f"{digest_json(key)[:16]}.json"
+    if read_json(file) is None:
+        measured = measure()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.is_file():
+            write_json(file, {"of": key, "measured": measured})
+    known = read_json(file)
+    assert known is not None, "it has just been written"
+    rates: dict[str, float] = known["measured"]
+    return rates
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -75,13 +80,12 @@ def _feed_forward(config: dict[str, Any]) -> tuple[int, int]:
 def _products(hidden: int, intermediate: int) -> dict[str, float]:
     import torch
 
-    rates = {}
+    calls = {}
     for name in FORMATS:
         dtype = getattr(torch, name)
         tokens, matrix = torch.ones(_TOKENS, hidden, dtype=dtype), torch.ones(intermediate, hidden, dtype=dtype)
-        seconds = _seconds(partial(torch.nn.functional.linear, tokens, matrix))
-        rates[name] = round(2 * _TOKENS * hidden * intermediate / seconds / 1e9, 1)
-    return rates
+        calls[name] = partial(torch.nn.functional.linear, tokens, matrix)
+    return {name: round(2 * _TOKENS * hidden * intermediate / seconds / 1e9, 1) for name, seconds in _seconds(calls).items()}
 
 
 def _attentions(heads: int, size: int, dtype: str) -> dict[str, float]:
@@ -99,16 +103,19 @@ def _attentions(heads: int, size: int, dtype: str) -> dict[str, float]:
         weights = torch.softmax(queries @ keys.transpose(2, 3) * size**-0.5 + mask, dim=-1, dtype=torch.float32).to(kind)
         (weights @ values).sum().backward()
 
-    return {"sdpa": _seconds(sdpa), "eager": _seconds(eager)}
+    return _seconds({"sdpa": sdpa, "eager": eager})
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """The median time of one call."""
-    for _ in range(_WARM_UP):
-        call()
-    times: list[float] = []
-    while sum(times) < _SECONDS:
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def _seconds(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """The shortest time of each call, made in turns: other processes slow all of them down, and none for the whole time."""
+    shortest = dict.fromkeys(calls, math.inf)
+    for call in calls.values():
+        for _ in range(_WARM_UP):
+            call()
+    until = time.perf_counter() + _SECONDS
+    while time.perf_counter() < until or math.inf in shortest.values():
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            shortest[name] = min(shortest[name], time.perf_counter() - began)
+    return shortest

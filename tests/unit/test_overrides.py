@@ -84,7 +84,7 @@ UNFIT = {
     "text in a list of numbers": ('search.rank=[4,"big"]', "search.rank.1", "a list of whole numbers"),
     "text for a number": ("report.margin=wide", "report.margin", "a number, such as report.margin=0.02"),
     "a word for a switch": ("evaluate.placebo=yes", "evaluate.placebo", "true or false, such as evaluate.placebo=true"),
-    "an unknown word": ("model.dtype=16", "model.dtype", "one of bfloat16, float32, such as model.dtype=bfloat16"),
+    "an unknown word": ("model.dtype=16", "model.dtype", "one of bfloat16, float32, auto, such as model.dtype=bfloat16"),
     "a value for a section": ("facts=3", "facts", "a section; set one of its fields, such as facts.source=builtin"),
     "a text for sections": ("search.arms=x", "search.arms", "a list of sections, such as 'search.arms=[{highly_known = 8}]'"),
 }
