@@ -16,7 +16,7 @@ from kp.facts.dump.reading import read_graph
 from kp.facts.dump.schema import GRAPH_ALIASES, GRAPH_PAIRS, GRAPH_RELATIONS
 from kp.facts.templates import graph_book
 from kp.schema import read_table
-from tests.dump_lines import write_dump
+from tests.dump_lines import neighbours, write_dump
 
 ENTITY, DIRECT = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
 NAME = "http://schema.org/name"
@@ -35,12 +35,6 @@ def label(entity: str, text: str, relation: str = RDFS_LABEL) -> str:
 def statements() -> list[str]:
     lines = [direct(town, "P17", COUNTRIES[number % 3]) for number, town in enumerate(TOWNS)]
     return lines + [direct(TOWNS[one], "P47", TOWNS[other]) for one, other in neighbours()]
-
-
-def neighbours() -> list[tuple[int, int]]:
-    """Each of the first ten of thirty has four of them, each of the second ten three: so there are head, torso and tail."""
-    rings = [(0, 4), (10, 3)]
-    return [(first + number, first + (number + step) % 10) for first, most in rings for number in range(10) for step in range(1, most + 1)]
 
 
 def labelled(template: str = '"{}"@en') -> list[str]:
