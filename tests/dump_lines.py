@@ -15,6 +15,12 @@ def statement(subject: str, relation: str, object_: str) -> str:
     return f"<{RESOURCE}{subject}> <{ONTOLOGY}{relation}> <{RESOURCE}{object_}> ."
 
 
+def neighbours() -> list[tuple[int, int]]:
+    """Each of the first ten of thirty has four of them, each of the second ten three: so there are head, torso and tail."""
+    rings = [(0, 4), (10, 3)]
+    return [(first + number, first + (number + step) % 10) for first, most in rings for number in range(10) for step in range(1, most + 1)]
+
+
 def write_dump(path: Path, lines: Iterable[str], end: str = "\n") -> Path:
     """A dump with these lines, compressed as its name says."""
     data = "".join(line + end for line in lines).encode()

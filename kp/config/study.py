@@ -51,7 +51,7 @@ class GraphConfig(Section):
     language: str = Field("en", pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")
     """Code of the language of the dump's own labels (rdfs:label and its like), by which entities are called where it has any."""
     ontology: str | None = None
-    """An ontology in N-Triples or Turtle lines; its domains and ranges of relations replace those of the templates."""
+    """An ontology in N-Triples or Turtle; its domains and ranges of relations replace those of the templates."""
 
 
 class SyntheticConfig(Section):
@@ -96,7 +96,7 @@ class FactsConfig(Section):
     seed: int = 0
     """Seed of that draw."""
     max_rejected_fraction: float = Field(0.05, ge=0, le=1)
-    """Largest share of the source's rows that may be rejected; above it the step fails and names the main reason."""
+    """Largest share of the source's rows, and of a dump's lines, that may be rejected; above it the step fails and names the reasons."""
     most_of_one_object: float | None = Field(None, gt=0, le=1)
     """Largest share of a relation's facts with the same object; facts beyond it are rejected. Absent: no limit."""
     control_share: float = Field(0.5, ge=0, lt=1)

@@ -1,4 +1,4 @@
-"""The wordings of relations: for the built-in facts, and for DBpedia's ontology.
+"""The wordings of relations: for the built-in facts, for DBpedia's ontology, and for relations of other graphs that mean the same.
 
 Questions and paraphrases are rendered from templates when the facts are loaded, so the shipped file has each fact once, and a wording can
 be corrected without changing the facts. A user can add relations, or reword kp's, with a file of the same form. Such a file is checked when
@@ -21,6 +21,7 @@ from kp.facts.validation import has_control_characters
 
 PARAPHRASES = 10
 RELATIONS_FILE = files("kp.facts") / "data" / "relations.toml"
+SAME_RELATIONS_FILE = files("kp.facts") / "data" / "same_relations.toml"
 DBPEDIA_FOLDER = files("kp.facts") / "data" / "dbpedia"
 SUBJECT = "{subject}"
 FIELD = "facts.graph.templates"  # named in messages
@@ -93,12 +94,33 @@ def dbpedia_book(extra: Path | None = None) -> TemplateBook:
     return _own_dbpedia_book()._under(_parse(_bytes(extra), _Place(str(extra), FIELD)))
 
 
+def graph_book(extra: Path | None = None) -> TemplateBook:
+    """dbpedia_book(extra), and kp's templates under the names that Wikidata ("P19") and schema.org give to the same relations.
+
+    The templates of `extra` win here too. Raises UserError as dbpedia_book does.
+    """
+    book = dbpedia_book(extra)
+    same = {name: _renamed(_own_dbpedia_book().relations[ours], name) for name, ours in same_relations().items()}
+    return TemplateBook(MappingProxyType(same), frozenset())._under(book)
+
+
+@cache
+def same_relations() -> dict[str, str]:
+    """The name that DBpedia's ontology has for a relation of another graph, by its local name there."""
+    graphs = tomllib.loads(SAME_RELATIONS_FILE.read_text(encoding="utf-8"))
+    return {name: ours for names in graphs.values() for name, ours in names.items()}
+
+
+def _renamed(relation: RelationTemplate, name: str) -> RelationTemplate:
+    return RelationTemplate(name, relation.domain, relation.question, relation.paraphrases)
+
+
 def templates_digest(extra: Path | None = None) -> str:
-    """SHA-256 over the names and contents of the files that dbpedia_book(extra) reads, for a step's identity.
+    """SHA-256 over the names and contents of the files that graph_book(extra) reads, for a step's identity.
 
     The name of `extra` does not count, only its content. Raises UserError if it cannot be read.
     """
-    contents = [(file.name, file.read_bytes()) for file in (RELATIONS_FILE, *_dbpedia_files())]
+    contents = [(file.name, file.read_bytes()) for file in (RELATIONS_FILE, SAME_RELATIONS_FILE, *_dbpedia_files())]
     if extra is not None:
         contents.append(("", _bytes(extra)))
     digest = hashlib.sha256()

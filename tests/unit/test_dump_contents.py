@@ -74,6 +74,17 @@ def test_content_that_is_no_dump_is_named(tmp_path: Path, content: bytes, named:
     assert named in refusal(path)
 
 
+@pytest.mark.parametrize("ending", [".bz2", ".gz"])
+@pytest.mark.parametrize(("content", "named"), NO_DUMPS.values(), ids=NO_DUMPS)
+def test_content_that_is_no_dump_is_named_under_the_name_of_a_compressed_file_too(
+    tmp_path: Path, content: bytes, named: str, ending: str
+) -> None:
+    path = tmp_path / f"a.nt{ending}"
+    path.write_bytes(content)
+    assert named in refusal(path)
+    assert "rename" not in refusal(path)
+
+
 SAID = {"": "not compressed", ".bz2": "bzip2", ".gz": "gzip"}
 
 

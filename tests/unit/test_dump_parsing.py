@@ -81,7 +81,21 @@ names = st.sampled_from(
     ["Ann", "Caf%C3%A9", "Café", "Caf\\u00E9", "%22A%22", "B__Post__1", "C__2", "D9", "E_", "F%2", "x" * 40, "(G)", "a b", "", "H{}"]
 )
 iris = names.map("<http://dbpedia.org/resource/{}>".format) | names.map("<{}>".format)
-objects = iris | st.sampled_from(['"text"@en', '"a b"', '"1"^^<http://x/int>', '"\\""', '"', "_:b0", '"a" <b>', '"a`b{"'])
+objects = iris | st.sampled_from(
+    [
+        '"text"@en',
+        '"a b"',
+        '"1"^^<http://x/int>',
+        '"\\""',
+        '"',
+        "_:b0",
+        '"a" <b>',
+        '"a" .<b> <c>',
+        '"a" .<b> <c> "d"',
+        '"a" .<b> <c> <d>',
+        '"a`b{"',
+    ]
+)
 graphs = iris | st.sampled_from(["_:g", "<g>", '"no graph"', "<g> <h>"])
 lines = (
     st.builds("{} {} {} .".format, iris, iris, objects)

@@ -59,9 +59,13 @@ def test_ontology_two_classes_of_one_relation_settle_nothing(tmp_path: Path) -> 
     assert load_ontology(written(tmp_path / "o.nt", text)).domain("leader") is None
 
 
-@pytest.mark.parametrize(
-    "text", ["", f"<{DBO}height> <{RDFS}range> <{XSD}double> .\n", f"@prefix dbo: <{DBO}> .\ndbo:a rdfs:domain dbo:B .\n"]
-)
+def test_ontology_in_prefixed_turtle_is_read(tmp_path: Path) -> None:
+    text = f"@prefix dbo: <{DBO}> .\n@prefix rdfs: <{RDFS}> .\ndbo:leader\n    rdfs:domain dbo:City ; rdfs:range dbo:Person .\n"
+    ontology = load_ontology(written(tmp_path / "o.ttl", text))
+    assert (ontology.domain("leader"), ontology.range("leader")) == ("City", "Person")
+
+
+@pytest.mark.parametrize("text", ["", f"<{DBO}height> <{RDFS}range> <{XSD}double> .\n", f"@prefix dbo: <{DBO}> .\ndbo:a a dbo:B .\n"])
 def test_ontology_file_without_a_domain_names_the_field(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"facts\.graph\.ontology: .*o\.nt.*no rdfs:domain"):
         load_ontology(written(tmp_path / "o.nt", text))

@@ -85,7 +85,7 @@ def test_replay_identity_of_a_file_that_is_not_here_raises_naming_the_field() ->
     [
         (("facts.graph.templates=mine.toml",), r"^facts\.graph: it is about knowledge-graph dumps"),
         (("facts.source=hf:a:b:c",), r"^facts\.source: 'hf:a:b:c': expected hf:NAME"),
-        (("facts.source=.",), r"^facts\.source: \.: cannot be read: Is a directory"),
+        (("facts.source=.",), r"^facts\.source: '\.': no file in it is a dump"),
     ],
 )
 def test_describe_study_refuses_a_source_that_no_machine_could_use(overrides: tuple[str, ...], message: str, tmp_path: Path) -> None:

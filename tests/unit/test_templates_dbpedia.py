@@ -11,7 +11,16 @@ from urllib.parse import unquote
 import pytest
 
 from kp.errors import UserError
-from kp.facts.templates import PARAPHRASES, RelationTemplate, dbpedia_book, template_book, templates_digest
+from kp.facts.templates import (
+    PARAPHRASES,
+    SAME_RELATIONS_FILE,
+    RelationTemplate,
+    dbpedia_book,
+    graph_book,
+    same_relations,
+    template_book,
+    templates_digest,
+)
 from kp.facts.validation import stands_in
 
 ROOT = Path(__file__).parents[2]
@@ -222,3 +231,26 @@ def test_templates_digest_follows_the_user_files_content_and_not_its_name(tmp_pa
     assert templates_digest() == templates_digest() != first
     assert templates_digest(path.rename(tmp_path / "renamed.toml")) == first
     assert templates_digest(written(tmp_path, entry("Where lies {subject}?"))) != first
+
+
+def test_relations_of_other_graphs_are_asked_in_the_words_of_the_same_relation() -> None:
+    book = graph_book()
+    assert book.question("P19", "Ada Lovelace") == book.question("birthPlace", "Ada Lovelace") == "Where was Ada Lovelace born?"
+    assert book.paraphrases("alumniOf", "Ada Lovelace") == dbpedia_book().paraphrases("almaMater", "Ada Lovelace")
+    assert book.relations["P19"].name == "P19"
+
+
+def test_same_relations_are_ours_and_each_once_per_graph() -> None:
+    graphs = tomllib.loads(SAME_RELATIONS_FILE.read_text(encoding="utf-8"))
+    for names in graphs.values():
+        assert set(names.values()) <= set(dbpedia_book().relations)
+        assert max(Counter(names.values()).values()) == 1
+        assert set(names).isdisjoint(dbpedia_book().relations)
+    assert len(same_relations()) == sum(map(len, graphs.values()))
+    assert all(re.fullmatch(r"P[1-9][0-9]*", name) for name in graphs["wikidata"])
+
+
+def test_users_template_of_a_property_wins_over_that_of_the_same_relation(tmp_path: Path) -> None:
+    book = graph_book(written(tmp_path, entry("Where did {subject} come from?").replace("favouriteDog", "P19")))
+    assert book.question("P19", "Ada") == "Where did Ada come from?"
+    assert book.question("P20", "Ada") == "Where did Ada die?"

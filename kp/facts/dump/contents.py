@@ -116,8 +116,8 @@ def _validate_compression(begin: bytes, file: DumpFile, field: str) -> None:
     named, real = f"named as if it were {_said(file.compression)}", _said(found)
     if not begin:
         raise UserError(f"'{file.address}': is empty, although it is {named}", field=field)
-    if other := _begins(begin, _OTHER_MAGIC):
-        raise UserError(f"'{file.address}': is {named}, but it is {other}", field=field)
+    if found is Compression.NONE and (fault := _no_statements(begin)):  # such as a server's page instead of the file
+        raise UserError(f"'{file.address}': is {named}, but {fault}", field=field)
     form = next(form for form in FORMATS if form in file.address.lower())
     raise UserError(f"'{file.address}': is {named}, but its content is {real}; rename it so that it ends in {form}{found}", field=field)
 

@@ -25,7 +25,7 @@ from kp.facts.dump.ontology import Ontology, load_ontology
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_RELATIONS, GRAPH_REPORT
 from kp.facts.fact import fact_id
 from kp.facts.popularity import BUCKETS
-from kp.facts.templates import SUBJECT, TemplateBook, dbpedia_book
+from kp.facts.templates import SUBJECT, TemplateBook, graph_book
 from kp.facts.validation import stands_in
 from kp.schema import FACTS, read_table
 
@@ -68,7 +68,7 @@ def facts_of_graph(folder: Path, settings: GraphConfig, seed: int, source: str) 
     the rules make sure that ids are unique. Answers are the object's names, except aliases that the question contains. A relation without a
     candidate in each of the three buckets gives no facts. Raises UserError naming the field of a file in `settings` that cannot be used.
     """
-    book = dbpedia_book(Path(settings.templates) if settings.templates else None)
+    book = graph_book(Path(settings.templates) if settings.templates else None)
     ontology = load_ontology(settings.ontology) if settings.ontology else None
     relations = pl.DataFrame(read_table(folder / RELATIONS_FILE, GRAPH_RELATIONS))
     chosen = _choose(folder, relations, book, settings, seed)

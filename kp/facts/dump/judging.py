@@ -5,6 +5,7 @@ are comments, blank lines, and literals after two such IRIs. The graph of a quad
 decides about them, one by one.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,7 +24,8 @@ _OPEN, _SPACE, _NEWLINE, _HASH, _DOT, _UNDERSCORE, _QUOTE, _BACKTICK, _PERCENT =
 _BETWEEN = int.from_bytes(b"> <", "little")  # of two IRIs
 _TO_LITERAL = int.from_bytes(b'> "', "little")
 _END = int.from_bytes(b"> .\n", "little")
-_AFTER_IRI_WITH_LITERAL = 3  # most blanks of a line with a literal that follow an IRI: one of a graph follows a datatype
+_AFTER_IRI_WITH_LITERAL = 2  # blanks between an IRI and another or a literal in a line with a literal
+_TYPED_IN_GRAPH = re.compile(rb'"\^\^<[^<>" ]+> <[^<>" ]+> \.\Z')  # where there is one more: between a datatype and a graph
 _THREE, _TWO, _EIGHT = np.uint32(0xFFFFFF), np.uint32(0xFFFF), np.uint32(8)
 
 
@@ -115,7 +117,11 @@ class JudgedLines:
             & (second - first > 3)
         )
         lines = lines[alike]
-        return lines[self._after_iri(gaps, first_gap[lines], last_gap[lines] + 1) <= _AFTER_IRI_WITH_LITERAL]
+        after_iri = self._after_iri(gaps, first_gap[lines], last_gap[lines] + 1)
+        fit = after_iri == _AFTER_IRI_WITH_LITERAL
+        for row in np.flatnonzero(after_iri == _AFTER_IRI_WITH_LITERAL + 1).tolist():
+            fit[row] = _TYPED_IN_GRAPH.search(self.line(lines[row])) is not None
+        return lines[fit]
 
     def _after_iri(self, gaps: Positions, first: Positions, end: Positions) -> Positions:
         """How many blanks between an IRI and another or a literal each line has: more than usual where a second statement follows in it,

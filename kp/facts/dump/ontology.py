@@ -35,7 +35,7 @@ class Ontology:
 
 
 def load_ontology(path: str) -> Ontology:
-    """Read an ontology in N-Triples or Turtle lines, plain, .bz2 or .gz; UserError naming the field if it states no domain at all."""
+    """Read an ontology in N-Triples or Turtle, plain, .bz2 or .gz; UserError naming the field if it states no domain at all."""
     stated: dict[str, list[tuple[str, str]]] = {RDFS_DOMAIN: [], RDFS_RANGE: []}
     for frame in triples_of(path, stated.keys(), FIELD):
         for relation, about, class_ in frame.select("relation", "subject", "object").iter_rows():

@@ -39,7 +39,9 @@ SET_ASIDE = pa.schema(
         pa.field("lines", pa.int64(), nullable=False),
         pa.field(
             "examples",
-            pa.list_(pa.struct([("file", pa.string()), ("line", pa.int64()), ("begins", pa.string())])),  # a file's first line is 1
+            pa.list_(
+                pa.struct([("file", pa.string()), ("line", pa.int64()), ("begins", pa.string())])
+            ),  # a file's first line is 1; of Turtle: its first statement
             nullable=False,
         ),
     ]
