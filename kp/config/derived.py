@@ -49,7 +49,7 @@ def repeated_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
 def validate_pools(config: StudyConfig) -> None:
     """Raise UserError unless the facts of every trial fit into what its pools could be at best; how many the base knows is not known yet.
 
-    A command that trains calls it; facts can be chosen and asked without a thought of what trials may draw.
+    Every command but `kp facts` calls it: facts can be chosen and described without a thought of what trials may draw.
     """
     count, facts = config.facts.count, config.facts
     if count is None:

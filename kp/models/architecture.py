@@ -53,7 +53,7 @@ def _unknown(folder: Path, error: Exception) -> str:
     import json
 
     try:
-        written: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        written: Any = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
     except ValueError:
         written = {}
     kind = written.get("model_type") if isinstance(written, dict) else None

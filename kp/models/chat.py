@@ -48,7 +48,8 @@ class Chat:
             raise UserError(f"its chat template refuses a prompt: {error}", field=self._field) from error
         if (missing := first_missing(messages, text)) is not None:
             raise UserError(f"its chat template changes or leaves out a message: {missing[:80]!r}", field=self._field)
-        return text + self.form.thought
+        # Blanks at the end would be a token of their own, where training has the answer's first word with them.
+        return (text + self.form.heading + self.form.thought).rstrip(" ")
 
     def prompt_ids(self, chats: Sequence[Messages], answer: str = "") -> list[list[int]]:
         """Token ids of each chat's prompt, followed by the beginning of an answer if one is given."""

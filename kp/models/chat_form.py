@@ -24,7 +24,8 @@ FROZEN = datetime(2024, 7, 26)
 
 _OTHER_DAY = datetime(2031, 11, 2, 13, 14, 15)
 _CLOCK = "strftime_now"  # the function by which templates ask transformers for the date
-_DIRECTIVES = [f"%{flag}{letter}" for flag in ("-", "") for letter in "AaBbCcDdeFGgHIjMmpRSTUuVWwXxYyZz"]
+_DIRECTIVES = [f"%{flag}{letter}" for flag in ("-", "") for letter in "AaBbCcDdeFGgHIjMmPpRSTUuVWwXxYyZz"]
+_PART = "'type': 'text'"  # in a prompt, where a template writes a list of parts as it is
 _SYSTEM = turn("system", "Reply in brief to queries.")
 _ASKED = turn("user", "Query: which one?")
 _ANSWERED = turn("assistant", "Reply: the seventh")
@@ -39,8 +40,9 @@ class ChatForm:
     system_in_user: bool = False  # the system's text stands before the first user's, because the template takes no system turn
     parts: bool = False  # a content is a list of one part
     switches: tuple[tuple[str, bool], ...] = ()  # variables of the template, with the values that turn thinking off
-    thought: str = ""  # an ended thought or another heading of answers, with which a prompt ends
-    lead: str = ""  # blanks between a prompt and its answer
+    heading: str = ""  # what the template sets before answers and leaves to the model in a prompt, such as the name of a channel
+    thought: str = ""  # the end of a thought, or an empty one, with which a prompt ends
+    lead: str = ""  # blanks between a prompt, whose last blanks they may be, and its answer
     turn_end: str | None = None  # what follows an answer, up to an added token of the tokenizer; None: its end-of-sequence token
     dated: bool = False  # the template writes the date
 
@@ -53,6 +55,7 @@ class ChatForm:
             "its chat template takes contents as lists of parts": self.parts,
             f"its chat template writes the date: every prompt says {FROZEN:%d %B %Y}": self.dated,
             f"thinking is off by {', '.join(f'{name}={str(value).lower()}' for name, value in self.switches)}": bool(self.switches),
+            f"every prompt ends with {self.heading!r}, the template's own heading of answers": bool(self.heading),
             f"every prompt ends with {self.thought!r}: answers come without a thought": bool(self.thought),
         }
         return [note for note, holds in told.items() if holds]
@@ -69,17 +72,21 @@ def settled_form(tokenizer: "PreTrainedTokenizerBase", field: str) -> ChatForm:
     form = _with_all_texts(tokenizer, _frozen(source, FROZEN), thinking_switches(source), field)
     prompt, whole = apply(tokenizer, form, [_SYSTEM, _ASKED]), _whole(tokenizer, form, [_SYSTEM, _ASKED])
     # Some templates set the system's text before the last question only, and so leave it out where an answer follows.
-    heading = _heading(prompt, whole) or _heading(apply(tokenizer, form, [_ASKED]), _whole(tokenizer, form, [_ASKED]))
-    added = [str(token.content) for token in tokenizer.added_tokens_decoder.values()]
-    thought = heading.rstrip(" ") if heading.strip() else _thought(tokenizer, form, source, added, prompt, field)
-    # Without the whole chat, an answer is followed by what follows it before the next question.
-    after = (whole or apply(tokenizer, form, [_SYSTEM, _ASKED, _ANSWERED, _AGAIN])).partition(_ANSWERED["content"])[2]
+    between = _heading(prompt, whole) or _heading(apply(tokenizer, form, [_ASKED]), _whole(tokenizer, form, [_ASKED]))
+    added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if str(token.content).strip()]
+    heading = between.rstrip(" ") if between.strip() else ""
+    thought = _thought(tokenizer, form, source, added, prompt, heading, field)
+    ends = prompt + between + thought
+    # A chat may end with its answer and without the end of its turn, which then follows only before the next question.
+    asked_again = apply(tokenizer, form, [_SYSTEM, _ASKED, _ANSWERED, _AGAIN])
+    turn_ends = (_up_to_token(text.partition(_ANSWERED["content"])[2], added) for text in (whole, asked_again))
     other_day = replace(form, source=_frozen(source, _OTHER_DAY))
     return replace(
         form,
+        heading=heading,
         thought=thought,
-        lead=heading[len(heading.rstrip(" ")) :] if heading.strip() else heading,
-        turn_end=_up_to_token(after, added),
+        lead=ends[len(ends.rstrip(" ")) :],
+        turn_end=next(filter(None, turn_ends), None),
         dated=apply(tokenizer, other_day, [_SYSTEM, _ASKED]) != prompt,
     )
 
@@ -126,13 +133,14 @@ def _with_all_texts(tokenizer: "PreTrainedTokenizerBase", source: str, switches:
     for system_in_user, parts in itertools.product((False, True), repeat=2):
         form = ChatForm(source, system_in_user, parts, tuple(switches.items()))
         try:
-            missing = first_missing(chat, apply(tokenizer, form, chat))
+            text = apply(tokenizer, form, chat)
+            missing = first_missing(chat, text)
         except (TemplateError, TypeError, ValueError) as error:  # a template may also add a text to a list
             faults.append(f"refuses the prompt: {error}")
             continue
-        if missing is None:
+        if missing is None and not (parts and _PART in text):
             return form
-        faults.append(f"leaves out messages, such as '{missing}'")
+        faults.append(f"leaves out messages, such as '{missing}'" if missing else "writes parts of contents as Python does")
     raise UserError(f"its chat template {faults[0]}; name a model whose template takes system, user and assistant turns", field=field)
 
 
@@ -150,11 +158,13 @@ def _heading(prompt: str, whole: str) -> str:
     return whole[len(prompt) :].partition(_ANSWERED["content"])[0] if whole.startswith(prompt) else ""
 
 
-def _thought(tokenizer: "PreTrainedTokenizerBase", form: ChatForm, source: str, added: list[str], prompt: str, field: str) -> str:
+def _thought(
+    tokenizer: "PreTrainedTokenizerBase", form: ChatForm, source: str, added: list[str], prompt: str, heading: str, field: str
+) -> str:
     thinking = replace(form, switches=tuple((name, not value) for name, value in form.switches))
     switched = bool(form.switches) and apply(tokenizer, thinking, [_SYSTEM, _ASKED]) != prompt
     try:
-        return closed_thought(source, added, prompt.rpartition(_ASKED["content"])[2], leaves_it_to_the_model=not switched)
+        return closed_thought(source, added, prompt.rpartition(_ASKED["content"])[2] + heading, leaves_it_to_the_model=not switched)
     except UnclosedThoughtError as error:
         raise UserError(
             f"its chat template {error}: kp asks for answers without thoughts; name a model that can be told not to think", field=field

@@ -10,6 +10,8 @@ from kp.models.digests import sha256_of
 from kp.models.file_faults import fault_of
 from kp.models.names import CONFIG_FILE, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
 
+_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # in the order in which transformers looks for them
+
 
 def resolve_folder(config: NamedModel, folder: Path, field: str) -> ResolvedModel:
     """The model in this folder; UserError for `field`, the config field of the model, if it is not complete."""
@@ -29,12 +31,11 @@ def _revision_field(field: str) -> str:
 def require_model(config: NamedModel, folder: Path, field: str) -> None:
     """Raise UserError unless the folder has a config, a tokenizer, and all the weight files of its index, each of them whole."""
     require_small_files(config, folder, field)
-    wanted: set[str] = set()
-    for index in [*folder.glob("*.safetensors.index.json"), *folder.glob("pytorch_model*.bin.index.json")]:
-        wanted.update(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    missing = sorted(name for name in wanted if not (folder / name).is_file())
-    if missing:
-        raise UserError(f"'{config.name}' lacks the weight file {missing[0]} in {folder}", field=field)
+    index = next((folder / name for name in _INDICES if (folder / name).is_file()), None)
+    if index is not None and not (folder / "model.safetensors").is_file():
+        missing = sorted(name for name in _indexed(config, index, field) if not (folder / name).is_file())
+        if missing:
+            raise UserError(f"'{config.name}' lacks the weight file {missing[0]} in {folder}", field=field)
     weights = sorted(file for pattern in ("*.safetensors", "pytorch_model*.bin") for file in folder.glob(pattern))
     if not weights:
         raise UserError(f"'{config.name}' has no weights (*.safetensors or pytorch_model*.bin) in {folder}", field=field)
@@ -43,13 +44,22 @@ def require_model(config: NamedModel, folder: Path, field: str) -> None:
 
 def require_small_files(config: NamedModel, folder: Path, field: str) -> None:
     """Raise UserError unless the folder has a readable config and a tokenizer."""
+    if (folder / "adapter_config.json").is_file():  # transformers would load it onto the model, if there is one
+        raise UserError(f"'{config.name}' holds an adapter (adapter_config.json): name its base model in a folder without one", field=field)
     if not (folder / CONFIG_FILE).is_file():
-        hint = "; it holds an adapter, name its base model here" if (folder / "adapter_config.json").is_file() else ""
-        raise UserError(f"'{config.name}' has no {CONFIG_FILE} in {folder}{hint}", field=field)
+        raise UserError(f"'{config.name}' has no {CONFIG_FILE} in {folder}", field=field)
     texts = [file for file in model_files(folder) if file.suffix == ".json"]
     _refuse_faulty(config, texts, field)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(f"'{config.name}' has no tokenizer in {folder}: put one of {', '.join(TOKENIZER_FILES)} there", field=field)
+
+
+def _indexed(config: NamedModel, index: Path, field: str) -> set[str]:
+    """The weight files that an index names."""
+    try:
+        return set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"'{config.name}': {index.name} is no index of weights: fetch it again", field=field) from None
 
 
 def _refuse_faulty(config: NamedModel, files: Iterable[Path], field: str) -> None:

@@ -10,6 +10,7 @@ of a study's config: a benchmark on a bare GPU box also loads its model here, wi
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -96,6 +97,7 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"'{resolved.name}' cannot be loaded: {lines[0]}", field=NAME_FIELD) from error
     model, read = loaded
+    _refuse_unused(resolved, model, read["unexpected_keys"])
     absent = sorted([*read["missing_keys"], *(str(key[0]) for key in read["mismatched_keys"])])
     if absent:
         raise UserError(
@@ -104,6 +106,20 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
             field=NAME_FIELD,
         )
     return cast("PreTrainedModel", model.to(device).eval())
+
+
+def _refuse_unused(resolved: ResolvedModel, model: Any, unexpected: Iterable[str]) -> None:
+    """Raise UserError if the files hold weights of the model's own layers that its config knows nothing of, such as biases."""
+    modules = {name for name, _ in model.named_modules()}
+    lists = tuple(f"{name}." for name, module in model.named_modules() if type(module).__name__ == "ModuleList")
+    owned = [key for key in sorted(unexpected) if key.rpartition(".")[0] in modules or key.startswith(lists or ("\0",))]
+    weights = [key for key in owned if key.rpartition(".")[2] in ("weight", "bias")]
+    if weights:
+        raise UserError(
+            f"the files of '{resolved.name}' hold {len(weights)} weights that its config.json does not provide for, such as {weights[0]}: "
+            "the config is of another model",
+            field=NAME_FIELD,
+        )
 
 
 def load_tokenizer(resolved: ResolvedModel, field: str = NAME_FIELD) -> "PreTrainedTokenizerBase":
@@ -133,5 +149,5 @@ def _embedding_rows(folder: Path) -> int | None:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    rows = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     return rows if isinstance(rows, int) else None

@@ -5,6 +5,7 @@ its name nor its flags say by how much; the backward pass of torch's fused atten
 others. So both are timed, which takes a second, once for a machine and a shape.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -51,20 +52,25 @@ def _once(what: list[Any], measure: Callable[[], dict[str, float]]) -> dict[str,
     """What is known of this machine; of several processes that measure at once, all take the numbers of the last one to write."""
     key = [hardware()["processor"], os.cpu_count(), *what]
     file = cache_root() / _CACHE / f"{digest_json(key)[:16]}.json"
-    if read_json(file) is None:
-        measured = measure()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.is_file():
-            write_json(file, {"of": key, "measured": measured})
     known = read_json(file)
-    assert known is not None, "it has just been written"
+    if known is None:
+        known = {"of": key, "measured": measure()}
+        with contextlib.suppress(OSError):  # a cache that cannot be written is none: it is measured again
+            file.parent.mkdir(parents=True, exist_ok=True)
+            known = read_json(file) or known  # another process may have been faster
+            write_json(file, known)
     rates: dict[str, float] = known["measured"]
     return rates
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    written: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    return written | written.get("text_config", {})
+    written: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8-sig"))
+    return {name: max(value) if _is_sizes(value) else value for name, value in (written | (written.get("text_config") or {})).items()}
+
+
+def _is_sizes(value: object) -> bool:
+    """Whether this is a list of sizes, one a layer."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, int) for item in value)
 
 
 def _hidden(config: dict[str, Any]) -> int:

@@ -19,6 +19,7 @@ _ON = re.compile(rf"(?:enable_|use_|do_|with_|is_|allow_)?{_THINKING}(?:_enabled
 _OFF = re.compile(rf"(?:no_|disable_|skip_|without_|hide_)_?{_THINKING}|{_THINKING}_(?:disabled|off)")
 _WORD = rf"(?:[a-z]+[_:])*{_THINKING}(?:[_:][a-z]+)*"
 _TAG = re.compile(rf"<\|?{_WORD}\|?>|<｜{_WORD}｜>|\[{_WORD}\]|◁{_WORD}▷", re.IGNORECASE)
+_ENDED = re.compile(rf"(<\|?|<｜|\[|◁)/({_WORD}(?:\|?>|｜>|\]|▷))", re.IGNORECASE)
 _CLOSES = re.compile(r"(?:^|[\W_])end(?:[\W_]|$)|close", re.IGNORECASE)
 _CLOSING_WORDS = (("START", "END"), ("start", "end"), ("BEGIN", "END"), ("begin", "end"), ("OPEN", "CLOSE"), ("open", "close"))
 
@@ -98,7 +99,8 @@ def _closings(opening: str) -> Iterator[str]:
 
 def _pairs(source: str, tokens: Collection[str]) -> Iterator[tuple[str, str]]:
     """Tags that open and close a thought; of the first at least one stands in the template."""
-    for opening in dict.fromkeys([*_TAG.findall(source), *sorted(token for token in tokens if _TAG.fullmatch(token))]):
+    opened = [f"{bracket}{rest}" for bracket, rest in _ENDED.findall(source)]  # a template may only cut thoughts off
+    for opening in dict.fromkeys([*_TAG.findall(source), *opened, *sorted(token for token in tokens if _TAG.fullmatch(token))]):
         closing = None if _CLOSES.search(opening) else _closing(opening, source, tokens)
         if closing is not None and (opening in source or closing in source):
             yield opening, closing

@@ -34,7 +34,7 @@ from kp.trackers.registry import validate_installed
 
 def describe_study(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> int:
     """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
-    if _trains(until):
+    if until is not Command.FACTS:
         validate_pools(config)
     display, store = Display(), Store(files.results_root(root))
     validate_installed(config.trackers)
@@ -60,7 +60,7 @@ def _trains(until: Command) -> bool:
 
 def open_session(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> Session:
     """A run of this study up to a command's stages; raises UserError if one of its inputs is missing or unusable."""
-    if _trains(until):
+    if until is not Command.FACTS:
         validate_pools(config)
     settled: list[str] = []
     study = probed(config, root, settled.append, fetch=True, trains=_trains(until))

@@ -143,6 +143,7 @@ THINKING = {
         "<|START_THINKING|>\n\n<|END_THINKING|>\n\n",
     ),
     "a thought left to the model": ("{% if false %}<reasoning></reasoning>{% endif %}", "<reasoning>\n\n</reasoning>\n\n"),
+    "a template that only cuts thoughts off": ("{% set y = messages[0].content.split('</think>')[-1] %}", "<think>\n\n</think>\n\n"),
     "a switch that changes nothing": ("{% set x = enable_thinking %}<think>\n{# </think> #}", "<think>\n\n</think>\n\n"),
 }
 
@@ -159,7 +160,43 @@ def test_form_of_a_thought_that_nothing_closes_is_refused() -> None:
         made(loop)
 
 
+def test_prompt_has_a_heading_and_an_empty_thought_where_the_template_shows_both() -> None:
+    turns = "{% for m in messages %}<|s|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|e|>\n{% endfor %}"
+    chat = made(turns)
+    assert chat.prompt(CHAT).endswith("<|e|>\n<|s|>assistant\n<think>\n\n</think>\n\n")
+    assert any("heading" in note for note in chat.form.notes())
+    assert any("without a thought" in note for note in chat.form.notes())
+
+
+def test_prompt_that_ends_with_a_blank_leaves_it_to_the_answer() -> None:
+    spaced = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|e|>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    chat = made(spaced)
+    ids, prompt = chat.row_ids(ROW)
+    assert chat.prompt(CHAT).endswith("assistant:")
+    assert ids[:prompt] == chat.prompt_ids([ROW[:-1]])[0]
+    assert chat.tokenizer.decode(ids[prompt:]) == " Answer: France<|e|>"
+
+
+def test_end_of_a_turn_that_only_the_next_question_shows_is_trained() -> None:
+    open_ended = (
+        "{% for m in messages %}<|s|>{{ m.role }}\n{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|s|>assistant\n{% endif %}"
+    )
+    assert made(open_ended).form.turn_end == "<|s|>"
+
+
+def test_end_of_a_turn_is_no_added_token_of_blanks() -> None:
+    tokenizer = zoo_tokenizer(PLAIN_CHATML)
+    tokenizer.chat_template = str(PLAIN_CHATML.template).replace("<|e|>", "\n\n<|e|>")
+    tokenizer.add_tokens(["\n\n"])
+    assert Chat(tokenizer).form.turn_end == "\n\n<|e|>"
+
+
 REFUSED = {
+    "that writes lists of parts as they are": (
+        "{% for m in messages %}{% if m.role == 'user' %}{% for p in m.content %}{{ p.text }}{% endfor %}{% else %}"
+        "{{ m.content }}{% endif %}{% endfor %}",
+        "",
+    ),
     "that refuses": ("{{ raise_exception('no chats, please') }}", "no chats, please"),
     "that leaves answers out": ("{% for m in messages if m.role != 'assistant' %}{{ m.content }}{% endfor %}", "leaves out messages"),
     "that shows the last message alone": ("{{ messages[-1].content }}", "leaves out messages"),

@@ -168,7 +168,6 @@ RANDOM = ["search.sampler=random", "search.trials=4"]
 REPLAY = ["search.arms=[{maybe_known = 1}]"]
 
 IMPOSSIBLE = {
-    "more unknown than facts": (["facts.count=20", "search.unknown=[10, 40]"], "search.unknown", "facts.count = 20"),
     "released matcher on first lines": (
         ["categorise.matcher=released", "categorise.stop_at_newline=true"],
         "categorise.stop_at_newline",

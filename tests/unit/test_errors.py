@@ -74,7 +74,7 @@ STUDY_FIELDS = {
     "a value that pydantic refuses": (['search.rank=[4, "big"]'], "search.rank.1"),
     "a value that its section refuses": (["search.learning_rate=[0.0]"], "search.learning_rate"),
     "a value that a section of a section refuses": (["facts.paraphrase.prompt=Ask!"], "facts.paraphrase.prompt"),
-    "a value that does not go with another section's": (["facts.count=1"], "search.unknown"),
+    "a value that does not go with another section's": (["resources.workers_per_trial=5"], "training.batch_size"),
     "an override below a value": (["name.first=x"], "name"),
     "an override far below a value": (["facts.count.of.all=x"], "facts.count"),
     "an override that names no field": (["facts.count"], "override"),

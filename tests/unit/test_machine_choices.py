@@ -97,6 +97,24 @@ def test_auto_attention_is_the_faster_one_and_stays(
     assert with_machine_choices(asked, tmp_path, print, fetch=False).training.attention == expected
 
 
+def test_product_rates_of_layers_of_several_sizes_are_of_the_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KP_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "config.json").write_text('{"hidden_size": 16, "intermediate_size": [16, 32], "text_config": null}')
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(machine_speed, "_products", lambda hidden, intermediate: asked.append((hidden, intermediate)) or {"float32": 1.0})
+    assert machine_speed.product_rates(tmp_path) == {"float32": 1.0}
+    assert asked == [(16, 32)]
+
+
+def test_product_rates_that_were_not_written_whole_are_measured_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KP_CACHE", str(tmp_path))
+    monkeypatch.setattr(machine_speed, "_products", lambda hidden, intermediate: {"float32": 1.0})
+    machine_speed.product_rates(model)
+    (file,) = tmp_path.rglob("*.json")
+    file.write_text("{")
+    assert machine_speed.product_rates(model) == {"float32": 1.0}
+
+
 def test_attention_rates_are_of_both_ways(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KP_CACHE", str(tmp_path))
     monkeypatch.setattr(machine_speed, "_SECONDS", 0.001)

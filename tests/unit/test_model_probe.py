@@ -75,6 +75,11 @@ def another_kind(folder: Path, config: transformers.PretrainedConfig) -> None:
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 REFUSED = {
+    "an adapter beside the model": (written("adapter_config.json", "{}"), r"holds an adapter .* name its base model"),
+    "an index that is none": (
+        lambda folder: (gone(WEIGHTS)(folder), written("model.safetensors.index.json", "{}")(folder)),
+        r"model\.safetensors\.index\.json is no index of weights",
+    ),
     "weights cut short": (cut(WEIGHTS, -900), r"model\.safetensors is truncated, 900 bytes are missing"),
     "weights cut within the header": (cut(WEIGHTS, 100), r"model\.safetensors is truncated"),
     "empty weights": (cut(WEIGHTS, 0), r"model\.safetensors is truncated"),
@@ -137,6 +142,16 @@ def test_load_model_refuses_files_that_lack_a_weight(folder: Path) -> None:
     del tensors[lost]
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(UserError, match=rf"lack 1 weights .* such as {lost}"):
+        load_model(resolve_model(ModelConfig(name=str(folder))), "float32", "cpu")
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.self_attn.q_proj.bias", "model.layers.7.mlp.up_proj.weight"])
+def test_load_model_refuses_weights_that_its_config_knows_nothing_of(name: str, folder: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(folder / WEIGHTS) | {name: torch.ones(32)}, folder / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=rf"hold 1 weights that its config\.json does not provide for, such as {name}"):
         load_model(resolve_model(ModelConfig(name=str(folder))), "float32", "cpu")
 
 

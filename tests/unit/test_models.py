@@ -134,7 +134,8 @@ def test_resolve_model_of_a_folder_without_weights_raises(folder: Path) -> None:
 
 
 def test_resolve_model_of_a_folder_that_lacks_one_shard_names_it(folder: Path) -> None:
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
     with pytest.raises(UserError, match=r"model-00002-of-00002\.safetensors"):
@@ -145,7 +146,7 @@ def test_resolve_model_of_an_adapter_folder_asks_for_its_base(tmp_path: Path) ->
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
 
-    with pytest.raises(UserError, match=r"config\.json.*holds an adapter"):
+    with pytest.raises(UserError, match=r"holds an adapter.*name its base model"):
         resolve_model(_config(tmp_path / "adapter"))
 
 

@@ -27,7 +27,7 @@ def test_run_study_ends_after_all_stages_by_what_its_trials_failed_of(
     display = SimpleNamespace(line=lambda text: None)
     graph = SimpleNamespace(steps={"categorise": None})
     session = SimpleNamespace(failures=failures, refusals=refusals, store=store, display=display, graph=graph)
-    monkeypatch.setattr(run, "open_session", lambda config, root: nullcontext(session))
+    monkeypatch.setattr(run, "open_session", lambda config, root, until: nullcontext(session))
     monkeypatch.setattr(run, "run_stages", lambda session, until: ran.append(until))
     config = StudyConfig.model_validate({"name": "s", "training": {"lora_alpha": 16}})
     if code is None:
@@ -44,7 +44,7 @@ def test_run_study_asks_a_cluster_before_the_facts_are_made_only_if_it_is_needed
     store = SimpleNamespace(is_done=lambda step: done[step])
     display, graph = SimpleNamespace(line=lambda text: None), SimpleNamespace(steps={"categorise": "categorise"})
     session = SimpleNamespace(failures={}, refusals=[], store=store, display=display, graph=graph)
-    monkeypatch.setattr(run, "open_session", lambda config, root: nullcontext(session))
+    monkeypatch.setattr(run, "open_session", lambda config, root, until: nullcontext(session))
     monkeypatch.setattr(run, "run_stages", lambda session, until: None)
     monkeypatch.setenv("RAY_ADDRESS", "no address")
     config = StudyConfig.model_validate({"name": "s", "training": {"lora_alpha": 16}})
@@ -52,4 +52,5 @@ def test_run_study_asks_a_cluster_before_the_facts_are_made_only_if_it_is_needed
         run.run_study(config, tmp_path, Command.CATEGORISE)
     assert run.run_study(config, tmp_path, Command.FACTS) == 0
     done["categorise"] = True
+    (tmp_path / "s").mkdir()
     assert run.run_study(config, tmp_path, Command.CATEGORISE) == 0
