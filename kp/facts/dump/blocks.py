@@ -43,6 +43,11 @@ def reading_blocks(file: DumpFile, workers: int, field: str = FIELD) -> Iterator
             yield _fetched(blocks_of(text), fetcher)
 
 
+def is_converted(file: DumpFile, field: str = FIELD) -> bool:
+    """Whether a file of this machine is Turtle that lines do not hold; raises UserError as `reading_blocks` does at its beginning."""
+    return os.path.isfile(file.address) and is_turtle(head_of(file.address, file, field))
+
+
 def _fetched(blocks: Iterator[bytearray], fetcher: ThreadPoolExecutor) -> Iterator[bytearray]:
     coming = deque(fetcher.submit(next, blocks, None) for _ in range(AHEAD))
     while (block := coming.popleft().result()) is not None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kp.config.identity import Reads
+from kp.facts.dump.blocks import is_converted
 from kp.facts.dump.files import find_files
 from kp.facts.dump.reading import read_graph
 from kp.store.hardware import process_hardware
@@ -64,7 +65,10 @@ class Dump(Stage):
 def _read(session: Session, folder: Path) -> GraphReading:
     """One file is read here, many on the cluster; the graph is the same."""
     source, language = session.config.facts.source, session.config.facts.graph.language
-    files = len(find_files(source))
+    found = find_files(source)
+    files, turtle = len(found), sum(map(is_converted, found))
+    if turtle:
+        session.display.line(f"dump: {turtle} of {files} files are Turtle with prefixes or longer statements, read by a slower parser")
     if files == 1:
         return GraphReading(read_graph(source, folder, language=language), [process_hardware()])
     return read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files), language)
