@@ -78,7 +78,7 @@ def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
     from kp.training.base_model_cache import BaseModelCache
 
     model_cache = BaseModelCache(job.engine)
-    base = model_cache.acquire(job.spec.training.attention)
+    base = model_cache.acquire()
     model_cache.release(base)
     return model_cache, count_parameters(base)
 

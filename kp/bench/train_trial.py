@@ -96,7 +96,16 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     return TrialJob(
         trial_id="bench",
         spec=spec,
-        engine=EngineSpec(config.model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, use_gpu, model_field="model"),
+        engine=EngineSpec(
+            config.model,
+            settings.max_new_tokens,
+            settings.stop_at_newline,
+            batch,
+            threads,
+            use_gpu,
+            attention=config.resources.attention,
+            model_field="model",
+        ),
         rows=rows.to_arrow(),
         eval_facts=facts.filter(pl.col("fact_id").is_in(taught.implode())).to_arrow().cast(FACTS),
         eval_shots=tuple(tuple(prompt) for prompt in shots),

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from kp.config.faults import FieldError
 from kp.config.section import PositiveInt, Section
-from kp.vocabulary import Attention, Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
+from kp.vocabulary import Draw, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
@@ -58,10 +58,6 @@ class TrialSettings(Section):
     longer than `epochs` or `steps`, nor at a higher rate than `schedule` has: if fewer steps are left, the rate falls to 0 over those."""
     eval_prompts: int = Field(1, ge=1, le=10)
     """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
-    eval_mode: EvalMode = EvalMode.GENERATE
-    """How unknown_accuracy is measured after an epoch. `teacher_forced` reads questions with their canonical answers in one pass, at a
-    fraction of the cost, and counts those that the model would write token by token: a lower bound, because it may write an alias. Before a
-    trial ends as learned, answers are generated."""
     eval_facts: PositiveInt | None = None
     """Most trained Unknown facts that are asked after an epoch, the same ones every time. Absent: all of them."""
 
@@ -183,9 +179,6 @@ class TrainingConfig(Section):
     packing: Packing = Packing.PREFIX_TREE
     """`prefix_tree` reads tokens that rows of a batch share once, with the same loss and gradient, but one dropout mask per shared token.
     `padded` reads every row whole, as other trainers do."""
-    attention: Attention = Attention.AUTO
-    """How attention is computed in training: `sdpa`, torch's fused kernel, or `eager`, matrix products and a softmax, which on a CPU is
-    faster for short rows. `auto`: sdpa on a GPU, otherwise the faster one on this machine, measured when the study begins and kept."""
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage")
     """DeepSpeed ZeRO stage."""
 

@@ -19,7 +19,7 @@ from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import PositiveInt, Section
 from kp.errors import UserError
 from kp.store.filenames import OWN_FOLDERS
-from kp.vocabulary import Engine, Matcher, ShotSet, Tracker
+from kp.vocabulary import Attention, Engine, Matcher, ShotSet, Tracker
 
 MOST_SEED = 2**31 - 1  # of a trial: its column has 32 bits, and NumPy takes no negative one
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
@@ -174,6 +174,9 @@ class ResourcesConfig(Section):
     """Ray Train workers of one trial."""
     micro_batch: PositiveInt | None = None
     """Most rows of a worker in one pass; a larger share of a batch is accumulated. Absent: all of its share."""
+    attention: Attention = Attention.AUTO
+    """How attention is computed in training: `sdpa`, torch's fused kernel, or `eager`, matrix products and a softmax, which on a CPU can be
+    faster for short rows. `auto`: sdpa on a GPU, otherwise the faster one on this machine, measured when the study begins and kept."""
     concurrent_trials: PositiveInt | None = None
     """Trials that train at once. Absent: as many as fit into the cluster."""
     gpu: bool | None = None

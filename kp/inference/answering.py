@@ -21,7 +21,7 @@ from kp.metrics.refusals import is_refusal
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.models.names import NAME_FIELD, ResolvedModel
 from kp.prompts import Shot, ShotSets, messages
-from kp.vocabulary import Engine, ShotSet
+from kp.vocabulary import Attention, Engine, ShotSet
 
 if TYPE_CHECKING:
     from kp.generation.hf import HFGenerator
@@ -57,6 +57,7 @@ class EngineSpec:
     engine: Engine = Engine.HF
     vllm_python: str | None = None
     max_lora_rank: int | None = None
+    attention: Attention = Attention.AUTO  # of a model in training; `auto` is its own default
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
 
     def remote_options(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kp.store.hardware import hardware
 from kp.vocabulary import Attention
 
 AUTO = "auto"
-_FIELDS = (("model", "dtype"), ("training", "attention"))
+_FIELDS = (("model", "dtype"), ("resources", "attention"))
 _KINDS: dict[str, Callable[[str], str]] = {"dtype": str, "attention": Attention}
 
 
@@ -32,7 +32,7 @@ def with_machine_choices(config: StudyConfig, root: Path, note: Callable[[str], 
             value, why = _KINDS[name](kept[field]), f"with which this study began on {kept['processor']}"
         else:
             value, why = (_dtype if name == "dtype" else _attention)(config, fetch)
-        if trains or section != "training":
+        if trains or name != "attention":
             note(f"{field}: {value}, {why}")
         config = _with(config, section, name, value)
     return config

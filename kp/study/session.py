@@ -101,7 +101,7 @@ class Session(ExitStack):
     @cached_property
     def trial_engine(self) -> EngineSpec:
         """The same for a training worker, which has its own share of the cores."""
-        return self._hf_engine(self.cluster.worker_threads)
+        return replace(self._hf_engine(self.cluster.worker_threads), attention=self.config.resources.attention)
 
     def _hf_engine(self, threads: int) -> EngineSpec:
         settings, batch = self.config.categorise, self.config.resources.generation_batch

@@ -21,7 +21,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def study(model: Path, dtype: str = "auto", **sections: Any) -> StudyConfig:
-    training = {"lora_alpha": 16, "attention": "sdpa", **sections.pop("training", {})}
+    training = {"lora_alpha": 16, **sections.pop("training", {})}
+    sections["resources"] = {"attention": "sdpa", **sections.get("resources", {})}
     search = {"unknown": [2], "rank": [1]}
     return StudyConfig.model_validate(
         {"name": "s", "model": {"name": str(model), "dtype": dtype}, "search": search, "training": training, **sections}
@@ -87,14 +88,14 @@ TIMES = {"sdpa": 0.002, "eager": 0.001}
 def test_auto_attention_is_the_faster_one_and_stays(
     seconds: dict[str, float], expected: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = study(model, "float32", training={"attention": "auto"})
+    asked = study(model, "float32", resources={"attention": "auto"})
     monkeypatch.setattr(machine_choices, "attention_rates", lambda folder, dtype: seconds)
     begun = with_machine_choices(asked, tmp_path, print, fetch=False)
-    assert begun.training.attention == expected
+    assert begun.resources.attention == expected
     (tmp_path / "s").mkdir()
     keep_machine_choices(asked, begun, tmp_path / "s")
     monkeypatch.setattr(machine_choices, "attention_rates", lambda folder, dtype: pytest.fail("measured again"))
-    assert with_machine_choices(asked, tmp_path, print, fetch=False).training.attention == expected
+    assert with_machine_choices(asked, tmp_path, print, fetch=False).resources.attention == expected
 
 
 def test_product_rates_of_layers_of_several_sizes_are_of_the_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

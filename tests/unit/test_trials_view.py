@@ -43,7 +43,7 @@ LONG_AGO = 1.0  # before any process of this machine began
 
 def study(**search: Any) -> StudyConfig:
     settings = {"unknown": [10], "rank": [1, 2], **search}
-    training = {"lora_alpha": 16, "epochs": 5, "batch_size": 4, "attention": "sdpa"}
+    training = {"lora_alpha": 16, "epochs": 5, "batch_size": 4}
     return StudyConfig.model_validate({"name": "small", "facts": {"count": 1200}, "search": settings, "training": training})
 
 
