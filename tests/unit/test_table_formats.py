@@ -178,3 +178,10 @@ def test_sheet_that_is_hidden_comes_after_the_visible_ones(tmp_path: Path, heade
     book.active = 1
     book.save(tmp_path / "facts.xlsx")
     assert read_source(str(tmp_path / "facts.xlsx")).facts["object"].to_pylist() == ["a"]
+
+
+def test_quotation_mark_that_closes_rows_later_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text('question,answer,aliases\nZ?,z,"two\nlines"\nA?,x,"al\nB?,y,z\nC?,w,al"\n', encoding="utf-8")
+    said = "1 rows have a quoted cell with lines that look like rows, first row 2; if they are rows, a quotation mark is missing"
+    assert read_source(str(path)).notes == (f"{path}: {said}",)
