@@ -7,11 +7,11 @@ questions under one prompt.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kp.facts.cells import as_text, stripped
+from kp.facts.cells import MISSING, as_text, is_list, stripped
 from kp.facts.literals import parsed
 
 TURNS = ("messages", "conversations")  # OpenAI's column, and ShareGPT's
-COLUMNS = (*TURNS, "instruction", "input", "output", "prompt", "completion")  # and Alpaca's, and TRL's
+COLUMNS = (*TURNS, "instruction", "input", "output", "history", "prompt", "completion")  # and Alpaca's, and TRL's
 _ROLES = {"user": "question", "human": "question", "assistant": "answer", "gpt": "answer", "system": "system", "developer": "system"}
 
 
@@ -28,6 +28,7 @@ def as_question(row: Mapping[str, Any]) -> dict[str, Any]:
     if turns is not None:
         return rest | _of_turns(turns)
     if "instruction" in row and "output" in row:
+        _check_history(row.get("history"))
         parts = (as_text(row.get(column), column) for column in ("instruction", "input"))
         return rest | {"question": " ".join(part for part in parts if part), "answer": row["output"]}
     if "prompt" in row and "completion" in row:
@@ -42,7 +43,20 @@ def _of_turns(cell: Any) -> dict[str, Any]:
     asked = [text for role, text in turns if role != "system"]
     if [role for role, _ in turns if role != "system"] != ["question", "answer"]:
         raise ChatError(f"a chat of {len(asked)} turns, not one question and one answer")
-    return {"question": asked[0], "answer": asked[1]}
+    return {"question": asked[0], "answer": _one(asked[1])}
+
+
+def _one(reply: Any) -> Any:
+    """What an assistant says is one answer, and no cell that holds a list, whatever it looks like."""
+    return [reply] if isinstance(reply, str) and is_list(reply) else reply
+
+
+def _check_history(cell: Any) -> None:
+    """ChatError if there are turns before an instruction."""
+    if isinstance(cell, str):
+        cell = stripped(cell)
+    if cell and cell != "[]" and not (isinstance(cell, str) and cell in MISSING) and cell == cell:
+        raise ChatError("a chat with a history, not one question and one answer")
 
 
 def _turns(cell: Any) -> Iterator[tuple[str, Any]]:

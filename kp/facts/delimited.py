@@ -54,7 +54,9 @@ def delimited_rows(path: Path, suffix: str, field: str) -> Rows:
         encoding = found_encoding(path, field)
         separator = _separator(path, encoding, USUAL[suffix], field)
     form = f"{SEPARATORS[separator]}-separated" if separator != USUAL[suffix] else None
-    return Rows(_rows(path, encoding, separator, field), form, encoding_name(encoding) if encoding != UTF8 else None)
+    doubtful: list[int] = []
+    rows = _rows(path, encoding, separator, field, doubtful)
+    return Rows(rows, form, encoding_name(encoding) if encoding != UTF8 else None, doubtful)
 
 
 def _separator(path: Path, encoding: str, usual: str, field: str) -> str:
@@ -85,7 +87,8 @@ def _header_begin(lines: _Lines, path: Path, field: str) -> tuple[str | None, st
     raise UserError(f"{path}: the file is empty", field=field)
 
 
-def _rows(path: Path, encoding: str, separator: str, field: str) -> Iterator[Row]:
+def _rows(path: Path, encoding: str, separator: str, field: str, doubtful: list[int]) -> Iterator[Row]:
+    """The rows; the numbers of those that may have swallowed others are added to `doubtful`."""
     with reading(path, field), open_text(path, encoding, newline="") as file:
         lines = _Lines(iter(file))
         lines.put_back([_header_begin(lines, path, field)[1]])
@@ -107,7 +110,15 @@ def _rows(path: Path, encoding: str, separator: str, field: str) -> Iterator[Row
                 lines.put_back(_after_bad(lines.taken, separator, len(names)))
                 yield Row(number, fault=fault, text=text)
             elif (row := row_of(number, names, fields)) is not None:
+                if len(lines.taken) > 1 and _may_hold_rows(fields, separator, len(names)):
+                    doubtful.append(number)
                 yield row
+
+
+def _may_hold_rows(fields: list[str], separator: str, width: int) -> bool:
+    """Whether a cell has a line, after its first, with as many separators as the header of so many columns."""
+    later = (line for field in fields for line in field.splitlines()[1:])
+    return width > 1 and any(line.count(separator) == width - 1 for line in later)
 
 
 def _record(lines: _Lines, separator: str, width: int | None) -> tuple[list[str] | None, str]:

@@ -31,12 +31,14 @@ class Row:
 class Rows:
     """The rows of a source, which can be read once, and what its reader had to find out about it.
 
-    `form` is None if it is what the file's name promises, and `encoding` if it is UTF-8.
+    `form` is None if it is what the file's name promises, and `encoding` if it is UTF-8. `doubtful` fills while the rows are read: the
+    numbers of those that may have swallowed others, because a quotation mark closes lines later.
     """
 
     rows: Iterator[Row]
     form: str | None = None
     encoding: str | None = None
+    doubtful: list[int] = field(default_factory=list)
 
     def readable(self, where: str, config_field: str) -> Iterator[Row]:
         """The rows; UserError naming the config field, `where` and the row at the first one that cannot be read."""
@@ -46,16 +48,20 @@ class Rows:
             yield row
 
     def how_read(self, where: str, rows: Iterable[Row]) -> list[str]:
-        """A sentence on how `where` was read, if there is something to say; `rows` are those that it had."""
+        """Sentences on how `where` was read, if there is something to say; `rows` are those that it had."""
+        doubts = []
+        if self.doubtful:
+            which = f"{len(self.doubtful):,} rows have a quoted cell with lines that look like rows, first row {self.doubtful[0]}"
+            doubts = [f"{where}: {which}; if they are rows, a quotation mark is missing"]
         taken = [text for text in (self.form, self.encoding) if text]
         if not taken:
-            return []
+            return doubts
         remedy = ""
         if self.encoding:
             found = next(((row.number, text) for row in rows for text in _not_ascii(row)), None)
             example = f"; row {found[0]} is not UTF-8 and reads {found[1][:60]!r}" if found else ""
             remedy = f"{example}; if that is wrong, save as CSV UTF-8"
-        return [f"{where}: read as {', '.join(taken)}{remedy}"]
+        return [f"{where}: read as {', '.join(taken)}{remedy}", *doubts]
 
 
 def _not_ascii(row: Row) -> list[str]:

@@ -64,16 +64,48 @@ def _parquet_rows(path: Path, field: str) -> Iterator[Row]:
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """In 32 bits, 0.1 is another number than Python's, but the same text."""
-    narrow = pa.types.is_float32(column.type) or pa.types.is_float16(column.type)
-    return (pc.cast(column, pa.string()) if narrow else column).to_pylist()
+    """The cells, as text where Python has no such value: in 32 bits, 0.1 is another number, and no date is beyond the year 9999."""
+    column = _as_text_where(_is_narrow, column)
+    try:
+        return column.to_pylist()
+    except OverflowError:
+        return _as_text_where(pa.types.is_temporal, column).to_pylist()
+
+
+def _is_narrow(kind: pa.DataType) -> bool:
+    return pa.types.is_float32(kind) or pa.types.is_float16(kind)
+
+
+def _as_text_where(chosen: Callable[[pa.DataType], bool], column: pa.Array) -> pa.Array:
+    kind = _with_texts(chosen, column.type)
+    return column if kind == column.type else pc.cast(column, kind)
+
+
+def _with_texts(chosen: Callable[[pa.DataType], bool], kind: pa.DataType) -> pa.DataType:
+    """The type with text in place of the chosen ones, also within lists and structs."""
+    if chosen(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_field_with_texts(chosen, kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_field_with_texts(chosen, kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_field_with_texts(chosen, kind.value_field), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([_field_with_texts(chosen, part) for part in kind])
+    return kind
+
+
+def _field_with_texts(chosen: Callable[[pa.DataType], bool], part: pa.Field) -> pa.Field:
+    return part.with_type(_with_texts(chosen, part.type))
 
 
 def _sheet_rows(path: Path, field: str) -> Rows:
-    """Of the first sheet with a column `question`, or else of the first that is not empty."""
+    """Of the first sheet with a column `question`, or else of the first that is not empty; hidden ones come after all others."""
     try:
         book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(_content(path, field)))
-        sheets = {name: _filled(book.get_sheet_by_name(name).to_python(skip_empty_area=False)) for name in book.sheet_names}
+        shown = sorted(book.sheets_metadata, key=lambda sheet: sheet.visible != calamine.SheetVisibleEnum.Visible)
+        sheets = {sheet.name: _filled(book.get_sheet_by_name(sheet.name).to_python(skip_empty_area=False)) for sheet in shown}
     except (calamine.CalamineError, calamine.PasswordError, calamine.XmlError, calamine.ZipError) as error:
         raise UserError(f"{path}: not a readable Excel file: {error}", field=field) from error
     filled = {name: rows for name, rows in sheets.items() if rows}

@@ -125,7 +125,11 @@ def test_as_answers_list_or_struct_in_each_form_gives_the_canonical_first(form: 
     assert as_answers({column: FORMS[form]}) == HERON
 
 
-@pytest.mark.parametrize("title", ["[REC]", "[sic]", "{braces}", "[", "(500) Days", "[a] or [b]", "'Round Midnight", "f(x) = [x]"])
+TITLES = ["[REC]", "[sic]", "{braces}", "[", "(500) Days", "[a] or [b]", "'Round Midnight", "f(x) = [x]"]
+NUMBERS = ["[02134]", "[007]", "[1.2.3]", "[192.168.0.1]"]
+
+
+@pytest.mark.parametrize("title", [*TITLES, *NUMBERS, "('Til) I Kissed You", '("Weird Al") Yankovic'])
 def test_as_texts_title_in_brackets_is_one_text(title: str) -> None:
     assert as_texts(title, "answer") == [title]
 
@@ -134,6 +138,16 @@ def test_as_texts_title_in_brackets_is_one_text(title: str) -> None:
 def test_as_texts_list_that_is_cut_or_holds_more_than_values_is_an_error(cell: str) -> None:
     with pytest.raises(CellError, match="column 'answers' is a list or dict that cannot be parsed"):
         as_texts(cell, "answers")
+
+
+@pytest.mark.parametrize("cell", ["[1 22 3.5]", "[1,22,3.5]", "[ 1\n22  3.5]", "array([1, 22, 3.5])"])
+def test_as_texts_numbers_with_blanks_or_commas_between_are_several(cell: str) -> None:
+    assert as_texts(cell, "answers") == ["1", "22", "3.5"]
+
+
+@pytest.mark.parametrize("cell", ["[['a']['b']]", "['a'1]", "('a', 'b')", "['a'  'b']"])
+def test_as_texts_strings_and_brackets_are_items_without_a_blank(cell: str) -> None:
+    assert as_texts(cell, "answers") == ["a", "1" if "1" in cell else "b"]
 
 
 def test_parsed_brackets_by_the_thousand_are_a_text() -> None:

@@ -83,6 +83,9 @@ def test_entities_of_wikidata_are_asked_by_their_labels(tmp_path: Path) -> None:
     [
         '"{}"@en',
         '"{}"@EN',
+        '"{}"@En',
+        '"{}"@en ',
+        '"{}"@en _:g',
         '"{}"@mul',
         '"{}"',
         '"{}"^^<http://www.w3.org/2001/XMLSchema#string>',

@@ -126,6 +126,13 @@ def test_lines_of_any_kind_say_in_bulk_what_they_say_one_by_one(drawn: list[tupl
     assert_alike("".join([*odd, *(line + "\n" for line in many)]).encode())
 
 
+@pytest.mark.parametrize("literal", ['"a"b"@en', r'"bad\q"@en', '"open@en <g h>', '"a"b', r'"open\"@en', r'"a\"b\u00e9"@en', '"a"@en <g>'])
+def test_literal_is_judged_in_bulk_as_it_is_one_by_one(literal: str) -> None:
+    data = b"<s> <p> <o> .\n" * 50 + f"<s> <p> {literal} .\n".encode()
+    _, _, reasons, _ = one_by_one(data)
+    assert Counter({reason: n for reason, n in parsed(data)[3].set_aside.counts.items() if n}) == reasons
+
+
 def test_quads_in_the_usual_form_are_read_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
     quads = "".join(statement(f"S{number}", "r", "O")[:-1] + f"<http://x/graph?x={number}#y> .\n" for number in range(9))
     monkeypatch.setattr("kp.facts.dump.parsing.read_statement", lambda line: pytest.fail(f"one by one: {line}"))

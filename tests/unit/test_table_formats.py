@@ -144,3 +144,44 @@ def test_parquet_numbers_of_32_bits_are_written_as_they_read(tmp_path: Path) -> 
     table = pa.table({"question": ["a?", "b?"], "answer": pa.array([0.1, 1900], pa.float32())})
     pq.write_table(table, tmp_path / "facts.parquet")
     assert read_source(str(tmp_path / "facts.parquet")).facts["object"].to_pylist() == ["0.1", "1900"]
+
+
+DAY_BEYOND = pa.array([-25567, 4_000_000], pa.int32()).cast(pa.date32())  # Python's last is in 9999
+
+
+@pytest.mark.parametrize(
+    ("column", "answers"),
+    [
+        (pa.array([[0.1], [2.0, 0.3]], pa.list_(pa.float32())), [["0.1"], ["2", "0.3"]]),
+        (pa.array([[0.1], [2.0]], pa.list_(pa.float32(), 1)), [["0.1"], ["2"]]),
+        (pa.array([{"value": 0.1}, {"value": 2}], pa.struct([("value", pa.float32())])), [["0.1"], ["2"]]),
+        (DAY_BEYOND, [["1900-01-01"], ["12921-08-18"]]),
+        (pa.ListArray.from_arrays([0, 1, 2], DAY_BEYOND), [["1900-01-01"], ["12921-08-18"]]),
+        (pa.array([0, 400_000_000_000]).cast(pa.timestamp("s")), [["1970-01-01 00:00:00.000"], ["14645-06-30 15:06:40.000"]]),
+    ],
+)
+def test_parquet_values_that_python_has_not_are_read_as_text(tmp_path: Path, column: pa.Array, answers: list[list[str]]) -> None:
+    pq.write_table(pa.table({"question": ["a?", "b?"], "answers": column}), tmp_path / "facts.parquet")
+    assert read_source(str(tmp_path / "facts.parquet")).facts["answers"].to_pylist() == answers
+
+
+@pytest.mark.parametrize("header", [("question", "answer"), ("draft", "of facts")])
+def test_sheet_that_is_hidden_comes_after_the_visible_ones(tmp_path: Path, header: tuple[str, str]) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(header)
+    book.active.append(("old?", "old"))
+    book.active.sheet_state = "hidden"
+    sheet = book.create_sheet("Facts")
+    sheet.append(("question", "answer"))
+    sheet.append(("a?", "a"))
+    book.active = 1
+    book.save(tmp_path / "facts.xlsx")
+    assert read_source(str(tmp_path / "facts.xlsx")).facts["object"].to_pylist() == ["a"]
+
+
+def test_quotation_mark_that_closes_rows_later_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text('question,answer,aliases\nZ?,z,"two\nlines"\nA?,x,"al\nB?,y,z\nC?,w,al"\n', encoding="utf-8")
+    said = "1 rows have a quoted cell with lines that look like rows, first row 2; if they are rows, a quotation mark is missing"
+    assert read_source(str(path)).notes == (f"{path}: {said}",)

@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from kp.facts.dump.reasons import SetAside
 from kp.facts.dump.spans import Positions, Text
-from kp.facts.dump.statements import canonical
+from kp.facts.dump.statements import FROM_LITERAL, canonical
 
 KEPT_OF_LINE = 200  # bytes of a line that are shown to people
 
 Mask = npt.NDArray[np.bool_]
 _OPEN, _SPACE, _NEWLINE, _HASH, _DOT, _UNDERSCORE, _QUOTE, _BACKTICK, _PERCENT = b'< \n#._"`%'
+_BACKSLASH = ord("\\")
+_AFTER_LITERAL = np.frombuffer(b"@^ .", dtype=np.uint8)
 _BETWEEN = int.from_bytes(b"> <", "little")  # of two IRIs
 _TO_LITERAL = int.from_bytes(b'> "', "little")
 _END = int.from_bytes(b"> .\n", "little")
@@ -121,6 +123,21 @@ class JudgedLines:
         fit = after_iri == _AFTER_IRI_WITH_LITERAL
         for row in np.flatnonzero(after_iri == _AFTER_IRI_WITH_LITERAL + 1).tolist():
             fit[row] = _TYPED_IN_GRAPH.search(self.line(lines[row])) is not None
+        return self._without_bad_literals(lines[fit], gaps[first_gap[lines[fit]] + 1] + 1)
+
+    def _without_bad_literals(self, lines: Positions, begins: Positions) -> Positions:
+        """The lines without those whose literal, which begins at `begins`, is none; only unusual ones are looked at one by one."""
+        if not len(lines):
+            return lines
+        letters, ends = self.text.bytes, self.ends[lines]
+        quotes, slashes = np.flatnonzero(letters == _QUOTE), np.flatnonzero(letters == _BACKSLASH)
+        first = np.searchsorted(quotes, begins)
+        closing = quotes[np.minimum(first + 1, len(quotes) - 1)]
+        fit = (np.searchsorted(quotes, ends) - first == 2) & np.isin(letters[closing + 1], _AFTER_LITERAL)
+        fit &= np.searchsorted(slashes, begins) == np.searchsorted(slashes, ends)
+        for row in np.flatnonzero(~fit).tolist():
+            literal = letters[begins[row] : ends[row]].tobytes().decode("utf-8", "surrogateescape")
+            fit[row] = FROM_LITERAL.fullmatch(literal) is not None
         return lines[fit]
 
     def _after_iri(self, gaps: Positions, first: Positions, end: Positions) -> Positions:

@@ -57,11 +57,11 @@ def labels_among(text: Text, literals: Pieces, ranks: Ranks, language: str) -> L
         return None
     lines = pl.from_arrow(text.pieces(*literals.take(rows).objects))
     assert isinstance(lines, pl.Series)
-    may_be = pl.any_horizontal(pl.col("line").bin.ends_with(end) for end in _ends(language))
-    fit = lines.to_frame("line").select(may_be).to_series().to_numpy()
+    lines = lines.cast(pl.String)
+    fit = lines.to_frame("line").select(_may_be_label(language)).to_series().to_numpy()
     rows = rows[fit]
     found = literals.take(rows)
-    parsed = _parsed(lines.filter(pl.Series(fit)).cast(pl.String), ranks[rows], language)
+    parsed = _parsed(lines.filter(pl.Series(fit)), ranks[rows], language)
     kept = parsed["row"].to_numpy()
     starts, ends = (places[kept] for places in found.subjects)
     return _labels(text, starts, ends, parsed) if len(kept) else None
@@ -85,10 +85,12 @@ def _labels(text: Text, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int6
     return Labels(text.hashes(starts, ends), parsed["rank"].to_numpy(), text.copied(starts, ends), texts)
 
 
-def _ends(language: str) -> list[bytes]:
-    """How a line with a label may end; a language may be in capitals, and after the literal a datatype or a graph may follow."""
-    tags = ["", *(f"@{code}" for code in dict.fromkeys((language, language.upper(), ALL_LANGUAGES)))]
-    return [f'"{tag}{dot}'.encode() for tag in tags for dot in (" .", ".")] + [b"> .", b">."]
+def _may_be_label(language: str) -> pl.Expr:
+    """Whether a line may have a label, by its end before the dot: no language or a fitting one, a datatype, or a graph."""
+    tags = [f'"@{code.lower()}' for code in (language, ALL_LANGUAGES)]
+    line = pl.col("line").str.strip_suffix(".").str.strip_chars_end(" \t")
+    end = line.str.tail(max(map(len, tags))).str.to_lowercase()
+    return pl.any_horizontal(*(end.str.ends_with(tag) for tag in ('"', ">", *tags)), line.str.contains("_:", literal=True))
 
 
 def _parsed(lines: pl.Series, ranks: Ranks, language: str) -> pl.DataFrame:

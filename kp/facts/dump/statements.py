@@ -57,6 +57,7 @@ _BLANK = r"_:[\w:](?:[\w:.\-·]*[\w:\-·])?"
 _LITERAL = rf'"(?:[^"\\\n\r]|\\[tbnrf"\'\\]|{_ESCAPED})*"(?:@[A-Za-z]+(?:-[A-Za-z0-9]+)*|\^\^{_ANY_IRI})?'
 _GRAPH = rf"(?:[ \t]*(?:{_ANY_IRI}|{_BLANK}))?"
 _STATEMENT = re.compile(rf"[ \t]*(?:{_IRI}|{_BLANK})[ \t]*{_IRI}[ \t]*(?:{_IRI}|({_BLANK})|({_LITERAL})){_GRAPH}[ \t]*\.[ \t]*(?:#.*)?")
+FROM_LITERAL = re.compile(rf"{_LITERAL}{_GRAPH}[ \t]*\.")  # what follows subject and relation
 _PAIR = re.compile(rf"(?={_IRI}[ \t]*{_IRI})")  # wherever it begins: an unreadable line may be two, of which any may be damaged
 _NEVER_IN_IRI = re.compile(r"[\x00-\x20<>\"{}|^`\\\ud800-\udfff]")
 _ESCAPE = re.compile(_ESCAPED)
