@@ -76,7 +76,7 @@ def settled_form(tokenizer: "PreTrainedTokenizerBase", field: str) -> ChatForm:
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if str(token.content).strip()]
     heading = between.rstrip(" ") if between.strip() else ""
     thought = _thought(tokenizer, form, source, added, prompt, heading, field)
-    ends = prompt + between + thought
+    asked = prompt + heading + thought
     # A chat may end with its answer and without the end of its turn, which then follows only before the next question.
     asked_again = apply(tokenizer, form, [_SYSTEM, _ASKED, _ANSWERED, _AGAIN])
     turn_ends = (_up_to_token(text.partition(_ANSWERED["content"])[2], added) for text in (whole, asked_again))
@@ -85,7 +85,7 @@ def settled_form(tokenizer: "PreTrainedTokenizerBase", field: str) -> ChatForm:
         form,
         heading=heading,
         thought=thought,
-        lead=ends[len(ends.rstrip(" ")) :],
+        lead=asked[len(asked.rstrip(" ")) :] + ("" if thought else between[len(heading) :]),
         turn_end=next(filter(None, turn_ends), None),
         dated=apply(tokenizer, other_day, [_SYSTEM, _ASKED]) != prompt,
     )

@@ -177,6 +177,15 @@ def test_prompt_that_ends_with_a_blank_leaves_it_to_the_answer() -> None:
     assert chat.tokenizer.decode(ids[prompt:]) == " Answer: France<|e|>"
 
 
+@pytest.mark.parametrize("between", ["\n", " ", " \n\n", ""])
+def test_row_has_the_blanks_that_the_template_sets_before_an_answer_and_not_into_a_prompt(between: str) -> None:
+    turns = "{% for m in messages %}<|s|>{{ m.role }}:BETWEEN{{ m.content }}<|e|>{% endfor %}".replace("BETWEEN", between)
+    chat = made(turns + "{% if add_generation_prompt %}<|s|>assistant:{% endif %}")
+    ids, prompt = chat.row_ids(ROW)
+    assert chat.prompt(CHAT).endswith("<|s|>assistant:")
+    assert chat.tokenizer.decode(ids[prompt:]) == f"{between}Answer: France<|e|>"
+
+
 def test_end_of_a_turn_that_only_the_next_question_shows_is_trained() -> None:
     open_ended = (
         "{% for m in messages %}<|s|>{{ m.role }}\n{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|s|>assistant\n{% endif %}"
