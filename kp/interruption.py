@@ -60,6 +60,11 @@ class Signals:
         """Forget the terminal."""
         os.close(self._terminal)
 
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt; the handler of SIGINT in the main thread, which knows at once why whatever follows breaks."""
+        self.received = signal.Signals(number)
+        raise KeyboardInterrupt
+
     def leave(self, number: int, frame: FrameType | None) -> None:
         """Raise SystemExit; the handler of SIGTERM in the main thread."""
         self.received = signal.Signals(number)
@@ -95,7 +100,9 @@ def answering_signals() -> Iterator[Signals]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    terminate = signal.signal(signal.SIGTERM, signals.leave)
+    terminate, interrupt = signal.signal(signal.SIGTERM, signals.leave), signal.getsignal(signal.SIGINT)
+    if interrupt is signal.default_int_handler:  # a process in the background may be told to ignore it
+        signal.signal(signal.SIGINT, signals.interrupt)
     follower = threading.Thread(target=signals.follow, args=(reading,), daemon=True)
     follower.start()
     try:
@@ -103,6 +110,7 @@ def answering_signals() -> Iterator[Signals]:
     finally:
         if signals.received is None:
             signal.signal(signal.SIGTERM, terminate)
+            signal.signal(signal.SIGINT, interrupt)
             signal.set_wakeup_fd(wakeup)
             os.write(writing, b"\0")
             follower.join()
