@@ -46,7 +46,7 @@ def test_study_of_every_model_ends_with_its_report(architecture: str, family: st
     tables = report_tables(tmp_path / "runs", "zoo")
     (trial,) = tables["trials.parquet"].iter_rows(named=True)
     assert trial["status"] == "completed"
-    assert len(trial["target_modules"]) >= 4
+    assert len(trial["target_modules"]) >= 3  # GPT-2 has one name for two matrices
     assert "all-linear" not in trial["target_modules"]
     losses = tables["epochs.parquet"].sort("epoch")["train_loss"]
     assert losses[-1] < losses[0]
