@@ -30,6 +30,12 @@ class MissingSourceError(UserError):
     """A source of a study that is not available here and now; a dry run, which fetches nothing, prices the study without it."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from kp.errors import UserError
+from kp.errors import UserError, first_line
 from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
 from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
@@ -282,7 +282,7 @@ class HFGenerator:
         except RuntimeError as error:  # tensors of other shapes than usual attention has
             if is_out_of_memory(error):
                 raise
-            self._go_plain(NotShareableError(f"its attention cannot be replaced: {str(error).splitlines()[0]}"))
+            self._go_plain(NotShareableError(f"its attention cannot be replaced: {first_line(error)}"))
         self._verified = True
 
     def _go_plain(self, reason: NotShareableError) -> None:

@@ -3,12 +3,14 @@
 The model is made without weights, on torch's meta device, so that a model of any size is known within seconds and before it is fetched.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kp.errors import UserError
+from kp.errors import UserError, first_line
+from kp.models.names import CONFIG_FILE
 from kp.vocabulary import ModuleGroup
 
 if TYPE_CHECKING:
@@ -50,10 +52,8 @@ def model_config(folder: Path, name: str, field: str) -> "PretrainedConfig":
 
 def _unknown(folder: Path, error: Exception) -> str:
     """Why transformers knows no such config."""
-    import json
-
     try:
-        written: Any = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
+        written: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8-sig"))
     except ValueError:
         written = {}
     kind = written.get("model_type") if isinstance(written, dict) else None
@@ -61,8 +61,7 @@ def _unknown(folder: Path, error: Exception) -> str:
         return f"a {kind} needs code of its own (auto_map in config.json), which kp does not run: name a model that transformers implements"
     if kind is None:
         return "config.json names no model_type: it is not a model in transformers' format"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"transformers cannot read a {kind}: {lines[0]}"
+    return f"transformers cannot read a {kind}: {first_line(error)}"
 
 
 def without_prefix_trees(config: "PretrainedConfig") -> str | None:
@@ -84,8 +83,8 @@ def empty_model(config: "PretrainedConfig", name: str, field: str) -> "PreTraine
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (*_UNREADABLE, RuntimeError, ImportError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"'{name}': transformers cannot make a {config.model_type} from its config: {lines[0]}", field=field) from None
+        told = f"'{name}': transformers cannot make a {config.model_type} from its config: {first_line(error)}"
+        raise UserError(told, field=field) from None
     if getattr(model, "_is_stateful", False):
         raise UserError(
             f"'{name}' is a {config.model_type}, which keeps a recurrent state: kp shares and trains prompts by keys and values alone",

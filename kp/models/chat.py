@@ -14,13 +14,13 @@ from jinja2.exceptions import TemplateError
 
 from kp.errors import UserError
 from kp.models.chat_form import apply, first_missing, settled_form
+from kp.models.names import NAME_FIELD
 from kp.prompts import Messages, Shot, training_messages
 from kp.prompts import messages as question_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NAME_FIELD = "model.name"  # the field of the model, in messages, unless the caller passes another
 _PROBE = [*question_messages([Shot("Where is the Louvre?", "Paris")], "Who wrote Emma?"), training_messages("", "Jane Austen")[-1]]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2.exceptions import TemplateError
 
-from kp.errors import UserError
+from kp.errors import UserError, first_line
 from kp.models.thinking import UnclosedThoughtError, closed_thought, thinking_switches
 from kp.prompts import Messages, turn
 
@@ -116,7 +116,7 @@ def _template(tokenizer: "PreTrainedTokenizerBase", field: str) -> str:
     try:
         return str(tokenizer.get_chat_template())
     except ValueError as error:  # several templates, and none of them is the default
-        raise UserError(f"its tokenizer has no default chat template: {str(error).splitlines()[0]}", field=field) from error
+        raise UserError(f"its tokenizer has no default chat template: {first_line(error)}", field=field) from error
 
 
 def _frozen(source: str, day: datetime) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from kp.errors import UserError
+from kp.errors import UserError, first_line
 from kp.models.folders import require_model, require_small_files
 from kp.models.names import CONFIG_FILE, EMBEDDED, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
 
@@ -43,10 +43,10 @@ def _snapshot(config: NamedModel, fetch: Callable[[NamedModel], Path], field: st
     try:
         return fetch(config)
     except HFValidationError as error:
-        raise _nowhere(config, f"the Hub allows no such name: {_first_line(error)}", field) from None
+        raise _nowhere(config, f"the Hub allows no such name: {first_line(error)}", field) from None
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403, 404):
-            raise _nowhere(config, f"the Hub has no such model, or not for this user: {_first_line(error)}", field) from None
+            raise _nowhere(config, f"the Hub has no such model, or not for this user: {first_line(error)}", field) from None
         return _cached_or_raise(config, error, field)
     except (HTTPError, ConnectionError, TimeoutError) as error:
         return _cached_or_raise(config, error, field)
@@ -94,7 +94,3 @@ def _nowhere(config: NamedModel, hub: str, field: str) -> UserError:
     asked = config.name if config.revision is None else f"{config.name}@{config.revision}"
     message = f"'{asked}' was not found: it is not the embedded model '{EMBEDDED}', no folder of that name exists, and {hub}"
     return UserError(message, field=field)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

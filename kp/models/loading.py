@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from kp.errors import UserError
+from kp.errors import UserError, first_line
 from kp.models.digests import remembered_sha256
 from kp.models.embedded import describe_embedded, embedded_folder, resolve_embedded
 from kp.models.folders import folder_revision, model_files, require_model, resolve_folder
@@ -94,8 +94,7 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
             resolved.path, dtype=torch_dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"'{resolved.name}' cannot be loaded: {lines[0]}", field=NAME_FIELD) from error
+        raise UserError(f"'{resolved.name}' cannot be loaded: {first_line(error)}", field=NAME_FIELD) from error
     model, read = loaded
     _refuse_unused(resolved, model, read["unexpected_keys"])
     absent = sorted([*read["missing_keys"], *(str(key[0]) for key in read["mismatched_keys"])])
@@ -133,8 +132,7 @@ def load_tokenizer(resolved: ResolvedModel, field: str = NAME_FIELD) -> "PreTrai
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolved.path, local_files_only=True, padding_side="left", trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"the tokenizer of '{resolved.name}' cannot be read: {lines[0]}", field=field) from error
+        raise UserError(f"the tokenizer of '{resolved.name}' cannot be read: {first_line(error)}", field=field) from error
     rows = _embedding_rows(Path(resolved.path))
     if tokenizer.pad_token is None or (rows is not None and tokenizer.pad_token_id >= rows):
         if tokenizer.eos_token is None:
