@@ -168,9 +168,12 @@ def zoo_tokenizer(family: Family) -> PreTrainedTokenizerFast:
     )
 
 
-def zoo_model(architecture: str, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """A random model of this architecture for the tokenizer, float32."""
+def zoo_model(architecture: str, tokenizer: PreTrainedTokenizerFast, layers: int | None = None) -> Any:
+    """A random model of this architecture for the tokenizer, float32, with `layers` layers (default: those of its config)."""
     config = copy.deepcopy(ARCHITECTURES[architecture])
+    if layers is not None:
+        named = {name: value for name, value in config.to_dict().items() if name not in ("layer_types", "n_layer", "transformers_version")}
+        config = type(config)(**named | {"num_hidden_layers": layers})
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     config.update({"vocab_size": len(tokenizer), "initializer_range": 0.4, "tie_word_embeddings": False, **ends})
     torch.manual_seed(3)
