@@ -1,7 +1,7 @@
 """A causal model that is left or entered between two of its layers.
 
-What an adapter of upper layers does not touch computes the same for every adapter and in every epoch: the hidden states that enter the first
-adapted layer. So the layers below it are computed once (`left_at`), and the model is run from there (`entered_at`).
+Below the first layer that an adapter changes, a model computes the same for every such adapter and in every epoch of training. So these
+layers are run once (`left_at`), and the model is then run from the first adapted layer on (`entered_at`).
 
 Only the `forward` of the layers that are skipped is replaced, on the objects, within a context. So the model does everything else itself:
 embeddings, masks, positions, the norm and the head above. Its layers keep their attributes and their hooks, whoever has wrapped the model.
