@@ -6,6 +6,8 @@ answers. The digest of the content is the one name that cannot be used twice.
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,3 +43,25 @@ def adapter_digest(folder: Path) -> str:
             raise UserError(f"adapter {folder}: has no {name}")
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
+
+
+def first_adapted_layer(folder: Path) -> int:
+    """The first layer that the adapter in this folder changes: those below it compute what they compute in the base.
+
+    Raises UserError if the folder has no adapter.
+    """
+    from safetensors import safe_open
+
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise UserError(f"adapter {folder}: has no {WEIGHTS_FILE}")
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
+        return first_layer(stored.keys())
+
+
+def first_layer(names: Iterable[str]) -> int:
+    """The lowest layer among modules with these paths, in which a layer's number comes first; 0 if one of them is in no layer.
+
+    The weights that an adapter has say it, because in its config the same layers can be written in several ways.
+    """
+    numbers = (re.search(r"\.(\d+)\.", name) for name in names)
+    return min((int(found.group(1)) if found else 0 for found in numbers), default=0)

@@ -30,6 +30,7 @@ _ATTENTION = "kp_packed"
 _HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "is_causal", "output_attentions", "output_hidden_states", "dropout"})
 _SLIDING = "sliding_attention"
 _KNOWN_LAYERS = frozenset({"full_attention", _SLIDING})
+ALL_LAYERS = slice(None)
 
 
 class NotShareableError(Exception):
@@ -44,13 +45,17 @@ class Prefix:
     values: list[Tensor]
     tokens: int
 
+    def below(self, upper: "Prefix") -> "Prefix":
+        """The same tokens with the layers of `upper` on top of these."""
+        return Prefix([*self.keys, *upper.keys], [*self.values, *upper.values], self.tokens)
+
 
 @dataclass(frozen=True)
 class Line:
     """The tokens of one pass and where each belongs.
 
     The first `n_decode` tokens are the next tokens of the decode rows; token i belongs to slot i. The prefill rows follow, one after
-    another.
+    another, in the slots from `first_prefill` on.
     """
 
     ids: Tensor  # [1, tokens]
@@ -58,6 +63,7 @@ class Line:
     slot: Tensor  # [tokens], the slot of a token's keys and values
     column: Tensor  # [tokens], the column in that slot
     n_decode: int
+    first_prefill: int  # slots of decode rows that this pass leaves out come before it
     order: Tensor  # [tokens], the tokens sorted by prefix
     behind: list[tuple[int | None, int]]  # for each prefix in that order, its index (None: no prefix) and how many tokens follow it
     starts: Tensor  # [prefill rows], where they begin in the line
@@ -92,10 +98,10 @@ class _SlotLayer(DynamicLayer):
             buffer.view(-1, width).index_copy_(0, rows, states[0].transpose(0, 1).reshape(-1, width))
         return key_states, value_states
 
-    def copy_kv(self, first: int, end: int, key: Tensor, value: Tensor) -> None:
-        """Write a shared prefix [key heads, tokens, width] into the first columns of some slots."""
+    def copy_kv(self, first: int, end: int, key: Tensor, value: Tensor, column: int) -> None:
+        """Write keys and values [key heads, tokens, width] into some slots, from `column` on."""
         for buffer, states in zip(self._made(key, value), (key, value), strict=True):
-            buffer[first:end, :, : states.shape[1]] = states
+            buffer[first:end, :, column : column + states.shape[1]] = states
 
     def _made(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The buffers, made on first use for keys and values like these [key heads, tokens, width]."""
@@ -125,17 +131,17 @@ class Slots:
 
     def prefill_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
         """The same for the prefill rows."""
-        return self._own(layer, slice(line.n_decode, line.n_decode + len(line.lengths)), line.prefill_columns)
+        return self._own(layer, slice(line.first_prefill, line.first_prefill + len(line.lengths)), line.prefill_columns)
 
     def _own(self, layer: int, rows: slice, columns: int) -> tuple[Tensor, Tensor]:
         buffers = self._layers[layer].buffers
         assert buffers is not None
         return buffers[0][rows, :, :columns], buffers[1][rows, :, :columns]
 
-    def copy_kv(self, first: int, end: int, shared_prefix: Prefix) -> None:
-        """Let the rows of these slots begin with a copy of `shared_prefix`."""
-        for layer, key, value in zip(self._layers, shared_prefix.keys, shared_prefix.values, strict=True):
-            layer.copy_kv(first, end, key, value)
+    def copy_kv(self, first: int, end: int, copied: Prefix, layers: slice = ALL_LAYERS, column: int = 0) -> None:
+        """Copy `copied`, or some of its layers, into these slots from `column` on."""
+        for layer, key, value in zip(self._layers[layers], copied.keys[layers], copied.values[layers], strict=False):
+            layer.copy_kv(first, end, key, value, column)
 
     def move(self, sources: list[int], targets: list[int], columns: int) -> None:
         """Move rows of at most `columns` tokens from their slots to others."""
@@ -146,10 +152,16 @@ class Slots:
                 buffer[targets, :, :columns] = buffer[sources, :, :columns]
 
     def as_prefix(self, slot: int, tokens: int) -> Prefix:
-        """The content of a slot, as a prefix for later rows."""
+        """The content of a slot, as a prefix for later rows; of the layers that were run, if some were skipped."""
         pairs = [layer.buffers for layer in self._layers if layer.buffers is not None]
         keys, values = ([pair[side][slot, :, :tokens].clone() for pair in pairs] for side in (0, 1))
         return Prefix(keys, values, tokens)
+
+    def of_line(self, line: Line) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of the tokens of a line: [key heads, tokens, width] for each layer that was run."""
+        pairs = [layer.buffers for layer in self._layers if layer.buffers is not None]
+        keys, values = ([pair[side][line.slot, :, line.column].transpose(0, 1).contiguous() for pair in pairs] for side in (0, 1))
+        return keys, values
 
     def begin(self, line: Line) -> Cache:
         """The cache with which the model reads this line."""
@@ -158,10 +170,10 @@ class Slots:
             layer.line = line
         return Cache(layers=list(self._layers))
 
-    def end(self) -> None:
-        """Raise NotShareableError unless every layer called the attention function once."""
-        if self.seen != len(self._layers):
-            raise NotShareableError(f"only {self.seen} of its {len(self._layers)} layers use an exchangeable attention")
+    def end(self, layers: int) -> None:
+        """Raise NotShareableError unless each of the `layers` layers that were run called the attention function once."""
+        if self.seen != layers:
+            raise NotShareableError(f"only {self.seen} of its {layers} layers use an exchangeable attention")
 
 
 _active: ContextVar[Slots | None] = ContextVar("kp_packed_slots", default=None)

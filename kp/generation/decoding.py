@@ -8,17 +8,21 @@ once.
 
 The expected beginning of an answer is read together with the question and verified, instead of being generated token by token: for each of
 these *draft* tokens the model predicts the token it would have written, and the draft is accepted as far as the two agree.
+
+With an adapter of upper layers only, prefill rows enter the first adapted layer with what was computed below it before (see
+kp.generation.lower_layers), and only decode rows pass all layers.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby, islice
 
 import torch
 from torch import Tensor
 
-from kp.generation.attention import Line, Prefix, Slots
+from kp.generation.activations import LowerRow
+from kp.generation.attention import ALL_LAYERS, Line, Prefix, Slots
 from kp.generation.forward import Forward
 
 
@@ -44,6 +48,7 @@ class Row:
     draft: list[int]
     draws: Draws | None = None  # None: greedy
     shared_prefix: int | None = None
+    lower: LowerRow | None = None  # what the lower layers computed for `ids` and `draft`, for a decoder that enters the layer above
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,22 @@ class Work:
     answer_tokens: int = 0  # read to generate the next one, drafts included
     logits: int = 0  # positions whose logits were computed
     passes: int = 0
+    lower_tokens: int = 0  # read by the lower layers alone, while all other counts are of the layers from the first adapted one on
 
     @property
     def tokens(self) -> int:
-        """All tokens that were read."""
+        """All tokens that were read, by the lower layers alone or not at all."""
         return self.prefix_tokens + self.prompt_tokens + self.answer_tokens
 
 
 @dataclass
-class _Live:
+class Live:
+    """A row in a slot."""
+
     row: Row
     own: int  # tokens in its slot; before the row is read, those of its shared prefix
     made: list[int] = field(default_factory=list)
+    lower_copied: bool = False  # whether the keys and values that its `lower` has are in the slot
 
 
 def read_prefixes(forward: Forward, sequences: Sequence[list[int]], most_tokens: int, work: Work) -> list[Prefix]:
@@ -95,27 +104,52 @@ def read_shared_prefixes(forward: Forward, rows: Sequence[Row], prefixes: list[P
 
 def _read(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], most_tokens: int, work: Work) -> list[Prefix]:
     read: list[Prefix] = []
-    waiting = deque(rows)
-    while waiting:
-        batch = [_Live(waiting.popleft(), 0)]
-        while waiting and sum(len(live.row.ids) for live in batch) + len(waiting[0].ids) <= most_tokens:
-            batch.append(_Live(waiting.popleft(), 0))
+    for batch in batches(rows, most_tokens):
         slots = Slots(forward.layers, len(batch), max(len(live.row.ids) for live in batch), prefixes)
-        forward.packed(_line([], batch, prefixes, forward.device, keep=1), slots)
+        forward.packed(make_line([], batch, prefixes, forward.device, keep=1), slots)
         read += [slots.as_prefix(slot, len(live.row.ids)) for slot, live in enumerate(batch)]
         work.passes += 1
         work.logits += 1
     return read
 
 
+def batches(rows: Sequence[Row], most_tokens: int, shared_prefixes: Sequence[Prefix] = ()) -> Iterator[list[Live]]:
+    """The rows, in their order, in batches of at most `most_tokens` tokens, or of one row; ready to be read."""
+    waiting = deque(rows)
+    while waiting:
+        batch, room = [], most_tokens
+        while waiting and (not batch or len(waiting[0].ids) + len(waiting[0].draft) <= room):
+            row = waiting.popleft()
+            room -= len(row.ids) + len(row.draft)
+            batch.append(Live(row, _shared_tokens(row, shared_prefixes)))
+        yield batch
+
+
+def copy_shared_prefixes(
+    slots: Slots, rows: Sequence[Live], first: int, shared_prefixes: Sequence[Prefix], layers: slice = ALL_LAYERS
+) -> None:
+    """Copy the shared prefixes into the slots of these rows, from slot `first` on; neighbours mostly have the same one."""
+    for shared_prefix, neighbours in groupby(enumerate(rows, start=first), key=lambda placed: placed[1].row.shared_prefix):
+        places = [slot for slot, _ in neighbours]
+        if shared_prefix is not None:
+            slots.copy_kv(places[0], places[-1] + 1, shared_prefixes[shared_prefix], layers)
+
+
+def _shared_tokens(row: Row, shared_prefixes: Sequence[Prefix]) -> int:
+    return 0 if row.shared_prefix is None else shared_prefixes[row.shared_prefix].tokens
+
+
 def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
     """Logits [vocabulary] of the first token of a row's answer; call it inside `Forward.exchanged`."""
     slots = Slots(forward.layers, 1, len(row.ids), prefixes)
-    return forward.packed(_line([], [_Live(row, 0)], prefixes, forward.device, keep=1), slots)[0]
+    return forward.packed(make_line([], [Live(row, 0)], prefixes, forward.device, keep=1), slots)[0]
 
 
 class Decoder:
-    """Decodes rows behind `shared` (prefixes, shared question prefixes) until they have `ended` or until `new_tokens` are generated."""
+    """Decodes rows behind `shared` (prefixes, shared question prefixes) until they have `ended` or until `new_tokens` are generated.
+
+    With `first_layer` above 0, the rows enter that layer with their `lower`, and have the same answers for less work.
+    """
 
     def __init__(
         self,
@@ -125,11 +159,13 @@ class Decoder:
         new_tokens: int,
         ended: Callable[[Sequence[int]], bool],
         work: Work,
+        first_layer: int = 0,
     ) -> None:
         self._forward, self._limits = forward, limits
         self._prefixes, self._shared_prefixes = shared
         self._new_tokens, self._ended, self._work = new_tokens, ended, work
-        self._live: list[_Live] = []
+        self._first_layer = first_layer
+        self._live: list[Live] = []
 
     @property
     def rows_tried(self) -> int:
@@ -139,43 +175,69 @@ class Decoder:
     def answers(self, rows: Sequence[Row]) -> Iterator[tuple[Row, list[int]]]:
         """Each row with its generated tokens, the ending one included, in the order of finishing; rows are admitted in the given order."""
         waiting = deque(rows)
-        columns = max(self._shared_prefix_tokens(row) + len(row.ids) for row in rows) + self._new_tokens
+        columns = max(_shared_tokens(row, self._shared_prefixes) + len(row.ids) for row in rows) + self._new_tokens
         slots = Slots(self._forward.layers, min(self._limits.rows, len(rows)), columns, self._prefixes)
         while waiting or self._live:
-            n_decode = len(self._live)
-            self._admit(waiting)
-            self._copy_shared_prefixes(slots, n_decode)
-            line = _line(self._live[:n_decode], self._live[n_decode:], self._prefixes, self._forward.device)
-            logits = self._forward.packed(line, slots)
-            self._count(n_decode, len(line.wanted))
-            chosen = iter(self._choose(logits, n_decode))
-            for position, live in enumerate(self._live):
-                _take(live, [next(chosen)] if position < n_decode else [next(chosen) for _ in range(len(live.row.draft) + 1)])
+            n_live = len(self._live)
+            n_decode = 0 if self._prefills_first(waiting) else n_live
+            self._admit(waiting, n_decode)
+            decode, prefill = self._live[:n_decode], self._live[n_live:]
+            copy_shared_prefixes(slots, prefill, n_live, self._shared_prefixes, slice(self._first_layer, None))
+            logits = self._pass(slots, decode, prefill, n_live)
+            self._count(n_decode, prefill, len(logits))
+            chosen = iter(self._choose(logits, decode, prefill))
+            for live in decode:
+                _take(live, [next(chosen)])
+            for live in prefill:
+                _take(live, [next(chosen) for _ in range(len(live.row.draft) + 1)])
             yield from self._leave(slots)
 
-    def _admit(self, waiting: deque[Row]) -> None:
-        room = self._limits.tokens - len(self._live)
+    def _prefills_first(self, waiting: deque[Row]) -> bool:
+        """Whether the decode rows wait for a pass of prefill rows, which skips the lower layers and is full without them.
+
+        The lower layers cost the same weights for one token as for many, so the more rows are decoded together, the better.
+        """
+        if not self._first_layer:
+            return False
+        may_enter = islice(waiting, self._limits.rows - len(self._live))
+        return any(tokens >= self._limits.tokens for tokens in accumulate(len(row.ids) + len(row.draft) for row in may_enter))
+
+    def _admit(self, waiting: deque[Row], n_decode: int) -> None:
+        room, alone = self._limits.tokens - n_decode, not n_decode
         while waiting and len(self._live) < self._limits.rows:
             room -= len(waiting[0].ids) + len(waiting[0].draft)
-            if room < 0 and self._live:
+            if room < 0 and not alone:
                 return
-            row = waiting.popleft()
-            self._live.append(_Live(row, self._shared_prefix_tokens(row)))
+            row, alone = waiting.popleft(), False
+            self._live.append(Live(row, _shared_tokens(row, self._shared_prefixes)))
 
-    def _shared_prefix_tokens(self, row: Row) -> int:
-        return 0 if row.shared_prefix is None else self._shared_prefixes[row.shared_prefix].tokens
+    def _pass(self, slots: Slots, decode: list[Live], prefill: list[Live], first_prefill: int) -> Tensor:
+        """The logits of the next tokens of decode rows, and of what follows each draft token of prefill rows."""
+        line = make_line(decode, prefill, self._prefixes, self._forward.device, first_prefill=first_prefill)
+        if not self._first_layer:
+            return self._forward.packed(line, slots)
+        hidden = [live.row.lower.hidden for live in prefill if live.row.lower is not None]
+        if decode:
+            self._copy_lower(slots, decode)
+            below = make_line(decode, [], self._prefixes, self._forward.device, keep=1)
+            hidden.insert(0, self._forward.packed_below(self._first_layer, below, slots))
+            self._work.lower_tokens += len(decode)
+        return self._forward.packed(line, slots, (self._first_layer, torch.cat(hidden)))
 
-    def _copy_shared_prefixes(self, slots: Slots, n_decode: int) -> None:
-        """Copy the shared prefixes into the slots of the prefill rows; neighbours mostly have the same one."""
-        prefill_rows = enumerate(self._live[n_decode:], start=n_decode)
-        for shared_prefix, neighbours in groupby(prefill_rows, key=lambda placed: placed[1].row.shared_prefix):
-            places = [slot for slot, _ in neighbours]
-            if shared_prefix is not None:
-                slots.copy_kv(places[0], places[-1] + 1, self._shared_prefixes[shared_prefix])
+    def _copy_lower(self, slots: Slots, decode: list[Live]) -> None:
+        """Copy the lower layers' keys and values into the slots of rows that are decoded for the first time; most rows never are."""
+        lower = slice(0, self._first_layer)
+        for slot, live in enumerate(decode):
+            if live.lower_copied or live.row.lower is None:
+                continue
+            copy_shared_prefixes(slots, [live], slot, self._shared_prefixes, lower)
+            shared = _shared_tokens(live.row, self._shared_prefixes)
+            slots.copy_kv(slot, slot + 1, live.row.lower.kv(live.own - shared), lower, shared)
+            live.lower_copied = True
 
-    def _choose(self, logits: Tensor, n_decode: int) -> list[int]:
+    def _choose(self, logits: Tensor, decode: list[Live], prefill: list[Live]) -> list[int]:
         """The chosen token for each position of the logits."""
-        asked = [(live, 0 if position < n_decode else len(live.row.draft)) for position, live in enumerate(self._live)]
+        asked = [(live, 0) for live in decode] + [(live, len(live.row.draft)) for live in prefill]
         wanted = [(live.row.draws, len(live.made) + offset) for live, drafts in asked for offset in range(drafts + 1)]
         chosen: list[int] = choose_tokens(logits, wanted).tolist()
         return chosen
@@ -194,15 +256,14 @@ class Decoder:
         for live in finished:
             yield live.row, live.made
 
-    def _count(self, n_decode: int, logits: int) -> None:
-        prefill_rows = self._live[n_decode:]
-        self._work.prompt_tokens += sum(len(live.row.ids) for live in prefill_rows)
-        self._work.answer_tokens += n_decode + sum(len(live.row.draft) for live in prefill_rows)
+    def _count(self, n_decode: int, prefill: list[Live], logits: int) -> None:
+        self._work.prompt_tokens += sum(len(live.row.ids) for live in prefill)
+        self._work.answer_tokens += n_decode + sum(len(live.row.draft) for live in prefill)
         self._work.logits += logits
         self._work.passes += 1
 
 
-def _take(live: _Live, chosen: list[int]) -> None:
+def _take(live: Live, chosen: list[int]) -> None:
     """Append the chosen tokens to a row: the next token, or one for the question's end and one for each draft token."""
     if live.made:
         live.own += 1
@@ -231,17 +292,24 @@ def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) ->
     return chosen
 
 
-def _line(
-    decode_rows: list[_Live], prefill_rows: list[_Live], prefixes: list[Prefix], device: torch.device, keep: int | None = None
+def make_line(
+    decode_rows: Sequence[Live],
+    prefill_rows: Sequence[Live],
+    prefixes: Sequence[Prefix],
+    device: torch.device,
+    keep: int | None = None,
+    first_prefill: int | None = None,
 ) -> Line:
-    """The line of one pass; with `keep`, logits only after the last `keep` tokens."""
+    """The line of one pass; with `keep`, logits only after the last `keep` tokens. The prefill rows are in the slots from `first_prefill`
+    on, by default in those after the decode rows."""
+    first = len(decode_rows) if first_prefill is None else first_prefill
     ids: list[int] = []
     columns: list[int] = []
     wanted: list[int] = []
     slots, starts, shifts = [], [], []
     behind: dict[int | None, list[int]] = {}
 
-    def place(live: _Live, slot: int, tokens: list[int], asked: int) -> None:
+    def place(live: Live, slot: int, tokens: list[int], asked: int) -> None:
         start = len(ids)
         ids.extend(tokens)
         columns.extend(range(live.own, live.own + len(tokens)))
@@ -253,7 +321,7 @@ def _line(
 
     for slot, live in enumerate(decode_rows):
         place(live, slot, live.made[-1:], 1)
-    for slot, live in enumerate(prefill_rows, start=len(decode_rows)):
+    for slot, live in enumerate(prefill_rows, start=first):
         starts.append(len(ids))
         place(live, slot, [*live.row.ids, *live.row.draft], len(live.row.draft) + 1)
     positions = [column + shift for column, shift in zip(columns, shifts, strict=True)]
@@ -267,6 +335,7 @@ def _line(
         slot=tensor(slots),
         column=tensor(columns),
         n_decode=len(decode_rows),
+        first_prefill=first,
         order=tensor([token for tokens in behind.values() for token in tokens]),
         behind=[(prefix, len(tokens)) for prefix, tokens in behind.items()],
         starts=tensor(starts),

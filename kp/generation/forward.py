@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kp.generation.attention import Line, NotShareableError, Slots, attending_to, exchanged_attention, validate_layer_types
+from kp.models.layers import entered_at, left_at
 
 # How much the logits of a packed prompt may differ from the model's own, relative to their size. Another order of summation changes the
 # sixth digit in float32 and the second in bfloat16; attention to other tokens changes the first.
@@ -40,14 +41,31 @@ class Forward:
             raise NotShareableError("its attention cannot be replaced")
         validate_layer_types(self.base.config.get_text_config())
 
-    def packed(self, line: Line, slots: Slots) -> Tensor:
-        """Logits [wanted, vocabulary] after the tokens of a line; call it only inside `exchanged_attention`."""
+    def packed(self, line: Line, slots: Slots, entered: tuple[int, Tensor] | None = None) -> Tensor:
+        """Logits [wanted, vocabulary] after the tokens of a line; call it only inside `exchanged_attention`.
+
+        With `entered`, a layer and the hidden states [tokens, width] that enter it, the layers below it are skipped.
+        """
+        if entered is None:
+            return self._packed(line, slots, self.layers)
+        layer, hidden = entered
+        with entered_at(self.base, layer, hidden[None]):
+            return self._packed(line, slots, self.layers - layer)
+
+    def packed_below(self, layer: int, line: Line, slots: Slots) -> Tensor:
+        """The hidden states [tokens, width] of a line that enter `layer`; the layers above are skipped. Call it as `packed`."""
+        with left_at(self.base, layer) as reached:
+            self._packed(line, slots, layer)
+        assert reached.hidden is not None
+        return reached.hidden[0]
+
+    def _packed(self, line: Line, slots: Slots, layers: int) -> Tensor:
         cache = slots.begin(line)
         with attending_to(slots):
             output = self.model(
                 input_ids=line.ids, position_ids=line.positions, past_key_values=cache, use_cache=True, logits_to_keep=line.wanted
             )
-        slots.end()
+        slots.end(layers)
         logits: Tensor = output.logits[0]
         return logits
 

@@ -8,6 +8,9 @@ happen to be asked together or were asked before.
 In float32 the answers equal those of `model.generate` on one unpadded prompt at a time; in bfloat16 the two round differently. Before the
 first answer, the logits of one packed prompt are compared with the model's own. A model with an unknown kind of attention is detected in
 this way, and answers the slow way, with a warning.
+
+With an adapter of upper layers only, what the layers below it compute for the prompts is the base's, and is kept for the next such adapter
+(kp.generation.lower_layers); the first answer to a prompt is also kept, as the draft of the next one's.
 """
 
 import logging
@@ -19,25 +22,31 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from kp.errors import UserError, first_line
-from kp.generation.adapters import WEIGHTS_FILE, adapter_digest
+from kp.generation.activations import ActivationCache, path_key
+from kp.generation.adapters import first_layer
 from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward, validate_logits
-from kp.generation.memory import LEAST_TOKENS, is_out_of_memory, measured_limits, release_memory
+from kp.generation.loaded_adapters import LoadedAdapters
+from kp.generation.lower_layers import LaidOut, LowerLayers
+from kp.generation.memory import LEAST_TOKENS, cache_bytes, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.protocol import Generation, OnAnswered, ignore_answers
-from kp.generation.shared_prefixes import shared_prefix_lengths
+from kp.generation.shared_prefixes import with_shared_prefixes
 from kp.models.chat import Chat
+from kp.models.layers import validate_entering
 from kp.prompts import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 _LABEL = re.compile(r"\w{1,20}:")
@@ -51,6 +60,9 @@ class HFGenerator:
     `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that the model has read. If a
     caller sets `on_answered`, it is called for every answer as it ends. The model may be in training: its train/eval modes are restored,
     gradients are neither used nor touched, and nothing is reused that was computed with weights that may have changed since.
+
+    `activations` keeps what the layers below an adapter of upper layers compute. Without it the generator makes its own; a model that is
+    passed with its own adapter then keeps nothing.
     """
 
     def __init__(
@@ -60,6 +72,7 @@ class HFGenerator:
         max_new_tokens: int = 32,
         stop_at_newline: bool = True,
         batch_size: int = 256,
+        activations: ActivationCache | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.work = Work()
@@ -68,7 +81,10 @@ class HFGenerator:
         self._batch_size = batch_size
         self._chat = Chat(tokenizer)
         self._handed_in_adapter = hasattr(model, "peft_config")
-        self._adapter: str | None = None
+        self._keeps_lower = activations is not None or not self._handed_in_adapter
+        self.activations = activations or ActivationCache()
+        self._adapters = LoadedAdapters(model)
+        self._enterable: dict[int, bool] = {}  # by layer, whether the model can be entered there
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
         self._limits: Limits | None = None  # measured when the first question is asked
         self._forward = Forward(model)
@@ -115,14 +131,11 @@ class HFGenerator:
         """
         if self._handed_in_adapter:
             raise ValueError("the model was passed with its own adapter; pass the base model to exchange adapters")
-        digest = None if path is None else adapter_digest(Path(path))
-        model = self._forward.model
-        if self._adapter is not None:
-            model = model.unload()
-            self._adapter, self._forward = None, Forward(model)
-        if path is not None:
-            self._forward = Forward(_with_adapter(model, Path(path)))
-            self._adapter = digest
+        try:
+            self._adapters.activate(None if path is None else Path(path))
+        finally:
+            if self._adapters.model is not self._forward.model:
+                self._forward = Forward(self._adapters.model)
 
     # --- from prompts to rows ---
 
@@ -135,7 +148,8 @@ class HFGenerator:
             asked = self._token_ids(prompts)
             if asked and self._shareable and not self._verified:
                 self._verify(*asked[0][:2])
-            for row, made in self._decoded(asked, draws, count):
+            layer = self._entered_layer(asked[0][0]) if asked and not any(draws) else 0
+            for row, made in self._decoded(asked, draws, count, layer):
                 answers[row.index] = self._endings.generation(self.tokenizer, made)
                 self.on_answered(1)
         return [answers[index] for index in range(len(prompts) * count)]
@@ -184,7 +198,7 @@ class HFGenerator:
         return self._endings.ended(self.tokenizer, made)
 
     def _decoded(
-        self, asked: list[tuple[list[int], int, list[int]]], draws: Sequence[Draws | None], count: int
+        self, asked: list[tuple[list[int], int, list[int]]], draws: Sequence[Draws | None], count: int, layer: int
     ) -> Iterator[tuple[Row, list[int]]]:
         """Every row with its generated tokens; rows contain only the tokens that they do not share."""
         beginnings = {tuple(ids[:shared]): place for place, (ids, shared, _) in enumerate(asked) if shared} if self._shareable else {}
@@ -199,20 +213,62 @@ class HFGenerator:
         if not self._shareable:
             yield from self._retrying(sorted(rows, key=_place), self._plain_decoder)
             return
+        paths = [path_key(ids) for ids, _, _ in asked]
         with self._forward.exchanged():
-            prefixes = self._prefixes_of(list(beginnings))
-            columns = max(len(row.ids) for row in rows) + self._max_new_tokens
-            if self._limits is None:
-                self._limits = self._allowed(prefixes, columns)
-            rows, beginning = _with_shared_prefixes(rows)
-            shared_prefixes = self._read(
-                lambda tokens: read_shared_prefixes(self._forward, beginning, prefixes, tokens, self.work), beginning
-            )
-            behind = prefixes, shared_prefixes
-            yield from self._retrying(
-                sorted(rows, key=_place),
-                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work),
-            )
+            laid, layer = self._laid_out(rows, list(beginnings), paths, layer)
+            behind = laid.prefixes, laid.shared_prefixes
+            for row, made in self._retrying(
+                sorted(laid.rows, key=_place),
+                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work, layer),
+            ):
+                if row.draws is None:
+                    self.activations.remember_answer(paths[row.index // count], made)
+                yield row, made
+
+    def _laid_out(self, rows: list[Row], beginnings: list[tuple[int, ...]], paths: list[bytes], layer: int) -> tuple[LaidOut, int]:
+        """The rows with all that they share, ready to enter `layer`, or layer 0; and the layer."""
+        if layer:
+            lower = LowerLayers(self._forward, layer, self.activations, self.work, self._read)
+            drafted = [replace(row, draft=self._known_answer(path) or row.draft) for row, path in zip(rows, paths, strict=True)]
+            laid = lower.lay_out(drafted, beginnings, self._adapters.active)
+            if laid is not None:
+                self._measure(laid.prefixes, rows)
+                return laid, layer
+        prefixes = self._prefixes_of(beginnings)
+        self._measure(prefixes, rows)
+        shorter, asked = with_shared_prefixes(rows)
+        read = self._read(lambda tokens: read_shared_prefixes(self._forward, asked, prefixes, tokens, self.work), asked)
+        return LaidOut(shorter, prefixes, read), 0
+
+    def _known_answer(self, path: bytes) -> list[int]:
+        """What an earlier answer to this prompt makes the next one expect: its tokens without the one that ended it."""
+        known = self.activations.answer(path)
+        return [] if known is None else list(known[:-1][: self._max_new_tokens - 1])
+
+    def _entered_layer(self, ids: list[int]) -> int:
+        """The layer that prompts enter with what was computed before: the active adapter's first, or 0 for all of the model."""
+        layer = self._adapters.first_layer
+        if self._handed_in_adapter:
+            layer = first_layer(name for name, weight in self.model.named_parameters() if weight.requires_grad or "lora_" in name)
+        if not layer or not self._shareable or not self._keeps_lower:
+            return 0
+        if layer not in self._enterable:
+            try:
+                validate_entering(self._forward.base, layer, ids)
+                self._enterable[layer] = True
+            except UserError as reason:
+                _log.warning("prompts are computed anew for every adapter: %s", reason.message)
+                self._enterable[layer] = False
+        if not self._enterable[layer]:
+            return 0
+        if self.activations.most_bytes is None:
+            self.activations.most_bytes = cache_bytes(self._forward.device)
+        self.activations.validate(self._forward.base)
+        return layer
+
+    def _measure(self, prefixes: list[Prefix], rows: list[Row]) -> None:
+        if self._limits is None:
+            self._limits = self._allowed(prefixes, max(len(row.ids) for row in rows) + self._max_new_tokens)
 
     def _allowed(self, prefixes: list[Prefix], columns: int) -> Limits:
         if self._handed_in_adapter:
@@ -244,20 +300,20 @@ class HFGenerator:
                 release_memory()  # outside the except clause, because within it the traceback keeps the pass's tensors alive
 
     def _prefixes_of(self, beginnings: list[tuple[int, ...]]) -> list[Prefix]:
-        missing = [ids for ids in beginnings if (self._adapter, ids) not in self._prefixes]
+        missing = [ids for ids in beginnings if (self._adapters.active, ids) not in self._prefixes]
         rows = [Row(0, None, list(ids), []) for ids in missing]
         read = self._read(lambda tokens: read_prefixes(self._forward, [row.ids for row in rows], tokens, self.work), rows)
-        self._prefixes |= {(self._adapter, ids): prefix for ids, prefix in zip(missing, read, strict=True)}
+        self._prefixes |= {(self._adapters.active, ids): prefix for ids, prefix in zip(missing, read, strict=True)}
         wanted = []
         for ids in beginnings:
-            self._prefixes.move_to_end((self._adapter, ids))
-            wanted.append(self._prefixes[self._adapter, ids])
+            self._prefixes.move_to_end((self._adapters.active, ids))
+            wanted.append(self._prefixes[self._adapters.active, ids])
         while len(self._prefixes) > _PREFIXES_KEPT:
             self._prefixes.popitem(last=False)
         return wanted
 
-    def _read(self, read: Callable[[int], list[Prefix]], rows: list[Row]) -> list[Prefix]:
-        """The prefixes of some rows by `read`, called with the most tokens per pass; out of memory, with fewer."""
+    def _read(self, read: Callable[[int], list[_T]], rows: Sequence[Row]) -> list[_T]:
+        """What `read` makes of some rows, called with the most tokens per pass; out of memory, with fewer."""
         tokens = _PREFIX_TOKENS
         while True:
             try:
@@ -318,34 +374,6 @@ def _evaluating(model: torch.nn.Module) -> Iterator[bool]:
             module.training = True
 
 
-def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
-
-    # Keep the stored weights in the model's dtype: the same arithmetic as in training.
-    adapted = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
-        names = set(stored.keys())
-    if names != set(get_peft_model_state_dict(adapted, save_embedding_layers=False)):
-        adapted.unload()
-        raise UserError(f"adapter {folder}: was trained on other modules than this model has")
-    return adapted.eval()
-
-
 def _place(row: Row) -> tuple[Any, ...]:
     """Sort key: by prompt, so that a pass has few prefixes with many tokens each; then by shared prefix; then longest first."""
     return row.prefix or 0, -1 if row.shared_prefix is None else row.shared_prefix, -len(row.ids), row.ids, row.index
-
-
-def _with_shared_prefixes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows without the first tokens that several behind the same prefix share, and these shared prefixes as separate rows."""
-    shared_prefixes: dict[tuple[int | None, tuple[int, ...]], int] = {}
-    shorter = []
-    behind_each: dict[int | None, list[Row]] = {}
-    for row in rows:
-        behind_each.setdefault(row.prefix, []).append(row)
-    for prefix, behind in behind_each.items():
-        for row, length in zip(behind, shared_prefix_lengths([row.ids for row in behind]), strict=True):
-            number = shared_prefixes.setdefault((prefix, tuple(row.ids[:length])), len(shared_prefixes)) if length else None
-            shorter.append(replace(row, ids=row.ids[length:], shared_prefix=number))
-    return shorter, [Row(0, prefix, list(ids), []) for prefix, ids in shared_prefixes]

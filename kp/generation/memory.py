@@ -14,6 +14,8 @@ LEAST_TOKENS = 512
 _CUDA_MOST_TOKENS = 16_384
 _PROBE_TOKENS = 1024
 _SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much for a pass
+_CACHE_SHARE = 1 / 8
+_CACHE_ELSE = 1 << 30
 
 
 def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_rows: int) -> Limits:
@@ -31,6 +33,12 @@ def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_
         return Limits(rows, LEAST_TOKENS)
     assert free is not None
     return Limits(rows, max(LEAST_TOKENS, min(_CUDA_MOST_TOKENS, int(_SHARE * free / _cuda_token_bytes(forward)))))
+
+
+def cache_bytes(device: torch.device) -> int:
+    """How much an ActivationCache may keep: an eighth of the free memory, or a GiB if the system does not report it."""
+    free = _free_bytes(device)
+    return _CACHE_ELSE if free is None else int(_CACHE_SHARE * free)
 
 
 def _cuda_token_bytes(forward: Forward) -> float:

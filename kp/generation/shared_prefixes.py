@@ -6,7 +6,10 @@ values are copied into the rows that begin with it: copying a few tokens is chea
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
+
+from kp.generation.decoding import Row
 
 LEAST_SAVED = 4
 """Tokens that a shared prefix must save over all rows to be worth a separate row."""
@@ -25,6 +28,20 @@ def shared_prefix_lengths(rows: Sequence[list[int]]) -> list[int]:
     for row, cut in zip(order, cuts, strict=True):
         lengths[row] = cut
     return lengths
+
+
+def with_shared_prefixes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows without the first tokens that several behind the same prefix share, and these shared prefixes as separate rows."""
+    shared_prefixes: dict[tuple[int | None, tuple[int, ...]], int] = {}
+    shorter = []
+    behind_each: dict[int | None, list[Row]] = {}
+    for row in rows:
+        behind_each.setdefault(row.prefix, []).append(row)
+    for prefix, behind in behind_each.items():
+        for row, length in zip(behind, shared_prefix_lengths([row.ids for row in behind]), strict=True):
+            number = shared_prefixes.setdefault((prefix, tuple(row.ids[:length])), len(shared_prefixes)) if length else None
+            shorter.append(replace(row, ids=row.ids[length:], shared_prefix=number))
+    return shorter, [Row(0, prefix, list(ids), []) for prefix, ids in shared_prefixes]
 
 
 def _best(rows: list[list[int]], above: int) -> tuple[int, list[int]]:

@@ -9,6 +9,7 @@ A model whose upper layers read more of the lower ones than hidden states (keys 
 `validate_entering`, which compares logits.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,14 +44,13 @@ def decoder_layers(base: Any) -> nn.ModuleList:
     Raises UserError naming LAYERS_FIELD if the model keeps them otherwise than in one list of `num_hidden_layers` modules.
     """
     wanted = int(base.config.get_text_config().num_hidden_layers)
-    lists = [
-        (path.count("."), module)
-        for path, module in base.get_decoder().named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == wanted
-    ]
-    if not lists:
-        raise UserError(f"a {base.config.model_type} has no list of {wanted} layers: use all layers", field=LAYERS_FIELD)
-    return min(lists, key=lambda found: found[0])[1]  # the outermost: the experts of a layer may be as many
+    modules = deque([base.get_decoder()])
+    while modules:  # the outermost such list: the experts of a layer may be as many
+        module = modules.popleft()
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return module
+        modules.extend(module.children())
+    raise UserError(f"a {base.config.model_type} has no list of {wanted} layers: use all layers", field=LAYERS_FIELD)
 
 
 @contextmanager
