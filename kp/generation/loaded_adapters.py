@@ -66,7 +66,9 @@ class LoadedAdapters:
         from safetensors import safe_open
 
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        alone = config.get("bias", "none") != "none" or any(config.get(name) for name in _ALONE)
+        if config.get("bias", "none") != "none":
+            raise UserError(f"adapter {folder}: replaces biases of the base model, which it would change for all others")
+        alone = any(config.get(name) for name in _ALONE)
         if alone or self._alone:
             self._unload()
         self._deactivate()
@@ -97,6 +99,8 @@ class LoadedAdapters:
     def _unload(self) -> None:
         """The base alone."""
         if self._loaded:
+            for digest in self._loaded:
+                self._peft.delete_adapter(digest)  # otherwise PEFT leaves whole modules of the active one in the base
             self.model = self._peft.unload()
         self._loaded.clear()
         self._alone, self.active, self.first_layer = False, None, 0

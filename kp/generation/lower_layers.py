@@ -135,15 +135,13 @@ class LowerLayers:
         shorter, asked = with_shared_prefixes(rows)
         lower = self._within(lambda tokens: self._read_apart(asked, prefixes, tokens), asked)
         shared = [one.kv() for one in lower]
-        order = sorted(range(len(shorter)), key=lambda place: (shorter[place].prefix or 0, shorter[place].shared_prefix or 0))
-        sorted_rows = [shorter[place] for place in order]
-        read = self._within(lambda tokens: self._read_together(sorted_rows, prefixes, shared, tokens), sorted_rows)
+        read = self._within(lambda tokens: self._read_together(shorter, prefixes, shared, tokens), shorter)
         questions = [_Question(row.ids, one) for row, one in zip(asked, lower, strict=True)]
         kept = {
-            place: _KeptRow(row.ids, row.draft, None if row.shared_prefix is None else questions[row.shared_prefix], one)
-            for place, row, one in zip(order, sorted_rows, read, strict=True)
+            row.index: _KeptRow(row.ids, row.draft, None if row.shared_prefix is None else questions[row.shared_prefix], one)
+            for row, one in zip(shorter, read, strict=True)
         }
-        return [kept[place] for place in range(len(rows))]
+        return [kept[row.index] for row in rows]
 
     # --- passes ---
 

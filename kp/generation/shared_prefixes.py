@@ -31,7 +31,10 @@ def shared_prefix_lengths(rows: Sequence[list[int]]) -> list[int]:
 
 
 def with_shared_prefixes(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows without the first tokens that several behind the same prefix share, and these shared prefixes as separate rows."""
+    """The rows without the first tokens that several behind the same prefix share, and these shared prefixes as separate rows.
+
+    The rows are sorted by prefix.
+    """
     shared_prefixes: dict[tuple[int | None, tuple[int, ...]], int] = {}
     shorter = []
     behind_each: dict[int | None, list[Row]] = {}
