@@ -51,6 +51,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _LABEL = re.compile(r"\w{1,20}:")
 _PREFIXES_KEPT = 32  # three shot sets of ten prompts, and a few more
+_TRIED_TOKENS = 64  # of a prompt, to see whether the model can be entered at a layer
 _PREFIX_TOKENS = 4096  # of prefixes that are read in one pass
 
 
@@ -254,7 +255,7 @@ class HFGenerator:
             return 0
         if layer not in self._enterable:
             try:
-                validate_entering(self._forward.base, layer, ids)
+                validate_entering(self._forward.base, layer, ids[:_TRIED_TOKENS])
                 self._enterable[layer] = True
             except UserError as reason:
                 _log.warning("prompts are computed anew for every adapter: %s", reason.message)

@@ -77,17 +77,23 @@ def test_embedded_model_answers_equal_plain_one_at_a_time_generation(
     assert len({answer.text for answer in answers}) > count / 3
 
 
+def _adapted(model: PreTrainedModel, targets: list[str], layers: list[int] | None, strength: float, seed: int = 7) -> torch.nn.Module:
+    """A copy of the model with a random adapter."""
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets, layers_to_transform=layers)
+    adapted = peft.get_peft_model(copy.deepcopy(model), config)
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:  # made as zeros, which would change nothing
+                weight.normal_(std=strength)
+    return adapted.eval()
+
+
 @pytest.mark.parametrize("count", [10, pytest.param(300, marks=pytest.mark.slow)])
 def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, count: int
 ) -> None:
-    torch.manual_seed(7)
-    targets = ["down_proj", "gate_proj", "up_proj", "q_proj"]
-    adapted = peft.get_peft_model(copy.deepcopy(model), peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets))
-    with torch.no_grad():
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:  # made as zeros, which would change nothing
-                weight.normal_(std=0.02)
+    adapted = _adapted(model, ["down_proj", "gate_proj", "up_proj", "q_proj"], None, 0.02)
     adapted.save_pretrained(str(tmp_path))
     prompts = _studied(count)
     generator = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS)
@@ -97,8 +103,30 @@ def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does
     answers = [answer.text for answer in generator.generate(prompts)]
     generator.load_adapter(None)
 
-    assert answers == _plain(adapted.eval(), tokenizer, prompts)
+    assert answers == _plain(adapted, tokenizer, prompts)
     assert answers != base
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(300, marks=pytest.mark.slow)])
+def test_embedded_model_with_adapters_of_its_upper_layers_answers_as_plain_generation_with_them_does(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, count: int
+) -> None:
+    prompts, generator = _studied(count), HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS)
+    base = [answer.text for answer in generator.generate(prompts)]
+    expected, lower = {}, []
+    for seed, strength in enumerate((0.01, 0.03)):
+        adapted = _adapted(model, ["down_proj", "up_proj", "q_proj"], list(range(22, 30)), strength, seed)
+        adapted.save_pretrained(str(tmp_path / str(seed)))
+        expected[str(tmp_path / str(seed))] = _plain(adapted, tokenizer, prompts)
+    for path in [*expected, *expected]:
+        before = generator.work.lower_tokens
+        generator.load_adapter(path)
+        assert [answer.text for answer in generator.generate(prompts)] == expected[path]
+        lower.append(generator.work.lower_tokens - before)
+
+    mild, strong = (sum(one != other for one, other in zip(base, answers, strict=True)) for answers in expected.values())
+    assert 0 < mild < strong
+    assert lower[2] < lower[0] / 4  # only answers that differ from the base's pass the lower layers again
 
 
 def test_embedded_model_knows_the_capital_of_france_and_ends_its_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
