@@ -128,6 +128,7 @@ class HFGenerator:
     def load_adapter(self, path: str | None) -> None:
         """Activate the PEFT adapter saved in this folder instead of the current one; None deactivates it.
 
+        Several adapters stay loaded, so that exchanging them costs little; their modules stay in the model that was passed.
         Raises UserError if the folder has no adapter, or one for modules that this model does not have.
         """
         if self._handed_in_adapter:

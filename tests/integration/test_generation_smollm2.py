@@ -96,7 +96,7 @@ def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does
     adapted = _adapted(model, ["down_proj", "gate_proj", "up_proj", "q_proj"], None, 0.02)
     adapted.save_pretrained(str(tmp_path))
     prompts = _studied(count)
-    generator = HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS)
+    generator = HFGenerator(copy.deepcopy(model), tokenizer, max_new_tokens=NEW_TOKENS)
     base = [answer.text for answer in generator.generate(prompts)]
     generator.load_adapter(str(tmp_path))
 
@@ -111,7 +111,7 @@ def test_embedded_model_with_an_adapter_answers_as_plain_generation_with_it_does
 def test_embedded_model_with_adapters_of_its_upper_layers_answers_as_plain_generation_with_them_does(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, count: int
 ) -> None:
-    prompts, generator = _studied(count), HFGenerator(model, tokenizer, max_new_tokens=NEW_TOKENS)
+    prompts, generator = _studied(count), HFGenerator(copy.deepcopy(model), tokenizer, max_new_tokens=NEW_TOKENS)
     base = [answer.text for answer in generator.generate(prompts)]
     expected, lower = {}, []
     for seed, strength in enumerate((0.01, 0.03)):
