@@ -39,6 +39,8 @@ class Cluster:
     concurrent_trials: int
     worker_threads: int
     use_gpu: bool
+    most_generators: int | None = None
+    """Generators if nodes join while they work; None for one per GPU that there will ever be. `generators` are those of now."""
 
     @property
     def actor_cpus(self) -> float:
@@ -127,7 +129,9 @@ def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int
         raise UserError(f"{concurrent} are asked for and the cluster has room for {fitting}", field="resources.concurrent_trials")
     generator_threads = resources.threads or max(1, cpus // generators)
     worker_threads = resources.threads or max(1, cpus // (concurrent * resources.workers_per_trial))
-    return Cluster(cpus, gpus, nodes, generators, generator_threads, concurrent, worker_threads, use_gpu)
+    # Without GPUs the number does not grow, because the threads of each were counted for the cores that there are now.
+    most = resources.generators if use_gpu else generators
+    return Cluster(cpus, gpus, nodes, generators, generator_threads, concurrent, worker_threads, use_gpu, most)
 
 
 def _quieten(log_file: Path) -> None:

@@ -15,7 +15,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,12 +23,23 @@ from typing import Any
 
 import pyarrow as pa
 
-from kp.benchmarks.registry import Benchmark, BenchmarkPlan, Score
+from kp.benchmarks.registry import Benchmark, BenchmarkPlan, Score, Shard
+from kp.config.study import EvaluateConfig
 from kp.data import tasks
 from kp.schema import BENCHMARK_ITEMS, BENCHMARKS
 
 _DATA = Path(tasks.__file__).parent.parent
 _TASKS = _DATA / "tasks"
+
+
+SHARD_ITEMS = pa.schema(
+    [
+        *BENCHMARK_ITEMS,
+        pa.field("num_fewshot", pa.int32(), nullable=False),
+        pa.field("task_version", pa.string(), nullable=False),
+    ]
+)
+"""What lm-eval found for some questions: BENCHMARK_ITEMS, and how it asked."""
 
 
 @dataclass(frozen=True)
@@ -55,34 +66,51 @@ def _digest(asked: tuple[Benchmark, ...]) -> str:
 
 
 def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> ScoredBenchmarks:
-    """Score a loaded transformers or PEFT model.
+    """Score a loaded transformers or PEFT model on all questions of a plan.
 
     `batch_size` is the most rows of a batch. `work` receives `lm_eval.log` and, for each task, TASK.jsonl with the log-likelihoods and
     scores of every question. Raises UserError if the plan asks more questions than there are.
     """
     plan.questions()
-    rows: list[dict[str, Any]] = []
-    items: list[dict[str, Any]] = []
+    whole = [Shard(benchmark, tuple(benchmark.draw(plan.settings, plan.seed))) for benchmark in plan.benchmarks()]
+    return scored(plan, [run_shard(model, tokenizer, plan.settings, shard, trial_id, batch_size, work) for shard in whole])
+
+
+def run_shard(model: Any, tokenizer: Any, settings: EvaluateConfig, shard: Shard, trial_id: str, batch_size: int, work: Path) -> pa.Table:
+    """Score a loaded transformers or PEFT model on some questions of a task (SHARD_ITEMS); the rest is as in `run_benchmarks`."""
+    benchmark, task = shard.benchmark, shard.benchmark.task
     work.mkdir(parents=True, exist_ok=True)
     with _quiet(work / "lm_eval.log"):
-        for benchmark in plan.benchmarks():
-            task = benchmark.task
-            results = _evaluate(model, tokenizer, benchmark, plan, batch_size)
-            samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
-            _write_samples(samples, benchmark, work)
-            common = {
-                "trial_id": trial_id,
-                "task": task,
-                "num_fewshot": results["n-shot"][task],
-                "task_version": str(results["versions"][task]),
-                "template_hash": _template_hash(task),
-            }
-            rows += [common | _value(score, [float(sample[score.metric]) for sample in samples]) for score in benchmark.scores]
-            items += _items(trial_id, benchmark, samples)
-    return ScoredBenchmarks(pa.Table.from_pylist(rows, schema=BENCHMARKS), pa.Table.from_pylist(items, schema=BENCHMARK_ITEMS))
+        results = _evaluate(model, tokenizer, shard, settings, batch_size)
+    samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
+    _write_samples(samples, benchmark, work)
+    common = {"trial_id": trial_id, "task": task, "num_fewshot": results["n-shot"][task], "task_version": str(results["versions"][task])}
+    rows = [
+        common
+        | {
+            "metric": score.metric,
+            "item": sample["doc_id"],
+            "group": benchmark.group_of(sample["doc_id"]),
+            "score": float(sample[score.metric]),
+        }
+        for score in benchmark.scores
+        for sample in samples
+    ]
+    return pa.Table.from_pylist(rows, schema=SHARD_ITEMS)
 
 
-def _evaluate(model: Any, tokenizer: Any, benchmark: Benchmark, plan: BenchmarkPlan, batch_size: int) -> dict[str, Any]:
+def scored(plan: BenchmarkPlan, shards: Sequence[pa.Table]) -> ScoredBenchmarks:
+    """Put the results of all shards of a plan (SHARD_ITEMS) together; how the questions were divided makes no difference."""
+    by_score: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for item in pa.concat_tables(shards).sort_by("item").to_pylist():
+        by_score.setdefault((item["task"], item["metric"]), []).append(item)
+    scores = [(score, by_score[benchmark.task, score.metric]) for benchmark in plan.benchmarks() for score in benchmark.scores]
+    means = [_mean(score, items) for score, items in scores]
+    listed = [{name: item[name] for name in BENCHMARK_ITEMS.names} for _, items in scores for item in items]
+    return ScoredBenchmarks(pa.Table.from_pylist(means, schema=BENCHMARKS), pa.Table.from_pylist(listed, schema=BENCHMARK_ITEMS))
+
+
+def _evaluate(model: Any, tokenizer: Any, shard: Shard, settings: EvaluateConfig, batch_size: int) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -90,39 +118,26 @@ def _evaluate(model: Any, tokenizer: Any, benchmark: Benchmark, plan: BenchmarkP
 
     results = simple_evaluate(
         model=SharedContextLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
-        tasks=[benchmark.task],
-        num_fewshot=benchmark.shots(plan.settings),
-        samples={benchmark.task: benchmark.draw(plan.settings, plan.seed)},
+        tasks=[shard.benchmark.task],
+        num_fewshot=shard.benchmark.shots(settings),
+        samples={shard.benchmark.task: list(shard.questions)},
         bootstrap_iters=0,
         task_manager=TaskManager(include_path=str(_TASKS), include_defaults=False),
     )
     return dict(results)
 
 
-def _value(score: Score, values: list[float]) -> dict[str, Any]:
-    n = len(values)
+def _mean(score: Score, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """A row of BENCHMARKS from all SHARD_ITEMS of a task and a metric."""
+    first, n = items[0], len(items)
+    values = [item["score"] for item in items]
     mean = statistics.fmean(values)
     if score.is_share:
         error: float | None = math.sqrt(mean * (1 - mean) / n)
     else:
         error = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
-    return {"metric": score.metric, "value": mean, "standard_error": error, "n": n}
-
-
-def _items(trial_id: str, benchmark: Benchmark, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of BENCHMARK_ITEMS; a question without a group is its own."""
-    key = {"trial_id": trial_id, "task": benchmark.task}
-    return [
-        key
-        | {
-            "metric": score.metric,
-            "item": sample["doc_id"],
-            "group": str(sample["doc"][benchmark.group] if benchmark.group else sample["doc_id"]),
-            "score": float(sample[score.metric]),
-        }
-        for score in benchmark.scores
-        for sample in samples
-    ]
+    same = {name: first[name] for name in ("trial_id", "task", "metric", "num_fewshot", "task_version")}
+    return same | {"value": mean, "standard_error": error, "n": n, "template_hash": _template_hash(first["task"])}
 
 
 def _write_samples(samples: list[dict[str, Any]], benchmark: Benchmark, work: Path) -> None:

@@ -4,7 +4,7 @@ A benchmark is an lm-eval task (a YAML under kp/data/tasks) and an entry here wi
 to ask, and the names of its scores. Nothing here imports lm-eval, so that plans and reports do not pay for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kp.config.study import EvaluateConfig, StudyConfig
@@ -34,7 +34,8 @@ class Benchmark:
     draw: Callable[[EvaluateConfig, int], list[int]]  # given the study's seed
     shots: Callable[[EvaluateConfig], int | None]  # None leaves it to the task's YAML
     limits: str  # why there are no more questions, for a message
-    group: str = ""  # the field of a task's document that says which questions may depend on each other; "" if none do
+    group: str = ""  # what questions share that may depend on each other, in a word; "" if none do
+    group_of: Callable[[int], str] = str  # the name of a question's group, its own if it has none
     note: str = ""  # what a reader must know before comparing
     data_files: tuple[str, ...] = ()  # under kp/data, in addition to the task's own files
 
@@ -54,6 +55,7 @@ BENCHMARKS = (
         shots=lambda settings: settings.mmlu_fewshot,
         limits="have evaluate.mmlu_fewshot others of their subject",
         group="subject",
+        group_of=lambda index: mmlu_dev.load_questions()[index].subject,
         note="asks MMLU's development questions, with others of the same subject as shots: not comparable with published MMLU",
     ),
     Benchmark(
@@ -67,6 +69,17 @@ BENCHMARKS = (
         data_files=("misconceptions.jsonl",),
     ),
 )
+
+SHARD_QUESTIONS = 128  # on a CPU some minutes, and long enough to make loading a task a small part
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some questions of one task, by their ascending indices."""
+
+    benchmark: Benchmark
+    questions: tuple[int, ...]
+
 
 SCORES = tuple((benchmark, score) for benchmark in BENCHMARKS for score in benchmark.scores)
 """Every score of every benchmark."""
@@ -90,6 +103,40 @@ class BenchmarkPlan:
             if asked > askable:
                 raise UserError(f"{asked} asked, {askable} {benchmark.limits}", field=f"evaluate.{benchmark.field}")
         return sum(benchmark.asked(self.settings) for benchmark in self.benchmarks())
+
+    def shards(self) -> list[Shard]:
+        """All questions in shards of at most SHARD_QUESTIONS; groups stay together unless they are larger, so each is read in one place.
+
+        Raises UserError if a benchmark has fewer questions than requested.
+        """
+        self.questions()
+        return [
+            Shard(benchmark, questions)
+            for benchmark in self.benchmarks()
+            for questions in divided(benchmark.draw(self.settings, self.seed), benchmark.group_of, SHARD_QUESTIONS)
+        ]
+
+
+def benchmark_of(task: str) -> Benchmark:
+    """The benchmark that is this task."""
+    (found,) = (benchmark for benchmark in BENCHMARKS if benchmark.task == task)
+    return found
+
+
+def divided(questions: Sequence[int], group_of: Callable[[int], str], most: int) -> list[tuple[int, ...]]:
+    """Divide questions into ascending shards of at most `most`, with whole groups where they fit, in the order of the groups."""
+    groups: dict[str, list[int]] = {}
+    for question in questions:
+        groups.setdefault(group_of(question), []).append(question)
+    shards: list[list[int]] = []
+    for group in groups.values():
+        pieces = [group[start : start + most] for start in range(0, len(group), most)]
+        for piece in pieces:
+            if shards and len(shards[-1]) + len(piece) <= most:
+                shards[-1] += piece
+            else:
+                shards.append(piece)
+    return [tuple(sorted(shard)) for shard in shards]
 
 
 def benchmark_plan(config: StudyConfig) -> BenchmarkPlan | None:

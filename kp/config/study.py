@@ -168,7 +168,7 @@ class ResourcesConfig(Section):
     """
 
     generators: PositiveInt | None = None
-    """Number of actors that generate and evaluate. Absent: one per GPU of the cluster, or one."""
+    """The most actors that generate and evaluate. Absent: one per GPU that the cluster has or gets, otherwise one per core up to 4."""
     generation_batch: PositiveInt = 256
     """Rows decoded together."""
     workers_per_trial: PositiveInt = 1

@@ -1,1 +1,1 @@
-"""From questions to judged answers: the Ray Data pipeline and the evaluating actors."""
+"""From questions to judged answers: the Ray Data pipeline, and the work that goes through it."""

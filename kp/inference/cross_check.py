@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from kp.cluster import Cluster
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
-from kp.inference.pipeline import Categorisation
+from kp.inference.base_answers import Categorisation
 from kp.metrics.agreement import Agreement, agreement
 from kp.metrics.categories import categorise, of_matcher
 from kp.metrics.matching import AnswerKeys

@@ -1,12 +1,12 @@
-"""Evaluate adapters in a pool of Ray actors, each of which loads the base model once.
+"""Measure the base model and adapters in the pipeline, by actors that hold the base model and exchange adapters.
 
-A job is one model (an adapter, or the base without one) and the tasks that measure it. What a task measures is up to the task: it gets the
-loaded model and returns tables. The driver commits each measurement as a separate step as soon as it is returned, so after a crash only the
-missing measurements are made again.
+A measurement of a model is divided into parts, which any actor can make: a large one is made by all actors at once. What a part is, and how
+the parts' tables become the tables of the measurement, is up to the measurement's task. Each measurement is yielded as soon as its parts
+are in, and the driver commits it while the others continue.
 """
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,130 +14,223 @@ from typing import Any, Protocol
 import polars as pl
 import pyarrow as pa
 
+from kp import schema
 from kp.cluster import Cluster, Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
+from kp.inference.chunk_files import ChunkFiles, unpacked
+from kp.inference.evaluation_order import Place, asking_order
+from kp.inference.pipeline import Answerer, answer_chunks
 from kp.metrics.matching import AnswerKeys
-from kp.prompts import ShotSets
-from kp.store.hardware import process_hardware
+from kp.models.names import ResolvedModel
+from kp.progress import Display
+from kp.prompts import PROMPTS_PER_SET, ShotSets
+from kp.store.files import digest_json
+from kp.store.hardware import distinct_hardware
+from kp.store.steps import covered_seconds
 from kp.vocabulary import ShotSet
-
-RESTARTS = 3
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a task gets in an actor: the model with its adapter active, and what all jobs share."""
+    """What a task gets in an actor: the model with its adapter active, and what all measurements share."""
 
     trial_id: str  # "base" for the model without an adapter
     model_id: str  # base revision or adapter digest
     generator: Generator
-    facts: pa.Table  # FACTS
+    facts: FactIndex  # all of them
     shot_sets: ShotSets
     batch_size: int
-    work: Path  # this model's folder for what libraries write
-    tally: Tally
+    work: Path  # the part's folder for what libraries write; it may not exist yet
     keys: AnswerKeys  # of all facts
 
-    def answers(self, questions: pa.Table, shot_set: ShotSet) -> pa.Table:
-        """The ANSWERS to questions (FACTS) under all prompts of a shot set, sorted."""
-        index = FactIndex(questions)
-        made = []
-        for chunk in make_chunks(pl.DataFrame(pl.from_arrow(questions)), [shot_set]).to_pylist():
-            first = chunk["fact_ids"][0]  # distinguishes chunks of facts and of paraphrases
-            with self.tally.counting(f"{self.trial_id}/{chunk['chunk_id']}/{first}") as self.generator.on_answered:
-                made.append(answer_chunk(self.generator, index.take(chunk["fact_ids"]), self.shot_sets, chunk, self.model_id, self.keys))
-        return sorted_answers(pa.concat_tables(made))
+    def answers(self, questions: FactIndex, part: "Part") -> pa.Table:
+        """The ANSWERS to a part of `question_parts`, some of these questions."""
+        chunk = part.content
+        return answer_chunk(self.generator, questions.take(chunk["fact_ids"]), self.shot_sets, chunk, self.model_id, self.keys)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one actor measures in one go; `content` is plain JSON."""
+
+    name: str  # among the parts of the measurement; equal for two models if both are asked the same
+    content: Mapping[str, Any]
+    prompts: int  # for the progress display
+
+
+def question_parts(questions: pa.Table, shot_set: ShotSet, prefix: str = "") -> list[Part]:
+    """The questions (FACTS) under all prompts of a shot set, in chunks; `prefix` distinguishes them from others of a measurement."""
+    chunks = make_chunks(pl.DataFrame(pl.from_arrow(questions)), [shot_set]).to_pylist()
+    return [Part(prefix + chunk["chunk_id"], chunk, len(chunk["fact_ids"]) * PROMPTS_PER_SET) for chunk in chunks]
+
+
+def joined_answers(parts: Sequence[pa.Table]) -> pa.Table:
+    """ANSWERS, sorted, from those of the parts."""
+    return sorted_answers(pa.concat_tables([schema.ANSWERS.empty_table(), *parts]))
 
 
 class MeasurementTask(Protocol):
-    """One measurement of one model; pickled and sent to an actor."""
+    """One measurement of one model; pickled and sent to the actors."""
 
     @property
     def needs_transformers(self) -> bool:
         """Whether it needs a transformers model, whichever engine answers the study's questions."""
         ...
 
-    @property
-    def prompts(self) -> int:
-        """The number of prompts that it answers, for the progress bar."""
+    def parts(self, facts: pa.Table) -> Sequence[Part]:
+        """What is to be done, given the measured facts (FACTS)."""
         ...
 
-    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
-        """The resulting tables, by the name of the file in the step's folder."""
+    def measure(self, model: LoadedModel, part: Part) -> pa.Table:
+        """The resulting table of one part; run by an actor."""
+        ...
+
+    def tables(self, parts: Sequence[pa.Table]) -> dict[str, pa.Table]:
+        """The tables of the measurement from those of all its parts, in their order, by the name of the file in the step's folder."""
         ...
 
 
 @dataclass(frozen=True)
-class ModelJob:
-    """One model and its measurements, by name."""
+class MeasuredModel:
+    """The base or an adapter."""
 
-    trial_id: str
-    model_id: str
+    trial_id: str  # "base" for the model without an adapter
+    model_id: str  # base revision or adapter digest
     adapter: Path | None
-    tasks: Mapping[str, MeasurementTask]
+    first_layer: int = 0  # the first one that the adapter changes
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """One measurement of one model. `identity` identifies it among all that were ever made, so that its parts are found again."""
+
+    identity: str
+    model: MeasuredModel
+    name: str
+    task: MeasurementTask
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The result of a job: tables by measurement and file, and the seconds of each measurement."""
+    """The result: tables by file, the seconds in which at least one actor worked on it, and the machines of the actors."""
 
-    job: ModelJob
-    tables: Mapping[str, dict[str, pa.Table]]
-    seconds: Mapping[str, float]
-    hardware: Mapping[str, Any]
-
-
-class _Evaluator:
-    """One actor, which keeps the base model and swaps adapters."""
-
-    def __init__(self, engine: EngineSpec, facts: pa.Table, shot_sets: ShotSets, tally: Tally, work: Path) -> None:
-        self._facts, self._shot_sets, self._tally, self._work = facts, shot_sets, tally, work
-        self._batch_size, self._keys = engine.batch_size, AnswerKeys.of_table(facts)
-        _, self._generator = engine.load()
-
-    def measure(self, job: ModelJob) -> Measured:
-        self._generator.load_adapter(str(job.adapter) if job.adapter else None)
-        work = self._work / job.trial_id
-        work.mkdir(parents=True, exist_ok=True)
-        common = (self._generator, self._facts, self._shot_sets, self._batch_size, work, self._tally, self._keys)
-        model = LoadedModel(job.trial_id, job.model_id, *common)
-        tables, seconds = {}, {}
-        for name, task in job.tasks.items():
-            began = time.monotonic()
-            tables[name] = task.measure(model)
-            seconds[name] = time.monotonic() - began
-        return Measured(job, tables, seconds, process_hardware())
+    measuring: Measuring
+    tables: Mapping[str, pa.Table]
+    seconds: float
+    hardware: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What all jobs of the pool share."""
+    """Measurements with one engine, and what all of them share; a job of the pipeline."""
 
     engine: EngineSpec
     facts: pa.Table  # FACTS
     shot_sets: ShotSets
-    work: Path
+    work: Path  # for what libraries write
+    measurings: Sequence[Measuring]
+
+    def answerer(self, base: ResolvedModel, generator: Generator) -> Answerer:
+        """What measures part after part."""
+        return _Evaluator(self, generator)
+
+    def chunks(self, actors: int) -> list[dict[str, Any]]:
+        """All parts in the order of asking by as many actors: what `Part` has, its id, and its place in its measurement."""
+        made = [
+            (measuring, {"place": place, **_row(measuring.identity, part)})
+            for measuring in self.measurings
+            for place, part in enumerate(measuring.task.parts(self.facts))
+        ]
+        places = [Place(one.model.trial_id, one.model.first_layer, one.name, row["name"]) for one, row in made]
+        return [made[index][1] for index in asking_order(places, actors)]
 
 
-def evaluate_all(jobs: Iterable[ModelJob], evaluation: Evaluation, cluster: Cluster, tally: Tally) -> Iterator[Measured]:
-    """Run every job on the pool; yields the results in the order of finishing.
+def _row(identity: str, part: Part) -> dict[str, Any]:
+    content = json.dumps(part.content)
+    # With a digest, because a newer version of the code may divide the same measurement in another way.
+    chunk_id = f"{identity}/{part.name}/{digest_json(part.content)[:12]}"
+    return {"chunk_id": chunk_id, "identity": identity, "name": part.name, "prompts": part.prompts, "content": content}
 
-    An actor that dies is restarted and its job repeated, up to RESTARTS times; then ray.exceptions.ActorDiedError is raised.
-    """
-    import ray
-    from ray.util import ActorPool
 
-    waiting = list(jobs)
-    resources: dict[str, Any] = {"num_cpus": cluster.actor_cpus, "num_gpus": cluster.actor_gpus, **evaluation.engine.remote_options()}
-    actor: Any = ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS, **resources)(_Evaluator)
-    size = min(cluster.generators, len(waiting))
-    common = ray.put(evaluation.facts)
-    actors = [actor.remote(evaluation.engine, common, evaluation.shot_sets, tally, evaluation.work) for _ in range(size)]
-    pool = ActorPool(actors)
-    for job in waiting:
-        pool.submit(lambda one, job: one.measure.remote(job), job)
-    while pool.has_next():
-        yield pool.get_next_unordered()
-    for one in actors:
-        ray.kill(one)
+class _Evaluator:
+    """What an actor knows: the measurements, and which adapter is active."""
+
+    def __init__(self, evaluation: Evaluation, generator: Generator) -> None:
+        self._evaluation, self._generator = evaluation, generator
+        self._facts, self._keys = FactIndex(evaluation.facts), AnswerKeys.of_table(evaluation.facts)
+        self._measurings = {measuring.identity: measuring for measuring in evaluation.measurings}
+        self._active: str | None = None  # id of the model
+
+    def __call__(self, chunk: Mapping[str, Any]) -> pa.Table:
+        measuring = self._measurings[chunk["identity"]]
+        model, part = measuring.model, Part(chunk["name"], json.loads(chunk["content"]), chunk["prompts"])
+        if self._active != model.model_id:
+            self._generator.load_adapter(str(model.adapter) if model.adapter else None)
+            self._active = model.model_id
+        evaluation = self._evaluation
+        loaded = LoadedModel(
+            model.trial_id,
+            model.model_id,
+            self._generator,
+            self._facts,
+            evaluation.shot_sets,
+            evaluation.engine.batch_size,
+            evaluation.work / chunk["chunk_id"],
+            self._keys,
+        )
+        return measuring.task.measure(loaded, part)
+
+
+def evaluate_all(evaluations: Sequence[Evaluation], work: Path, cluster: Cluster, display: Display) -> Iterator[Measured]:
+    """Make every measurement; yields each as soon as its parts are there, beginning with those that an earlier run left in `work`."""
+    files = ChunkFiles(work)
+    settled = files.settle()
+    if settled.damaged:
+        display.line(f"evaluate: what an earlier run left of {settled.damaged} chunks is damaged, and they are made again")
+    done = files.committed_since()
+    work_of = [(evaluation, evaluation.chunks(cluster.generators)) for evaluation in evaluations]
+    prompts = [(chunk["chunk_id"] in done, chunk["prompts"]) for _, chunks in work_of for chunk in chunks]
+    total, already = sum(count for _, count in prompts), sum(count for is_done, count in prompts if is_done)
+    tally = Tally()
+    with display.bar("evaluate", total, "prompts") as bar, tally.shown_on(bar, already=already):
+        for evaluation, chunks in work_of:
+            waiting = _Waiting(evaluation.measurings, chunks, files)
+            yield from waiting.measured_with(done)
+            missing = [chunk for chunk in chunks if chunk["chunk_id"] not in done]
+            for committed in answer_chunks(evaluation, pa.Table.from_pylist(missing), files, cluster, tally):
+                yield from waiting.measured_with(committed)
+            waiting.check_empty()
+
+
+class _Waiting:
+    """The measurements of which parts are missing."""
+
+    def __init__(self, measurings: Sequence[Measuring], chunks: Sequence[Mapping[str, Any]], files: ChunkFiles) -> None:
+        self._files = files
+        self._measurings = {measuring.identity: measuring for measuring in measurings}
+        self._parts: dict[str, list[str]] = {identity: [] for identity in self._measurings}  # ids of chunks in the order of the parts
+        for chunk in sorted(chunks, key=lambda chunk: chunk["place"]):
+            self._parts[chunk["identity"]].append(chunk["chunk_id"])
+        self._missing = {identity: set(parts) for identity, parts in self._parts.items()}
+
+    def measured_with(self, committed: frozenset[str]) -> Iterator[Measured]:
+        """The measurements of which these were the last parts."""
+        for identity in list(self._missing):
+            self._missing[identity] -= committed
+            if not self._missing[identity]:
+                del self._missing[identity]
+                yield self._measured(identity)
+
+    def check_empty(self) -> None:
+        """Raises RuntimeError if the pipeline has ended without all parts."""
+        if self._missing:
+            raise RuntimeError(f"{sum(map(len, self._missing.values()))} parts of measurements did not come back")
+
+    def _measured(self, identity: str) -> Measured:
+        found = {row["chunk_id"]: row for row in self._files.read(self._parts[identity]).to_pylist()}
+        rows = [found[chunk_id] for chunk_id in self._parts[identity]]
+        measuring = self._measurings[identity]
+        tables = measuring.task.tables([unpacked(row["answers"]) for row in rows])
+        seconds = covered_seconds((row["began"], row["ended"]) for row in rows)
+        return Measured(measuring, tables, seconds, distinct_hardware(json.loads(row["hardware"]) for row in rows))

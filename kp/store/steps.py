@@ -6,6 +6,7 @@ record does not exist for any reader; a record is valid when it names this step 
 """
 
 import importlib.metadata
+import math
 import shutil
 import time
 import uuid
@@ -81,6 +82,14 @@ class Store:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def working_on(self, what: str, study: str) -> Iterator[Path]:
+        """A folder for unfinished work of several steps of a study, leased to this process; removed unless the block raises."""
+        folder = self._root / "work" / what / study
+        with files.lease(folder, f"{what} of {study}"):
+            yield folder
+        shutil.rmtree(folder, ignore_errors=True)
 
     def study(self, name: str) -> StudyFolder:
         """The folder of the study with this name."""
@@ -168,13 +177,17 @@ def package_versions() -> dict[str, str]:
 
 def busy_seconds(records: Iterable[dict[str, Any]]) -> float:
     """Seconds in which at least one of these steps was running; time of concurrent steps is not counted twice."""
-    spans = sorted((datetime.fromisoformat(record["started"]), datetime.fromisoformat(record["finished"])) for record in records)
-    busy, until = 0.0, None
-    for start, end in spans:
-        begin = start if until is None else max(start, until)
-        busy += max(0.0, (end - begin).total_seconds())
-        until = end if until is None else max(until, end)
-    return busy
+    times = ((datetime.fromisoformat(record["started"]), datetime.fromisoformat(record["finished"])) for record in records)
+    return covered_seconds((start.timestamp(), end.timestamp()) for start, end in times)
+
+
+def covered_seconds(spans: Iterable[tuple[float, float]]) -> float:
+    """Seconds that at least one of these spans (start, end) covers."""
+    covered, until = 0.0, -math.inf
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered
 
 
 def _utc(seconds: float) -> str:

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.identity import Reads
+from kp.inference.base_answers import Categorisation, base_answers
 from kp.inference.cross_check import agreement_with_hf
-from kp.inference.pipeline import Categorisation, base_answers
 from kp.metrics.categories import categorise
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE

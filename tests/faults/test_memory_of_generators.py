@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from kp.config.derived import base_shot_sets
 from kp.config.study import load_study
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
-from kp.inference.pipeline import Categorisation
+from kp.inference.base_answers import Categorisation
 from kp.metrics.matching import AnswerKeys
 from kp.models.loading import load_tokenizer, resolve_model
 from kp.study.run import open_session

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import kp.data.tasks
-from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_benchmarks
+from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_benchmarks, run_shard, scored
 from kp.benchmarks.registry import BenchmarkPlan
 from kp.benchmarks.shared_context import SERVED
 from kp.config.study import EvaluateConfig
@@ -100,6 +100,21 @@ def test_run_benchmarks_twice_gives_equal_tables(run: tuple[ScoredBenchmarks, Pa
     again = run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path)
     assert again.means.equals(run[0].means)
     assert again.items.equals(run[0].items)
+
+
+def test_run_shard_by_shard_gives_the_tables_of_all_questions_at_once(
+    run: tuple[ScoredBenchmarks, Path], model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kp.benchmarks.registry.SHARD_QUESTIONS", 2)
+    shards = PLAN.shards()
+    assert len(shards) == 3 + 3
+    made = [run_shard(model, tokenizer, PLAN.settings, shard, "base", 8, tmp_path) for shard in reversed(shards)]
+    found = scored(PLAN, made)
+    for table, whole in ((found.means, run[0].means), (found.items, run[0].items)):
+        floats = [field.name for field in table.schema if field.type == "double"]
+        assert table.drop_columns(floats).equals(whole.drop_columns(floats))
+        for name in floats:  # other questions in a batch, so mc2 may differ by rounding
+            assert table[name].to_pylist() == pytest.approx(whole[name].to_pylist(), abs=1e-5)
 
 
 def test_run_benchmarks_one_row_a_batch_gives_the_same_scores(

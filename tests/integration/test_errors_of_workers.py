@@ -13,15 +13,16 @@ from ray.tune.schedulers import FIFOScheduler
 import kp.commands
 from kp import schema
 from kp.cli import main
-from kp.cluster import Cluster, Tally, plan_cluster
+from kp.cluster import Cluster, plan_cluster
 from kp.config.study import ModelConfig, ResourcesConfig
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec
-from kp.inference.evaluation import Evaluation, ModelJob, evaluate_all
-from kp.inference.pipeline import Categorisation, base_answers
+from kp.inference.base_answers import Categorisation, base_answers
+from kp.inference.evaluation import Evaluation, MeasuredModel, Measuring, evaluate_all
 from kp.progress import Display
 from kp.prompts import builtin_prompts
 from kp.search.tune import Listeners, SearchFolders, TrialOutcome, WorkerGroups, run_trials
+from kp.study.measurements.answers import AnswersTask
 from kp.vocabulary import ShotSet, TrialStatus
 from tests.conftest import run_here
 from tests.made_up_study import facts
@@ -76,9 +77,9 @@ def test_error_for_users_in_a_callable_of_the_pipeline_is_one_line(tmp_path: Pat
 
 
 def test_model_that_an_evaluating_actor_cannot_load_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluation = Evaluation(ENGINE, FACTS, SHOTS, tmp_path)
-    jobs = [ModelJob("base", "rev", None, {})]
-    assert_one_line(lambda: list(evaluate_all(jobs, evaluation, one_actor(), Tally())), monkeypatch, LINE)
+    measuring = Measuring("step", MeasuredModel("base", "rev", None), "answers/S0", AnswersTask(ShotSet.S0))
+    evaluation = Evaluation(ENGINE, FACTS, SHOTS, tmp_path, [measuring])
+    assert_one_line(lambda: list(evaluate_all([evaluation], tmp_path, one_actor(), Display())), monkeypatch, LINE)
 
 
 def test_trial_whose_worker_raises_an_error_for_users_fails_with_it_and_the_others_run(tiny_study: Path, tmp_path: Path) -> None:

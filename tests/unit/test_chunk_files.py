@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kp.inference.chunk_files import settle_chunks
+from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed, settle_chunks, unpacked
 
 CHUNKS = ("S0-00000000", "S0-00000003", "S1-00000000")
 
@@ -20,8 +20,17 @@ def work(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     for number, chunk in enumerate(CHUNKS):
         pq.write_table(pa.table({"chunk_id": [chunk]}), checkpoint(tmp_path, number))
-        pq.write_table(pa.table({"chunk_id": [chunk], "answers": [[f"answer {n}" for n in range(100)]]}), answers(tmp_path, number))
+        pq.write_table(answered(chunk), answers(tmp_path, number))
     return tmp_path
+
+
+def table(chunk: str) -> pa.Table:
+    return pa.table({"answer": [f"answer {n} to {chunk}" for n in range(100)]})
+
+
+def answered(chunk: str) -> pa.Table:
+    row = {"chunk_id": chunk, "answers": packed(table(chunk)), "hardware": "{}", "began": 1.0, "ended": 2.0}
+    return pa.Table.from_pylist([row], schema=ANSWERED_CHUNKS)
 
 
 def checkpoint(work: Path, number: int) -> Path:
@@ -101,3 +110,34 @@ def test_settle_chunks_that_the_system_does_not_let_it_read_raises_and_deletes_n
         settle(work)
     assert checkpoint(work, 0).exists()
     assert answers(work, 0).is_symlink()
+
+
+def test_settle_chunks_whose_answers_have_other_columns_drops_them(work: Path) -> None:
+    pq.write_table(pa.table({"chunk_id": [CHUNKS[0]], "answers": [["as another version wrote it"]]}), answers(work, 0))
+    assert settle(work) == ({CHUNKS[1], CHUNKS[2]}, 1)
+
+
+def test_committed_since_reports_each_chunk_once_and_none_that_is_pending(work: Path) -> None:
+    files = ChunkFiles(work)
+    hidden = checkpoint(work, 2).rename(work / "committed" / "x2.pending.parquet")
+    assert files.committed_since() == {CHUNKS[0], CHUNKS[1]}
+    assert files.committed_since() == frozenset()
+    hidden.rename(checkpoint(work, 2))
+    assert files.committed_since() == {CHUNKS[2]}
+
+
+def test_read_returns_the_chunks_that_are_asked_for_with_their_tables(work: Path) -> None:
+    files = ChunkFiles(work)
+    files.committed_since()
+    found = {row["chunk_id"]: row for row in files.read([CHUNKS[2], CHUNKS[0]]).to_pylist()}
+    assert set(found) == {CHUNKS[0], CHUNKS[2]}
+    assert all(unpacked(row["answers"]).equals(table(chunk)) for chunk, row in found.items())
+    assert len(files.read([])) == 0
+
+
+def test_read_of_a_chunk_whose_file_has_another_one_is_refused(work: Path) -> None:
+    files = ChunkFiles(work)
+    files.committed_since()
+    answers(work, 0).write_bytes(answers(work, 1).read_bytes())
+    with pytest.raises(RuntimeError, match="1 chunks were asked for, 0 came back"):
+        files.read([CHUNKS[0]])

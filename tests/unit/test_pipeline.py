@@ -1,12 +1,10 @@
-"""What an actor of the pipeline hands back of its chunks, and what is collected of it; no Ray."""
+"""What an actor of the pipeline returns for its chunks, and what is collected from that; no Ray."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from kp import schema
@@ -14,7 +12,8 @@ from kp.config.study import ModelConfig
 from kp.generation.protocol import FinishReason, Generation
 from kp.inference import pipeline
 from kp.inference.answering import EngineSpec
-from kp.inference.pipeline import Categorisation, _ChunkAnswerer, _collect
+from kp.inference.base_answers import Categorisation, _collect, _OfBase
+from kp.inference.pipeline import _ChunkAnswerer
 from kp.prompts import Messages, builtin_prompts
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.vocabulary import ShotSet
@@ -57,18 +56,18 @@ def answered(job: Categorisation, facts: slice) -> pa.Table:
     tally: Any = NoTally()
     ids = ASKED["fact_id"].to_pylist()[facts]
     chunk = {"chunk_id": ids[0], "shot_set": "S0", "fact_ids": ids}
-    return _ChunkAnswerer(job, tally)(pa.Table.from_pylist([chunk]))
+    return _ChunkAnswerer(_OfBase(job), tally)(pa.Table.from_pylist([chunk]))
 
 
 def test_collected_answers_come_with_the_machines_of_the_actors_that_made_them(
-    job: Categorisation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Categorisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machines = [process_hardware(), {**process_hardware(), "gpus": ["GPU A"], "hosts": ["elsewhere"]}]
-    (tmp_path / "answers").mkdir()
+    made = []
     for number, part in enumerate((slice(0, 2), slice(2, 4), slice(4, 6))):
         monkeypatch.setattr(pipeline, "process_hardware", lambda number=number: machines[number % 2])
-        pq.write_table(answered(job, part), tmp_path / "answers" / f"{number}.parquet")
-    found = _collect(tmp_path, job, 6 * job.answers_each)
+        made.append(answered(job, part))
+    found = _collect(pa.concat_tables(made), job, 6 * job.answers_each)
     assert found.table.schema == schema.ANSWERS
     assert found.table["fact_id"].unique().to_pylist() == sorted(ASKED["fact_id"].to_pylist())
     assert found.hardware == distinct_hardware(machines)
@@ -76,11 +75,7 @@ def test_collected_answers_come_with_the_machines_of_the_actors_that_made_them(
 
 
 @pytest.mark.parametrize("parts", [(slice(0, 2),), (slice(0, 4), slice(2, 6))])
-def test_collected_answers_that_are_missing_or_there_twice_are_refused(
-    job: Categorisation, tmp_path: Path, parts: tuple[slice, ...]
-) -> None:
-    (tmp_path / "answers").mkdir()
-    for number, part in enumerate(parts):
-        pq.write_table(answered(job, part), tmp_path / "answers" / f"{number}.parquet")
+def test_collected_answers_that_are_missing_or_there_twice_are_refused(job: Categorisation, parts: tuple[slice, ...]) -> None:
+    made = pa.concat_tables([answered(job, part) for part in parts])
     with pytest.raises(RuntimeError, match="60 answers were asked for"):
-        _collect(tmp_path, job, 6 * job.answers_each)
+        _collect(made, job, 6 * job.answers_each)

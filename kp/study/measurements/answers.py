@@ -1,13 +1,13 @@
 """An adapter's answers to every fact, on the shot set on which it is compared with the base, and the resulting categories."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from kp import schema
-from kp.inference.evaluation import LoadedModel
+from kp.inference.evaluation import LoadedModel, Part, joined_answers, question_parts
 from kp.metrics.categories import categorise
-from kp.prompts import PROMPTS_PER_SET
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import Step
@@ -30,22 +30,20 @@ def answers_on(shot_set: ShotSet) -> str:
 class AnswersTask:
     """All facts on one shot set."""
 
-    facts: int
     shot_set: ShotSet
     needs_transformers: bool = False
 
-    @property
-    def prompts(self) -> int:
-        """One answer under each prompt."""
-        return self.facts * PROMPTS_PER_SET
+    def parts(self, facts: pa.Table) -> list[Part]:
+        """Chunks of the facts."""
+        return question_parts(facts, self.shot_set)
 
-    def answers(self, model: LoadedModel) -> pa.Table:
-        """ANSWERS, sorted."""
-        return model.answers(model.facts, self.shot_set)
+    def measure(self, model: LoadedModel, part: Part) -> pa.Table:
+        """ANSWERS."""
+        return model.answers(model.facts, part)
 
-    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
-        """ANSWERS and CATEGORIES."""
-        answers = self.answers(model)
+    def tables(self, parts: Sequence[pa.Table]) -> dict[str, pa.Table]:
+        """ANSWERS, sorted, and CATEGORIES."""
+        answers = joined_answers(parts)
         return {ANSWERS_FILE: answers, CATEGORIES_FILE: categorise(frame(answers)).to_arrow()}
 
 
@@ -67,7 +65,7 @@ class Answers(Measurement):
 
     def task(self, session: Session, name: str, trial: Trial | None) -> AnswersTask:
         """The facts are in the actors already."""
-        return AnswersTask(len(session.facts), ShotSet(name.removeprefix(f"{NAME}/")))
+        return AnswersTask(ShotSet(name.removeprefix(f"{NAME}/")))
 
     def plan(self, planning: Planning) -> str:
         """For each adapter, all prompts of its shot sets for all facts."""

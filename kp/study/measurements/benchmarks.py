@@ -1,14 +1,15 @@
 """Benchmarks with lm-eval, of the base and of every adapter in the same harness."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from kp import schema
-from kp.benchmarks.lm_eval_tasks import harness_digest, run_benchmarks
-from kp.benchmarks.registry import BenchmarkPlan, benchmark_plan
+from kp.benchmarks.lm_eval_tasks import harness_digest, run_shard, scored
+from kp.benchmarks.registry import BenchmarkPlan, Shard, benchmark_of, benchmark_plan
 from kp.config.identity import Reads
-from kp.inference.evaluation import LoadedModel
+from kp.inference.evaluation import LoadedModel, Part
 from kp.store.filenames import BENCHMARK_ITEMS_FILE, BENCHMARKS_FILE
 from kp.store.steps import Step
 from kp.study.graph import Trial
@@ -22,19 +23,37 @@ NAME = "benchmarks"
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """What lm-eval runs; it needs a transformers model."""
+    """What lm-eval runs, divided into shards; it needs a transformers model."""
 
     asked: BenchmarkPlan
     needs_transformers: bool = True
-    prompts: int = 0  # the generator does not answer its questions
 
-    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
-        """BENCHMARKS and BENCHMARK_ITEMS."""
+    def parts(self, facts: pa.Table) -> list[Part]:
+        """The shards of all tasks."""
+        return [
+            Part(
+                f"{shard.benchmark.task}-{shard.questions[0]:08d}",
+                {"task": shard.benchmark.task, "questions": list(shard.questions)},
+                len(shard.questions),
+            )
+            for shard in self.asked.shards()
+        ]
+
+    def measure(self, model: LoadedModel, part: Part) -> pa.Table:
+        """SHARD_ITEMS."""
         from kp.generation.hf import HFGenerator
 
         generator = model.generator
+        shard = Shard(benchmark_of(part.content["task"]), tuple(part.content["questions"]))
         assert isinstance(generator, HFGenerator), "lm-eval asks a model of transformers"
-        made = run_benchmarks(generator.model, generator.tokenizer, self.asked, model.trial_id, model.batch_size, model.work)
+        settings, batch, work = self.asked.settings, model.batch_size, model.work
+        made = run_shard(generator.model, generator.tokenizer, settings, shard, model.trial_id, batch, work)
+        generator.on_answered(part.prompts)  # lm-eval does not ask through the generator
+        return made
+
+    def tables(self, parts: Sequence[pa.Table]) -> dict[str, pa.Table]:
+        """BENCHMARKS and BENCHMARK_ITEMS."""
+        made = scored(self.asked, parts)
         return {BENCHMARKS_FILE: made.means, BENCHMARK_ITEMS_FILE: made.items}
 
 

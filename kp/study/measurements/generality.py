@@ -1,15 +1,17 @@
 """An adapter's answers to held-out paraphrases of the facts it packed: wordings that no trial trained on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 import pyarrow as pa
 
 from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET
-from kp.inference.evaluation import LoadedModel
+from kp.inference.answering import FactIndex
+from kp.inference.evaluation import LoadedModel, Part, joined_answers, question_parts
 from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
-from kp.prompts import PROMPTS_PER_SET
 from kp.schema import frame
 from kp.store.filenames import ANSWERS_FILE, ROWS_FILE
 from kp.store.steps import Step
@@ -32,16 +34,23 @@ class HeldOutTask:
     shot_set: ShotSet
     needs_transformers: bool = False
 
-    @property
-    def prompts(self) -> int:
-        """One answer under each prompt."""
-        return len(self.questions) * PROMPTS_PER_SET
+    def parts(self, facts: pa.Table) -> list[Part]:
+        """Chunks of the paraphrases."""
+        return question_parts(self.questions, self.shot_set)
 
-    def measure(self, model: LoadedModel) -> dict[str, pa.Table]:
+    def measure(self, model: LoadedModel, part: Part) -> pa.Table:
+        """ANSWERS."""
+        return model.answers(self._index, part)
+
+    def tables(self, parts: Sequence[pa.Table]) -> dict[str, pa.Table]:
         """HELD_OUT_ANSWERS."""
-        answers = model.answers(self.questions, self.shot_set)
+        answers = joined_answers(parts)
         by_fact = answers_by_fact(frame(answers), frame(self.questions))
         return {ANSWERS_FILE: by_fact.to_arrow().cast(schema.HELD_OUT_ANSWERS)}
+
+    @cached_property
+    def _index(self) -> FactIndex:
+        return FactIndex(self.questions)
 
 
 class Generality(Measurement):

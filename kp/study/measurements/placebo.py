@@ -2,8 +2,7 @@
 
 import pyarrow as pa
 
-from kp.inference.answering import sorted_answers
-from kp.inference.evaluation import LoadedModel
+from kp.inference.evaluation import Part, question_parts
 from kp.store.steps import Step
 from kp.study.asking_base import GENERATION
 from kp.study.graph import Trial
@@ -22,10 +21,10 @@ def placebo_on(shot_set: ShotSet) -> str:
 class PlaceboTask(AnswersTask):
     """Asks every second fact apart from the others, so that no batch is one of the first time."""
 
-    def answers(self, model: LoadedModel) -> pa.Table:
-        """ANSWERS, sorted."""
-        halves = [model.facts.take(list(range(first, len(model.facts), 2))) for first in range(min(2, len(model.facts)))]
-        return sorted_answers(pa.concat_tables([model.answers(half, self.shot_set) for half in halves]))
+    def parts(self, facts: pa.Table) -> list[Part]:
+        """Chunks of the one half of the facts, then of the other."""
+        halves = {first: facts.take(list(range(first, len(facts), 2))) for first in range(min(2, len(facts)))}
+        return [part for first, half in halves.items() for part in question_parts(half, self.shot_set, f"{first}-")]
 
 
 class Placebo(Measurement):
@@ -53,7 +52,7 @@ class Placebo(Measurement):
 
     def task(self, session: Session, name: str, trial: Trial | None) -> PlaceboTask:
         """The facts are in the actors already."""
-        return PlaceboTask(len(session.facts), ShotSet(name.removeprefix(f"{PLACEBO}/")))
+        return PlaceboTask(ShotSet(name.removeprefix(f"{PLACEBO}/")))
 
     def plan(self, planning: Planning) -> str | None:
         """All prompts of its shot sets for all facts."""

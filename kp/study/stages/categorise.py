@@ -1,7 +1,7 @@
 """What the base model knows of every fact: S0 assigns the category, S1 and S2 measure."""
 
 from kp.config.derived import BASE_SHOT_SETS
-from kp.inference.pipeline import Categorisation
+from kp.inference.base_answers import Categorisation
 from kp.prompts import PROMPTS_PER_SET
 from kp.store.steps import Step
 from kp.study.asking_base import ASKING, TABLES, ask_base, shown_shots

@@ -1,13 +1,14 @@
-"""What every adapter learned and broke: all measurements of the registry, each committed as soon as it is returned."""
+"""What every adapter learned and broke: all measurements of the registry, each committed as soon as its parts are in."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 
-from kp.cluster import Tally
 from kp.config.identity import Reads
+from kp.generation.adapters import first_adapted_layer
 from kp.inference.answering import EngineSpec
-from kp.inference.evaluation import Evaluation, Measured, MeasurementTask, ModelJob, evaluate_all
+from kp.inference.evaluation import Evaluation, Measured, MeasuredModel, Measuring, evaluate_all
 from kp.store.filenames import ADAPTER_FOLDER
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
@@ -44,78 +45,84 @@ class Evaluate(Stage):
 
     def run(self, session: Session) -> None:
         """Measure the base model and every adapter."""
-        steps = _wanted(session)
-        jobs = _jobs(session, steps)
-        wanted = [step for of_model in steps.values() for step in of_model.values()]
-        measured = sum(map(session.store.is_done, wanted))
-        if measured:
-            session.display.line(f"evaluate: {measured} of {len(wanted)} measurements already done, not redone")
-        if jobs:
-            _measure(session, jobs, steps)
+        wanted = _wanted(session)
+        missing = {trial: steps for trial, steps in ((trial, _missing(session, steps)) for trial, steps in wanted.items()) if steps}
+        count, left = (sum(map(len, steps.values())) for steps in (wanted, missing))
+        if left < count:
+            session.display.line(f"evaluate: {count - left} of {count} measurements already done, not redone")
+        if missing:
+            _measure(session, missing)
 
 
-def _wanted(session: Session) -> dict[str, dict[str, Step]]:
-    """For each trial id (or "base"), the steps of its measurements by name."""
-    steps = {BASE: dict(session.graph.base)} if session.graph.base else {}
-    trials = evaluated(session.config, session.graph, session.store)
-    return steps | {trial.trial_id: dict(trial.measurements) for trial in trials}
+Steps = Mapping[str, Step]
+"""Measurements of one model, by name."""
 
 
-def _jobs(session: Session, steps: dict[str, dict[str, Step]]) -> list[ModelJob]:
-    """What is not yet measured, one job per model, so that an adapter is loaded once."""
-    trials = {trial.trial_id: trial for trial in session.graph.trials}
-    jobs = []
-    for trial_id, of_model in steps.items():
-        trial = trials.get(trial_id)
-        tasks = {name: _task(session, name, trial) for name, step in of_model.items() if not session.store.is_done(step)}
-        if not tasks:
-            continue
-        record = (session.store.record(trial.step) if trial else None) or {}
-        model_id = record["details"]["adapter_digest"] if trial else session.model.revision
-        adapter = session.store.file(trial.step, ADAPTER_FOLDER) if trial else None
-        jobs.append(ModelJob(trial_id, model_id, adapter, tasks))
-    return jobs
+def _wanted(session: Session) -> dict[Trial | None, Steps]:
+    """What the study measures: of the base (None), then of one adapter after the other."""
+    base: dict[Trial | None, Steps] = {None: session.graph.base} if session.graph.base else {}
+    return base | {trial: trial.measurements for trial in evaluated(session.config, session.graph, session.store)}
 
 
-def _task(session: Session, name: str, trial: Trial | None) -> MeasurementTask:
-    return measurement_of(name).task(session, name, trial)
+def _missing(session: Session, steps: Steps) -> Steps:
+    return {name: step for name, step in steps.items() if not session.store.is_done(step)}
 
 
-def _measure(session: Session, jobs: list[ModelJob], steps: dict[str, dict[str, Step]]) -> None:
+def _model(session: Session, trial: Trial | None) -> MeasuredModel:
+    if trial is None:
+        return MeasuredModel(BASE, session.model.revision, None)
+    folder = session.store.file(trial.step, ADAPTER_FOLDER)
+    digest = (session.store.record(trial.step) or {})["details"]["adapter_digest"]
+    return MeasuredModel(trial.trial_id, digest, folder, first_adapted_layer(folder))
+
+
+def _measure(session: Session, missing: Mapping[Trial | None, Steps]) -> None:
     began = time.monotonic()
-    prompts = sum(task.prompts for job in jobs for task in job.tasks.values())
-    parts = _by_engine(session, jobs)  # joins the cluster, in which the tally runs
-    tally = Tally()
+    models = {trial: _model(session, trial) for trial in missing}
+    asked = [(trial, name, step) for trial, of_model in missing.items() for name, step in of_model.items()]
+    steps = {step.fingerprint: step for _, _, step in asked}
+    measurings = [
+        Measuring(step.fingerprint, models[trial], name, measurement_of(name).task(session, name, trial)) for trial, name, step in asked
+    ]
+    report = _Report(session, measurings)
     with ExitStack() as stack:
-        for job in jobs:
-            for name in job.tasks:
-                stack.enter_context(session.store.working(steps[job.trial_id][name]))
-        bar = stack.enter_context(session.display.bar("evaluate", prompts, "prompts"))
-        stack.enter_context(tally.shown_on(bar))
+        for step in steps.values():
+            stack.enter_context(session.store.working(step))
+        work = stack.enter_context(session.store.working_on("evaluate", session.config.name))
         scratch = stack.enter_context(session.store.scratch("lm_eval"))
-        for engine, part in parts:
-            for result in evaluate_all(part, Evaluation(engine, session.facts, session.shot_sets, scratch), session.cluster, tally):
-                _commit(session, result, steps[result.job.trial_id])
-    session.display.line(f"evaluate: {len(jobs)} models measured ({time.monotonic() - began:.0f} s)")
+        common = session.facts, session.shot_sets, scratch
+        evaluations = [Evaluation(engine, *common, part) for engine, part in _by_engine(session, measurings)]
+        for measured in evaluate_all(evaluations, work, session.cluster, session.display):
+            measuring, schemas = measured.measuring, measurement_of(measured.measuring.name).tables
+            since = time.monotonic() - measured.seconds
+            session.commit(steps[measuring.identity], measured.tables, schemas, since, hardware=measured.hardware)
+            report.committed(measured)
+    session.display.line(f"evaluate: {report.models} models measured ({time.monotonic() - began:.0f} s)")
 
 
-def _by_engine(session: Session, jobs: list[ModelJob]) -> list[tuple[EngineSpec, list[ModelJob]]]:
-    """Jobs by engine: if another engine answers questions, measurements that need a transformers model are separate jobs."""
+def _by_engine(session: Session, measurings: list[Measuring]) -> list[tuple[EngineSpec, list[Measuring]]]:
+    """Measurements by engine: if another engine answers questions, those that need a transformers model have that."""
     if session.adapter_engine.engine is Engine.HF:
-        return [(session.adapter_engine, jobs)]
-    parts = []
-    for engine, needs in ((session.adapter_engine, False), (session.hf_engine, True)):
-        of_engine = [
-            replace(job, tasks={name: task for name, task in job.tasks.items() if task.needs_transformers is needs}) for job in jobs
-        ]
-        if part := [job for job in of_engine if job.tasks]:
-            parts.append((engine, part))
-    return parts
+        return [(session.adapter_engine, measurings)]
+    needing = {needs: [one for one in measurings if one.task.needs_transformers is needs] for needs in (False, True)}
+    engines = (session.adapter_engine, needing[False]), (session.hf_engine, needing[True])
+    return [(engine, part) for engine, part in engines if part]
 
 
-def _commit(session: Session, result: Measured, steps: dict[str, Step]) -> None:
-    now = time.monotonic()
-    for name, tables in result.tables.items():
-        session.commit(steps[name], tables, measurement_of(name).tables, now - result.seconds[name], hardware=[result.hardware])
-    spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
-    session.display.line(f"evaluate: {result.job.trial_id[:8]} measured ({spent})")
+class _Report:
+    """Prints a line for each model once all of its measurements are committed."""
+
+    def __init__(self, session: Session, measurings: list[Measuring]) -> None:
+        self._session = session
+        self._left = Counter(measuring.model.trial_id for measuring in measurings)
+        self._seconds: dict[str, dict[str, float]] = {trial_id: {} for trial_id in self._left}
+        self.models = len(self._left)
+
+    def committed(self, measured: Measured) -> None:
+        """Take note of one measurement."""
+        trial_id = measured.measuring.model.trial_id
+        self._left[trial_id] -= 1
+        self._seconds[trial_id][measured.measuring.name] = measured.seconds
+        if not self._left[trial_id]:
+            spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._seconds[trial_id].items())
+            self._session.display.line(f"evaluate: {trial_id[:8]} measured ({spent})")

@@ -9,8 +9,8 @@ import pyarrow as pa
 from kp import schema
 from kp.config.identity import Reads
 from kp.facts.paraphrases import facts_needing_paraphrases, paraphrase_table, verdict_counts
+from kp.inference.base_answers import BaseAnswers, base_answers
 from kp.inference.paraphrasing import Paraphrasing
-from kp.inference.pipeline import BaseAnswers, base_answers
 from kp.schema import frame
 from kp.store.filenames import PARAPHRASES_FILE, REPLIES_FILE
 from kp.store.steps import Step

@@ -4,7 +4,7 @@ So a study may request one more at any time, and only that one is made.
 """
 
 from kp.config.derived import BASE_SHOT_SETS, repeated_shot_sets
-from kp.inference.pipeline import Categorisation
+from kp.inference.base_answers import Categorisation
 from kp.store.steps import Step
 from kp.study.asking_base import ASKING, TABLES, ask_base, shown_shots
 from kp.study.graph import Graph

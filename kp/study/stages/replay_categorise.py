@@ -1,7 +1,7 @@
 """If replayed facts have a separate source, the base is asked these, only on S0, because they are not measured."""
 
 from kp.config.derived import REPLAY_SHOT_SET
-from kp.inference.pipeline import Categorisation
+from kp.inference.base_answers import Categorisation
 from kp.prompts import PROMPTS_PER_SET
 from kp.store.steps import Step
 from kp.study.asking_base import ASKING, TABLES, ask_base, shown_shots

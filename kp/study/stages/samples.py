@@ -8,7 +8,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.identity import Reads
 from kp.inference.answering import FactIndex
-from kp.inference.pipeline import BaseAnswers, base_answers
+from kp.inference.base_answers import BaseAnswers, base_answers
 from kp.inference.sampling import Sampling
 from kp.metrics.slick import never_right, slick_table
 from kp.schema import frame
