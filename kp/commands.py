@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
+from kp.bench.options import CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions
 from kp.errors import UserError
 
 if TYPE_CHECKING:
@@ -196,6 +196,13 @@ def _bench_dump(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValu
     from kp.bench.dump import run_dump
 
     return run_dump(options)
+
+
+@bench.command(name="evaluate", help=EvaluateOptions.__doc__)
+def _bench_evaluate(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValues[EvaluateOptions]]) -> int:
+    from kp.bench.evaluate import run_evaluate
+
+    return run_evaluate(options)
 
 
 @bench.command(name="train", help=TrainOptions.__doc__)

@@ -1,13 +1,13 @@
 """`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch, transformers and the matcher's packages.
 
-`dump` and `train` also need the packages with which kp reads dumps and trains.
+`dump`, `evaluate` and `train` also need the packages with which kp reads dumps, evaluates and trains.
 """
 
 import sys
 from collections.abc import Sequence
 
 from kp.bench.arguments import parse_options
-from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
+from kp.bench.options import CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions
 from kp.errors import UserError
 
 PROGRAM = "python -m kp.bench"
@@ -27,6 +27,13 @@ def _dump(arguments: Sequence[str]) -> int:
     return run_dump(options)
 
 
+def _evaluate(arguments: Sequence[str]) -> int:
+    options = parse_options(EvaluateOptions, f"{PROGRAM} evaluate", arguments)
+    from kp.bench.evaluate import run_evaluate
+
+    return run_evaluate(options)
+
+
 def _train(arguments: Sequence[str]) -> int:
     options = parse_options(TrainOptions, f"{PROGRAM} train", arguments)
     from kp.bench.train import run_train
@@ -34,7 +41,7 @@ def _train(arguments: Sequence[str]) -> int:
     return run_train(options)
 
 
-BENCHMARKS = {"categorise": _categorise, "dump": _dump, "train": _train}
+BENCHMARKS = {"categorise": _categorise, "dump": _dump, "evaluate": _evaluate, "train": _train}
 
 
 def main(arguments: Sequence[str]) -> int:

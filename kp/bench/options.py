@@ -104,6 +104,57 @@ class CategoriseOptions:
 
 
 @dataclass(frozen=True)
+class EvaluateOptions:
+    """How fast adapters are evaluated, compared with one process per adapter, which loads the base, and with the released script's way.
+
+    The adapters are made with random weights: some that change all layers, as many that change the upper 15, and as many the upper 8.
+    """
+
+    adapters: int = 3
+    """Adapters of each kind."""
+    facts: int = 24
+    """Facts that each is asked, under the 10 prompts of S1."""
+    rounds: int = 2
+    """How often every implementation takes its turn."""
+    rank: int = 8
+    """Of the adapters."""
+    seed: int = 0
+    """Seed of the draw of facts and of the adapters' weights."""
+    model: str = "smollm2-135m-instruct"
+    """The embedded model's name, a folder in transformers' format, or a Hub id."""
+    shape: Shape | None = None
+    """Make a model of this shape with random weights, and take only the tokenizer from `model`."""
+    dtype: DType = DType.BFLOAT16
+    """Dtype of the weights."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA if there is a GPU."""
+    threads: int | None = None
+    """CPU threads of each implementation; as many as there are cores where absent."""
+    processes: int | None = None
+    """Processes at once, among which threads are divided on a CPU. Absent: as many as a study has generators."""
+    max_new_tokens: int = 32
+    """Longest answer, in tokens."""
+    batch_size: int = 256
+    """The most rows that kp decodes together."""
+    released_prompts: int = 64
+    """Prompts that the slow released way answers in all rounds together, with one adapter of all layers."""
+    json: Path | None = None
+    """Write the result to this .json file, and as a table into a .md file next to it."""
+
+    def __post_init__(self) -> None:
+        for name in ("adapters", "facts", "rounds", "rank", "max_new_tokens", "batch_size", "released_prompts", "threads", "processes"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise UserError(f"{given}, expected 1 or more", field=name)
+        if self.json is not None and self.json.suffix != ".json":
+            raise UserError(f"'{self.json}' is no .json file", field="json")
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that are used."""
+        return self.threads or os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
 class DumpOptions:
     """How fast a knowledge-graph dump is read, compared with a plain Python loop over the same file; the dump is synthetic, of any size."""
 

@@ -35,7 +35,8 @@ class PoolImplementation:
         threads = max(1, options.cpu_threads // count)
         self.way = f"{KpImplementation.way}; {count} processes of {threads} thread{'s' if threads > 1 else ''}"
         with ExitStack() as started:  # if one process fails to start, those already started are ended
-            self._workers = [started.enter_context(_Worker(options, threads, token_ids[place::count])) for place in range(count)]
+            portions = (token_ids[place::count] for place in range(count))
+            self._workers = [started.enter_context(Worker(_serve, options, threads, portion)) for portion in portions]
             self._all("ready", [[]] * count)
             self._running = started.pop_all()
 
@@ -70,13 +71,13 @@ class PoolImplementation:
         return [worker.reply() for worker in self._workers]
 
 
-class _Worker:
-    """One process and the pipe to it."""
+class Worker:
+    """A process that runs `serve` with its end of a pipe and these arguments; a context manager that ends it by closing the pipe."""
 
-    def __init__(self, options: CategoriseOptions, threads: int, token_ids: Sequence[list[int]]) -> None:
+    def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
         spawning = multiprocessing.get_context("spawn")  # a forked child would hang in the threads that torch has started
         self.connection, theirs = spawning.Pipe()
-        self._process = spawning.Process(target=_serve, args=(theirs, options, threads, token_ids), daemon=True)
+        self._process = spawning.Process(target=serve, args=(theirs, *arguments), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -90,6 +91,7 @@ class _Worker:
             self._process.terminate()
 
     def reply(self) -> Any:
+        """What the process sends next; raises RuntimeError if it has ended."""
         try:
             return self.connection.recv()
         except EOFError:

@@ -32,10 +32,20 @@ def load_questions(options: CategoriseOptions) -> list[Question]:
 
     Raises UserError naming the option or the row if there are too few, or if one cannot be read.
     """
-    found = _builtin() if options.questions is None else _from_file(options.questions)
-    if len(found) < options.facts:
-        raise UserError(f"{options.facts} are asked for, {options.questions or 'the built-in facts'} hold {len(found)}", field="facts")
-    return random.Random(options.seed).sample(found, options.facts)
+    if options.questions is None:
+        return draw_builtin(options.facts, options.seed)
+    return _drawn(_from_file(options.questions), options.facts, options.seed, str(options.questions))
+
+
+def draw_builtin(count: int, seed: int) -> list[Question]:
+    """`count` questions about the built-in facts, drawn by `seed`; raises UserError if there are too few."""
+    return _drawn(_builtin(), count, seed, "the built-in facts")
+
+
+def _drawn(found: list[Question], count: int, seed: int, source: str) -> list[Question]:
+    if len(found) < count:
+        raise UserError(f"{count} are asked for, {source} hold {len(found)}", field="facts")
+    return random.Random(seed).sample(found, count)
 
 
 def chats(questions: Sequence[Question]) -> list[Messages]:

@@ -50,7 +50,13 @@ def _page(result: dict[str, Any]) -> Page:
 
 
 def _head(result: dict[str, Any]) -> list[str]:
-    machine, model, asked, versions = (result[name] for name in ("machine", "model", "asked", "versions"))
+    most = result["settings"]["max_new_tokens"]
+    return [*machine_lines(result), f"{result['asked']['facts']} facts under 10 prompts, answers of at most {most} tokens"]
+
+
+def machine_lines(result: dict[str, Any]) -> list[str]:
+    """The title, the model, the machine and the versions."""
+    machine, model, versions = (result[name] for name in ("machine", "model", "versions"))
     device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     return [
@@ -58,7 +64,6 @@ def _head(result: dict[str, Any]) -> list[str]:
         f"{model['name']} ({model['parameters'] / 1e6:,.0f} M parameters), {model['dtype']}",
         f"{device}{machine['processor']}, {machine['cores']} cores, {threads}, {machine['memory_gib']} GiB",
         f"torch {versions['torch']}, transformers {versions['transformers']}, Python {machine['python']}",
-        f"{asked['facts']} facts under 10 prompts, answers of at most {result['settings']['max_new_tokens']} tokens",
     ]
 
 
