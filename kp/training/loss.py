@@ -42,7 +42,7 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     """
     import torch
 
-    inputs = _inputs(batch, device, dtype)
+    inputs = model_inputs(batch, device, dtype)
     # Several terms may be predicted from one position: its logits are normalised once.
     places, term_place = np.unique(batch.term_line * len(batch.columns) + batch.term_column, return_inverse=True)
     base_log_p = None
@@ -59,7 +59,8 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     return BatchLoss(cross_entropy, (divergence * torch.from_numpy(replayed).to(device)).sum())
 
 
-def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
+def model_inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
+    """The arguments of a causal language model of transformers that reads a batch."""
     import torch
 
     visible = torch.from_numpy(batch.visible)
@@ -95,13 +96,17 @@ def validate_layout(model: Any, rows: Sequence[EncodedRow], packing: Packing, pa
     with torch.no_grad():
         together = float(batch_loss(model, None, make_batch(rows, packing, pad_token_id), device, model.dtype).cross_entropy)
         alone = sum(_own_cross_entropy(model, row, device) for row in rows)
-    allowed = _TOLERANCE.get(str(model.dtype), _TOLERANCE_ELSE)
-    if not abs(together - alone) <= allowed * abs(alone):
+    if not is_same_loss(together, alone, model.dtype):
         remedy = f"use '{Packing.PADDED}'" if packing is Packing.PREFIX_TREE else "kp cannot train this model"
         raise UserError(
             f"a {model.config.model_type} gives rows in a '{packing}' another loss than alone ({together:.6g} for {alone:.6g}): {remedy}",
             field="training.packing",
         )
+
+
+def is_same_loss(one: float, other: float, dtype: Any) -> bool:
+    """Whether two losses of the same rows differ by no more than the order of summation explains in this dtype."""
+    return abs(one - other) <= _TOLERANCE.get(str(dtype), _TOLERANCE_ELSE) * abs(other)
 
 
 def _own_cross_entropy(model: Any, row: EncodedRow, device: str) -> float:

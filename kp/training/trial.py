@@ -8,6 +8,7 @@ over tokens of the *global* batch (kp.training.loss), however it is split over w
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from kp.training.base_model_cache import BaseModelCache, validate_packing
 from kp.training.batches import make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
+from kp.training.frozen_layers import FrozenLayers
 from kp.training.job import ADAPTER, Progress, TrialJob
-from kp.training.loss import batch_loss
+from kp.training.loss import BatchLoss, batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
 from kp.vocabulary import Role, TrialStatus
 
@@ -52,6 +54,7 @@ class TrialTraining:
         described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision
         self._dtype = base.dtype
         keep_out_frozen(self._model)
+        self._frozen = self._frozen_layers()
         self.progress = Progress(hardware=distinct_hardware(place.gathered(process_hardware())))
 
         def multiplier(step: int) -> float:  # not a method, whose state torch would save
@@ -71,6 +74,15 @@ class TrialTraining:
         return encode_row(
             self._model_cache.chat, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
         )
+
+    def _frozen_layers(self) -> FrozenLayers | None:
+        """The layers below the first adapted one, after they have read this trial's rows; None if steps compute all layers.
+
+        They read before ZeRO-3 spreads their weights over the workers; then all rows must have room, since later all workers would have to
+        read at the same time.
+        """
+        frozen = self._model_cache.frozen_layers(self._model, self.spec.training.packing, self._rows)
+        return None if frozen is None or not frozen.read(self._rows) and self.spec.training.zero_stage == 3 else frozen
 
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint."""
@@ -134,10 +146,7 @@ class TrialTraining:
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
             # All workers must do the same number of passes: one without rows reads the batch's first at weight 0.
-            batch = make_batch(own or rows[:1], self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
-            self.read_tokens += batch.read_tokens
-            base = self._without_adapter if coefficient else None
-            loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
+            loss = self._loss(own or rows[:1], self._without_adapter if coefficient else None)
             # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the step's loss is.
             self._engine.backward(loss.of_step(trained, replayed, coefficient) * (float(bool(own)) * world * self._micro_batches))
             self._engine.step()
@@ -147,6 +156,12 @@ class TrialTraining:
         if world > 1:
             torch.distributed.all_reduce(sums)
         return rate, float(sums[0]), float(sums[1]), replayed
+
+    def _loss(self, rows: list[EncodedRow], base_forward: Any) -> BatchLoss:
+        batch = make_batch(rows, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
+        self.read_tokens += batch.read_tokens
+        with self._frozen.skipped(rows, batch) if self._frozen else nullcontext():
+            return batch_loss(self._engine, base_forward, batch, self._model_cache.device, self._dtype)
 
     def _without_adapter(self, **inputs: Any) -> Any:
         with self._model.disable_adapter():
@@ -200,7 +215,7 @@ class TrialTraining:
         self._engine.destroy()
         if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has partitioned the base over the workers
             self._model_cache.release(self._model.unload())
-        del self._engine, self._model
+        del self._engine, self._model, self._frozen
 
 
 def _dropout_seed(seed: int, epoch: int, rank: int) -> int:

@@ -1,0 +1,112 @@
+"""Hidden states that do not change in training, kept from batch to batch: one vector for each beginning of a row.
+
+Below the first layer with an adapter, a model computes the same in every epoch and trial: what enters that layer at a token follows from the
+tokens up to it. An `ActivationStore` keeps these vectors by token path, as a tree: (path before, token) -> path. Nothing is hashed, so two
+paths never share a vector, and beginnings that rows share, such as few-shot prompts, are kept once.
+
+The vectors lie in main memory, also for a model on a GPU: those of a batch are few, and a GPU's memory is needed for the model.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kp.training.batches import NO_TOKEN, PADDING, Batch
+
+ABSENT = -1
+_ROOT = 0  # of the tree, and the place of padding, whose vector is 0
+INDEX_BYTES = 200
+"""What the tree takes for one path in addition to its vector, roughly: an entry of a dict, its key and value."""
+
+
+class ActivationStore:
+    """Vectors by token path, of one dtype and width, up to `limit` bytes; what is beyond that is not kept."""
+
+    def __init__(self, limit: int = sys.maxsize) -> None:
+        self.limit = limit
+        """Bytes; what is kept stays, also if it is lowered."""
+        self._paths: dict[tuple[int, int], int] = {}  # (place of the path before, token) -> place
+        self._vectors: Any = None  # (places, width), with room for more
+
+    @property
+    def tokens(self) -> int:
+        """Paths that are kept."""
+        return len(self._paths)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one path; 0 before the first."""
+        return 0 if self._vectors is None else self._vectors.shape[1] * self._vectors.element_size() + INDEX_BYTES
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of what is kept."""
+        return self.tokens * self.token_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for one more path."""
+        return self.bytes + self.token_bytes > self.limit
+
+    def has(self, ids: Sequence[int]) -> bool:
+        """Whether the vectors of all tokens of a row are kept."""
+        place: int | None = _ROOT
+        for token in ids:
+            if (place := self._paths.get((place, token))) is None:
+                return False
+        return True
+
+    def places(self, batch: Batch) -> np.ndarray:
+        """(lines, length) int64: where `vectors` finds each token of a batch, ABSENT for tokens that are not kept."""
+        return self._walk(batch, self.tokens)
+
+    def vectors(self, places: np.ndarray) -> Any:
+        """(*places.shape, width) tensor; 0 for padding. No place may be ABSENT."""
+        import torch
+
+        return self._vectors[torch.from_numpy(places)]
+
+    def add(self, batch: Batch, hidden: Any) -> None:
+        """Keep the vectors `hidden` (lines, length, width) of a batch, from left to right as long as there is room."""
+        import torch
+
+        kept, most = self.tokens, self.limit // (hidden.shape[-1] * hidden.element_size() + INDEX_BYTES)
+        places = self._walk(batch, most)
+        self._make_room(hidden, most)
+        new, first = np.unique(places, return_index=True)  # lines may share a new path: the first of them gives its vector
+        new, first = new[new > kept], first[new > kept]
+        self._vectors[torch.from_numpy(new)] = hidden.detach().flatten(0, 1)[torch.from_numpy(first).to(hidden.device)].cpu()
+
+    def _make_room(self, hidden: Any, most: int) -> None:
+        """Have a vector for each path; room is doubled, so that vectors are seldom moved."""
+        import torch
+
+        before = self._vectors
+        if before is not None and self.tokens < len(before):
+            return
+        room = max(self.tokens, min(most, 2 * self.tokens))
+        self._vectors = torch.empty(1 + room, hidden.shape[-1], dtype=hidden.dtype)
+        if before is None:
+            self._vectors[_ROOT] = 0
+        else:
+            self._vectors[: len(before)] = before
+
+    def _walk(self, batch: Batch, most: int) -> np.ndarray:
+        """The places of a batch's tokens, after adding its paths until there are `most`."""
+        places = np.zeros(batch.input_ids.shape, dtype=np.int64)
+        for line, (tokens, parents) in enumerate(zip(batch.input_ids.tolist(), batch.parents.tolist(), strict=True)):
+            found: list[int] = []
+            for token, above in zip(tokens, parents, strict=True):
+                found.append(_ROOT if above == PADDING else self._place(_ROOT if above == NO_TOKEN else found[above], token, most))
+            places[line] = found
+        return places
+
+    def _place(self, before: int, token: int, most: int) -> int:
+        if before == ABSENT:
+            return ABSENT
+        place = self._paths.get((before, token))
+        if place is None and len(self._paths) < most:
+            place = self._paths[before, token] = len(self._paths) + 1
+        return ABSENT if place is None else place
