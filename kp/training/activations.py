@@ -1,8 +1,8 @@
 """Hidden states that do not change in training, kept from batch to batch: one vector for each beginning of a row.
 
-Below the first layer with an adapter, a model computes the same in every epoch and trial: what enters that layer at a token follows from the
-tokens up to it. An `ActivationStore` keeps these vectors by token path, as a tree: (path before, token) -> path. Nothing is hashed, so two
-paths never share a vector, and beginnings that rows share, such as few-shot prompts, are kept once.
+Below the first layer with an adapter, a model computes the same in every epoch and trial: what enters that layer at a token follows from
+the tokens up to it. An `ActivationStore` keeps these vectors by token path, as a tree: (path before, token) -> path. No digest stands for a
+path, so two paths never share a vector; beginnings that rows share, such as few-shot prompts, are kept once.
 
 The vectors lie in main memory, also for a model on a GPU: those of a batch are few, and a GPU's memory is needed for the model.
 """
@@ -16,7 +16,8 @@ import numpy as np
 from kp.training.batches import NO_TOKEN, PADDING, Batch
 
 ABSENT = -1
-_ROOT = 0  # of the tree, and the place of padding, whose vector is 0
+PADDING_PLACE = 0
+"""The place of padding, whose vector is 0; the tree begins here, too."""
 INDEX_BYTES = 200
 """What the tree takes for one path in addition to its vector, roughly: an entry of a dict, its key and value."""
 
@@ -52,11 +53,10 @@ class ActivationStore:
 
     def has(self, ids: Sequence[int]) -> bool:
         """Whether the vectors of all tokens of a row are kept."""
-        place: int | None = _ROOT
+        place = PADDING_PLACE
         for token in ids:
-            if (place := self._paths.get((place, token))) is None:
-                return False
-        return True
+            place = self._paths.get((place, token), ABSENT)
+        return place != ABSENT
 
     def places(self, batch: Batch) -> np.ndarray:
         """(lines, length) int64: where `vectors` finds each token of a batch, ABSENT for tokens that are not kept."""
@@ -89,7 +89,7 @@ class ActivationStore:
         room = max(self.tokens, min(most, 2 * self.tokens))
         self._vectors = torch.empty(1 + room, hidden.shape[-1], dtype=hidden.dtype)
         if before is None:
-            self._vectors[_ROOT] = 0
+            self._vectors[PADDING_PLACE] = 0
         else:
             self._vectors[: len(before)] = before
 
@@ -99,7 +99,7 @@ class ActivationStore:
         for line, (tokens, parents) in enumerate(zip(batch.input_ids.tolist(), batch.parents.tolist(), strict=True)):
             found: list[int] = []
             for token, above in zip(tokens, parents, strict=True):
-                found.append(_ROOT if above == PADDING else self._place(_ROOT if above == NO_TOKEN else found[above], token, most))
+                found.append(PADDING_PLACE if above == PADDING else self._place(PADDING_PLACE if above == NO_TOKEN else found[above], token, most))
             places[line] = found
         return places
 

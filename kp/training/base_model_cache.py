@@ -1,8 +1,7 @@
-"""What a worker keeps from one trial to the next: tokenizer and chat, the base model if the trial did not change it, and what layers without
-an adapter have computed.
+"""What a worker keeps from one trial to the next: tokenizer and chat, the base model if the trial did not change it, and what the layers
+below the first adapted one have computed.
 
-A trial whose init moves base weights, or that spreads them over the workers, moves none below its first adapted layer before they have read
-its rows: so what is kept is right for the next base, too.
+The latter is right for every trial, also for one that changed its base: an init moves weights of adapted layers only.
 """
 
 import logging
@@ -55,9 +54,9 @@ class BaseModelCache:
         self._tried.add(packing)
 
     def frozen_layers(self, model: Any, packing: Packing, rows: Sequence[EncodedRow]) -> FrozenLayers | None:
-        """The layers below the first adapted one of `model`, which is PEFT's; None if there are none, or if they must be computed each time.
+        """The layers below the first adapted one of `model`, which is PEFT's; None if there are none or they must be computed in each step.
 
-        Of all `rows` that are trained on, some are tried before what is computed is kept. A reason not to keep it is logged once.
+        Whether they must is tried once for each packing, with the longest of `rows` and the shortest; a reason is logged.
         """
         base = model.get_base_model()
         limit = int(self.engine.activation_cache_gib * 2**30)
@@ -89,20 +88,19 @@ class BaseModelCache:
 
 
 def validate_packing(config: Any, packing: Packing, longest: int) -> None:
-    """Raise UserError for a model that cannot read a prefix tree; `config` is transformers', `longest` the tokens of the longest row.
+    """Raise UserError for a model that cannot read a prefix tree; `config` is transformers', `longest` the tokens of the longest row."""
+    if packing is Packing.PREFIX_TREE and (reason := against_trees(config, longest)) is not None:
+        raise UserError(f"{reason}: use 'padded'", field="training.packing")
+
+
+def against_trees(config: Any, longest: int) -> str | None:
+    """Why a model cannot read a prefix tree; None if nothing in its config is against it.
 
     A token of the tree sees the tokens on its path from the root, and its position is its depth. That is all that attention needs, but a
     recurrent state would be wrong. A sliding window is ignored, which is right as long as no row is longer than the window.
     """
-    if packing is Packing.PADDED:
-        return
     window = getattr(config, "sliding_window", None)
     if window and longest > window and getattr(config, "use_sliding_window", True):
-        raise UserError(
-            f"a row of {longest} tokens is longer than the model's sliding window of {window}: use 'padded'", field="training.packing"
-        )
+        return f"a row of {longest} tokens is longer than the model's sliding window of {window}"
     stateful = sorted({"conv_kernel", "mamba_d_state", "ssm_state_size", "state_size", "linear_num_value_heads"} & set(vars(config)))
-    if stateful:
-        raise UserError(
-            f"{config.model_type} keeps a recurrent state (its config has {stateful[0]}): use 'padded'", field="training.packing"
-        )
+    return f"{config.model_type} keeps a recurrent state (its config has {stateful[0]})" if stateful else None

@@ -28,10 +28,11 @@ class Batch:
 
     `input_ids` and `position_ids` are (lines, length) int64. `visible` of a prefix tree is (lines, length, length) bool: which tokens (last
     axis) each token sees; of padded rows it is (lines, length) bool: the tokens that are no padding, which a model sees in its own way
-    (through windows, or by distances). `parents` (lines, length) int64 is the column of the token before each token in its rows, NO_TOKEN for
-    a first token, PADDING for padding; it is the smaller column. `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column`
-    (terms,) the line and the index in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count
-    rows, the latter only replayed ones.
+    (through windows, or by distances). `parents` (lines, length) int64 has for each token the column of the token before it in its rows,
+    always a smaller one, NO_TOKEN for a first token and PADDING for padding.
+
+    `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the index in
+    `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only replayed ones.
     """
 
     input_ids: np.ndarray
@@ -44,6 +45,8 @@ class Batch:
     labels: np.ndarray
     weights: np.ndarray
     replay_weights: np.ndarray
+    terms_of_rows: tuple[tuple[int, ...], ...]
+    """The terms of each row, in the order of its labels."""
 
     @property
     def read_tokens(self) -> int:
@@ -60,8 +63,10 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
     nodes: dict[tuple[int, int], int] = {}  # (parent node, token) -> node
     parents: list[int] = []
     terms: dict[int, list[int]] = {}  # node -> number of rows that predict its token, and of replayed rows among them
+    numbers: dict[int, int] = {}  # node -> its term
+    of_rows: list[tuple[int, ...]] = []
     for row in rows:
-        node = NO_TOKEN
+        node, mine = NO_TOKEN, list[int]()
         for token, label in zip(row.ids, row.labels, strict=True):
             above = node
             node = nodes.setdefault((above, token), len(nodes))
@@ -71,6 +76,8 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
                 asked = terms.setdefault(node, [0, 0])
                 asked[0] += 1
                 asked[1] += row.replayed
+                mine.append(numbers.setdefault(node, len(numbers)))
+        of_rows.append(tuple(mine))
     tokens = np.array([token for _, token in nodes], dtype=np.int64)
     visible = np.zeros((len(parents), len(parents)), dtype=bool)
     depth = np.zeros(len(parents), dtype=np.int64)
@@ -93,6 +100,7 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
         labels=tokens[predicted],
         weights=counts[:, 0],
         replay_weights=counts[:, 1],
+        terms_of_rows=tuple(of_rows),
     )
 
 
@@ -123,4 +131,5 @@ def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
         labels=labels[term_line, predicted],
         weights=np.ones(len(term_line), dtype=np.float32),
         replay_weights=replayed[term_line],
+        terms_of_rows=tuple(tuple(np.flatnonzero(term_line == line).tolist()) for line in range(len(rows))),
     )

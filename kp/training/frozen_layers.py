@@ -9,21 +9,21 @@ depends on nothing but the rows, so that a trial that is resumed rounds like one
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kp.models.layers import decoder_layers, entered_at, has_own_dropout, left_at
-from kp.training.activations import ABSENT, ActivationStore
+from kp.training.activations import ABSENT, PADDING_PLACE, ActivationStore
 from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow
 from kp.training.loss import batch_loss, is_same_loss, model_inputs
 from kp.vocabulary import Packing
 
 _PASS_TOKENS = {"cpu": 256, "cuda": 2048}
-"""Tokens in a pass of the lower layers, beyond its first row: enough for fast matrix products, but attention in a tree costs their square."""
+"""Tokens in a pass beyond its first row: enough for fast matrix products, and not more, because attention in a tree costs their square."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ class FrozenLayers:
     def entering(self, rows: Sequence[EncodedRow], batch: Batch) -> Any:
         """(lines, length, width) of what enters `first` at each token of `batch`, which is made of these rows."""
         places = self.store.places(batch)
-        absent = places == ABSENT
-        if not absent.any():
+        if (places != ABSENT).all():
             return self.store.vectors(places).to(self.device)
         beyond = ActivationStore()
         self._read([row for row in rows if not self.store.has(row.ids)], beyond)
-        hidden = beyond.vectors(np.where(absent, beyond.places(batch), 0))
-        hidden[~absent] = self.store.vectors(places[~absent])
+        hidden = beyond.vectors(np.where(places == ABSENT, beyond.places(batch), PADDING_PLACE))
+        kept = places > PADDING_PLACE
+        if kept.any():
+            hidden[kept] = self.store.vectors(places[kept])
         return hidden.to(self.device)
 
     def _read(self, rows: Sequence[EncodedRow], store: ActivationStore) -> None:
@@ -95,6 +96,11 @@ class FrozenLayers:
         if is_same_loss(entered, whole, self.base.dtype):
             return None
         return f"a {kind} has another loss if it is entered at layer {self.first} ({entered:.6g} for {whole:.6g})"
+
+
+def above(frozen: FrozenLayers | None, rows: Sequence[EncodedRow], batch: Batch) -> AbstractContextManager[None]:
+    """`skipped`; without frozen layers, a context in which the model computes all."""
+    return nullcontext() if frozen is None else frozen.skipped(rows, batch)
 
 
 def first_adapted_layer(base: Any) -> int:
