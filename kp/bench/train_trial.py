@@ -129,6 +129,7 @@ def _study(options: TrainOptions, use_gpu: bool) -> StudyConfig:
                 "lora_dropout": options.dropout,
                 "loss": options.loss,
                 "packing": options.packing,
+                "layers": options.layers,
             },
         }
     )

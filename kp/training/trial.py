@@ -5,6 +5,7 @@ resumed takes the same steps as one that was not, and so does one whose worker h
 over tokens of the *global* batch (kp.training.loss), however it is split over workers and passes: one worker and two take the same step.
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.loss import BatchLoss, batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
 from kp.vocabulary import EvalMode, Role, TrialStatus
+
+_log = logging.getLogger(__name__)
 
 STATE_TAG = "engine"
 _REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
@@ -90,7 +93,10 @@ class TrialTraining:
             return None
         forced = replace(frozen, packing=forced_packing(self._model.config, self._forced, packing))
         have_room = [frozen.read(self._rows), forced.read([one.row for one in self._forced])]
-        return frozen if all(have_room) or self.spec.training.zero_stage < 3 else None
+        if all(have_room) or self.spec.training.zero_stage < 3:
+            return frozen
+        _log.warning("resources.activation_cache_gib has no room for all rows of the trial, which ZeRO stage 3 needs: nothing is kept")
+        return None
 
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint."""
