@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
 from kp.bench.options import TrainOptions
 from kp.config.search import Arm
@@ -116,6 +117,13 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
 
 def _study(options: TrainOptions, use_gpu: bool) -> StudyConfig:
     """The released script's training, except for what the options change."""
+    try:
+        return _validated(options, use_gpu)
+    except ValidationError as error:  # the options have checked everything else
+        raise UserError(f"'{options.layers}': {error.errors()[0]['msg']}", field="layers") from None
+
+
+def _validated(options: TrainOptions, use_gpu: bool) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "name": "bench",

@@ -8,7 +8,7 @@ The vectors lie in main memory, also for a model on a GPU: those of a batch are 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ PADDING_PLACE = 0
 """The place of padding, whose vector is 0; the tree begins here, too."""
 INDEX_BYTES = 200
 """What the tree takes for one path in addition to its vector, roughly: an entry of a dict, its key and value."""
+_FIRST_BLOCK = 4096  # vectors; each further block has room for twice as many, so that few blocks hold all and none is ever moved
 
 
 class ActivationStore:
@@ -29,7 +30,7 @@ class ActivationStore:
         self.limit = limit
         """Bytes; what is kept stays, also if it is lowered."""
         self._paths: dict[tuple[int, int], int] = {}  # (place of the path before, token) -> place
-        self._vectors: Any = None  # (places, width), with room for more
+        self._blocks: list[Any] = []  # tensors (vectors, width): those of all places in order
 
     @property
     def tokens(self) -> int:
@@ -39,7 +40,7 @@ class ActivationStore:
     @property
     def token_bytes(self) -> int:
         """Bytes of one path; 0 before the first."""
-        return 0 if self._vectors is None else self._vectors.shape[1] * self._vectors.element_size() + INDEX_BYTES
+        return _token_bytes(self._blocks[0]) if self._blocks else 0
 
     @property
     def bytes(self) -> int:
@@ -66,32 +67,41 @@ class ActivationStore:
         """(*places.shape, width) tensor; 0 for padding. No place may be ABSENT."""
         import torch
 
-        return self._vectors[torch.from_numpy(places)]
+        found = torch.empty(*places.shape, self._blocks[0].shape[-1], dtype=self._blocks[0].dtype)
+        for here, there, block in self._parts(places):
+            found[here] = block[there]
+        return found
 
     def add(self, batch: Batch, hidden: Any) -> None:
         """Keep the vectors `hidden` (lines, length, width) of a batch, from left to right as long as there is room."""
         import torch
 
-        kept, most = self.tokens, self.limit // (hidden.shape[-1] * hidden.element_size() + INDEX_BYTES)
+        kept, most = self.tokens, self.limit // _token_bytes(hidden)
         places = self._walk(batch, most)
-        self._make_room(hidden, most)
+        self._make_room(hidden)
         new, first = np.unique(places, return_index=True)  # lines may share a new path: the first of them gives its vector
         new, first = new[new > kept], first[new > kept]
-        self._vectors[torch.from_numpy(new)] = hidden.detach().flatten(0, 1)[torch.from_numpy(first).to(hidden.device)].cpu()
+        vectors = hidden.detach().flatten(0, 1)[torch.from_numpy(first).to(hidden.device)].cpu()
+        for here, there, block in self._parts(new):
+            block[there] = vectors[here]
 
-    def _make_room(self, hidden: Any, most: int) -> None:
-        """Have a vector for each path; room is doubled, so that vectors are seldom moved."""
+    def _make_room(self, hidden: Any) -> None:
+        """Have a block for each path. The system gives memory to what is written, so room that is not used takes none."""
         import torch
 
-        before = self._vectors
-        if before is not None and self.tokens < len(before):
-            return
-        room = max(self.tokens, min(most, 2 * self.tokens))
-        self._vectors = torch.empty(1 + room, hidden.shape[-1], dtype=hidden.dtype)
-        if before is None:
-            self._vectors[PADDING_PLACE] = 0
-        else:
-            self._vectors[: len(before)] = before
+        while sum(map(len, self._blocks)) <= self.tokens:
+            self._blocks.append(torch.empty(_FIRST_BLOCK << len(self._blocks), hidden.shape[-1], dtype=hidden.dtype))
+        self._blocks[0][PADDING_PLACE] = 0
+
+    def _parts(self, places: np.ndarray) -> Iterator[tuple[Any, Any, Any]]:
+        """For each block with some of the places: which places these are, and where in the block they lie, as tensors; and the block."""
+        import torch
+
+        blocks = np.log2(places // _FIRST_BLOCK + 1).astype(np.int64)
+        for number in np.unique(blocks):
+            here = blocks == number
+            start = _FIRST_BLOCK * (2**number - 1)
+            yield torch.from_numpy(here), torch.from_numpy(places[here] - start), self._blocks[number]
 
     def _walk(self, batch: Batch, most: int) -> np.ndarray:
         """The places of a batch's tokens, after adding its paths until there are `most`."""
@@ -110,3 +120,7 @@ class ActivationStore:
         if place is None and len(self._paths) < most:
             place = self._paths[before, token] = len(self._paths) + 1
         return ABSENT if place is None else place
+
+
+def _token_bytes(vectors: Any) -> int:
+    return int(vectors.shape[-1]) * int(vectors.element_size()) + INDEX_BYTES

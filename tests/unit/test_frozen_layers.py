@@ -57,12 +57,12 @@ def test_store_has_one_vector_for_each_path_and_gives_it_in_every_layout(packing
 
 
 def test_store_grows_and_keeps_what_it_had() -> None:
-    store, rows = ActivationStore(), [row(*range(start, start + 40)) for start in range(1, 90)]
-    for one in rows:
-        store.add(*paths([one], Packing.PREFIX_TREE))
+    store, rows = ActivationStore(), [row(*range(start, start + 40)) for start in range(1, 400)]
+    for start in range(0, len(rows), 10):
+        store.add(*paths(rows[start : start + 10], Packing.PREFIX_TREE))
     batch, expected = paths(rows, Packing.PADDED)
     assert torch.equal(store.vectors(store.places(batch)), expected)
-    assert store.bytes == 89 * 40 * (WIDTH * 4 + INDEX_BYTES)
+    assert store.bytes == 399 * 40 * (WIDTH * 4 + INDEX_BYTES)
 
 
 def test_store_keeps_the_first_paths_within_its_limit() -> None:
