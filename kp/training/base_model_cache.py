@@ -7,6 +7,7 @@ from kp.errors import UserError
 from kp.inference.answering import EngineSpec
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.models.memory import keep_freed_memory
 from kp.training.encoding import EncodedRow
 from kp.training.loss import validate_layout
 from kp.vocabulary import Attention, Packing
@@ -21,6 +22,8 @@ class BaseModelCache:
         self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
         self.chat = Chat(self.tokenizer, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"
+        if not engine.use_gpu:
+            keep_freed_memory()
         self._base: Any = None
         self._tried: set[Packing] = set()
 
