@@ -1,10 +1,11 @@
-"""What both implementations of `kp bench train` get and report: one trial, as a search would give it to a worker.
+"""What the implementations of `kp bench train` get and report: one trial, as a search would give it to a worker.
 
 Whether the model already knows the facts is not measured: a step costs the same whatever it teaches.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from kp.bench.options import TrainOptions
+from kp.bench.train_limits import ForwardRates
 from kp.config.search import Arm
 from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
@@ -32,6 +34,7 @@ class Trainer(StrEnum):
 
     KP = "kp"
     RELEASED = "released"
+    GROUPED = "grouped"  # released, with group_by_length, which changes the order of rows
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class TrainEpoch:
 
     @property
     def loss(self) -> float:
-        """The mean over the steps, from which both implementations compute it."""
+        """The mean over the steps, from which all implementations compute it."""
         return float(np.mean(self.step_losses))
 
 
@@ -70,6 +73,8 @@ class KpTrial:
     training: float = 0.0
     evals: float = 0.0
     checkpoints: float = 0.0
+    laps: Mapping[str, float] = field(default_factory=dict)  # of `training`, by part of a step
+    forward: ForwardRates = field(default_factory=ForwardRates)  # measured after every epoch
     peak_device_memory: int | None = None  # bytes, of a GPU
 
 
@@ -77,7 +82,6 @@ class KpTrial:
 class ReleasedTrial:
     """What the released way reports at the end."""
 
-    grouped_read_tokens: int  # that the model would have read in all epochs if rows of similar length were batched together
     peak_device_memory: int | None  # bytes, of a GPU
 
 

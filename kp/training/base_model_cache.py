@@ -13,6 +13,7 @@ from kp.errors import UserError
 from kp.inference.answering import EngineSpec
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.models.memory import keep_freed_memory
 from kp.training.activations import ActivationStore
 from kp.training.encoding import EncodedRow
 from kp.training.frozen_layers import FrozenLayers, first_adapted_layer
@@ -31,6 +32,8 @@ class BaseModelCache:
         self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
         self.chat = Chat(self.tokenizer, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"
+        if not engine.use_gpu:
+            keep_freed_memory()
         self._base: Any = None
         self._tried: set[Packing] = set()
         self._stores: dict[int, ActivationStore] = {}  # by the layer that is entered, the last one used last

@@ -43,17 +43,21 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     """
     import torch
 
+    from kp.training.cross_entropy import weighted_cross_entropy
+
     inputs = model_inputs(batch, device, dtype)
     places, term_place = _places(batch)
     base_log_p = None
     if base_forward is not None:  # first, because PEFT disables the gradients of an adapter that it disables
         with torch.no_grad():
             base_log_p = _log_probabilities(base_forward(**inputs).logits, places)
-    log_p = _log_probabilities(forward(**inputs).logits, places)
-    of_terms = log_p[torch.from_numpy(term_place).to(device), torch.from_numpy(batch.labels).to(device)]
-    cross_entropy = -(of_terms * torch.from_numpy(batch.weights).to(device)).sum()
+    logits = _logits(forward(**inputs).logits, places)
+    by_place = np.argsort(term_place, kind="stable")
+    of_terms = (torch.from_numpy(values[by_place]).to(device) for values in (term_place, batch.labels, batch.weights))
+    cross_entropy = weighted_cross_entropy(logits, *of_terms)
     if base_log_p is None:
         return BatchLoss(cross_entropy, None)
+    log_p = torch.log_softmax(logits.float(), dim=-1)
     replayed = np.bincount(term_place, weights=batch.replay_weights, minlength=len(places)).astype(np.float32)
     divergence = (base_log_p.exp() * (base_log_p - log_p)).sum(dim=1)
     return BatchLoss(cross_entropy, (divergence * torch.from_numpy(replayed).to(device)).sum())
@@ -87,7 +91,7 @@ def _places(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def model_inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
-    """The arguments of a causal language model of transformers that reads a batch."""
+    """The arguments of a causal language model of transformers in `dtype` that reads a batch."""
     import torch
 
     visible = torch.from_numpy(batch.visible)
@@ -102,14 +106,21 @@ def model_inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
     }
 
 
-def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
-    """(places, vocabulary) float32 from logits (lines, kept columns, vocabulary); a place is a flat index over lines and columns."""
+def _logits(logits: Any, places: np.ndarray) -> Any:
+    """(places, vocabulary) from logits (lines, kept columns, vocabulary); a place is a flat index over lines and columns."""
     import torch
 
     flat = logits.flatten(0, 1)
     if len(places) < len(flat):  # otherwise it is all of them, and indexing would copy the largest tensor
         flat = flat.index_select(0, torch.from_numpy(places).to(flat.device))
-    return torch.log_softmax(flat.float(), dim=-1)
+    return flat
+
+
+def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
+    """(places, vocabulary) float32."""
+    import torch
+
+    return torch.log_softmax(_logits(logits, places).float(), dim=-1)
 
 
 def validate_layout(model: Any, rows: Sequence[EncodedRow], packing: Packing, pad_token_id: int, device: str) -> None:

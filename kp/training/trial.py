@@ -5,6 +5,7 @@ resumed takes the same steps as one that was not, and so does one whose worker h
 over tokens of the *global* batch (kp.training.loss), however it is split over workers and passes: one worker and two take the same step.
 """
 
+import itertools
 import logging
 import math
 import time
@@ -20,13 +21,14 @@ from kp.inference.answering import answer_questions
 from kp.metrics.matching import AnswerKeys
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training.base_model_cache import BaseModelCache, validate_packing
-from kp.training.batches import make_batch
+from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
 from kp.training.forcing import ForcedRow, forced_answers, forced_packing, forced_rows, summary_of
 from kp.training.frozen_layers import FrozenLayers, above
 from kp.training.job import ADAPTER, Progress, TrialJob
-from kp.training.loss import BatchLoss, batch_loss
+from kp.training.laps import Lap, Laps
+from kp.training.loss import batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
 from kp.vocabulary import EvalMode, Role, TrialStatus
 
@@ -74,6 +76,8 @@ class TrialTraining:
         """Mean cross entropy per trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
         """Tokens that this worker's model read for the last epoch's steps: including padding, and shared tokens once."""
+        self.laps = Laps()
+        """Of the last epoch's steps."""
 
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
@@ -114,7 +118,7 @@ class TrialTraining:
         torch.manual_seed(_dropout_seed(self.spec.seed, epoch, self._place.rank))
         self._engine.train()
         batches = list(self._batches(epoch))
-        self.read_tokens = 0
+        self.read_tokens, self.laps = 0, Laps()
         rates, cross_entropy, kl, replayed = np.array([self._step(rows) for rows in batches]).T
         trained = np.array([trained_tokens(rows) for rows in batches])
         self.step_losses = [float(loss) for loss in cross_entropy / trained]
@@ -142,6 +146,16 @@ class TrialTraining:
         if self.progress.status is None:
             self._end_where_due()
 
+    @property
+    def model(self) -> Any:
+        """The PEFT model."""
+        return self._model
+
+    def passes(self, number: int) -> list[Batch]:
+        """The first passes of the first epoch; only before it is trained."""
+        parts = itertools.islice(self._batches(1), number)
+        return [make_batch(rows, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id) for rows in parts]
+
     def _batches(self, epoch: int) -> Iterator[list[EncodedRow]]:
         order = epoch_order(len(self._rows), self.spec.seed, epoch)
         size, left = self.spec.training.batch_size, self.spec.max_steps - self.progress.steps
@@ -159,23 +173,26 @@ class TrialTraining:
         sums = torch.zeros(2, dtype=torch.float64, device=self._model_cache.device)
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
+            self.laps.start()
             # All workers must do the same number of passes: one without rows reads the batch's first at weight 0.
-            loss = self._loss(own or rows[:1], self._without_adapter if coefficient else None)
+            batch = make_batch(own or rows[:1], self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
+            self.read_tokens += batch.read_tokens
+            self.laps.end(Lap.DATA)
+            base = self._without_adapter if coefficient else None
+            with above(self._frozen, own or rows[:1], batch):
+                loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
+            self.laps.end(Lap.FORWARD)
             # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the step's loss is.
             self._engine.backward(loss.of_step(trained, replayed, coefficient) * (float(bool(own)) * world * self._micro_batches))
+            self.laps.end(Lap.BACKWARD)
             self._engine.step()
+            self.laps.end(Lap.OPTIMIZER)
             if own:
                 sums[0] += loss.cross_entropy.detach()
                 sums[1] += 0.0 if loss.kl is None else loss.kl.detach()
         if world > 1:
             torch.distributed.all_reduce(sums)
         return rate, float(sums[0]), float(sums[1]), replayed
-
-    def _loss(self, rows: list[EncodedRow], base_forward: Any) -> BatchLoss:
-        batch = make_batch(rows, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
-        self.read_tokens += batch.read_tokens
-        with above(self._frozen, rows, batch):
-            return batch_loss(self._engine, base_forward, batch, self._model_cache.device, self._dtype)
 
     def _without_adapter(self, **inputs: Any) -> Any:
         with self._model.disable_adapter():
