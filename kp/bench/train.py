@@ -13,14 +13,20 @@ import torch
 
 from kp.bench.options import Device, TrainOptions
 from kp.bench.output import log, save_result, validate_folder
-from kp.bench.train_implementations import grouped_trains, kp_trains, released_trains
+from kp.bench.train_implementations import all_layers_trains, grouped_trains, kp_trains, released_trains
 from kp.bench.train_line import TrainingProcess
 from kp.bench.train_outcome import Record, outcome
 from kp.bench.train_table import markdown, text
 from kp.bench.train_trial import Trainer, trial_job
+from kp.config.layers import ALL_LAYERS
 from kp.errors import UserError
 
-_WORK = {Trainer.KP: kp_trains, Trainer.RELEASED: released_trains, Trainer.GROUPED: grouped_trains}
+_WORK = {
+    Trainer.KP: kp_trains,
+    Trainer.RELEASED: released_trains,
+    Trainer.GROUPED: grouped_trains,
+    Trainer.ALL_LAYERS: all_layers_trains,
+}
 
 
 def run_train(options: TrainOptions) -> int:
@@ -34,14 +40,15 @@ def run_train(options: TrainOptions) -> int:
 def benchmark(options: TrainOptions) -> dict[str, Any]:
     """The result of a benchmark, as `kp.bench.train_outcome` describes it."""
     job = trial_job(options, _use_gpu(options.device))
+    trainers = [trainer for trainer in Trainer if trainer is not Trainer.ALL_LAYERS or options.layers != ALL_LAYERS]
     with ExitStack() as running:
         processes: dict[Trainer, TrainingProcess[Any]] = {}
-        for trainer, work in _WORK.items():
+        for trainer in trainers:
             log(f"{trainer} sets up")
-            processes[trainer] = running.enter_context(TrainingProcess(work, job))
+            processes[trainer] = running.enter_context(TrainingProcess(_WORK[trainer], job))
         record = Record({trainer: process.start for trainer, process in processes.items()})
         for number in range(options.epochs):
-            for trainer in list(Trainer) if number % 2 == 0 else list(reversed(Trainer)):
+            for trainer in trainers if number % 2 == 0 else reversed(trainers):
                 epoch = processes[trainer].epoch()
                 record.epochs[trainer].append(epoch)
                 rate = epoch.rows / epoch.seconds

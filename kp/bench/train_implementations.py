@@ -18,7 +18,8 @@ from kp.bench.timing import timed
 from kp.bench.train_limits import PASSES, forward_rates
 from kp.bench.train_line import Line
 from kp.bench.train_state import count_parameters, device_name, peak_device_memory, start_digest
-from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
+from kp.bench.train_trial import Kept, KpTrial, ReleasedTrial, TrainEpoch, TrainStart
+from kp.config.layers import ALL_LAYERS
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob
 from kp.vocabulary import TrialStatus
@@ -72,6 +73,12 @@ def grouped_trains(job: TrialJob, line: Line) -> ReleasedTrial:
     return _released(job, line, group_by_length=True)
 
 
+def all_layers_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+    """The released script's way to train an adapter of all layers, whichever layers the trial's adapter has."""
+    training = job.spec.training.model_copy(update={"layers": ALL_LAYERS})
+    return _released(replace(job, spec=replace(job.spec, layers=ALL_LAYERS, training=training)), line, group_by_length=False)
+
+
 def _released(job: TrialJob, line: Line, group_by_length: bool) -> ReleasedTrial:
     prepare_process(job.engine.threads)
     from kp.bench.train_released import train_the_released_way  # only now, because its imports print to standard output
@@ -107,10 +114,21 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
             evals=trial.evals + epoch["eval_seconds"],
             checkpoints=trial.checkpoints + saving,
             laps={part: trial.laps.get(part, 0.0) + seconds for part, seconds in training.laps.seconds.items()},
+            kept=_kept(training),
             forward=trial.forward.better(forward_rates(training.model, passes, round(epoch["tokens"] / epoch["rows"]))),
         )
-        line.report(TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses)))
+        reading = 0.0 if len(training.progress.epochs) > 1 else training.reading_seconds
+        line.report(
+            TrainEpoch(reading + epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses))
+        )
     return trial
+
+
+def _kept(training: "TrialTraining") -> Kept | None:
+    if training.frozen is None:
+        return None
+    store = training.frozen.store
+    return Kept(training.frozen.first, store.tokens, store.bytes, training.reading_seconds)
 
 
 def _process_group(use_gpu: bool) -> None:

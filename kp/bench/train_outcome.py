@@ -11,9 +11,11 @@ agreement    of kp and the released way: same_start (of LoRA), the final losses 
              with dropout, because the masks differ
 padding      by name: share of read_tokens
 limit        read_tokens_per_s of kp, and for each way to measure the model's own forward pass: tokens_per_s, pass_tokens, and kp's share of
-             half of it
+             half of it; null for an adapter of fewer layers
 step         seconds of a step of kp in the mean, by part; null on a GPU, whose calls return before they have computed
 attention    of kp: the implementation that its model computes with
+kept         kp's, of the layers below the first adapted one: first_layer, tokens, bytes, token_bytes, and the seconds in which these layers
+             read the rows, which count as the first epoch's; null if nothing is
 trial        kp's: load_seconds (of the base, once per worker), wall_seconds from set-up to end, parts, share_of_training
 left_out     what the released set-up has in addition, and whom leaving it out favours
 """
@@ -30,7 +32,8 @@ from kp import __version__
 from kp.bench.measured import Measured
 from kp.bench.options import DType, TrainOptions
 from kp.bench.train_limits import ForwardRates
-from kp.bench.train_trial import KpTrial, TrainEpoch, Trainer, TrainStart
+from kp.bench.train_trial import Kept, KpTrial, TrainEpoch, Trainer, TrainStart
+from kp.config.layers import ALL_LAYERS
 from kp.store.hardware import hardware
 from kp.training.job import TrialJob
 from kp.vocabulary import Packing, Role
@@ -65,8 +68,9 @@ def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, A
     ways = {Trainer.KP: f"a kp.training worker, DeepSpeed: {_PACKINGS[options.packing]}; logits where a label is predicted"}
     ways[Trainer.RELEASED] = _RELEASED_WAY + _RELEASED_NUMBERS[options.dtype]
     ways[Trainer.GROUPED] = f"{ways[Trainer.RELEASED]}; group_by_length"
-    implementations = {trainer: _implementation(ways[trainer], record.epochs[trainer], record.ends[trainer]) for trainer in Trainer}
-    kp, *others = Trainer
+    ways[Trainer.ALL_LAYERS] = f"{ways[Trainer.RELEASED]}; an adapter of all layers"
+    implementations = {trainer: _implementation(ways[trainer], record.epochs[trainer], record.ends[trainer]) for trainer in record.starts}
+    kp, *others = record.starts
     start, first = record.starts[Trainer.KP], record.epochs[Trainer.KP][0]
     rows = pl.DataFrame(job.rows)
     return {
@@ -85,9 +89,10 @@ def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, A
         "ratios": {other.value: _ratio(implementations[kp], implementations[other]) for other in others},
         "agreement": agreement_of_losses(record, judged=options.dropout == 0),
         "padding": {other.value: 1 - first.tokens * options.epochs / implementations[other]["read_tokens"] for other in others},
-        "limit": _limit(implementations[kp], trial.forward),
+        "limit": _limit(implementations[kp], trial.forward) if options.layers == ALL_LAYERS else None,
         "step": _step(trial, sum(len(epoch.step_losses) for epoch in record.epochs[kp])) if start.device == "cpu" else None,
         "attention": job.engine.attention.value,
+        "kept": _kept(trial.kept) if trial.kept else None,
         "trial": _trial(trial),
         "left_out": left_out(options),
     }
@@ -128,7 +133,7 @@ def agreement_of_losses(record: Record, judged: bool) -> dict[str, Any]:
         for one, other in zip(mine.step_losses, yours.step_losses, strict=True)
     ]
     final = _difference(ours[-1].loss, theirs[-1].loss)
-    starts = {start.digest for start in record.starts.values()}
+    starts = {record.starts[trainer].digest for trainer in (Trainer.KP, Trainer.RELEASED)}
     return {
         "same_start": len(starts) == 1,
         "final_loss": {Trainer.KP.value: ours[-1].loss, Trainer.RELEASED.value: theirs[-1].loss, "difference": final},
@@ -154,6 +159,16 @@ def _limit(kp: dict[str, Any], forward: ForwardRates) -> dict[str, Any]:
     }
     shares = {name: {"tokens_per_s": rate, "pass_tokens": size, "share": 2 * read / rate} for name, (rate, size) in measured.items()}
     return {"read_tokens_per_s": read, **shares}
+
+
+def _kept(kept: Kept) -> dict[str, Any]:
+    return {
+        "first_layer": kept.first,
+        "tokens": kept.tokens,
+        "bytes": kept.bytes,
+        "token_bytes": kept.bytes / kept.tokens,
+        "seconds": kept.seconds,
+    }
 
 
 def _step(trial: KpTrial, steps: int) -> dict[str, float]:

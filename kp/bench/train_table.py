@@ -50,13 +50,14 @@ def _head(result: dict[str, Any]) -> list[str]:
         f"{_count(rows['facts'], 'fact')}, {rows['rows']} rows of {rows['tokens'] / rows['rows']:.1f} tokens, "
         f"{_count(settings['epochs'], 'epoch')} of {_count(rows['steps'], 'step')}, batches of {settings['batch_size']}",
         f"rank {settings['rank']}, learning rate {settings['learning_rate']:g}, dropout {settings['dropout']:g}, "
-        f"loss on {settings['loss']}, kp's packing {settings['packing']}{attention}",
+        f"adapter of layers {settings['layers']}, loss on {settings['loss']}, kp's packing {settings['packing']}{attention}",
     ]
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
-    tables = [_implementations(result), _epochs(result), _limit(result), _trial(result["trial"])]
-    return [*tables[:3], *([_step(result["step"])] if result["step"] else []), *tables[3:]]
+    limit = [_limit(result)] if result["limit"] else []
+    step = [_step(result["step"])] if result["step"] else []
+    return [_implementations(result), _epochs(result), *limit, *step, _trial(result["trial"])]
 
 
 def _implementations(result: dict[str, Any]) -> Table:
@@ -106,7 +107,12 @@ def _limit(result: dict[str, Any]) -> Table:
     return Table(
         ("half the model's own forward rate", "tokens/s", "kp reads", "share"),
         tuple(
-            (_FORWARD[name].format(limit[name]["pass_tokens"]), f"{limit[name]['tokens_per_s'] / 2:,.0f}", ours, f"{limit[name]['share']:.1%}")
+            (
+                _FORWARD[name].format(limit[name]["pass_tokens"]),
+                f"{limit[name]['tokens_per_s'] / 2:,.0f}",
+                ours,
+                f"{limit[name]['share']:.1%}",
+            )
             for name in _FORWARD
         ),
     )
@@ -135,9 +141,20 @@ def _notes(result: dict[str, Any]) -> list[str]:
         "(grouped), whose batches have other rows, so its losses are not compared.",
         f"kp read {1 / result['ratios']['released']['read_tokens']:.2f} times fewer tokens than the released way, "
         f"{1 / result['ratios']['grouped']['read_tokens']:.2f} times fewer than grouped.",
+        *_kept(result["kept"]),
         f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
         "The benchmark's seconds are those of optimiser steps; only kp's trial includes evaluation and checkpoints.",
         *(f"Left out of the released set-up, which favours {entry['favours']}:\n{entry['what']}." for entry in result["left_out"]),
+    ]
+
+
+def _kept(kept: dict[str, Any] | None) -> list[str]:
+    if kept is None:
+        return []
+    return [
+        f"kp keeps what enters layer {kept['first_layer']}, the first adapted one: {kept['tokens']:,} tokens, "
+        f"{kept['bytes'] / 2**20:.1f} MiB,\n{kept['token_bytes']:,.0f} bytes a token. The layers below read them once, in "
+        f"{kept['seconds']:.1f} s, which the first epoch includes."
     ]
 
 

@@ -35,6 +35,7 @@ class Trainer(StrEnum):
     KP = "kp"
     RELEASED = "released"
     GROUPED = "grouped"  # released, with group_by_length, which changes the order of rows
+    ALL_LAYERS = "all layers"  # released, of an adapter of all layers; only if the others train one of fewer
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ class TrainEpoch:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What kp keeps of the layers below the first adapted one."""
+
+    first: int  # the first adapted layer
+    tokens: int
+    bytes: int
+    seconds: float  # in which these layers read the rows; they count as seconds of the first epoch
+
+
+@dataclass(frozen=True)
 class KpTrial:
     """How kp's trial spent its time, in seconds, without the waiting for turns."""
 
@@ -75,6 +86,7 @@ class KpTrial:
     checkpoints: float = 0.0
     laps: Mapping[str, float] = field(default_factory=dict)  # of `training`, by part of a step
     forward: ForwardRates = field(default_factory=ForwardRates)  # measured after every epoch
+    kept: Kept | None = None
     peak_device_memory: int | None = None  # bytes, of a GPU
 
 

@@ -109,7 +109,9 @@ class ActivationStore:
         for line, (tokens, parents) in enumerate(zip(batch.input_ids.tolist(), batch.parents.tolist(), strict=True)):
             found: list[int] = []
             for token, above in zip(tokens, parents, strict=True):
-                found.append(PADDING_PLACE if above == PADDING else self._place(PADDING_PLACE if above == NO_TOKEN else found[above], token, most))
+                found.append(
+                    PADDING_PLACE if above == PADDING else self._place(PADDING_PLACE if above == NO_TOKEN else found[above], token, most)
+                )
             places[line] = found
         return places
 

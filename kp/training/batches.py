@@ -32,7 +32,8 @@ class Batch:
     always a smaller one, NO_TOKEN for a first token and PADDING for padding.
 
     `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the index in
-    `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only replayed ones.
+    `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only replayed
+    ones.
     """
 
     input_ids: np.ndarray

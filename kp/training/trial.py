@@ -62,6 +62,8 @@ class TrialTraining:
         self._dtype = base.dtype
         keep_out_frozen(self._model)
         self._forced = self._forced_rows() if self.spec.settings.eval_mode is EvalMode.TEACHER_FORCED else []
+        self.reading_seconds = 0.0
+        """In which the layers below the first adapted one read this trial's rows, before its first step; a part of its set-up."""
         self._frozen = self._frozen_layers()
         self.progress = Progress(hardware=distinct_hardware(place.gathered(process_hardware())))
 
@@ -96,7 +98,9 @@ class TrialTraining:
         if frozen is None:
             return None
         forced = replace(frozen, packing=forced_packing(self._model.config, self._forced, packing))
+        began = time.monotonic()
         have_room = [frozen.read(self._rows), forced.read([one.row for one in self._forced])]
+        self.reading_seconds = time.monotonic() - began
         if all(have_room) or self.spec.training.zero_stage < 3:
             return frozen
         _log.warning("resources.activation_cache_gib has no room for all rows of the trial, which ZeRO stage 3 needs: nothing is kept")
@@ -151,6 +155,11 @@ class TrialTraining:
         """The PEFT model."""
         return self._model
 
+    @property
+    def frozen(self) -> FrozenLayers | None:
+        """The layers below the first adapted one, if what they compute is kept."""
+        return self._frozen
+
     def passes(self, number: int) -> list[Batch]:
         """The first passes of the first epoch; only before it is trained."""
         parts = itertools.islice(self._batches(1), number)
@@ -175,11 +184,12 @@ class TrialTraining:
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
             self.laps.start()
             # All workers must do the same number of passes: one without rows reads the batch's first at weight 0.
-            batch = make_batch(own or rows[:1], self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
+            read = own or rows[:1]
+            batch = make_batch(read, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
             self.read_tokens += batch.read_tokens
             self.laps.end(Lap.DATA)
             base = self._without_adapter if coefficient else None
-            with above(self._frozen, own or rows[:1], batch):
+            with above(self._frozen, read, batch):
                 loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
             self.laps.end(Lap.FORWARD)
             # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the step's loss is.
