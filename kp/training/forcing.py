@@ -8,7 +8,7 @@ answer that the matcher does not take, or that is longer than the longest that m
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -74,12 +74,13 @@ def forced_answers(
     """Read the rows with a DeepSpeed engine in eval mode; what is below `frozen` is computed only where it is not kept."""
     found = Forced()
     layout = forced_packing(engine.module.config, rows, packing)
+    below = replace(frozen, packing=layout) if frozen else None
     dtype = next(engine.module.parameters()).dtype
     for start in range(0, len(rows), _ROWS):
         part = rows[start : start + _ROWS]
         encoded = [one.row for one in part]
         batch = make_batch(encoded, layout, cache.tokenizer.pad_token_id)
-        with above(frozen, encoded, batch):
+        with above(below, encoded, batch):
             scores = term_scores(engine, batch, cache.device, dtype)
         for one, terms in zip(part, map(list, batch.terms_of_rows), strict=True):
             found.rows += 1
