@@ -131,7 +131,7 @@ def _join(rank: int, world: int, port: int) -> None:
     torch.distributed.init_process_group("gloo")
 
 
-_caches: dict[str, Any] = {}
+_caches: dict[EngineSpec, Any] = {}
 
 
 def train_part(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int | None) -> Outcome:
@@ -146,7 +146,7 @@ def train_part(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int
     from kp.training.trial import TrialTraining
 
     place = Place(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    key = f"{job.engine.model}"
+    key = job.engine
     if key not in _caches:
         _caches[key] = BaseModelCache(job.engine)
     training = TrialTraining(_caches[key], job, place, micro_batch)

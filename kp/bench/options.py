@@ -213,6 +213,9 @@ class TrainOptions:
     """Rows in one optimiser step."""
     rank: int = 8
     """LoRA rank; alpha is twice the rank, scaled by its square root (rsLoRA), on the three MLP matrices, as in the released script."""
+    layers: str = "all"
+    """Decoder layers that the adapter changes, as `training.layers`: `all`, `upper:8`, or numbers such as `20,25`. Of fewer than all, the
+    released way also trains an adapter of all layers, to compare with."""
     learning_rate: float = 1e-3
     """Peak learning rate, with linear decay to 0."""
     dropout: float = 0.0

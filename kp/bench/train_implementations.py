@@ -1,7 +1,7 @@
-"""The two ways to train, each in its own process: kp's worker, and transformers' Trainer on a PEFT model.
+"""The ways to train, each in its own process: kp's worker, and transformers' Trainer on a PEFT model, with and without group_by_length.
 
-Both get the same base, tokens, order of rows, batches, initial LoRA weights, loss, optimiser, schedule and clipping, so they should take
-the same steps. What remains of the released script's set-up is how it computes: eager attention, rows padded to the longest of their batch,
+All get the same base, tokens, order of rows, batches, initial LoRA weights, loss, optimiser, schedule and clipping, so they should take
+the same steps, except with group_by_length, whose batches have other rows. What remains of the released script's set-up is how it computes: eager attention, rows padded to the longest of their batch,
 logits of every token.
 """
 
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from kp.bench.timing import timed
+from kp.bench.train_limits import PASSES, forward_rates
 from kp.bench.train_line import Line
 from kp.bench.train_state import count_parameters, device_name, peak_device_memory, start_digest
-from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, TrainStart
+from kp.bench.train_trial import Kept, KpTrial, ReleasedTrial, TrainEpoch, TrainStart
+from kp.config.layers import ALL_LAYERS
 from kp.errors import UserError
 from kp.training.job import ADAPTER, TrialJob
 from kp.vocabulary import TrialStatus
@@ -30,7 +32,7 @@ _HERE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
 def prepare_process(threads: int) -> None:
-    """Set, before anything computes, what both implementations must have in common: threads, and one GPU if there are several."""
+    """Set, before anything computes, what all implementations must have in common: threads, and one GPU if there are several."""
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # only results may go to standard output, and libraries print there, too
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]  # two would make the Trainer of transformers train on both
@@ -62,11 +64,26 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
 
 
 def released_trains(job: TrialJob, line: Line) -> ReleasedTrial:
-    """The released script's way, in `kp.bench.train_released`."""
+    """The released script's way, in `kp.bench.train_released`, on the batches of kp."""
+    return _released(job, line, group_by_length=False)
+
+
+def grouped_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+    """The same on batches of rows of similar length."""
+    return _released(job, line, group_by_length=True)
+
+
+def all_layers_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+    """The released script's way to train an adapter of all layers, whichever layers the trial's adapter has."""
+    training = job.spec.training.model_copy(update={"layers": ALL_LAYERS})
+    return _released(replace(job, spec=replace(job.spec, layers=ALL_LAYERS, training=training)), line, group_by_length=False)
+
+
+def _released(job: TrialJob, line: Line, group_by_length: bool) -> ReleasedTrial:
     prepare_process(job.engine.threads)
     from kp.bench.train_released import train_the_released_way  # only now, because its imports print to standard output
 
-    return train_the_released_way(job, line)
+    return train_the_released_way(job, line, group_by_length)
 
 
 def _device(job: TrialJob) -> torch.device:
@@ -85,7 +102,7 @@ def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
 
 def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
     """Run all epochs, each when it is kp's turn; returns the times of the trial that they account for."""
-    device, trial = _device(training.job), KpTrial()
+    device, trial, passes = _device(training.job), KpTrial(), training.passes(PASSES)
     while training.progress.status is None:
         line.wait()
         _, running = timed(device, training.run_epoch)
@@ -96,9 +113,22 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
             training=trial.training + epoch["seconds"],
             evals=trial.evals + epoch["eval_seconds"],
             checkpoints=trial.checkpoints + saving,
+            laps={part: trial.laps.get(part, 0.0) + seconds for part, seconds in training.laps.seconds.items()},
+            kept=_kept(training),
+            forward=trial.forward.better(forward_rates(training.model, passes, round(epoch["tokens"] / epoch["rows"]))),
         )
-        line.report(TrainEpoch(epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses)))
+        reading = 0.0 if len(training.progress.epochs) > 1 else training.reading_seconds
+        line.report(
+            TrainEpoch(reading + epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses))
+        )
     return trial
+
+
+def _kept(training: "TrialTraining") -> Kept | None:
+    if training.frozen is None:
+        return None
+    store = training.frozen.store
+    return Kept(training.frozen.first, store.tokens, store.bytes, training.reading_seconds)
 
 
 def _process_group(use_gpu: bool) -> None:

@@ -5,12 +5,17 @@ implementations
              by name: way, rows, seconds (of all epochs), samples_per_s, tokens_per_s (tokens of the rows), read_tokens (read by the model:
              padding is counted, and shared tokens once if they are read once), peak_memory and peak_device_memory (bytes; the latter of a
              GPU, null on a CPU), epochs (seconds, loss, step_losses)
-ratios       kp to the released way: samples_per_s, over all epochs and in each; read_tokens and peak memories
-agreement    same_start (of LoRA), the final losses (means over the last epoch's steps) and their relative difference, the largest
-             relative difference of a step's losses, and whether the final ones are equal within the tolerance: null with dropout, because
-             the masks differ
-padding      of the released way: its share of read_tokens here and with group_by_length; the ratio with group_by_length if its seconds fell
-             in proportion to its tokens
+ratios       kp to each of the others: samples_per_s, over all epochs and in each; read_tokens and peak memories
+agreement    of kp and the released way: same_start (of LoRA), the final losses (means over the last epoch's steps) and their relative
+             difference, the largest relative difference of a step's losses, and whether the final ones are equal within the tolerance: null
+             with dropout, because the masks differ
+padding      by name: share of read_tokens
+limit        read_tokens_per_s of kp, and for each way to measure the model's own forward pass: tokens_per_s, pass_tokens, and kp's share of
+             half of it; null for an adapter of fewer layers
+step         seconds of a step of kp in the mean, by part; null on a GPU, whose calls return before they have computed
+attention    of kp: the implementation that its model computes with
+kept         kp's, of the layers below the first adapted one: first_layer, tokens, bytes, token_bytes, and the seconds in which these layers
+             read the rows, which count as the first epoch's; null if nothing is
 trial        kp's: load_seconds (of the base, once per worker), wall_seconds from set-up to end, parts, share_of_training
 left_out     what the released set-up has in addition, and whom leaving it out favours
 """
@@ -26,7 +31,9 @@ import polars as pl
 from kp import __version__
 from kp.bench.measured import Measured
 from kp.bench.options import DType, TrainOptions
-from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart
+from kp.bench.train_limits import ForwardRates
+from kp.bench.train_trial import Kept, KpTrial, TrainEpoch, Trainer, TrainStart
+from kp.config.layers import ALL_LAYERS
 from kp.store.hardware import hardware
 from kp.training.job import TrialJob
 from kp.vocabulary import Packing, Role
@@ -52,19 +59,18 @@ class Record:
 
     starts: dict[Trainer, TrainStart]
     epochs: dict[Trainer, list[TrainEpoch]] = field(default_factory=lambda: {trainer: [] for trainer in Trainer})
-    kp: Measured[KpTrial] | None = None
-    released: Measured[ReleasedTrial] | None = None
+    ends: dict[Trainer, Measured[Any]] = field(default_factory=dict)  # of a KpTrial, and ReleasedTrials
 
 
 def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, Any]:
     """The result of a completed benchmark."""
-    assert record.kp is not None
-    assert record.released is not None
+    trial: KpTrial = record.ends[Trainer.KP].result
     ways = {Trainer.KP: f"a kp.training worker, DeepSpeed: {_PACKINGS[options.packing]}; logits where a label is predicted"}
     ways[Trainer.RELEASED] = _RELEASED_WAY + _RELEASED_NUMBERS[options.dtype]
-    ends: dict[Trainer, Measured[Any]] = {Trainer.KP: record.kp, Trainer.RELEASED: record.released}
-    implementations = {trainer: _implementation(ways[trainer], record.epochs[trainer], ends[trainer]) for trainer in Trainer}
-    ratio = _ratio(implementations[Trainer.KP], implementations[Trainer.RELEASED])
+    ways[Trainer.GROUPED] = f"{ways[Trainer.RELEASED]}; group_by_length"
+    ways[Trainer.ALL_LAYERS] = f"{ways[Trainer.RELEASED]}; an adapter of all layers"
+    implementations = {trainer: _implementation(ways[trainer], record.epochs[trainer], record.ends[trainer]) for trainer in record.starts}
+    kp, *others = record.starts
     start, first = record.starts[Trainer.KP], record.epochs[Trainer.KP][0]
     rows = pl.DataFrame(job.rows)
     return {
@@ -80,10 +86,14 @@ def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, A
             "steps": len(first.step_losses),
         },
         "implementations": {trainer.value: entry for trainer, entry in implementations.items()},
-        "ratios": {Trainer.RELEASED.value: ratio},
+        "ratios": {other.value: _ratio(implementations[kp], implementations[other]) for other in others},
         "agreement": agreement_of_losses(record, judged=options.dropout == 0),
-        "padding": _padding(implementations[Trainer.RELEASED], record.released.result, first.tokens * options.epochs, ratio["all"]),
-        "trial": _trial(record.kp.result),
+        "padding": {other.value: 1 - first.tokens * options.epochs / implementations[other]["read_tokens"] for other in others},
+        "limit": _limit(implementations[kp], trial.forward) if options.layers == ALL_LAYERS else None,
+        "step": _step(trial, sum(len(epoch.step_losses) for epoch in record.epochs[kp])) if start.device == "cpu" else None,
+        "attention": job.engine.attention.value,
+        "kept": _kept(trial.kept) if trial.kept else None,
+        "trial": _trial(trial),
         "left_out": left_out(options),
     }
 
@@ -123,7 +133,7 @@ def agreement_of_losses(record: Record, judged: bool) -> dict[str, Any]:
         for one, other in zip(mine.step_losses, yours.step_losses, strict=True)
     ]
     final = _difference(ours[-1].loss, theirs[-1].loss)
-    starts = {start.digest for start in record.starts.values()}
+    starts = {record.starts[trainer].digest for trainer in (Trainer.KP, Trainer.RELEASED)}
     return {
         "same_start": len(starts) == 1,
         "final_loss": {Trainer.KP.value: ours[-1].loss, Trainer.RELEASED.value: theirs[-1].loss, "difference": final},
@@ -140,13 +150,30 @@ def _difference(one: float, other: float) -> float:
     return found if math.isfinite(found) else math.inf
 
 
-def _padding(released: dict[str, Any], end: ReleasedTrial, tokens: int, ratio: float) -> dict[str, Any]:
-    read, grouped = released["read_tokens"], end.grouped_read_tokens
-    return {
-        "share": 1 - tokens / read,
-        "share_if_grouped": 1 - tokens / grouped,
-        "ratio_if_grouped": ratio * grouped / read,
+def _limit(kp: dict[str, Any], forward: ForwardRates) -> dict[str, Any]:
+    read = kp["read_tokens"] / kp["seconds"]
+    measured = {
+        "same_passes": (forward.same_passes, None),
+        "same_size": (forward.same_size, forward.same_tokens),
+        "best_size": (forward.best_size, forward.best_tokens),
     }
+    shares = {name: {"tokens_per_s": rate, "pass_tokens": size, "share": 2 * read / rate} for name, (rate, size) in measured.items()}
+    return {"read_tokens_per_s": read, **shares}
+
+
+def _kept(kept: Kept) -> dict[str, Any]:
+    return {
+        "first_layer": kept.first,
+        "tokens": kept.tokens,
+        "bytes": kept.bytes,
+        "token_bytes": kept.bytes / kept.tokens,
+        "seconds": kept.seconds,
+    }
+
+
+def _step(trial: KpTrial, steps: int) -> dict[str, float]:
+    parts = {name: seconds / steps for name, seconds in trial.laps.items()}
+    return parts | {"rest": trial.training / steps - sum(parts.values())}
 
 
 def _trial(trial: KpTrial) -> dict[str, Any]:
@@ -161,7 +188,7 @@ def _trial(trial: KpTrial) -> dict[str, Any]:
 
 def left_out(options: TrainOptions) -> list[dict[str, str]]:
     """What the released set-up has in addition to this benchmark, and whom leaving it out favours."""
-    found = [{"what": "group_by_length, under which it pads less: both read the rows in kp's order", "favours": Trainer.KP.value}]
+    found = []
     if options.dropout == 0:
         found.append({"what": "LoRA dropout of 0.1, with which losses could not be compared step by step", "favours": "neither"})
     if options.dtype is DType.FLOAT32:

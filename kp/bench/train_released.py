@@ -1,7 +1,8 @@
 """The released script's way to train: PEFT and transformers' Trainer, with its defaults wherever the script has them.
 
-Rows, their order and LoRA's initial weights are kp's, so that both implementations take the same steps. Apart from that, the Trainer only
-records each step's loss and pauses between epochs for the other's turn.
+Rows, their order and LoRA's initial weights are kp's, so that both implementations take the same steps; where rows are grouped by length,
+as the released script does, the order is that of the Trainer. Apart from that, the Trainer only records each step's loss and pauses between
+epochs for the others' turns.
 """
 
 import time
@@ -27,7 +28,7 @@ from kp.training.job import TrialJob
 from kp.training.spec import TrialSpec
 
 
-def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
+def train_the_released_way(job: TrialJob, line: Line, group_by_length: bool) -> ReleasedTrial:
     """Train the trial's rows for its epochs, without evaluating or saving in between."""
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
     resolved = resolve_model(job.engine.model, job.engine.model_field)
@@ -45,13 +46,22 @@ def train_the_released_way(job: TrialJob, line: Line) -> ReleasedTrial:
             train_dataset=[_features(row) for row in rows],
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding="longest"),
         )
-        trainer.orders = [epoch_order(len(rows), spec.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
+        trainer.orders = _grouped_orders(rows, spec) if group_by_length else _orders(rows, spec)
         trainer.remove_callback(PrinterCallback)  # only results go to standard output
         start = TrainStart(_digest(model), parameters, resolved.revision, device_name(device.value))
         trainer.add_callback(_Turns(line, start, trainer, rows))
         trainer.train()
-    grouped = grouped_read_tokens([len(row.ids) for row in rows], spec.training.batch_size, spec.max_epochs)
-    return ReleasedTrial(grouped, peak_device_memory())
+    return ReleasedTrial(peak_device_memory())
+
+
+def _orders(rows: Sequence[EncodedRow], spec: TrialSpec) -> list[list[int]]:
+    return [epoch_order(len(rows), spec.seed, epoch) for epoch in range(1, spec.max_epochs + 1)]
+
+
+def _grouped_orders(rows: Sequence[EncodedRow], spec: TrialSpec) -> list[list[int]]:
+    """The orders of the Trainer with group_by_length."""
+    lengths, generator = [len(row.ids) for row in rows], torch.Generator().manual_seed(spec.seed)
+    return [get_length_grouped_indices(lengths, spec.training.batch_size, generator=generator) for _ in range(spec.max_epochs)]
 
 
 def _with_lora(base: Any, spec: TrialSpec) -> Any:
@@ -147,13 +157,3 @@ class _Turns(TrainerCallback):
         wait_for(self._trainer.args.device)
         seconds = time.monotonic() - self._began
         self._line.report(TrainEpoch(seconds, self._rows, self._tokens, self._trainer.read_tokens, losses))
-
-
-def grouped_read_tokens(lengths: Sequence[int], batch_size: int, epochs: int) -> int:
-    """Tokens of padded batches in all epochs, if rows of these lengths were in the order of group_by_length."""
-    read = 0
-    for epoch in range(epochs):
-        order = get_length_grouped_indices(lengths, batch_size, generator=torch.Generator().manual_seed(epoch))
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        read += sum(len(batch) * max(lengths[index] for index in batch) for batch in batches)
-    return read

@@ -9,6 +9,18 @@ from kp.bench.table import Page, Table
 
 _GIB = 2**30
 _PARTS = {"setup": "set-up", "training": "training", "evals": "unknown_accuracy", "checkpoints": "checkpoints", "rest": "the rest"}
+_STEP = {
+    "data": "making the batch",
+    "forward": "forward pass and loss",
+    "backward": "backward pass, reducing gradients",
+    "optimizer": "clipping and AdamW by DeepSpeed",
+    "rest": "the rest",
+}
+_FORWARD = {
+    "same_passes": "kp's own passes, with the logits of the loss",
+    "same_size": "plain rows, {} tokens a pass, last logits",
+    "best_size": "plain rows, {} tokens a pass, the fastest",
+}
 
 
 def text(result: dict[str, Any]) -> str:
@@ -28,6 +40,7 @@ def _page(result: dict[str, Any]) -> Page:
 def _head(result: dict[str, Any]) -> list[str]:
     machine, model, rows, settings = (result[name] for name in ("machine", "model", "rows", "settings"))
     device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
+    attention = f", kp's attention {result['attention']}"
     packages = ", ".join(f"{name} {version}" for name, version in result["versions"].items() if name != "kp")
     return [
         "kp bench train",
@@ -37,12 +50,14 @@ def _head(result: dict[str, Any]) -> list[str]:
         f"{_count(rows['facts'], 'fact')}, {rows['rows']} rows of {rows['tokens'] / rows['rows']:.1f} tokens, "
         f"{_count(settings['epochs'], 'epoch')} of {_count(rows['steps'], 'step')}, batches of {settings['batch_size']}",
         f"rank {settings['rank']}, learning rate {settings['learning_rate']:g}, dropout {settings['dropout']:g}, "
-        f"loss on {settings['loss']}, kp's packing {settings['packing']}",
+        f"adapter of layers {settings['layers']}, loss on {settings['loss']}, kp's packing {settings['packing']}{attention}",
     ]
 
 
 def _tables(result: dict[str, Any]) -> list[Table]:
-    return [_implementations(result), _epochs(result), _trial(result["trial"])]
+    limit = [_limit(result)] if result["limit"] else []
+    step = [_step(result["step"])] if result["step"] else []
+    return [_implementations(result), _epochs(result), *limit, *step, _trial(result["trial"])]
 
 
 def _implementations(result: dict[str, Any]) -> Table:
@@ -67,22 +82,46 @@ def _implementation_row(name: str, entry: dict[str, Any], ratios: dict[str, Any]
 
 
 def _epochs(result: dict[str, Any]) -> Table:
-    kp, released = (result["implementations"][name]["epochs"] for name in ("kp", "released"))
+    kp, released, grouped = (result["implementations"][name]["epochs"] for name in ("kp", "released", "grouped"))
     ratios = result["ratios"]["released"]["epochs"]
     return Table(
-        ("epoch", "seconds: kp", "released", "kp is faster", "loss: kp", "released"),
+        ("epoch", "seconds: kp", "released", "grouped", "kp is faster", "loss: kp", "released"),
         tuple(
             (
                 str(number),
                 f"{ours['seconds']:.1f}",
                 f"{theirs['seconds']:.1f}",
+                f"{other['seconds']:.1f}",
                 f"{ratio:.2f} times",
                 f"{ours['loss']:.5f}",
                 f"{theirs['loss']:.5f}",
             )
-            for number, (ours, theirs, ratio) in enumerate(zip(kp, released, ratios, strict=True), start=1)
+            for number, (ours, theirs, other, ratio) in enumerate(zip(kp, released, grouped, ratios, strict=True), start=1)
         ),
     )
+
+
+def _limit(result: dict[str, Any]) -> Table:
+    limit = result["limit"]
+    ours = f"{limit['read_tokens_per_s']:,.0f}"
+    return Table(
+        ("half the model's own forward rate", "tokens/s", "kp reads", "share"),
+        tuple(
+            (
+                _FORWARD[name].format(limit[name]["pass_tokens"]),
+                f"{limit[name]['tokens_per_s'] / 2:,.0f}",
+                ours,
+                f"{limit[name]['share']:.1%}",
+            )
+            for name in _FORWARD
+        ),
+    )
+
+
+def _step(step: dict[str, float]) -> Table:
+    whole = sum(step.values())
+    rows = [(_STEP[name], f"{seconds * 1000:.1f}", f"{seconds / whole:.1%}") for name, seconds in step.items()]
+    return Table(("a step of kp", "ms", "share"), (*rows, ("in all", f"{whole * 1000:.1f}", "100.0%")))
 
 
 def _trial(trial: dict[str, Any]) -> Table:
@@ -98,11 +137,24 @@ def _notes(result: dict[str, Any]) -> list[str]:
     return [
         f"{verdict[found['equal']]}: {found['final_loss']['difference']:.3%} apart, {found['tolerance']:.0%} allowed.\n"
         f"No step's losses are more than {found['largest_step_difference']:.3%} apart; LoRA began {start}.",
-        f"Padding is {padding['share']:.1%} of what the released way read; with group_by_length it would be\n"
-        f"{padding['share_if_grouped']:.1%}, and kp {padding['ratio_if_grouped']:.2f} times as fast if seconds fall as tokens do.",
+        f"Padding is {padding['released']:.1%} of what the released way read, {padding['grouped']:.1%} with group_by_length\n"
+        "(grouped), whose batches have other rows, so its losses are not compared.",
+        f"kp read {1 / result['ratios']['released']['read_tokens']:.2f} times fewer tokens than the released way, "
+        f"{1 / result['ratios']['grouped']['read_tokens']:.2f} times fewer than grouped.",
+        *_kept(result["kept"]),
         f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
         "The benchmark's seconds are those of optimiser steps; only kp's trial includes evaluation and checkpoints.",
         *(f"Left out of the released set-up, which favours {entry['favours']}:\n{entry['what']}." for entry in result["left_out"]),
+    ]
+
+
+def _kept(kept: dict[str, Any] | None) -> list[str]:
+    if kept is None:
+        return []
+    return [
+        f"kp keeps what enters layer {kept['first_layer']}, the first adapted one: {kept['tokens']:,} tokens, "
+        f"{kept['bytes'] / 2**20:.1f} MiB,\n{kept['token_bytes']:,.0f} bytes a token. The layers below read them once, in "
+        f"{kept['seconds']:.1f} s, which the first epoch includes."
     ]
 
 

@@ -1,17 +1,20 @@
-"""What both implementations of `kp bench train` get and report: one trial, as a search would give it to a worker.
+"""What the implementations of `kp bench train` get and report: one trial, as a search would give it to a worker.
 
 Whether the model already knows the facts is not measured: a step costs the same whatever it teaches.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
 from kp.bench.options import TrainOptions
+from kp.bench.train_limits import ForwardRates
 from kp.config.search import Arm
 from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
@@ -31,6 +34,8 @@ class Trainer(StrEnum):
 
     KP = "kp"
     RELEASED = "released"
+    GROUPED = "grouped"  # released, with group_by_length, which changes the order of rows
+    ALL_LAYERS = "all layers"  # released, of an adapter of all layers; only if the others train one of fewer
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,18 @@ class TrainEpoch:
 
     @property
     def loss(self) -> float:
-        """The mean over the steps, from which both implementations compute it."""
+        """The mean over the steps, from which all implementations compute it."""
         return float(np.mean(self.step_losses))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What kp keeps of the layers below the first adapted one."""
+
+    first: int  # the first adapted layer
+    tokens: int
+    bytes: int
+    seconds: float  # in which these layers read the rows; they count as seconds of the first epoch
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,9 @@ class KpTrial:
     training: float = 0.0
     evals: float = 0.0
     checkpoints: float = 0.0
+    laps: Mapping[str, float] = field(default_factory=dict)  # of `training`, by part of a step
+    forward: ForwardRates = field(default_factory=ForwardRates)  # measured after every epoch
+    kept: Kept | None = None
     peak_device_memory: int | None = None  # bytes, of a GPU
 
 
@@ -76,7 +94,6 @@ class KpTrial:
 class ReleasedTrial:
     """What the released way reports at the end."""
 
-    grouped_read_tokens: int  # that the model would have read in all epochs if rows of similar length were batched together
     peak_device_memory: int | None  # bytes, of a GPU
 
 
@@ -116,6 +133,13 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
 
 def _study(options: TrainOptions, use_gpu: bool) -> StudyConfig:
     """The released script's training, except for what the options change."""
+    try:
+        return _validated(options, use_gpu)
+    except ValidationError as error:  # the options have checked everything else
+        raise UserError(f"'{options.layers}': {error.errors()[0]['msg']}", field="layers") from None
+
+
+def _validated(options: TrainOptions, use_gpu: bool) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "name": "bench",
@@ -129,6 +153,7 @@ def _study(options: TrainOptions, use_gpu: bool) -> StudyConfig:
                 "lora_dropout": options.dropout,
                 "loss": options.loss,
                 "packing": options.packing,
+                "layers": options.layers,
             },
         }
     )

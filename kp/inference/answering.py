@@ -58,6 +58,7 @@ class EngineSpec:
     vllm_python: str | None = None
     max_lora_rank: int | None = None
     attention: Attention = Attention.AUTO  # of a model in training; `auto` is its own default
+    activation_cache_gib: float = 2.0  # of a model in training: room for what layers without an adapter compute
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
 
     def remote_options(self) -> dict[str, Any]:

@@ -101,7 +101,9 @@ class Session(ExitStack):
     @cached_property
     def trial_engine(self) -> EngineSpec:
         """The same for a training worker, which has its own share of the cores."""
-        return replace(self._hf_engine(self.cluster.worker_threads), attention=self.config.resources.attention)
+        resources = self.config.resources
+        engine = self._hf_engine(self.cluster.worker_threads)
+        return replace(engine, attention=resources.attention, activation_cache_gib=resources.activation_cache_gib)
 
     def _hf_engine(self, threads: int) -> EngineSpec:
         settings, batch = self.config.categorise, self.config.resources.generation_batch

@@ -1,15 +1,26 @@
-"""What a worker keeps from one trial to the next: tokenizer and chat, and the base model if the trial did not change it."""
+"""What a worker keeps from one trial to the next: tokenizer and chat, the base model if the trial did not change it, and what the layers
+below the first adapted one have computed.
 
+The latter is right for every trial, also for one that changed its base: an init moves weights of adapted layers only.
+"""
+
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.models.memory import keep_freed_memory
+from kp.training.activations import ActivationStore
 from kp.training.encoding import EncodedRow
+from kp.training.frozen_layers import FrozenLayers, first_adapted_layer
 from kp.training.loss import validate_layout
 from kp.vocabulary import Attention, Packing
+
+_log = logging.getLogger(__name__)
 
 
 class BaseModelCache:
@@ -21,8 +32,12 @@ class BaseModelCache:
         self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
         self.chat = Chat(self.tokenizer, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"
+        if not engine.use_gpu:
+            keep_freed_memory()
         self._base: Any = None
         self._tried: set[Packing] = set()
+        self._stores: dict[int, ActivationStore] = {}  # by the layer that is entered, the last one used last
+        self._reasons: dict[tuple[Packing, int], str | None] = {}
 
     def acquire(self) -> Any:
         """The base model without an adapter; it is loaded unless one was released."""
@@ -40,6 +55,35 @@ class BaseModelCache:
             by_length = sorted(rows, key=lambda row: len(row.ids))
             validate_layout(base, [by_length[0], by_length[-1]], packing, self.tokenizer.pad_token_id, self.device)
         self._tried.add(packing)
+
+    def frozen_layers(self, model: Any, packing: Packing, rows: Sequence[EncodedRow]) -> FrozenLayers | None:
+        """The layers below the first adapted one of `model`, which is PEFT's; None if there are none or they must be computed in each step.
+
+        Whether they must is tried once for each packing, with the longest of `rows` and the shortest; a reason is logged.
+        """
+        base = model.get_base_model()
+        limit = int(self.engine.activation_cache_gib * 2**30)
+        if not limit or model.peft_config["default"].layers_to_transform is None or not (first := first_adapted_layer(base)):
+            return None
+        frozen = FrozenLayers(base, first, self._store(first, limit), packing, self.tokenizer.pad_token_id, self.device)
+        if (packing, first) not in self._reasons:
+            by_length = sorted(rows, key=lambda row: len(row.ids))
+            trial = replace(frozen, store=ActivationStore())
+            self._reasons[packing, first] = reason = trial.reason_against([by_length[0], by_length[-1]])
+            if reason:
+                _log.warning("%s: all layers are computed in every step", reason)
+        return None if self._reasons[packing, first] else frozen
+
+    def _store(self, first: int, limit: int) -> ActivationStore:
+        """What is kept of this layer; other layers' are dropped, the longest unused first, until they leave half of the room."""
+        store = self._stores.pop(first, None)
+        while self._stores and sum(other.bytes for other in self._stores.values()) > limit // 2:
+            del self._stores[next(iter(self._stores))]
+        if store is None:
+            store = ActivationStore()
+        store.limit = limit - sum(other.bytes for other in self._stores.values())
+        self._stores[first] = store
+        return store
 
     def release(self, base: Any) -> None:
         """Return the model from `acquire`, with its weights and modules unchanged."""

@@ -17,6 +17,10 @@ import numpy as np
 from kp.training.encoding import IGNORED, EncodedRow
 from kp.vocabulary import Packing
 
+NO_TOKEN = -1
+"""Above the first token of a row there is none."""
+PADDING = -2
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -24,14 +28,18 @@ class Batch:
 
     `input_ids` and `position_ids` are (lines, length) int64. `visible` of a prefix tree is (lines, length, length) bool: which tokens (last
     axis) each token sees; of padded rows it is (lines, length) bool: the tokens that are no padding, which a model sees in its own way
-    (through windows, or by distances). `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column`
-    (terms,) the line and the index in `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count
-    rows, the latter only replayed ones.
+    (through windows, or by distances). `parents` (lines, length) int64 has for each token the column of the token before it in its rows,
+    always a smaller one, NO_TOKEN for a first token and PADDING for padding.
+
+    `columns` (kept,) int64 are the columns whose logits are computed, `term_line` and `term_column` (terms,) the line and the index in
+    `columns` that predict `labels` (terms,) int64; `weights` and `replay_weights` (terms,) float32 count rows, the latter only replayed
+    ones.
     """
 
     input_ids: np.ndarray
     position_ids: np.ndarray
     visible: np.ndarray
+    parents: np.ndarray
     columns: np.ndarray
     term_line: np.ndarray
     term_column: np.ndarray
@@ -53,13 +61,13 @@ def make_batch(rows: Sequence[EncodedRow], packing: Packing, pad_token_id: int) 
 
 
 def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
-    nodes: dict[tuple[int, int], int] = {}  # (parent node, token) -> node; -1 is above the first tokens
+    nodes: dict[tuple[int, int], int] = {}  # (parent node, token) -> node
     parents: list[int] = []
     terms: dict[int, list[int]] = {}  # node -> number of rows that predict its token, and of replayed rows among them
     numbers: dict[int, int] = {}  # node -> its term
     of_rows: list[tuple[int, ...]] = []
     for row in rows:
-        node, mine = -1, list[int]()
+        node, mine = NO_TOKEN, list[int]()
         for token, label in zip(row.ids, row.labels, strict=True):
             above = node
             node = nodes.setdefault((above, token), len(nodes))
@@ -75,7 +83,7 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
     visible = np.zeros((len(parents), len(parents)), dtype=bool)
     depth = np.zeros(len(parents), dtype=np.int64)
     for node, above in enumerate(parents):  # a parent has the smaller number
-        if above >= 0:
+        if above != NO_TOKEN:
             visible[node] = visible[above]
             depth[node] = depth[above] + 1
         visible[node, node] = True
@@ -86,6 +94,7 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
         input_ids=tokens[None],
         position_ids=depth[None],
         visible=visible[None],
+        parents=np.array(parents, dtype=np.int64)[None],
         columns=columns,
         term_line=np.zeros(len(predicted), dtype=np.int64),
         term_column=term_column,
@@ -101,11 +110,13 @@ def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
     length = max(len(row.ids) for row in rows)
     input_ids = np.full((len(rows), length), pad_token_id, dtype=np.int64)
     real = np.zeros((len(rows), length), dtype=bool)
+    parents = np.full((len(rows), length), PADDING, dtype=np.int64)
     labels = np.full((len(rows), length), IGNORED, dtype=np.int64)
     for line, row in enumerate(rows):
         start = length - len(row.ids)
         input_ids[line, start:] = row.ids
         real[line, start:] = True
+        parents[line, start:] = [NO_TOKEN, *range(start, length - 1)]
         labels[line, start:] = row.labels
     term_line, predicted = np.nonzero(labels != IGNORED)
     columns, term_column = np.unique(predicted - 1, return_inverse=True)
@@ -114,6 +125,7 @@ def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
         input_ids=input_ids,
         position_ids=np.maximum(real.cumsum(axis=1) - 1, 0),
         visible=real,
+        parents=parents,
         columns=columns,
         term_line=term_line,
         term_column=term_column,

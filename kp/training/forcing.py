@@ -8,7 +8,7 @@ answer that the matcher does not take, or that is longer than the longest that m
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from kp.prompts import Shot, messages, training_messages
 from kp.training.base_model_cache import BaseModelCache, against_trees
 from kp.training.batches import make_batch
 from kp.training.encoding import IGNORED, EncodedRow
+from kp.training.frozen_layers import FrozenLayers, above
 from kp.training.loss import term_scores
 from kp.vocabulary import Packing
 
@@ -61,16 +62,26 @@ def forced_rows(
     return rows
 
 
-def forced_answers(engine: Any, rows: Sequence[ForcedRow], packing: Packing, cache: BaseModelCache) -> Forced:
-    """Read the rows with a DeepSpeed engine in eval mode; rows share their shots if `packing` and the model allow it."""
-    found = Forced()
+def forced_packing(config: Any, rows: Sequence[ForcedRow], packing: Packing) -> Packing:
+    """How the rows are laid out: they share their shots if `packing` and the model, by transformers' config, allow it."""
     longest = max((len(one.row.ids) for one in rows), default=0)
-    layout = Packing.PADDED if against_trees(engine.module.config, longest) else packing
+    return Packing.PADDED if against_trees(config, longest) else packing
+
+
+def forced_answers(
+    engine: Any, rows: Sequence[ForcedRow], packing: Packing, cache: BaseModelCache, frozen: FrozenLayers | None = None
+) -> Forced:
+    """Read the rows with a DeepSpeed engine in eval mode; what is below `frozen` is computed only where it is not kept."""
+    found = Forced()
+    layout = forced_packing(engine.module.config, rows, packing)
+    below = replace(frozen, packing=layout) if frozen else None
     dtype = next(engine.module.parameters()).dtype
     for start in range(0, len(rows), _ROWS):
         part = rows[start : start + _ROWS]
-        batch = make_batch([one.row for one in part], layout, cache.tokenizer.pad_token_id)
-        scores = term_scores(engine, batch, cache.device, dtype)
+        encoded = [one.row for one in part]
+        batch = make_batch(encoded, layout, cache.tokenizer.pad_token_id)
+        with above(below, encoded, batch):
+            scores = term_scores(engine, batch, cache.device, dtype)
         for one, terms in zip(part, map(list, batch.terms_of_rows), strict=True):
             found.rows += 1
             found.right += one.counts and bool(scores.greedy[terms].all())

@@ -43,17 +43,21 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     """
     import torch
 
-    inputs = _inputs(batch, device, dtype)
+    from kp.training.cross_entropy import weighted_cross_entropy
+
+    inputs = model_inputs(batch, device, dtype)
     places, term_place = _places(batch)
     base_log_p = None
     if base_forward is not None:  # first, because PEFT disables the gradients of an adapter that it disables
         with torch.no_grad():
             base_log_p = _log_probabilities(base_forward(**inputs).logits, places)
-    log_p = _log_probabilities(forward(**inputs).logits, places)
-    of_terms = log_p[torch.from_numpy(term_place).to(device), torch.from_numpy(batch.labels).to(device)]
-    cross_entropy = -(of_terms * torch.from_numpy(batch.weights).to(device)).sum()
+    logits = _logits(forward(**inputs).logits, places)
+    by_place = np.argsort(term_place, kind="stable")
+    of_terms = (torch.from_numpy(values[by_place]).to(device) for values in (term_place, batch.labels, batch.weights))
+    cross_entropy = weighted_cross_entropy(logits, *of_terms)
     if base_log_p is None:
         return BatchLoss(cross_entropy, None)
+    log_p = torch.log_softmax(logits.float(), dim=-1)
     replayed = np.bincount(term_place, weights=batch.replay_weights, minlength=len(places)).astype(np.float32)
     divergence = (base_log_p.exp() * (base_log_p - log_p)).sum(dim=1)
     return BatchLoss(cross_entropy, (divergence * torch.from_numpy(replayed).to(device)).sum())
@@ -73,7 +77,7 @@ def term_scores(forward: Any, batch: Batch, device: str, dtype: Any) -> TermScor
 
     places, term_place = _places(batch)
     with torch.no_grad():
-        log_p = _log_probabilities(forward(**_inputs(batch, device, dtype)).logits, places)
+        log_p = _log_probabilities(forward(**model_inputs(batch, device, dtype)).logits, places)
         of_terms = torch.from_numpy(term_place).to(device)
         labels = torch.from_numpy(batch.labels).to(device)
         bits = -log_p[of_terms, labels] / math.log(2)
@@ -86,7 +90,8 @@ def _places(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(batch.term_line * len(batch.columns) + batch.term_column, return_inverse=True)
 
 
-def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
+def model_inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
+    """The arguments of a causal language model of transformers in `dtype` that reads a batch."""
     import torch
 
     visible = torch.from_numpy(batch.visible)
@@ -101,14 +106,21 @@ def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:
     }
 
 
-def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
-    """(places, vocabulary) float32 from logits (lines, kept columns, vocabulary); a place is a flat index over lines and columns."""
+def _logits(logits: Any, places: np.ndarray) -> Any:
+    """(places, vocabulary) from logits (lines, kept columns, vocabulary); a place is a flat index over lines and columns."""
     import torch
 
     flat = logits.flatten(0, 1)
     if len(places) < len(flat):  # otherwise it is all of them, and indexing would copy the largest tensor
         flat = flat.index_select(0, torch.from_numpy(places).to(flat.device))
-    return torch.log_softmax(flat.float(), dim=-1)
+    return flat
+
+
+def _log_probabilities(logits: Any, places: np.ndarray) -> Any:
+    """(places, vocabulary) float32."""
+    import torch
+
+    return torch.log_softmax(_logits(logits, places).float(), dim=-1)
 
 
 def validate_layout(model: Any, rows: Sequence[EncodedRow], packing: Packing, pad_token_id: int, device: str) -> None:
@@ -122,13 +134,17 @@ def validate_layout(model: Any, rows: Sequence[EncodedRow], packing: Packing, pa
     with torch.no_grad():
         together = float(batch_loss(model, None, make_batch(rows, packing, pad_token_id), device, model.dtype).cross_entropy)
         alone = sum(_own_cross_entropy(model, row, device) for row in rows)
-    allowed = _TOLERANCE.get(str(model.dtype), _TOLERANCE_ELSE)
-    if not abs(together - alone) <= allowed * abs(alone):
+    if not is_same_loss(together, alone, model.dtype):
         remedy = f"use '{Packing.PADDED}'" if packing is Packing.PREFIX_TREE else "kp cannot train this model"
         raise UserError(
             f"a {model.config.model_type} gives rows in a '{packing}' another loss than alone ({together:.6g} for {alone:.6g}): {remedy}",
             field="training.packing",
         )
+
+
+def is_same_loss(one: float, other: float, dtype: Any) -> bool:
+    """Whether two losses of the same rows differ by no more than the order of summation explains in this dtype."""
+    return abs(one - other) <= _TOLERANCE.get(str(dtype), _TOLERANCE_ELSE) * abs(other)
 
 
 def _own_cross_entropy(model: Any, row: EncodedRow, device: str) -> float:

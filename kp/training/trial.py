@@ -5,9 +5,12 @@ resumed takes the same steps as one that was not, and so does one whose worker h
 over tokens of the *global* batch (kp.training.loss), however it is split over workers and passes: one worker and two take the same step.
 """
 
+import itertools
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,18 @@ from kp.inference.answering import answer_questions
 from kp.metrics.matching import AnswerKeys
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training.base_model_cache import BaseModelCache, validate_packing
-from kp.training.batches import make_batch
+from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
-from kp.training.forcing import forced_answers, forced_rows, summary_of
+from kp.training.forcing import ForcedRow, forced_answers, forced_packing, forced_rows, summary_of
+from kp.training.frozen_layers import FrozenLayers, above
 from kp.training.job import ADAPTER, Progress, TrialJob
+from kp.training.laps import Lap, Laps
 from kp.training.loss import batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
 from kp.vocabulary import EvalMode, Role, TrialStatus
+
+_log = logging.getLogger(__name__)
 
 STATE_TAG = "engine"
 _REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
@@ -54,6 +61,10 @@ class TrialTraining:
         described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision
         self._dtype = base.dtype
         keep_out_frozen(self._model)
+        self._forced = self._forced_rows() if self.spec.settings.eval_mode is EvalMode.TEACHER_FORCED else []
+        self.reading_seconds = 0.0
+        """In which the layers below the first adapted one read this trial's rows, before its first step; a part of its set-up."""
+        self._frozen = self._frozen_layers()
         self.progress = Progress(hardware=distinct_hardware(place.gathered(process_hardware())))
 
         def multiplier(step: int) -> float:  # not a method, whose state torch would save
@@ -67,12 +78,33 @@ class TrialTraining:
         """Mean cross entropy per trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
         """Tokens that this worker's model read for the last epoch's steps: including padding, and shared tokens once."""
+        self.laps = Laps()
+        """Of the last epoch's steps."""
 
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
         return encode_row(
             self._model_cache.chat, row["question"], row["target"], self.spec.training.loss, self.spec.training.max_length, replayed
         )
+
+    def _frozen_layers(self) -> FrozenLayers | None:
+        """The layers below the first adapted one, after they have read this trial's rows; None if steps compute all layers.
+
+        They read before ZeRO-3 spreads their weights over the workers. Later all workers would have to read at the same time, so that stage
+        needs room for all rows.
+        """
+        packing = self.spec.training.packing
+        frozen = self._model_cache.frozen_layers(self._model, packing, self._rows)
+        if frozen is None:
+            return None
+        forced = replace(frozen, packing=forced_packing(self._model.config, self._forced, packing))
+        began = time.monotonic()
+        have_room = [frozen.read(self._rows), forced.read([one.row for one in self._forced])]
+        self.reading_seconds = time.monotonic() - began
+        if all(have_room) or self.spec.training.zero_stage < 3:
+            return frozen
+        _log.warning("resources.activation_cache_gib has no room for all rows of the trial, which ZeRO stage 3 needs: nothing is kept")
+        return None
 
     def restore(self, folder: Path) -> None:
         """Continue from a checkpoint."""
@@ -90,7 +122,7 @@ class TrialTraining:
         torch.manual_seed(_dropout_seed(self.spec.seed, epoch, self._place.rank))
         self._engine.train()
         batches = list(self._batches(epoch))
-        self.read_tokens = 0
+        self.read_tokens, self.laps = 0, Laps()
         rates, cross_entropy, kl, replayed = np.array([self._step(rows) for rows in batches]).T
         trained = np.array([trained_tokens(rows) for rows in batches])
         self.step_losses = [float(loss) for loss in cross_entropy / trained]
@@ -118,6 +150,21 @@ class TrialTraining:
         if self.progress.status is None:
             self._end_where_due()
 
+    @property
+    def model(self) -> Any:
+        """The PEFT model."""
+        return self._model
+
+    @property
+    def frozen(self) -> FrozenLayers | None:
+        """The layers below the first adapted one, if what they compute is kept."""
+        return self._frozen
+
+    def passes(self, number: int) -> list[Batch]:
+        """The first passes of the first epoch; only before it is trained."""
+        parts = itertools.islice(self._batches(1), number)
+        return [make_batch(rows, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id) for rows in parts]
+
     def _batches(self, epoch: int) -> Iterator[list[EncodedRow]]:
         order = epoch_order(len(self._rows), self.spec.seed, epoch)
         size, left = self.spec.training.batch_size, self.spec.max_steps - self.progress.steps
@@ -135,14 +182,21 @@ class TrialTraining:
         sums = torch.zeros(2, dtype=torch.float64, device=self._model_cache.device)
         for micro in range(self._micro_batches):
             own = mine[micro * self._micro_rows : (micro + 1) * self._micro_rows]
+            self.laps.start()
             # All workers must do the same number of passes: one without rows reads the batch's first at weight 0.
-            batch = make_batch(own or rows[:1], self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
+            read = own or rows[:1]
+            batch = make_batch(read, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
             self.read_tokens += batch.read_tokens
+            self.laps.end(Lap.DATA)
             base = self._without_adapter if coefficient else None
-            loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
+            with above(self._frozen, read, batch):
+                loss = batch_loss(self._engine, base, batch, self._model_cache.device, self._dtype)
+            self.laps.end(Lap.FORWARD)
             # DeepSpeed averages gradients over workers and passes; multiplying by their numbers gives the sum that the step's loss is.
             self._engine.backward(loss.of_step(trained, replayed, coefficient) * (float(bool(own)) * world * self._micro_batches))
+            self.laps.end(Lap.BACKWARD)
             self._engine.step()
+            self.laps.end(Lap.OPTIMIZER)
             if own:
                 sums[0] += loss.cross_entropy.detach()
                 sums[1] += 0.0 if loss.kl is None else loss.kl.detach()
@@ -161,41 +215,46 @@ class TrialTraining:
         """
         if self.spec.settings.eval_mode is EvalMode.GENERATE:
             return self._generated()
-        split = self._place.world > 1 and self.spec.training.zero_stage < 3
-        mine = self._mine(split)
         self._engine.eval()
+        found = forced_answers(self._engine, self._forced, self.spec.training.packing, self._model_cache, self._frozen)
+        parts = self._place.gathered(found) if self._split else [found]
+        forced = {"eval_mode": EvalMode.TEACHER_FORCED.value, **summary_of(parts, self._model_cache.tokenizer)}
+        # Whether a trial has learned its facts is told of answers that it has written.
+        ends = self._reached([forced["unknown_accuracy"]]) == len(self.progress.epochs) + 1
+        return forced | self._generated() if ends else forced
+
+    def _forced_rows(self) -> list[ForcedRow]:
+        mine = self._mine()
         keys = self._keys.of_facts(mine)
-        rows = forced_rows(
+        return forced_rows(
             self._model_cache.chat,
             mine,
             self.job.eval_shots,
             lambda number, answer: keys[number].judge(answer).by(self.job.matcher),
             self.job.engine.max_new_tokens,
         )
-        found = forced_answers(self._engine, rows, self.spec.training.packing, self._model_cache)
-        parts = [found] if not split else self._place.gathered(found)
-        forced = {"eval_mode": EvalMode.TEACHER_FORCED.value, **summary_of(parts, self._model_cache.tokenizer)}
-        # Whether a trial has learned its facts is told of answers that it has written.
-        ends = self._reached([forced["unknown_accuracy"]]) == len(self.progress.epochs) + 1
-        return forced | self._generated() if ends else forced
 
-    def _mine(self, split: bool) -> pa.Table:
+    @property
+    def _split(self) -> bool:
+        """Whether each worker asks a part of the evaluated facts, and not all of them."""
+        return self._place.world > 1 and self.spec.training.zero_stage < 3
+
+    def _mine(self) -> pa.Table:
         facts = self.job.eval_facts
-        return facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
+        return facts.take(list(range(self._place.rank, len(facts), self._place.world))) if self._split else facts
 
     def _generated(self) -> dict[str, Any]:
         """The share of right generated answers to the evaluated Unknown facts over the eval prompts."""
         import torch
         import torch.distributed
 
-        split = self._place.world > 1 and self.spec.training.zero_stage < 3
-        mine = self._mine(split)
+        mine = self._mine()
         # Made anew each time, because the weights have changed, and with them the keys and values of shared prefixes.
         generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
         found = answer_questions(generator, mine, self.job.eval_shots, self._keys) if len(mine) else []
         right = [answer.matches.by(self.job.matcher) for under_prompt in found for answer in under_prompt]
         counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
-        if split:
+        if self._split:
             torch.distributed.all_reduce(counts)
         return {"unknown_accuracy": float(counts[0] / counts[1]), "eval_mode": EvalMode.GENERATE.value}
 
@@ -227,7 +286,7 @@ class TrialTraining:
         self._engine.destroy()
         if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has partitioned the base over the workers
             self._model_cache.release(self._model.unload())
-        del self._engine, self._model
+        del self._engine, self._model, self._frozen
 
 
 def _dropout_seed(seed: int, epoch: int, rank: int) -> int:
