@@ -106,7 +106,12 @@ def _limit(result: dict[str, Any]) -> Table:
     return Table(
         ("half the model's own forward rate", "tokens/s", "kp reads", "share"),
         tuple(
-            (_FORWARD[name].format(limit[name]["pass_tokens"]), f"{limit[name]['tokens_per_s'] / 2:,.0f}", ours, f"{limit[name]['share']:.1%}")
+            (
+                _FORWARD[name].format(limit[name]["pass_tokens"]),
+                f"{limit[name]['tokens_per_s'] / 2:,.0f}",
+                ours,
+                f"{limit[name]['share']:.1%}",
+            )
             for name in _FORWARD
         ),
     )
