@@ -1,13 +1,13 @@
 """`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch, transformers and the matcher's packages.
 
-`dump` and `train` also need the packages with which kp reads dumps and trains.
+`dump`, `train` and `benchmarks` also need the packages with which kp reads dumps, trains and runs lm-eval.
 """
 
 import sys
 from collections.abc import Sequence
 
 from kp.bench.arguments import parse_options
-from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
+from kp.bench.options import BenchmarksOptions, CategoriseOptions, DumpOptions, TrainOptions
 from kp.errors import UserError
 
 PROGRAM = "python -m kp.bench"
@@ -34,7 +34,14 @@ def _train(arguments: Sequence[str]) -> int:
     return run_train(options)
 
 
-BENCHMARKS = {"categorise": _categorise, "dump": _dump, "train": _train}
+def _benchmarks(arguments: Sequence[str]) -> int:
+    options = parse_options(BenchmarksOptions, f"{PROGRAM} benchmarks", arguments)
+    from kp.bench.scoring import run_scoring
+
+    return run_scoring(options)
+
+
+BENCHMARKS = {"categorise": _categorise, "dump": _dump, "train": _train, "benchmarks": _benchmarks}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,7 +21,7 @@ import transformers
 from kp import __version__
 from kp.bench.flops import model_size, operations
 from kp.bench.implementations import Peer, Turn, first_line, total
-from kp.bench.options import CategoriseOptions
+from kp.bench.options import CategoriseOptions, DType
 from kp.bench.questions import Question, categories, have_answers, of_first
 from kp.bench.rates import MatmulRate
 from kp.bench.subject import Subject
@@ -72,20 +72,23 @@ def outcome(options: CategoriseOptions, subject: Subject, facts: Facts, ways: Ma
 
 def circumstances(options: CategoriseOptions, subject: Subject) -> dict[str, Any]:
     """What was measured and where, for a result of any kind."""
+    names = ("facts", "rounds", "seed", "max_new_tokens", "batch_size", "released_facts")
+    return model_and_machine(subject, options.dtype) | {"settings": {name: getattr(options, name) for name in names}}
+
+
+def model_and_machine(subject: Subject, dtype: DType) -> dict[str, Any]:
+    """What was measured and where, without settings."""
     device = subject.device
     return {
         "model": {
             "name": subject.name,
             "revision": subject.revision,
             "parameters": sum(weight.numel() for weight in subject.model.parameters()),
-            "dtype": options.dtype.value,
+            "dtype": dtype.value,
         },
         "machine": hardware()
         | {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type, "threads": torch.get_num_threads()},
         "versions": {"kp": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        "settings": {
-            name: getattr(options, name) for name in ("facts", "rounds", "seed", "max_new_tokens", "batch_size", "released_facts")
-        },
     }
 
 

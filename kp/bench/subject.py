@@ -7,12 +7,12 @@ so every answer has the maximum length.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from kp.bench.options import CategoriseOptions, DType, Shape
+from kp.bench.options import DType, Shape
 from kp.errors import UserError
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
@@ -42,6 +42,25 @@ SHAPES: dict[Shape, dict[str, Any]] = {
 }
 
 
+class ModelOptions(Protocol):
+    """The options of a benchmark that say which model it measures, and where."""
+
+    @property
+    def model(self) -> str:
+        """Its name, folder or Hub id."""
+        ...
+
+    @property
+    def shape(self) -> Shape | None:
+        """The shape of random weights."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device, or `auto`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Subject:
     """A loaded model and what it is; `path` is the folder of its weights, None if they are random."""
@@ -69,12 +88,12 @@ class _Named:
     revision: str | None = None
 
 
-def chosen_device(options: CategoriseOptions) -> str:
+def chosen_device(options: ModelOptions) -> str:
     """The device that `auto` stands for."""
     return options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_subject(options: CategoriseOptions, dtype: DType) -> Subject:
+def load_subject(options: ModelOptions, dtype: DType) -> Subject:
     """The model of the options in `dtype`; raises UserError if it cannot be found, or if the tokenizer exceeds the shape."""
     resolved = resolve_model(_Named(options.model), MODEL_FIELD)
     tokenizer, device = load_tokenizer(resolved, MODEL_FIELD), chosen_device(options)

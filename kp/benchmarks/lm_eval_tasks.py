@@ -99,6 +99,17 @@ def _evaluate(model: Any, tokenizer: Any, benchmark: Benchmark, plan: BenchmarkP
     return dict(results)
 
 
+def load_task(task: str, changes: dict[str, Any]) -> Any:
+    """One of kp's tasks as an lm-eval task with some of its settings changed; those of `fewshot_config` are merged."""
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+
+    loaded = TaskManager(include_path=str(_TASKS), include_defaults=False).load([task])["tasks"][task]
+    settings: dict[str, Any] = loaded.config.to_dict(keep_callable=True)
+    merged = settings["fewshot_config"] | changes.get("fewshot_config", {})
+    return ConfigurableTask(config=settings | changes | {"fewshot_config": merged})
+
+
 def _value(score: Score, values: list[float]) -> dict[str, Any]:
     n = len(values)
     mean = statistics.fmean(values)

@@ -10,8 +10,8 @@ tokens, and none is read twice:
 Where contexts agree is found on their tokens, so it does not matter which benchmark they come from. Keys and values live no longer than one
 call of `LikelihoodScorer.score`, so nothing computed with one adapter can be used with another.
 
-The model's own pass over the longest sequence comes first. Its logits are compared with those of the packed attention, on the sequence
-that reaches beyond the most windows, and the keys and values of its beginning are kept.
+The model's own pass over one sequence comes first. Its logits are compared with those of the packed attention, and the keys and values of
+its beginning are kept. A window of attention that nothing else reveals shows on long sequences alone, so a long one is taken.
 """
 
 import logging
@@ -37,6 +37,7 @@ LEAST_BEGINNING = 32
 """Tokens that contexts must have in common to be read behind one copy: attending to a copy costs a few operations in every layer."""
 
 _BEGINNING_TOKENS = 4096  # of beginnings whose keys and values are kept at once
+_VERIFIED_SHARE = 40  # the sequence that is verified is at most this fraction of all, or the shortest
 _LOGITS_ROWS = 256  # rows of logits that are in float32 at once
 
 
@@ -68,8 +69,8 @@ class Likelihood:
 class LikelihoodScorer:
     """Scores continuations with one model, plain or wrapped by PEFT, in eval mode; `work` counts the tokens that it has read.
 
-    `most_rows` is the most rows of a pass; memory may allow fewer. Raises NotShareableError, when it is made or on the first sequence that
-    is longer than all before, if the model's attention cannot be replaced.
+    `most_rows` is the most rows of a pass; memory may allow fewer. Raises NotShareableError if the model's attention cannot be replaced:
+    when it is made, or from `score`, which compares it with the model's own for the first contexts and again for longer ones.
     """
 
     def __init__(self, model: torch.nn.Module, most_rows: int) -> None:
@@ -77,7 +78,7 @@ class LikelihoodScorer:
         self._forward = Forward(model)
         self._forward.validate_shareable()
         self._most_rows = most_rows
-        self._verified = 0  # the length of the longest sequence on which packed attention was compared with the model's own
+        self._verified = 0  # tokens of the longest sequence on which packed attention was compared with the model's own
 
     def score(self, contexts: Sequence[Context]) -> list[list[Likelihood]]:
         """The likelihoods of each context's continuations, in the given order; out of memory, passes are halved until they fit."""
@@ -98,11 +99,11 @@ class LikelihoodScorer:
         return [found[index] for index in range(len(contexts))]
 
     def _verify(self, contexts: Sequence[Context], cuts: Sequence[int]) -> dict[tuple[int, ...], Prefix]:
-        """Compare the packed attention with the model's own on the longest sequence, and return its beginning if it has one."""
+        """Compare the packed attention with the model's own on one sequence, and return its beginning if it has one."""
         if not contexts:
             return {}
-        longest = max(range(len(contexts)), key=lambda index: len(contexts[index].longest))
-        ids, cut = list(contexts[longest].longest), cuts[longest]
+        chosen = _verified_on(contexts, cuts)
+        ids, cut = list(contexts[chosen].longest), cuts[chosen]
         if len(ids) <= self._verified:
             return {}
         own, cache = self._read(ids)
@@ -198,6 +199,13 @@ class _Passes:
     def _count(self, logits: int) -> None:
         self._work.logits += logits
         self._work.passes += 1
+
+
+def _verified_on(contexts: Sequence[Context], cuts: Sequence[int]) -> int:
+    """The index of the longest sequence that is not too expensive to be read twice more."""
+    rests = [len(context.longest) - cut for context, cut in zip(contexts, cuts, strict=True)]
+    allowed = max(min(rests), sum(rests) // _VERIFIED_SHARE)
+    return max((index for index, rest in enumerate(rests) if rest <= allowed), key=lambda index: len(contexts[index].longest))
 
 
 def beginning_lengths(sequences: Sequence[Sequence[int]]) -> list[int]:
