@@ -7,7 +7,7 @@ MMLU's own questions are not part of kp; without them the task kp_mmlu_dev is as
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,38 +46,43 @@ class AskedQuestions:
 
 def load_asked_questions(options: BenchmarksOptions) -> AskedQuestions:
     """The first `per_subject` questions of every subject; raises UserError if the folder does not hold MMLU."""
-    shots = options.n_shots
+    shots, changes = options.n_shots, {"num_fewshot": options.n_shots}
     if options.mmlu is None:
-        task = load_task("kp_mmlu_dev", {"num_fewshot": shots})
         note = "No --mmlu: MMLU's development questions, whose shots are others of their subject and differ from question to question"
-        return AskedQuestions("kp_mmlu_dev", note, _questions(task, mmlu_dev.draw(mmlu_dev.askable(shots), shots, 0), options.per_subject))
-    examples, asked = _read(options.mmlu, "mmlu_dev"), _read(options.mmlu, "mmlu_test")
-    _validate_shots(examples, asked, shots)
+        task, rows = load_task("kp_mmlu_dev", changes), mmlu_dev.load_questions()
+        askable = mmlu_dev.draw(mmlu_dev.askable(shots), shots, 0)
+        asked = _first_of_each([rows[index].subject for index in askable], options.per_subject)
+        return AskedQuestions("kp_mmlu_dev", note, _questions(task, [askable[place] for place in asked]))
+    examples, tests = _read(options.mmlu, "mmlu_dev"), _read(options.mmlu, "mmlu_test")
+    _validate_shots(examples, tests, shots)
+    chosen = [tests[place] for place in _first_of_each([row["subject"] for row in tests], options.per_subject)]
 
     def dataset(**_: object) -> dict[str, Any]:
         from datasets import Dataset
 
-        # The sampler leaves out the asked question by its row, so a shot's row is no question's.
-        numbered = [{"row": -1 - number, **row} for number, row in enumerate(examples)]
-        return {"test": Dataset.from_list([{"row": row, **fields} for row, fields in enumerate(asked)]), "dev": Dataset.from_list(numbered)}
+        # The task's shots are the first others of the subject, so in front of the questions they are development questions.
+        return {"test": Dataset.from_list([{"row": number, **row} for number, row in enumerate([*examples, *chosen])])}
 
-    task = load_task(
-        "kp_mmlu_dev", {"num_fewshot": shots, "custom_dataset": dataset, "fewshot_split": "dev", "fewshot_config": {"split": "dev"}}
-    )
     note = "MMLU's test questions behind development questions of their subject"
-    return AskedQuestions("MMLU", note, _questions(task, range(len(asked)), options.per_subject))
+    task = load_task("kp_mmlu_dev", changes | {"custom_dataset": dataset})
+    return AskedQuestions("MMLU", note, _questions(task, range(len(examples), len(examples) + len(chosen))))
 
 
-def _questions(task: Any, askable: Iterable[int], per_subject: int) -> list[ScoredQuestion]:
-    chosen: dict[str, list[int]] = {}
-    for index in askable:
-        if len(indices := chosen.setdefault(task.eval_docs[index]["subject"], [])) < per_subject:
-            indices.append(index)
-    task.build_all_requests(samples=[index for indices in chosen.values() for index in indices])
+def _first_of_each(subjects: Sequence[str], count: int) -> list[int]:
+    """The places of the first `count` of every subject, subjects together."""
+    places: dict[str, list[int]] = {}
+    for place, subject in enumerate(subjects):
+        if len(taken := places.setdefault(subject, [])) < count:
+            taken.append(place)
+    return [place for taken in places.values() for place in taken]
+
+
+def _questions(task: Any, indices: Sequence[int]) -> list[ScoredQuestion]:
+    task.build_all_requests(samples=list(indices))
     by_row: dict[int, list[Any]] = {}
     for request in task.instances:
         by_row.setdefault(request.doc["row"], []).append(request)
-    docs = [task.eval_docs[index] for indices in chosen.values() for index in indices]
+    docs = [task.eval_docs[index] for index in indices]
     return [ScoredQuestion(doc["subject"], doc["answer"], tuple(by_row[doc["row"]])) for doc in docs]
 
 
