@@ -65,12 +65,9 @@ def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: st
     items: list[dict[str, Any]] = []
     work.mkdir(parents=True, exist_ok=True)
     with _quiet(work / "lm_eval.log"):
-        from kp.benchmarks.shared_context import SharedContextLM
-
-        scored_by = SharedContextLM(model, tokenizer, batch_size)  # for all tasks, but for no other model or adapter
         for benchmark in plan.benchmarks():
             task = benchmark.task
-            results = _evaluate(scored_by, benchmark, plan)
+            results = _evaluate(model, tokenizer, benchmark, plan, batch_size)
             samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
             _write_samples(samples, benchmark, work)
             common = {
@@ -85,12 +82,14 @@ def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: st
     return ScoredBenchmarks(pa.Table.from_pylist(rows, schema=BENCHMARKS), pa.Table.from_pylist(items, schema=BENCHMARK_ITEMS))
 
 
-def _evaluate(model: Any, benchmark: Benchmark, plan: BenchmarkPlan) -> dict[str, Any]:
+def _evaluate(model: Any, tokenizer: Any, benchmark: Benchmark, plan: BenchmarkPlan, batch_size: int) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
+    from kp.benchmarks.shared_context import SharedContextLM
+
     results = simple_evaluate(
-        model=model,
+        model=SharedContextLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
         tasks=[benchmark.task],
         num_fewshot=benchmark.shots(plan.settings),
         samples={benchmark.task: benchmark.draw(plan.settings, plan.seed)},
@@ -98,16 +97,6 @@ def _evaluate(model: Any, benchmark: Benchmark, plan: BenchmarkPlan) -> dict[str
         task_manager=TaskManager(include_path=str(_TASKS), include_defaults=False),
     )
     return dict(results)
-
-
-def load_task(task: str, changes: dict[str, Any]) -> Any:
-    """One of kp's tasks as an lm-eval task with some of its settings changed."""
-    from lm_eval.api.task import ConfigurableTask
-    from lm_eval.tasks import TaskManager
-
-    loaded = TaskManager(include_path=str(_TASKS), include_defaults=False).load([task])["tasks"][task]
-    settings: dict[str, Any] = loaded.config.to_dict(keep_callable=True)
-    return ConfigurableTask(config=settings | changes)
 
 
 def _value(score: Score, values: list[float]) -> dict[str, Any]:
@@ -142,6 +131,15 @@ def _write_samples(samples: list[dict[str, Any]], benchmark: Benchmark, work: Pa
             likelihoods = [likelihood for likelihood, _ in sample["filtered_resps"]]
             scores = {score.metric: sample[score.metric] for score in benchmark.scores}
             file.write(json.dumps({"question": sample["doc_id"], "log_likelihoods": likelihoods, **scores}) + "\n")
+
+
+def load_task(task: str, changes: dict[str, Any]) -> Any:
+    """One of kp's tasks as an lm-eval task, with some of its settings changed."""
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+
+    loaded = TaskManager(include_path=str(_TASKS), include_defaults=False).load([task])["tasks"][task]
+    return ConfigurableTask(config=loaded.config.to_dict(keep_callable=True) | changes)
 
 
 def _template_hash(task: str) -> str:

@@ -114,22 +114,6 @@ def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
     return forward.packed(_line([], [_Live(row, 0)], prefixes, forward.device, keep=1), slots)[0]
 
 
-def row_logits(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], shared_prefixes: list[Prefix], slots: Slots) -> Tensor:
-    """Logits [tokens, vocabulary] after the `ids` of each row and after each token of its draft, of rows read in one pass; row i fills
-    slot i. Call it inside `Forward.exchanged`."""
-    live = [_Live(row, 0 if row.shared_prefix is None else shared_prefixes[row.shared_prefix].tokens) for row in rows]
-    _copy_shared_prefixes(slots, live, 0, shared_prefixes)
-    return forward.packed(_line([], live, prefixes, forward.device), slots)
-
-
-def _copy_shared_prefixes(slots: Slots, prefill_rows: Sequence[_Live], first: int, shared_prefixes: list[Prefix]) -> None:
-    """Copy the shared prefixes into the slots of the prefill rows, from slot `first` on; neighbours mostly have the same one."""
-    for shared_prefix, neighbours in groupby(enumerate(prefill_rows, start=first), key=lambda placed: placed[1].row.shared_prefix):
-        places = [slot for slot, _ in neighbours]
-        if shared_prefix is not None:
-            slots.copy_kv(places[0], places[-1] + 1, shared_prefixes[shared_prefix])
-
-
 class Decoder:
     """Decodes rows behind `shared` (prefixes, shared question prefixes) until they have `ended` or until `new_tokens` are generated."""
 
@@ -160,7 +144,7 @@ class Decoder:
         while waiting or self._live:
             n_decode = len(self._live)
             self._admit(waiting)
-            _copy_shared_prefixes(slots, self._live[n_decode:], n_decode, self._shared_prefixes)
+            self._copy_shared_prefixes(slots, n_decode)
             line = _line(self._live[:n_decode], self._live[n_decode:], self._prefixes, self._forward.device)
             logits = self._forward.packed(line, slots)
             self._count(n_decode, len(line.wanted))
@@ -180,6 +164,14 @@ class Decoder:
 
     def _shared_prefix_tokens(self, row: Row) -> int:
         return 0 if row.shared_prefix is None else self._shared_prefixes[row.shared_prefix].tokens
+
+    def _copy_shared_prefixes(self, slots: Slots, n_decode: int) -> None:
+        """Copy the shared prefixes into the slots of the prefill rows; neighbours mostly have the same one."""
+        prefill_rows = enumerate(self._live[n_decode:], start=n_decode)
+        for shared_prefix, neighbours in groupby(prefill_rows, key=lambda placed: placed[1].row.shared_prefix):
+            places = [slot for slot, _ in neighbours]
+            if shared_prefix is not None:
+                slots.copy_kv(places[0], places[-1] + 1, self._shared_prefixes[shared_prefix])
 
     def _choose(self, logits: Tensor, n_decode: int) -> list[int]:
         """The chosen token for each position of the logits."""
@@ -220,6 +212,17 @@ def _take(live: _Live, chosen: list[int]) -> None:
     right = next((place for place, token in enumerate(draft) if chosen[place] != token), len(draft))
     live.own += len(live.row.ids) + right
     live.made = [*draft[:right], chosen[right]]
+
+
+def row_logits(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], shared_prefixes: list[Prefix], slots: Slots) -> Tensor:
+    """Logits [tokens, vocabulary] after the `ids` of each row and after each token of its draft, of rows read in one pass; row i fills
+    slot i. Call it inside `Forward.exchanged`."""
+    live = [_Live(row, 0 if row.shared_prefix is None else shared_prefixes[row.shared_prefix].tokens) for row in rows]
+    for shared_prefix, neighbours in groupby(range(len(rows)), key=lambda slot: rows[slot].shared_prefix):
+        places = list(neighbours)
+        if shared_prefix is not None:
+            slots.copy_kv(places[0], places[-1] + 1, shared_prefixes[shared_prefix])
+    return forward.packed(_line([], live, prefixes, forward.device), slots)
 
 
 def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) -> Tensor:
