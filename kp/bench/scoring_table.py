@@ -39,7 +39,7 @@ def _head(result: dict[str, Any]) -> list[str]:
 
 def _implementations(result: dict[str, Any]) -> Table:
     return Table(
-        ("", "questions", "seconds", "questions/s", "kp is faster", "tokens read/question", "accuracy"),
+        ("", "questions", "seconds", "questions/s", "kp is faster", "tokens/question", "accuracy"),
         tuple(
             (
                 name,
@@ -83,8 +83,8 @@ def _notes(result: dict[str, Any]) -> list[str]:
     found, hf = result["agreement"], result["implementations"]["hf"]
     verdict = "The log-likelihoods are equal" if found["equal"] else "THE LOG-LIKELIHOODS DIFFER"
     return [
-        f"{verdict}: the largest difference over {found['choices']} choices is {found['largest_difference']:.2g} nats\n"
-        f"(median {found['median_difference']:.2g}), {found['tolerance']:g} allowed. "
-        f"{found['same_greedy']:.1%} of is_greedy and {found['same_choice']:.1%} of the\nchosen answers are the same.",
+        f"{verdict}: over {found['choices']} choices the largest difference is\n"
+        f"{found['largest_difference']:.2g} nats (median {found['median_difference']:.2g}), {found['tolerance']:g} allowed. "
+        f"{found['same_greedy']:.1%} of is_greedy\nand {found['same_choice']:.1%} of the chosen answers are the same.",
         f"hf answers {hf['questions']} of the questions, spread over all; rates are compared. Its way:\n{hf['way']}.",
     ]
