@@ -132,6 +132,9 @@ EPOCHS = pa.schema(
         pa.field("epoch", pa.int32(), nullable=False),  # 1 is the first
         pa.field("train_loss", pa.float64()),  # mean cross entropy per trained token of the epoch, in nats
         pa.field("unknown_accuracy", pa.float64()),
+        pa.field("eval_mode", pa.string()),  # how it was measured: generate, teacher_forced
+        pa.field("unknown_bits", pa.float64()),  # mean surprisal of the evaluated answers, end included; null if answers are generated
+        pa.field("resisting", pa.string()),  # the tokens of answers that most often are not the greedy choice, quoted; null likewise
         pa.field("replay_kl", pa.float64()),  # KL(base || adapter) per trained token of replay rows; null if the coefficient is 0
         pa.field("learning_rate", pa.float64()),  # of the epoch's first step
         pa.field("final_learning_rate", pa.float64()),  # of its last step

@@ -143,6 +143,13 @@ class Attention(StrEnum):
     EAGER = "eager"  # matrix products and a softmax
 
 
+class EvalMode(StrEnum):
+    """How unknown_accuracy is measured after an epoch."""
+
+    GENERATE = "generate"  # the model writes answers, which the matcher judges
+    TEACHER_FORCED = "teacher_forced"  # one pass over questions with their answers: is every token of the canonical one the greedy choice?
+
+
 class RateSchedule(StrEnum):
     """How the learning rate changes after its warm-up."""
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config import search as config_search
+from kp.config.layers import ALL_LAYERS
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.effect_summary import reported_effects
 from kp.metrics.shifts import outcome_shifts
@@ -50,7 +51,7 @@ def drawing_spec(
     """A trial as far as it decides which facts it trains on."""
     arm = config_search.Arm(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases)
     settings = config_search.TrialSettings(draw=draw, replay_target=replay_target, held_out_paraphrases=held_out_paraphrases)
-    return TrialSpec(unknown, arm, 8, 1e-3, seed, settings, config_search.TrainingConfig(lora_alpha=16))
+    return TrialSpec(unknown, arm, 8, 1e-3, seed, ALL_LAYERS, settings, config_search.TrainingConfig(lora_alpha=16))
 
 
 def apart(tables: Mapping[str, tuple[pa.Table, pa.Schema]]) -> tuple[dict[str, pa.Table], dict[str, pa.Schema]]:

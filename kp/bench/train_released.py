@@ -59,7 +59,7 @@ def _with_lora(base: Any, spec: TrialSpec) -> Any:
 
     base.set_attn_implementation("eager")
     torch.manual_seed(spec.seed)
-    return get_peft_model(base, lora_config(spec))
+    return get_peft_model(base, lora_config(spec, base))
 
 
 def _arguments(spec: TrialSpec, dtype: str, device: Device, folder: str) -> TrainingArguments:

@@ -87,7 +87,7 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
         raise UserError(f"{options.facts} are asked for, the built-in facts are {facts.height}", field="facts")
     config = with_machine_choices(_study(options, use_gpu), Path(os.devnull), lambda line: None, fetch=True)
     arm = Arm(paraphrases=options.paraphrases)
-    spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, seed=options.seed))
+    spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, options.seed, config.training.layers))
     unknown = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
     rows = draw_rows(spec, facts, unknown, answers=pl.DataFrame())
     taught = rows.filter(role=Role.UNKNOWN.value)["fact_id"]

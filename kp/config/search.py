@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kp.config.faults import FieldError
+from kp.config.layers import ALL_LAYERS, Layers
 from kp.config.section import PositiveInt, Section
-from kp.vocabulary import Draw, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
+from kp.vocabulary import Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
@@ -58,6 +59,10 @@ class TrialSettings(Section):
     longer than `epochs` or `steps`, nor at a higher rate than `schedule` has: if fewer steps are left, the rate falls to 0 over those."""
     eval_prompts: int = Field(1, ge=1, le=10)
     """Prompts of S0 on which unknown_accuracy is measured after every epoch."""
+    eval_mode: EvalMode = EvalMode.GENERATE
+    """How unknown_accuracy is measured after an epoch. `teacher_forced` reads questions with their canonical answers in one pass, at a
+    fraction of the cost, and counts those that the model would write token by token: a lower bound, because it may write an alias. Before a
+    trial ends as learned, answers are generated."""
     eval_facts: PositiveInt | None = None
     """Most trained Unknown facts that are asked after an epoch, the same ones every time. Absent: all of them."""
 
@@ -91,6 +96,8 @@ class SearchConfig(TrialSettings):
     """Peak learning rates."""
     learning_rate_range: tuple[float, float] | None = None
     """Lowest and highest peak learning rate, log-uniform, instead of the list; only with `random` and `optuna`."""
+    layers: tuple[Layers, ...] = ()
+    """Which decoder layers adapters change, each like `training.layers`. Empty: `training.layers` alone."""
     seeds: tuple[int, ...] = (0,)
     """Each seed has its own draw of facts, LoRA init, dropout and data order."""
     sampler: Sampler = Sampler.GRID
@@ -106,9 +113,9 @@ class SearchConfig(TrialSettings):
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
-        for name in ("unknown", "arms", "rank", "learning_rate", "seeds"):
+        for name in ("unknown", "arms", "rank", "learning_rate", "layers", "seeds"):
             values = getattr(self, name)
-            if not values:
+            if not values and name != "layers":
                 raise FieldError("must not be empty", field=name)
             if len(set(values)) != len(values):
                 raise FieldError("a value stands in it twice", field=name)
@@ -161,6 +168,9 @@ class TrainingConfig(Section):
     """Scale by alpha/sqrt(rank) instead of alpha/rank."""
     lora_dropout: float = Field(0.1, ge=0, lt=1, title="dropout")
     target_modules: tuple[str, ...] = Field(("down_proj", "gate_proj", "up_proj"), title="modules")
+    layers: Layers = ALL_LAYERS
+    """The decoder layers that the adapter changes: `all`, `upper:K` for the last K, or a list of numbers from 0 up. What lies below the
+    first of them is computed once and kept."""
     init: str = "default"
     """How PEFT initialises A and B: `default`, `gaussian`, `orthogonal`, `olora`, `pissa` or `pissa_niter_N`; an init that changes the base
     weights (olora, pissa) is saved as a plain adapter of twice the rank."""

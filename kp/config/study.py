@@ -14,6 +14,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
+from kp.config.layers import ALL_LAYERS
 from kp.config.overrides import apply_override
 from kp.config.search import SearchConfig, TrainingConfig
 from kp.config.section import PositiveInt, Section
@@ -260,6 +261,8 @@ class StudyConfig(Section):
                 f"{self.training.batch_size} rows do not divide among resources.workers_per_trial = {self.resources.workers_per_trial}",
                 field="training.batch_size",
             )
+        if self.search.layers and self.training.layers != ALL_LAYERS:
+            raise FieldError("give either training.layers or search.layers", field="search.layers")
         self._kl_possible()
         self._seeds_possible()
         if self.training.zero_stage == 0 and self.model.dtype != "float32":

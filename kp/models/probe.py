@@ -24,6 +24,7 @@ class ModelProbe:
     """What was found out; `modules` are those that an adapter targets, groups written out, or the error that says why it cannot."""
 
     chat_digest: str  # of a chat as the model reads it
+    layers: int
     notes: tuple[str, ...]  # what kp settled, one line each
     modules: tuple[str, ...] | UserError
     against_trees: str | None  # why rows must be padded, if they must
@@ -47,4 +48,5 @@ def probe_model(model: NamedModel, folder: Path, target_modules: Sequence[str] =
         modules = resolved_modules(empty, target_modules)
     except UserError as error:
         modules = error
-    return ModelProbe(chat.digest, tuple(chat.form.notes()), modules, without_prefix_trees(config))
+    layers = config.get_text_config().num_hidden_layers
+    return ModelProbe(chat.digest, layers, tuple(chat.form.notes()), modules, without_prefix_trees(config))

@@ -43,12 +43,13 @@ class ModelShape:
             "down_proj": (self.intermediate, self.hidden),
         }
 
-    def adapter_parameters(self, target_modules: Sequence[str], rank: int) -> int | None:
-        """Parameters of a LoRA adapter, r (in + out) for each target matrix; None if a module is not one of a layer's."""
+    def adapter_parameters(self, target_modules: Sequence[str], rank: int, layers: int | None = None) -> int | None:
+        """Parameters of a LoRA adapter on so many layers or all, r (in + out) for each target matrix; None if a module is not one of a
+        layer's."""
         matrices = self.matrices()
         if not set(target_modules) <= matrices.keys():
             return None
-        return self.layers * sum(rank * sum(matrices[name]) for name in set(target_modules))
+        return (layers or self.layers) * sum(rank * sum(matrices[name]) for name in set(target_modules))
 
 
 PUBLISHED = "its published shape"

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from kp.config.search import SearchConfig
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.training.spec import Choice, TrialSpec, grid, trial_spec
+from kp.training.spec import Choice, TrialSpec, grid, searched_layers, trial_spec
 from kp.vocabulary import Sampler, TrialStatus
 
 Objective = Callable[[TrialSpec], float | None]
@@ -50,7 +49,7 @@ def proposed(config: StudyConfig, objective: Objective) -> Proposal:
     """
     if config.search.sampler is Sampler.GRID:
         return Proposal(tuple(grid(config)), complete=True)
-    space = _Space(config.seed, config.search)
+    space = _Space(config)
     wanted = config.search.trials or 0
     if wanted > space.size:
         by_rates = " with the rates of three digits in search.learning_rate_range" if config.search.learning_rate_range else ""
@@ -120,14 +119,16 @@ def _rate(index: int) -> float:
 class _Space:
     """The space of choices of a search; `lists` has the values of each knob that is given as a list, by its name in Choice."""
 
-    def __init__(self, seed: int, search: SearchConfig) -> None:
-        self.seed = seed
+    def __init__(self, config: StudyConfig) -> None:
+        search = config.search
+        self.seed = config.seed
         self.lists: dict[str, tuple[Any, ...]] = {
             "unknown": search.unknown,
             "arm": search.arms,
             "rank": search.rank,
             "learning_rate": search.learning_rate,
             "seed": search.seeds,
+            "layers": searched_layers(config),
         }
         self.rates: _Rates | None = None
         if search.learning_rate_range:

@@ -7,6 +7,7 @@ that it may choose; that may be another trial for rows than for bytes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kp.config.layers import layer_numbers
 from kp.config.study import StudyConfig
 from kp.models.shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
@@ -103,15 +104,18 @@ def disk_price(config: StudyConfig, trials: PlannedTrials, shape: ModelShape | N
     if shape is None or shape.adapter_parameters(training.target_modules, 1) is None:
         return None
 
+    def parameters(spec: TrialSpec, rank: int) -> int:
+        layers = len(layer_numbers(spec.layers, shape.layers))
+        return shape.adapter_parameters(spec.training.target_modules, rank, layers) or 0
+
     def adapter(spec: TrialSpec) -> int:
         # An init that moves a part of the base into the adapter gives a plain adapter of twice the rank.
         saved_rank = 2 * spec.rank if training.moves_base else spec.rank
-        return (shape.adapter_parameters(spec.training.target_modules, saved_rank) or 0) * NUMBER_BYTES[config.model.dtype]
+        return parameters(spec, saved_rank) * NUMBER_BYTES[config.model.dtype]
 
     def checkpoint(spec: TrialSpec) -> int:
         # The adapter twice: in PEFT's format, and in the engine's.
-        trained = shape.adapter_parameters(spec.training.target_modules, spec.rank) or 0
-        return trained * (OPTIMISER_BYTES + NUMBER_BYTES[config.model.dtype]) + adapter(spec)
+        return parameters(spec, spec.rank) * (OPTIMISER_BYTES + NUMBER_BYTES[config.model.dtype]) + adapter(spec)
 
     return DiskPrice(trials.total(adapter), trials.most(adapter), trials.most(checkpoint))
 

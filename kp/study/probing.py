@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
+from kp.config.layers import LAYERS_FIELD, SEARCHED_LAYERS_FIELD, layer_numbers
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.models.loading import small_files
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.models.probe import ModelProbe, probe_model
 from kp.study.machine_choices import with_machine_choices
+from kp.training.spec import searched_layers
 from kp.vocabulary import Packing
 
 
@@ -47,8 +49,15 @@ def probed(config: StudyConfig, root: Path, note: Callable[[str], None], fetch: 
         for line in found.notes:
             note(f"{field}: {line}")
         if mine:
+            _validate_layers(config, found.layers)
             config = _settled(config, found, note, trains)
     return ProbedStudy(config, chats)
+
+
+def _validate_layers(config: StudyConfig, count: int) -> None:
+    field = SEARCHED_LAYERS_FIELD if config.search.layers else LAYERS_FIELD
+    for layers in searched_layers(config):
+        layer_numbers(layers, count, field)
 
 
 def _settled(config: StudyConfig, found: ModelProbe, note: Callable[[str], None], trains: bool) -> StudyConfig:

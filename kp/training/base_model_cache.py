@@ -47,20 +47,19 @@ class BaseModelCache:
 
 
 def validate_packing(config: Any, packing: Packing, longest: int) -> None:
-    """Raise UserError for a model that cannot read a prefix tree; `config` is transformers', `longest` the tokens of the longest row.
+    """Raise UserError for a model that cannot read a prefix tree; `config` is transformers', `longest` the tokens of the longest row."""
+    if packing is Packing.PREFIX_TREE and (reason := against_trees(config, longest)) is not None:
+        raise UserError(f"{reason}: use 'padded'", field="training.packing")
+
+
+def against_trees(config: Any, longest: int) -> str | None:
+    """Why a model cannot read a prefix tree; None if nothing in its config is against it.
 
     A token of the tree sees the tokens on its path from the root, and its position is its depth. That is all that attention needs, but a
     recurrent state would be wrong. A sliding window is ignored, which is right as long as no row is longer than the window.
     """
-    if packing is Packing.PADDED:
-        return
     window = getattr(config, "sliding_window", None)
     if window and longest > window and getattr(config, "use_sliding_window", True):
-        raise UserError(
-            f"a row of {longest} tokens is longer than the model's sliding window of {window}: use 'padded'", field="training.packing"
-        )
+        return f"a row of {longest} tokens is longer than the model's sliding window of {window}"
     stateful = sorted({"conv_kernel", "mamba_d_state", "ssm_state_size", "state_size", "linear_num_value_heads"} & set(vars(config)))
-    if stateful:
-        raise UserError(
-            f"{config.model_type} keeps a recurrent state (its config has {stateful[0]}): use 'padded'", field="training.packing"
-        )
+    return f"{config.model_type} keeps a recurrent state (its config has {stateful[0]})" if stateful else None

@@ -38,6 +38,8 @@ class Batch:
     labels: np.ndarray
     weights: np.ndarray
     replay_weights: np.ndarray
+    terms_of_rows: tuple[tuple[int, ...], ...]
+    """The terms of each row, in the order of its labels."""
 
     @property
     def read_tokens(self) -> int:
@@ -54,8 +56,10 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
     nodes: dict[tuple[int, int], int] = {}  # (parent node, token) -> node; -1 is above the first tokens
     parents: list[int] = []
     terms: dict[int, list[int]] = {}  # node -> number of rows that predict its token, and of replayed rows among them
+    numbers: dict[int, int] = {}  # node -> its term
+    of_rows: list[tuple[int, ...]] = []
     for row in rows:
-        node = -1
+        node, mine = -1, list[int]()
         for token, label in zip(row.ids, row.labels, strict=True):
             above = node
             node = nodes.setdefault((above, token), len(nodes))
@@ -65,6 +69,8 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
                 asked = terms.setdefault(node, [0, 0])
                 asked[0] += 1
                 asked[1] += row.replayed
+                mine.append(numbers.setdefault(node, len(numbers)))
+        of_rows.append(tuple(mine))
     tokens = np.array([token for _, token in nodes], dtype=np.int64)
     visible = np.zeros((len(parents), len(parents)), dtype=bool)
     depth = np.zeros(len(parents), dtype=np.int64)
@@ -86,6 +92,7 @@ def _prefix_tree(rows: Sequence[EncodedRow]) -> Batch:
         labels=tokens[predicted],
         weights=counts[:, 0],
         replay_weights=counts[:, 1],
+        terms_of_rows=tuple(of_rows),
     )
 
 
@@ -113,4 +120,5 @@ def _padded(rows: Sequence[EncodedRow], pad_token_id: int) -> Batch:
         labels=labels[term_line, predicted],
         weights=np.ones(len(term_line), dtype=np.float32),
         replay_weights=replayed[term_line],
+        terms_of_rows=tuple(tuple(np.flatnonzero(term_line == line).tolist()) for line in range(len(rows))),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kp.config.layers import ALL_LAYERS, layer_numbers
 from kp.training.spec import TrialSpec
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
@@ -36,10 +37,11 @@ class Place:
         return values
 
 
-def lora_config(spec: TrialSpec) -> Any:
-    """PEFT's configuration of a trial's adapter."""
+def lora_config(spec: TrialSpec, base: Any) -> Any:
+    """PEFT's configuration of a trial's adapter on this model."""
     from peft import LoraConfig
 
+    count = base.config.get_text_config().num_hidden_layers
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=spec.rank,
@@ -47,6 +49,7 @@ def lora_config(spec: TrialSpec) -> Any:
         use_rslora=spec.training.use_rslora,
         lora_dropout=spec.training.lora_dropout,
         target_modules=list(spec.training.target_modules),
+        layers_to_transform=None if spec.layers == ALL_LAYERS else layer_numbers(spec.layers, count),
         init_lora_weights=True if spec.training.init == "default" else spec.training.init,  # type: ignore[arg-type]
     )
 
@@ -55,7 +58,7 @@ def with_lora(base: Any, spec: TrialSpec) -> Any:
     """A PEFT model with the adapter in the base's dtype, because DeepSpeed keeps float32 master weights and ZeRO needs one dtype."""
     from peft import get_peft_model
 
-    return get_peft_model(base, lora_config(spec), autocast_adapter_dtype=False)
+    return get_peft_model(base, lora_config(spec, base), autocast_adapter_dtype=False)
 
 
 def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micro_batches: int, multiplier: Callable[[int], float]) -> Any:

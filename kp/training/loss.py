@@ -1,5 +1,6 @@
 """The loss of a batch, with logits computed only where a label is predicted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,7 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     import torch
 
     inputs = _inputs(batch, device, dtype)
-    # Several terms may be predicted from one position: its logits are normalised once.
-    places, term_place = np.unique(batch.term_line * len(batch.columns) + batch.term_column, return_inverse=True)
+    places, term_place = _places(batch)
     base_log_p = None
     if base_forward is not None:  # first, because PEFT disables the gradients of an adapter that it disables
         with torch.no_grad():
@@ -57,6 +57,33 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
     replayed = np.bincount(term_place, weights=batch.replay_weights, minlength=len(places)).astype(np.float32)
     divergence = (base_log_p.exp() * (base_log_p - log_p)).sum(dim=1)
     return BatchLoss(cross_entropy, (divergence * torch.from_numpy(replayed).to(device)).sum())
+
+
+@dataclass(frozen=True)
+class TermScores:
+    """Of each term of a batch: the probability of its label in bits of surprisal, and whether it is the model's greedy choice."""
+
+    bits: np.ndarray
+    greedy: np.ndarray
+
+
+def term_scores(forward: Any, batch: Batch, device: str, dtype: Any) -> TermScores:
+    """The scores of a batch's terms, -log2 p(label), without gradients."""
+    import torch
+
+    places, term_place = _places(batch)
+    with torch.no_grad():
+        log_p = _log_probabilities(forward(**_inputs(batch, device, dtype)).logits, places)
+        of_terms = torch.from_numpy(term_place).to(device)
+        labels = torch.from_numpy(batch.labels).to(device)
+        bits = -log_p[of_terms, labels] / math.log(2)
+        greedy = log_p.argmax(dim=1)[of_terms] == labels
+    return TermScores(bits.cpu().numpy(), greedy.cpu().numpy())
+
+
+def _places(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct positions that predict terms, and for each term its position: logits of one are normalised once for several terms."""
+    return np.unique(batch.term_line * len(batch.columns) + batch.term_column, return_inverse=True)
 
 
 def _inputs(batch: Batch, device: str, dtype: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import pyarrow as pa
 
 from kp.config.identity import stated
+from kp.config.layers import ALL_LAYERS
 from kp.config.search import Arm, TrainingConfig, TrialSettings
 from kp.config.section import Section
 from kp.config.study import StudyConfig
@@ -41,6 +42,7 @@ class Choice:
     rank: int
     learning_rate: float
     seed: int  # without the study's seed, which is added in a spec
+    layers: str  # as kp.config.layers writes them; in a spec they are those of its training, too
 
 
 @dataclass(frozen=True)
@@ -118,21 +120,28 @@ class TrialSpec(Choice):
         """The trial in one line for people."""
         companions = ((self.arm.highly_known, "HK"), (self.arm.maybe_known, "MK"), (self.arm.paraphrases, "P"))
         extra = "".join(f" + {count} {name}" for count, name in companions if count)
-        return f"{self.unknown} UK{extra}, rank {self.rank}, lr {self.learning_rate:.3g}, seed {self.seed}"
+        where = "" if self.layers == ALL_LAYERS else f", layers {self.layers}"
+        return f"{self.unknown} UK{extra}, rank {self.rank}, lr {self.learning_rate:.3g}{where}, seed {self.seed}"
 
 
 def grid(config: StudyConfig) -> list[TrialSpec]:
     """Every combination of the search's lists, in the order in which they are written."""
     search = config.search
-    combinations = itertools.product(search.unknown, search.arms, search.rank, search.learning_rate, search.seeds)
+    combinations = itertools.product(search.unknown, search.arms, search.rank, search.learning_rate, search.seeds, searched_layers(config))
     return [trial_spec(config, Choice(*combination)) for combination in combinations]
+
+
+def searched_layers(config: StudyConfig) -> tuple[str, ...]:
+    """Which layers the adapters of a study change."""
+    return config.search.layers or (config.training.layers,)
 
 
 def trial_spec(config: StudyConfig, choice: Choice) -> TrialSpec:
     """The trial of this choice in this study."""
     settings = TrialSettings(**{name: getattr(config.search, name) for name in TrialSettings.model_fields})
     seed = config.seed + choice.seed
-    return TrialSpec(choice.unknown, choice.arm, choice.rank, choice.learning_rate, seed, settings, config.training)
+    training = config.training.model_copy(update={"layers": choice.layers})
+    return TrialSpec(choice.unknown, choice.arm, choice.rank, choice.learning_rate, seed, choice.layers, settings, training)
 
 
 def _fields(section: Section | type[Section]) -> Iterator[str]:

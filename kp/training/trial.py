@@ -7,11 +7,12 @@ over tokens of the *global* batch (kp.training.loss), however it is split over w
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from kp.inference.answering import answer_questions
 from kp.metrics.matching import AnswerKeys
@@ -20,10 +21,11 @@ from kp.training.base_model_cache import BaseModelCache, validate_packing
 from kp.training.batches import make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
+from kp.training.forcing import forced_answers, forced_rows, summary_of
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.loss import batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
-from kp.vocabulary import Role, TrialStatus
+from kp.vocabulary import EvalMode, Role, TrialStatus
 
 STATE_TAG = "engine"
 _REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
@@ -96,12 +98,12 @@ class TrialTraining:
         loss = float(cross_entropy.sum() / trained.sum())
         if not math.isfinite(loss):
             self.progress.status, self.progress.cause = TrialStatus.DIVERGED, f"the loss of epoch {epoch} is {loss}"
-        accuracy = self._unknown_accuracy() if math.isfinite(loss) else 0.0
+        measured = self._measured() if math.isfinite(loss) else {"unknown_accuracy": 0.0}
         self.progress.epochs.append(
             {
                 "epoch": epoch,
                 "train_loss": loss,
-                "unknown_accuracy": accuracy,
+                **measured,
                 "replay_kl": float(kl.sum() / replayed.sum()) if self.spec.kl_coefficient and replayed.any() else None,
                 "learning_rate": float(rates[0]),
                 "final_learning_rate": float(rates[-1]),
@@ -152,17 +154,42 @@ class TrialTraining:
         with self._model.disable_adapter():
             return self._model(**inputs)
 
-    def _unknown_accuracy(self) -> float:
-        """Share of right answers to the evaluated Unknown facts over the eval prompts.
+    def _measured(self) -> dict[str, Any]:
+        """unknown_accuracy after the epoch that has just ended, and how it was measured.
 
         Below ZeRO-3 each worker asks its part of the facts; at stage 3 every forward pass involves all workers, so each asks all facts.
         """
+        if self.spec.settings.eval_mode is EvalMode.GENERATE:
+            return self._generated()
+        split = self._place.world > 1 and self.spec.training.zero_stage < 3
+        mine = self._mine(split)
+        self._engine.eval()
+        keys = self._keys.of_facts(mine)
+        rows = forced_rows(
+            self._model_cache.chat,
+            mine,
+            self.job.eval_shots,
+            lambda number, answer: keys[number].judge(answer).by(self.job.matcher),
+            self.job.engine.max_new_tokens,
+        )
+        found = forced_answers(self._engine, rows, self.spec.training.packing, self._model_cache)
+        parts = [found] if not split else self._place.gathered(found)
+        forced = {"eval_mode": EvalMode.TEACHER_FORCED.value, **summary_of(parts, self._model_cache.tokenizer)}
+        # Whether a trial has learned its facts is told of answers that it has written.
+        ends = self._reached([forced["unknown_accuracy"]]) == len(self.progress.epochs) + 1
+        return forced | self._generated() if ends else forced
+
+    def _mine(self, split: bool) -> pa.Table:
+        facts = self.job.eval_facts
+        return facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
+
+    def _generated(self) -> dict[str, Any]:
+        """The share of right generated answers to the evaluated Unknown facts over the eval prompts."""
         import torch
         import torch.distributed
 
         split = self._place.world > 1 and self.spec.training.zero_stage < 3
-        facts = self.job.eval_facts
-        mine = facts.take(list(range(self._place.rank, len(facts), self._place.world))) if split else facts
+        mine = self._mine(split)
         # Made anew each time, because the weights have changed, and with them the keys and values of shared prefixes.
         generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
         found = answer_questions(generator, mine, self.job.eval_shots, self._keys) if len(mine) else []
@@ -170,12 +197,12 @@ class TrialTraining:
         counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
         if split:
             torch.distributed.all_reduce(counts)
-        return float(counts[0] / counts[1])
+        return {"unknown_accuracy": float(counts[0] / counts[1]), "eval_mode": EvalMode.GENERATE.value}
 
-    def _reached(self) -> int | None:
-        """The epoch in which the trial reached its target; None so far."""
+    def _reached(self, further: Sequence[float] = ()) -> int | None:
+        """The epoch in which the trial reached its target, if `further` accuracies follow those so far; None so far."""
         settings, accuracies = self.spec.settings, [epoch["unknown_accuracy"] for epoch in self.progress.epochs]
-        return epochs_to_target(accuracies, settings.stop_at_accuracy, settings.stop_patience)
+        return epochs_to_target([*accuracies, *further], settings.stop_at_accuracy, settings.stop_patience)
 
     def _end_where_due(self) -> None:
         settings, progress, reached = self.spec.settings, self.progress, self._reached()

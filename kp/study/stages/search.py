@@ -34,6 +34,7 @@ SCHEDULING = Reads(
         "search.rank",
         "search.learning_rate",
         "search.learning_rate_range",
+        "search.layers",
         "search.seeds",
         "search.sampler",  # how it chooses does not matter once it has chosen
         "search.trials",
@@ -49,7 +50,7 @@ class Search(Stage):
 
     name = "search"
     command = Command.SEARCH
-    version = 6
+    version = 7
     reads = SCHEDULING
     tables = {TRIAL_FILE: TRIALS, EPOCHS_FILE: schema.EPOCHS, ROWS_FILE: schema.TRAINING_ROWS}
 
