@@ -10,9 +10,9 @@ from kp.bench.options import BenchmarksOptions, DType
 from kp.bench.scoring import run_scoring
 from kp.errors import UserError
 from tests.conftest import run_kp
+from tests.made_up_mmlu import save_mmlu
 from tests.model_zoo import save_zoo_model
 from tests.tiny_model import save_tiny_model
-from tests.unit.test_bench_scoring import save_mmlu
 
 
 def options(folder: Path, **others: Any) -> BenchmarksOptions:

@@ -1,7 +1,5 @@
 """`kp bench benchmarks`: its questions, what it makes of measurements, and how it says it."""
 
-import gzip
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,7 @@ from kp.bench.scoring_questions import ScoredQuestion, load_asked_questions
 from kp.bench.scoring_table import markdown, text
 from kp.errors import UserError
 from kp.generation.decoding import Work
-
-SUBJECTS = ("astronomy", "moral_disputes")
-
-
-def save_mmlu(folder: Path, compress: bool = True, shots: int = 5) -> Path:
-    """A folder like that of --mmlu: made-up questions, one of them with a line separator in it."""
-    for name, count in (("mmlu_dev", shots), ("mmlu_test", 3)):
-        rows = [
-            {"subject": subject, "question": f"{name} {number}\u2028 of {subject}?", "choices": ["a", "b", "c", "d"], "answer": number % 4}
-            for subject in SUBJECTS
-            for number in range(count)
-        ]
-        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        (folder / f"{name}.jsonl{'.gz' if compress else ''}").write_bytes(gzip.compress(data) if compress else data)
-    return folder
+from tests.made_up_mmlu import save_mmlu
 
 
 @pytest.mark.parametrize("compress", [True, False])
