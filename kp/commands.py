@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from kp.bench.options import CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions
+from kp.bench.options import BenchmarksOptions, CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions
 from kp.errors import UserError
 
 if TYPE_CHECKING:
@@ -210,6 +210,13 @@ def _bench_train(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromVal
     from kp.bench.train import run_train
 
     return run_train(options)
+
+
+@bench.command(name="benchmarks", help=BenchmarksOptions.__doc__)
+def _bench_benchmarks(options: tyro.conf.OmitArgPrefixes[tyro.conf.EnumChoicesFromValues[BenchmarksOptions]]) -> int:
+    from kp.bench.scoring import run_scoring
+
+    return run_scoring(options)
 
 
 def run(arguments: list[str]) -> int:

@@ -1,13 +1,13 @@
 """`python -m kp.bench categorise ...`: the benchmarks on a machine that has torch, transformers and the matcher's packages.
 
-`dump`, `evaluate` and `train` also need the packages with which kp reads dumps, evaluates and trains.
+`benchmarks`, `dump`, `evaluate` and `train` also need the packages with which kp runs lm-eval, reads dumps, evaluates and trains.
 """
 
 import sys
 from collections.abc import Sequence
 
 from kp.bench.arguments import parse_options
-from kp.bench.options import CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions
+from kp.bench.options import BenchmarksOptions, CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions
 from kp.errors import UserError
 
 PROGRAM = "python -m kp.bench"
@@ -41,7 +41,14 @@ def _train(arguments: Sequence[str]) -> int:
     return run_train(options)
 
 
-BENCHMARKS = {"categorise": _categorise, "dump": _dump, "evaluate": _evaluate, "train": _train}
+def _benchmarks(arguments: Sequence[str]) -> int:
+    options = parse_options(BenchmarksOptions, f"{PROGRAM} benchmarks", arguments)
+    from kp.bench.scoring import run_scoring
+
+    return run_scoring(options)
+
+
+BENCHMARKS = {"benchmarks": _benchmarks, "categorise": _categorise, "dump": _dump, "evaluate": _evaluate, "train": _train}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,6 +14,9 @@ VLLM_PYTHON = "KP_VLLM_PYTHON"
 MOST_PARAPHRASES = 10
 """Paraphrases that every built-in fact has."""
 
+MOST_SHOTS = 5
+"""Development questions that every subject of MMLU has."""
+
 
 class DType(StrEnum):
     """How weights are stored and multiplied."""
@@ -251,6 +254,67 @@ class TrainOptions:
             raise UserError(f"{self.dropout}, expected 0 or more, and less than 1", field="dropout")
         if self.json is not None and self.json.suffix != ".json":
             raise UserError(f"'{self.json}' is no .json file", field="json")
+
+    @property
+    def cpu_threads(self) -> int:
+        """Threads that are used."""
+        return self.threads or os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class BenchmarksOptions:
+    """How fast multiple-choice questions with shots are scored, compared with lm-eval's own model class for transformers (`hf`)."""
+
+    mmlu: Path | None = None
+    """Folder with MMLU as mmlu_dev and mmlu_test, each .jsonl or .jsonl.gz with subject, question, choices and answer (its index). Absent:
+    the built-in task kp_mmlu_dev, whose questions share fewer shots."""
+    per_subject: int = 10
+    """The first questions of every subject that are asked; fewer where a subject has fewer."""
+    shots: int | None = None
+    """Answered questions of the same subject before each question. Absent: the most there are, 5 of MMLU and 4 of kp_mmlu_dev."""
+    hf_questions: int = 57
+    """Questions that lm-eval's slower model answers in all rounds together, spread over all; then rates are compared."""
+    rounds: int = 3
+    """How many turns every implementation takes; each answers another part of its questions, whole subjects together."""
+    batch_size: int = 256
+    """The most rows that kp reads together; memory may allow fewer."""
+    hf_batch_size: int | None = None
+    """Rows of a batch of lm-eval's model. Absent: 1 on a CPU, where more are no faster, and 16 on a GPU."""
+    model: str = "smollm2-135m-instruct"
+    """The embedded model's name, a folder in transformers' format, or a Hub id."""
+    shape: Shape | None = None
+    """Make a model of this shape with random weights, and take only the tokenizer from `model`."""
+    dtype: DType = DType.FLOAT32
+    """Dtype of the weights."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA if there is a GPU."""
+    threads: int | None = None
+    """CPU threads of each implementation; as many as there are cores where absent."""
+    json: Path | None = None
+    """Write the result to this .json file, and as a table into a .md file next to it."""
+
+    def __post_init__(self) -> None:
+        for name in ("per_subject", "hf_questions", "rounds", "batch_size", "hf_batch_size", "threads"):
+            if (given := getattr(self, name)) is not None and given < 1:
+                raise UserError(f"{given}, expected 1 or more", field=name)
+        if self.shots is not None and not 0 <= self.shots <= self._most_shots:
+            source = "kp_mmlu_dev" if self.mmlu is None else "MMLU"
+            raise UserError(f"{self.shots}, every question of {source} has 0 to {self._most_shots}", field="shots")
+        if self.hf_questions < self.rounds:
+            raise UserError(f"{self.hf_questions}, expected one or more for each of {self.rounds} rounds", field="hf_questions")
+        if self.mmlu is not None and not self.mmlu.is_dir():
+            raise UserError(f"'{self.mmlu}' is no folder", field="mmlu")
+        if self.json is not None and self.json.suffix != ".json":
+            raise UserError(f"'{self.json}' is no .json file", field="json")
+
+    @property
+    def n_shots(self) -> int:
+        """Shots before each question."""
+        return self._most_shots if self.shots is None else self.shots
+
+    @property
+    def _most_shots(self) -> int:
+        return MOST_SHOTS if self.mmlu else MOST_SHOTS - 1  # in kp_mmlu_dev one of them is asked
 
     @property
     def cpu_threads(self) -> int:

@@ -148,6 +148,15 @@ def _write_samples(samples: list[dict[str, Any]], benchmark: Benchmark, work: Pa
             file.write(json.dumps({"question": sample["doc_id"], "log_likelihoods": likelihoods, **scores}) + "\n")
 
 
+def load_task(task: str, changes: dict[str, Any]) -> Any:
+    """One of kp's tasks as an lm-eval task, with some of its settings changed."""
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+
+    loaded = TaskManager(include_path=str(_TASKS), include_defaults=False).load([task])["tasks"][task]
+    return ConfigurableTask(config=loaded.config.to_dict(keep_callable=True) | changes)
+
+
 def _template_hash(task: str) -> str:
     digest = hashlib.sha256()
     for file in [_TASKS / f"{task}.yaml", *sorted(_TASKS.glob("*.py"))]:

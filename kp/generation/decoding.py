@@ -275,6 +275,14 @@ def _take(live: Live, chosen: list[int]) -> None:
     live.made = [*draft[:right], chosen[right]]
 
 
+def row_logits(forward: Forward, rows: Sequence[Row], prefixes: list[Prefix], shared_prefixes: list[Prefix], slots: Slots) -> Tensor:
+    """Logits [tokens, vocabulary] after the `ids` of each row and after each token of its draft, of rows read in one pass; row i fills
+    slot i. Call it inside `Forward.exchanged`."""
+    live = [Live(row, _shared_tokens(row, shared_prefixes)) for row in rows]
+    copy_shared_prefixes(slots, live, 0, shared_prefixes)
+    return forward.packed(make_line([], live, prefixes, forward.device), slots)
+
+
 def choose_tokens(logits: Tensor, wanted: Sequence[tuple[Draws | None, int]]) -> Tensor:
     """One token for each row of `logits` [rows, vocabulary]: the most likely one, or the draw for this token of the row's answer."""
     chosen = logits.max(dim=-1).indices  # several times as fast as argmax in bfloat16 on a CPU

@@ -1,6 +1,7 @@
 """Benchmarks run through the real lm-eval on tiny random models in float32."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 import kp.data.tasks
 from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_benchmarks, run_shard, scored
 from kp.benchmarks.registry import BenchmarkPlan
-from kp.benchmarks.shared_context import SERVED
+from kp.benchmarks.shared_context import Request, SharedContextLM, group_requests
 from kp.config.study import EvaluateConfig
 from kp.data.tasks import misconceptions, mmlu_dev
+from kp.errors import UserError
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.schema import BENCHMARK_ITEMS, BENCHMARKS, frame
+from tests.model_zoo import ARCHITECTURES, FAMILIES, zoo_model, zoo_tokenizer
 
 
 def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int) -> BenchmarkPlan:
@@ -29,6 +32,8 @@ def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int) -> BenchmarkPlan
 
 
 PLAN = plan(5, 2, 6)
+FP32 = 1e-4  # nats
+BF16 = 0.3  # HFLM rounds a log-likelihood itself to bfloat16
 TASKS = str(Path(kp.data.tasks.__file__).parent)
 
 
@@ -164,7 +169,7 @@ def test_mmlu_prompt_holds_two_others_of_the_subject_and_ends_with_the_question(
         assert prompt.startswith("The following are multiple choice questions (with answers) about " + question.subject.replace("_", " "))
 
 
-@pytest.mark.parametrize("model_type", sorted(SERVED))
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "gemma2"])
 def test_shared_context_likelihoods_equal_those_of_plain_hflm(model_type: str, tokenizer: Any, tmp_path: Path) -> None:
     model = tiny_model(model_type)
     run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path)
@@ -181,11 +186,92 @@ def test_shared_context_likelihoods_equal_those_of_plain_hflm(model_type: str, t
         found = [sample["log_likelihoods"] for sample in samples(tmp_path, task)]
         assert len(found) == len(expected)
         for one, other in zip(found, expected, strict=True):
-            assert one == pytest.approx(other, abs=1e-3)
+            assert one == pytest.approx(other, abs=FP32)
+
+
+def requests(subjects: int = 2, vocabulary: int = 250) -> list[Request]:
+    """Questions behind shots, with letters and longer answers; the answers of a question have different lengths."""
+    draw = random.Random(2)
+
+    def tokens(count: int) -> list[int]:
+        return [draw.randrange(3, vocabulary) for _ in range(count)]
+
+    asked: list[Request] = []
+    for subject in range(subjects):
+        shots = tokens(50 + 30 * subject)
+        for question in range(4):
+            context = shots + tokens(6 + 4 * question)
+            asked += [(None, context, tokens(length)) for length in (1, 1, 1, 4, 9)]
+    draw.shuffle(asked)
+    return asked
+
+
+def assert_as_hflm(
+    model: Any, tokenizer: Any, asked: list[Request], tolerance: float = FP32, max_length: int | None = None
+) -> SharedContextLM:
+    ours = SharedContextLM(model, tokenizer, 8)
+    ours._max_length = max_length
+    plain = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=max_length)
+    found, expected = (lm._loglikelihood_tokens(asked, disable_tqdm=True) for lm in (ours, plain))
+    assert [log for log, _ in found] == pytest.approx([log for log, _ in expected], abs=tolerance)
+    if tolerance == FP32:
+        assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    return ours
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_likelihoods_of_every_architecture_equal_those_of_hflm(architecture: str) -> None:
+    zoo = zoo_tokenizer(FAMILIES["chatml"])
+    lm = assert_as_hflm(zoo_model(architecture, zoo), zoo, requests())
+    assert (lm.work is None) == (architecture in {"falcon", "mixtral", "gpt_oss"}), "those are scored by HFLM itself"
+
+
+def test_likelihoods_of_alibi_equal_those_of_hflm(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("falcon", vocab_size=257, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, alibi=True)
+    lm = assert_as_hflm(AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer, requests())
+    assert lm.work is None
+    assert "lm-eval's own model scores its benchmarks, because its attention cannot be replaced" in caplog.text
+
+
+def test_likelihoods_of_contexts_that_are_too_long_equal_those_of_hflm(model: Any, tokenizer: Any) -> None:
+    asked = requests()
+    assert max(len(context) for _, context, _ in asked) > 60 > min(len(context) for _, context, _ in asked)
+    assert_as_hflm(model, tokenizer, asked, max_length=60)
+
+
+def test_likelihoods_of_model_with_few_positions_equal_those_of_hflm(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("gpt2", vocab_size=257, n_embd=32, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3)
+    lm = assert_as_hflm(AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval(), tokenizer, requests())
+    assert lm.work is not None
+
+
+def test_likelihoods_in_bfloat16_equal_those_of_hflm_within_a_tolerance(tokenizer: Any) -> None:
+    torch.manual_seed(0)
+    config = tiny_model("llama").config
+    config.initializer_range = 0.05
+    assert_as_hflm(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval(), tokenizer, requests(), BF16)
+
+
+def test_group_requests_of_an_empty_or_too_long_continuation_is_refused() -> None:
+    with pytest.raises(UserError, match="a continuation of 0 tokens, expected 1 to 8"):
+        group_requests([(None, [1, 2], [])], 8)
+    with pytest.raises(UserError, match="a continuation of 9 tokens, expected 1 to 8"):
+        group_requests([(None, [1, 2], [3] * 9)], 8)
+
+
+def test_likelihoods_of_parts_equal_those_of_the_whole(model: Any, tokenizer: Any) -> None:
+    asked = requests()
+    whole = SharedContextLM(model, tokenizer, 8)._loglikelihood_tokens(asked, disable_tqdm=True)
+    for part in range(2):
+        found = SharedContextLM(model, tokenizer, 8)._loglikelihood_tokens(asked[part::2], disable_tqdm=True)
+        assert [log for log, _ in found] == pytest.approx([log for log, _ in whole[part::2]], abs=FP32)
+        assert [greedy for _, greedy in found] == [greedy for _, greedy in whole[part::2]]
 
 
 def test_run_benchmarks_on_a_model_of_another_type_runs_as_hflm(tokenizer: Any, tmp_path: Path) -> None:
-    config = AutoConfig.for_model("gpt2", vocab_size=257, n_embd=32, n_layer=1, n_head=2, n_positions=8192)
+    config = AutoConfig.for_model("bloom", vocab_size=257, hidden_size=32, n_layer=1, n_head=2)
     other = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     table = run_benchmarks(other, tokenizer, plan(2, 1, 2), "base", 8, tmp_path).means
     assert table["n"].to_pylist() == [2, 2, 2]

@@ -8,7 +8,17 @@ import pytest
 
 from kp.bench.__main__ import main
 from kp.bench.arguments import field_docstrings, parse_options
-from kp.bench.options import VLLM_PYTHON, CategoriseOptions, Device, DType, DumpOptions, EvaluateOptions, Shape, TrainOptions
+from kp.bench.options import (
+    VLLM_PYTHON,
+    BenchmarksOptions,
+    CategoriseOptions,
+    Device,
+    DType,
+    DumpOptions,
+    EvaluateOptions,
+    Shape,
+    TrainOptions,
+)
 from kp.errors import UserError
 from kp.vocabulary import LossTokens
 
@@ -44,7 +54,7 @@ def test_parse_options_reads_numbers_with_a_fraction() -> None:
     assert parsed == TrainOptions(learning_rate=5e-4, loss=LossTokens.ANSWER, device=Device.CPU, dropout=0.1)
 
 
-@pytest.mark.parametrize("options", [CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions])
+@pytest.mark.parametrize("options", [BenchmarksOptions, CategoriseOptions, DumpOptions, EvaluateOptions, TrainOptions])
 def test_options_have_a_docstring_under_every_field(options: type[Any]) -> None:
     assert set(field_docstrings(options)) == {field.name for field in dataclasses.fields(options)}
 
