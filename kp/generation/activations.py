@@ -130,5 +130,5 @@ def _weights(base: Any) -> list[tuple[int, int, int, float]]:
     """What shows that a weight of the model without adapters has changed: the object, its place in memory, how often it was changed in
     place, and one of its values, because changes through `.data` are not counted."""
     weights = [weight for name, weight in base.named_parameters() if "lora_" not in name]
-    values = torch.cat([weight.detach().reshape(-1)[:1].float() for weight in weights]).tolist()
+    values = torch.stack([weight.detach().reshape(-1)[:1].float().sum() for weight in weights]).tolist()  # a partitioned weight is empty
     return [(id(weight), weight.data_ptr(), weight._version, value) for weight, value in zip(weights, values, strict=True)]
