@@ -6,7 +6,7 @@ tokens that it was computed from, and all of it is dropped when a weight that it
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 from kp.generation.attention import Prefix
-
-_ANSWERS_KEPT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,6 @@ class ActivationCache:
         self._groups: OrderedDict[int, tuple[list[Hashable], int]] = OrderedDict()  # kept and dropped together, with their bytes
         self._values: dict[Hashable, tuple[int, Any]] = {}  # with the number of the group
         self._made_groups = 0
-        self._answers: OrderedDict[Hashable, Sequence[int]] = OrderedDict()
         self._weights: Any = None
 
     @property
@@ -118,17 +115,6 @@ class ActivationCache:
             self.clear()
         self._weights = weights
 
-    def answer(self, path: Hashable) -> Sequence[int] | None:
-        """The tokens of the first answer that a model gave to the prompt with this key."""
-        return self._answers.get(path)
-
-    def remember_answer(self, path: Hashable, tokens: Sequence[int]) -> None:
-        """Keep the tokens of an answer, unless one to the same prompt is kept."""
-        if path not in self._answers:
-            self._answers[path] = array("l", tokens)
-            if len(self._answers) > _ANSWERS_KEPT:
-                self._answers.popitem(last=False)
-
 
 def path_key(ids: Iterable[int]) -> bytes:
     """A key for these tokens from the first one on."""
@@ -144,5 +130,5 @@ def _weights(base: Any) -> list[tuple[int, int, int, float]]:
     """What shows that a weight of the model without adapters has changed: the object, its place in memory, how often it was changed in
     place, and one of its values, because changes through `.data` are not counted."""
     weights = [weight for name, weight in base.named_parameters() if "lora_" not in name]
-    values = torch.cat([weight.detach().reshape(-1)[:1].float() for weight in weights]).tolist()
+    values = torch.stack([weight.detach().reshape(-1)[:1].float().sum() for weight in weights]).tolist()  # a partitioned weight is empty
     return [(id(weight), weight.data_ptr(), weight._version, value) for weight, value in zip(weights, values, strict=True)]

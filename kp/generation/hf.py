@@ -10,7 +10,7 @@ first answer, the logits of one packed prompt are compared with the model's own.
 this way, and answers the slow way, with a warning.
 
 With an adapter of upper layers only, what the layers below it compute for the prompts is the base's, and is kept for the next such adapter
-(kp.generation.lower_layers); the first answer to a prompt is also kept, as the draft of the next one's.
+(kp.generation.lower_layers).
 """
 
 import logging
@@ -19,7 +19,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from kp.errors import UserError, first_line
-from kp.generation.activations import ActivationCache, path_key
+from kp.generation.activations import ActivationCache
 from kp.generation.adapters import first_layer
 from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
@@ -215,24 +214,19 @@ class HFGenerator:
         if not self._shareable:
             yield from self._retrying(sorted(rows, key=_place), self._plain_decoder)
             return
-        paths = [path_key(ids) for ids, _, _ in asked]
         with self._forward.exchanged():
-            laid, layer = self._laid_out(rows, list(beginnings), paths, layer)
+            laid, layer = self._laid_out(rows, list(beginnings), layer)
             behind = laid.prefixes, laid.shared_prefixes
-            for row, made in self._retrying(
+            yield from self._retrying(
                 sorted(laid.rows, key=_place),
                 lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work, layer),
-            ):
-                if row.draws is None:
-                    self.activations.remember_answer(paths[row.index // count], made)
-                yield row, made
+            )
 
-    def _laid_out(self, rows: list[Row], beginnings: list[tuple[int, ...]], paths: list[bytes], layer: int) -> tuple[LaidOut, int]:
+    def _laid_out(self, rows: list[Row], beginnings: list[tuple[int, ...]], layer: int) -> tuple[LaidOut, int]:
         """The rows with all that they share, ready to enter `layer`, or layer 0; and the layer."""
         if layer:
             lower = LowerLayers(self._forward, layer, self.activations, self.work, self._read)
-            drafted = [replace(row, draft=self._known_answer(path) or row.draft) for row, path in zip(rows, paths, strict=True)]
-            laid = lower.lay_out(drafted, beginnings, self._adapters.active)
+            laid = lower.lay_out(rows, beginnings, self._adapters.active)
             if laid is not None:
                 self._measure(laid.prefixes, rows)
                 return laid, layer
@@ -241,11 +235,6 @@ class HFGenerator:
         shorter, asked = with_shared_prefixes(rows)
         read = self._read(lambda tokens: read_shared_prefixes(self._forward, asked, prefixes, tokens, self.work), asked)
         return LaidOut(shorter, prefixes, read), 0
-
-    def _known_answer(self, path: bytes) -> list[int]:
-        """What an earlier answer to this prompt makes the next one expect: its tokens without the one that ended it."""
-        known = self.activations.answer(path)
-        return [] if known is None else list(known[:-1][: self._max_new_tokens - 1])
 
     def _entered_layer(self, ids: list[int]) -> int:
         """The layer that prompts enter with what was computed before: the active adapter's first, or 0 for all of the model."""

@@ -1,8 +1,11 @@
 """The lower layers' part of a call's prompts, computed once for all adapters that leave these layers alone.
 
-An adapter of upper layers changes nothing below its first layer: not the hidden states that enter that layer, and not the lower layers' keys
-and values, to which answers attend while they are decoded. So both are computed once for each prompt, with the draft of its answer, and kept
-in an ActivationCache. For each further adapter only the layers from its first one on read the prompts.
+An adapter of upper layers changes nothing below its first layer: not the hidden states that enter that layer, and not the lower layers'
+keys and values, to which answers attend while they are decoded. So both are computed once for each prompt, with the draft of its answer,
+and kept in an ActivationCache. For each further adapter only the layers from its first one on read the prompts.
+
+The answers of another model as drafts, whole, bring nothing: on SmolLM2, adapters that had learned 20 facts took over 22% of the tokens of
+the base's answers, all of them the label, and a draft has to hold for 42% to pay for its logits.
 """
 
 from collections.abc import Callable, Sequence

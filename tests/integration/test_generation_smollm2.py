@@ -126,7 +126,7 @@ def test_embedded_model_with_adapters_of_its_upper_layers_answers_as_plain_gener
 
     mild, strong = (sum(one != other for one, other in zip(base, answers, strict=True)) for answers in expected.values())
     assert 0 < mild < strong
-    assert lower[2] < lower[0] / 4  # only answers that differ from the base's pass the lower layers again
+    assert lower[2] < lower[0] / 2  # only the tokens of answers pass the lower layers again
 
 
 def test_embedded_model_knows_the_capital_of_france_and_ends_its_answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -63,7 +63,7 @@ def test_answers_of_upper_adapters_equal_plain_generation_after_the_base_and_aft
 
     changed = [sum(one != other for one, other in zip(expected[path], base, strict=True)) for path in paths]
     assert changed[0] > changed[1]
-    assert 0 < changed[1] < len(PROMPTS)  # some drafts hold, others do not
+    assert 0 < changed[1] < len(PROMPTS)
 
 
 def test_the_lower_layers_read_a_prompt_for_the_first_adapter_alone(tmp_path: Path) -> None:
@@ -73,39 +73,16 @@ def test_the_lower_layers_read_a_prompt_for_the_first_adapter_alone(tmp_path: Pa
         layer.mlp.register_forward_hook(
             lambda module, inputs, output, number=number: read.update({number: read.get(number, 0) + inputs[0].shape[1]})
         )
-    generator.generate(PROMPTS)
-    tokens = []
+    lower = []
     for seed in (1, 2):
-        generator.load_adapter(_saved(tmp_path / str(seed), "llama", [2], seed, strength=0.07))
+        generator.load_adapter(_saved(tmp_path / str(seed), "llama", [2], seed))
         read.clear()
-        generator.generate(PROMPTS)
-        tokens.append((read[0], read[2]))
-    (first_lower, first_upper), (second_lower, second_upper) = tokens
-    assert first_lower > 0.8 * first_upper
-    assert second_lower < 0.2 * second_upper
-
-
-def test_an_answer_like_the_first_one_is_read_in_one_pass_and_no_token_of_it_is_generated(tmp_path: Path) -> None:
-    generator = _generator(_model())
-    base = generator.generate(PROMPTS)
-    for seed in (1, 2):
-        generator.load_adapter(_saved(tmp_path / str(seed), "llama", [2], seed, strength=0.0))
-        before = copy.copy(generator.work)
-        assert generator.generate(PROMPTS) == base
-    work = generator.work
-    assert work.lower_tokens == before.lower_tokens
-    assert work.answer_tokens - before.answer_tokens == sum(answer.tokens - 1 for answer in base)
-
-
-def test_without_the_base_the_first_adapters_answers_are_the_drafts_of_the_next(tmp_path: Path) -> None:
-    paths = [_saved(tmp_path / str(number), "llama", [2], seed=1, strength=strength) for number, strength in enumerate((1.0, 0.99, 0.98))]
-    generator, lower = _generator(_model()), []
-    for path in paths:
-        generator.load_adapter(path)
         before = generator.work.lower_tokens
-        assert _texts(generator.generate(PROMPTS)) == _expected(path)
-        lower.append(generator.work.lower_tokens - before)
-    assert lower[2] < 0.2 * lower[0]
+        answers = generator.generate(PROMPTS)
+        lower.append(read[0])
+        # Trying whether the model can be entered is not counted.
+        assert generator.work.lower_tokens - before <= read[0] < read[2] + 3 * 64
+    assert lower[1] <= sum(answer.tokens for answer in answers) < lower[0] / 2
 
 
 def test_samples_are_those_of_a_generator_that_was_asked_nothing_before(tmp_path: Path) -> None:
@@ -118,19 +95,15 @@ def test_samples_are_those_of_a_generator_that_was_asked_nothing_before(tmp_path
     assert asked.sample(PROMPTS, 2, 0.9, seeds) == fresh.sample(PROMPTS, 2, 0.9, seeds)
 
 
-def test_bytes_held_are_those_of_all_tokens_below_the_layer_and_end_with_clear(tmp_path: Path) -> None:
+def test_bytes_held_are_those_of_all_tokens_below_the_layer_and_of_the_prefixes_above_it(tmp_path: Path) -> None:
     generator = _generator(_model())
     assert generator.activations.bytes_held == 0
     generator.load_adapter(_saved(tmp_path / "one", "llama", [2], seed=1))
-    generator.generate(PROMPTS)
-    a_token = 4 * (32 + 2 * 2 * 2 * 8)  # float32: hidden states, and in two layers keys and values of two heads of 8
-    tokens = generator.work.lower_tokens - generator.work.answer_tokens
-    a_prefix_token_above = 4 * (2 * 2 * 8)
-    above = generator.work.prefix_tokens * a_prefix_token_above
-    drafts = sum(len(generator._draft(messages, generator._chat.prompt_ids([messages])[0])) for messages in PROMPTS)
-    assert (
-        generator.activations.bytes_held == (tokens + 2 * drafts) * a_token + above or generator.activations.bytes_held > tokens * a_token
-    )
+    answers, work = generator.generate(PROMPTS), generator.work
+    decoded = sum(answer.tokens for answer in answers) - len(answers)  # at most: as far as a label was said, it was read with the prompt
+    kv = 4 * 2 * 2 * 8  # float32, keys and values of two heads of 8, in one layer
+    held = generator.activations.bytes_held - work.prefix_tokens * kv
+    assert (work.lower_tokens - decoded) * (4 * 32 + 2 * kv) <= held <= work.lower_tokens * (4 * 32 + 2 * kv)
     generator.activations.clear()
     assert generator.activations.bytes_held == 0
 
@@ -232,12 +205,13 @@ def test_a_model_in_training_uses_the_cache_that_it_is_given_and_its_present_wei
         generator = _generator(model, activations=cache)  # anew each time, as after each epoch
         answers = generator.generate(PROMPTS)
         assert _texts(answers) == _plain(copy.deepcopy(model).eval(), _tokenizer(), PROMPTS), epoch
-        lower.append(generator.work.lower_tokens - generator.work.answer_tokens)
+        lower.append(generator.work.lower_tokens - sum(answer.tokens for answer in answers))
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.requires_grad:
                     weight += 0.01 * torch.randn_like(weight)
-    assert lower[2] < lower[0] / 4
+    assert lower[0] > 0 >= lower[1]
+    assert lower[2] <= 0
     without = _generator(model)
     without.generate(PROMPTS)
     assert without.work.lower_tokens == 0
