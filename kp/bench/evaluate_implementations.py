@@ -61,7 +61,8 @@ def kp_evaluates(options: EvaluateOptions, line: Line, processes: int, token_ids
     """A turn of kp, and the tokens per second of the model's own prefill in these processes at once, measured before (0 if there are no
     prompts for that)."""
     chunks = line.evaluation.chunks(processes)
-    waiting, answered = list(reversed(chunks)), []
+    waiting = list(reversed(chunks))
+    answered: list[Answered] = []
     began = time.monotonic()
     with ExitStack() as stack:
         actors = [stack.enter_context(Worker(_serve, options, _threads(options, processes), line.evaluation)) for _ in range(processes)]

@@ -117,7 +117,7 @@ def batches(rows: Sequence[Row], most_tokens: int, shared_prefixes: Sequence[Pre
     """The rows, in their order, in batches of at most `most_tokens` tokens, or of one row; ready to be read."""
     waiting = deque(rows)
     while waiting:
-        batch, room = [], most_tokens
+        batch, room = list[Live](), most_tokens
         while waiting and (not batch or len(waiting[0].ids) + len(waiting[0].draft) <= room):
             row = waiting.popleft()
             room -= len(row.ids) + len(row.draft)

@@ -8,9 +8,9 @@ The answers of another model as drafts, whole, bring nothing: on SmolLM2, adapte
 the base's answers, all of them the label, and a draft has to hold for 42% to pay for its logits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -89,7 +89,7 @@ class LowerLayers:
 
     def _prefixes(self, beginnings: Sequence[Beginning]) -> list[LowerRow]:
         keys = [("prefix", self._layer, path_key(ids)) for ids in beginnings]
-        found = {key: self._cache.find(key) for key in keys}
+        found: dict[Hashable, Any] = {key: self._cache.find(key) for key in keys}
         missing = {key: Row(0, None, list(ids), []) for key, ids in zip(keys, beginnings, strict=True) if found[key] is None}
         rows = list(missing.values())
         for key, read in zip(missing, self._within(lambda tokens: self._read_apart(rows, [], tokens), rows), strict=True):

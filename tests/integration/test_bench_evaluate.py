@@ -17,7 +17,7 @@ from kp.generation.decoding import Work
 from tests.conftest import run_kp
 from tests.tiny_model import save_tiny_model, tiny_tokenizer
 
-LAYERS, FACTS, ADAPTERS, ROUNDS = 16, 6, 2, 2
+LAYERS, FACTS, ADAPTERS, ROUNDS = 16, 6, 2, 1
 FIRST = {"all": 0, "upper:15": 1, "upper:8": 8}
 
 

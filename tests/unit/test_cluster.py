@@ -45,3 +45,8 @@ def test_plan_cluster_more_than_there_is_names_the_field(asked: dict[str, int], 
 def test_plan_cluster_more_generators_than_gpus_names_the_field() -> None:
     with pytest.raises(UserError, match=r"resources.generators: 9 .* 8 GPUs"):
         plan_cluster(ResourcesConfig(generators=9), cpus=64, gpus=8, nodes=1)
+
+
+@pytest.mark.parametrize(("asked", "gpus", "most"), [(None, 0, 4), (2, 0, 2), (None, 8, None), (6, 8, 6)])
+def test_plan_cluster_generators_grow_with_the_gpus_unless_their_number_is_set(asked: int | None, gpus: int, most: int | None) -> None:
+    assert plan_cluster(ResourcesConfig(generators=asked), cpus=32, gpus=gpus, nodes=1).most_generators == most

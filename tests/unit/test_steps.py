@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from kp.errors import UserError
 from kp.store.code_version import code_version
 from kp.store.hardware import process_hardware
-from kp.store.steps import RECORD, Step, Store, busy_seconds
+from kp.store.steps import RECORD, Step, Store, busy_seconds, covered_seconds
 
 
 def step(**literals: object) -> Step:
@@ -184,3 +185,34 @@ def test_commit_files_of_libraries_follow_the_umask(tmp_path: Path) -> None:
     made = store.fetch(which)
     modes = {path.relative_to(made).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in made.rglob("*")}
     assert modes == {"adapter": 0o755, "adapter/adapter_model.safetensors": 0o644, "record.json": 0o644}
+
+
+def test_covered_seconds_count_overlaps_once_and_no_gaps() -> None:
+    assert covered_seconds([(5.0, 12.0), (0.0, 10.0), (100.0, 103.0), (6.0, 8.0)]) == 15.0
+    assert covered_seconds([]) == 0.0
+
+
+def interrupted(store: Store) -> Path:
+    """Work on something and fail on the way; returns the folder."""
+    with store.working_on("evaluate", "my study") as folder:
+        (folder / "done").touch()
+        raise KeyError(folder)
+
+
+def test_working_on_keeps_the_folder_of_a_block_that_raises_and_removes_that_of_one_that_ends(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(KeyError) as failed:
+        interrupted(store)
+    with store.working_on("evaluate", "my study") as folder:
+        assert folder == failed.value.args[0]
+        assert (folder / "done").exists()
+    assert not folder.exists()
+
+
+def test_working_on_what_a_living_process_works_on_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.working_on("evaluate", "mine"):
+        with pytest.raises(UserError, match="evaluate of mine is being worked on"), store.working_on("evaluate", "mine"):
+            pass
+        with store.working_on("evaluate", "another"):
+            pass
