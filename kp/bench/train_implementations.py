@@ -1,8 +1,8 @@
 """The ways to train, each in its own process: kp's worker, and transformers' Trainer on a PEFT model, with and without group_by_length.
 
-All get the same base, tokens, order of rows, batches, initial LoRA weights, loss, optimiser, schedule and clipping, so they should take
-the same steps, except with group_by_length, whose batches have other rows. What remains of the released script's set-up is how it computes: eager attention, rows padded to the longest of their batch,
-logits of every token.
+All get the same base, tokens, order of rows, batches, initial LoRA weights, loss, optimiser, schedule and clipping, so they should take the
+same steps, except with group_by_length, whose batches have other rows. What remains of the released script's set-up is how it computes:
+eager attention, rows padded to the longest of their batch, logits of every token.
 """
 
 import os

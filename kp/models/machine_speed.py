@@ -44,8 +44,8 @@ def attention_rates(folder: Path, dtype: str) -> dict[str, float]:
     """Seconds of the forward and backward pass of one layer's attention over 160 tokens, by way (`sdpa`, `eager`); measured once."""
     config = _config(folder)
     hidden, heads = _hidden(config), int(config.get("num_attention_heads") or config.get("n_head") or config.get("n_heads") or 8)
-    size = int(config.get("head_dim") or hidden // heads)
-    return _once(["attention", heads, size, dtype], lambda: _attentions(heads, size, dtype))
+    size, key_heads = int(config.get("head_dim") or hidden // heads), int(config.get("num_key_value_heads") or heads)
+    return _once(["attention", heads, key_heads, size, dtype], lambda: _attentions(heads, key_heads, size, dtype))
 
 
 def _once(what: list[Any], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -94,20 +94,23 @@ def _products(hidden: int, intermediate: int) -> dict[str, float]:
     return {name: round(2 * _TOKENS * hidden * intermediate / seconds / 1e9, 1) for name, seconds in _seconds(calls).items()}
 
 
-def _attentions(heads: int, size: int, dtype: str) -> dict[str, float]:
+def _attentions(heads: int, key_heads: int, size: int, dtype: str) -> dict[str, float]:
     import torch
 
+    from kp.models.product_attention import attend
+
     kind, tokens = getattr(torch, dtype), _ATTENTION_TOKENS
-    queries, keys, values = (torch.randn(1, heads, tokens, size, dtype=kind, requires_grad=True) for _ in range(3))
+    numbers = (heads, key_heads, key_heads)
+    queries, keys, values = (torch.randn(1, number, tokens, size, dtype=kind, requires_grad=True) for number in numbers)
     hidden = torch.triu(torch.ones(tokens, tokens, dtype=torch.bool), 1)
     mask = torch.zeros(tokens, tokens, dtype=kind).masked_fill(hidden, torch.finfo(kind).min)
 
     def sdpa() -> None:
-        torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask).sum().backward()
+        wide = (shared.repeat_interleave(heads // key_heads, dim=1) for shared in (keys, values))
+        torch.nn.functional.scaled_dot_product_attention(queries, *wide, attn_mask=mask).sum().backward()
 
     def eager() -> None:
-        weights = torch.softmax(queries @ keys.transpose(2, 3) * size**-0.5 + mask, dim=-1, dtype=torch.float32).to(kind)
-        (weights @ values).sum().backward()
+        attend(queries, keys, values, mask, size**-0.5).sum().backward()
 
     return _seconds({"sdpa": sdpa, "eager": eager})
 

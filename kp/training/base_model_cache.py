@@ -46,7 +46,12 @@ class BaseModelCache:
             base = load_model(self.resolved, self.engine.model.dtype, self.device)
             if (attention := self.engine.attention) is not Attention.AUTO:
                 # What torch's fused kernel cannot compute, such as attention sinks, has only matrix products.
-                base.set_attn_implementation(str(attention if base._supports_sdpa else Attention.EAGER))
+                if attention is Attention.SDPA and base._supports_sdpa:
+                    base.set_attn_implementation(str(attention))
+                else:
+                    from kp.models.product_attention import use_products  # only now, because it imports torch
+
+                    use_products(base)
         return base
 
     def validate_layout(self, base: Any, rows: Sequence[EncodedRow], packing: Packing) -> None:

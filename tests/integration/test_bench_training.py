@@ -1,4 +1,4 @@
-"""kp bench train as a whole on a tiny model: both implementations, each in its process, take the same steps."""
+"""kp bench train as a whole on a tiny model: kp and the released way, each in its process, take the same steps."""
 
 import dataclasses
 import math
@@ -55,8 +55,9 @@ def test_benchmark_counts_what_each_reads(result: dict[str, Any]) -> None:
         assert kp["read_tokens"] == released["read_tokens"]
     else:
         assert kp["read_tokens"] < tokens
-    assert result["padding"]["share"] == 1 - tokens / released["read_tokens"]
-    assert 0 < result["padding"]["share_if_grouped"] < 0.5
+    grouped = result["implementations"]["grouped"]
+    assert tokens < grouped["read_tokens"] < released["read_tokens"]
+    assert result["padding"] == {"released": 1 - tokens / released["read_tokens"], "grouped": 1 - tokens / grouped["read_tokens"]}
     assert min(kp["peak_memory"], released["peak_memory"]) > 2**27
     assert kp["peak_device_memory"] is released["peak_device_memory"] is None
 
@@ -68,6 +69,17 @@ def test_benchmark_parts_of_the_trial_make_up_its_wall_time(result: dict[str, An
     assert trial["parts"]["training"] == pytest.approx(result["implementations"]["kp"]["seconds"])
     assert all(seconds > 0 for seconds in trial["parts"].values())
     assert trial["share_of_training"] == trial["parts"]["training"] / trial["wall_seconds"]
+
+
+def test_benchmark_parts_of_a_step_make_up_its_time_and_limits_are_measured(result: dict[str, Any]) -> None:
+    step, limit = result["step"], result["limit"]
+    steps = result["rows"]["steps"] * result["settings"]["epochs"]
+
+    assert all(seconds > 0 for seconds in step.values())
+    assert sum(step.values()) * steps == pytest.approx(result["implementations"]["kp"]["seconds"])
+    for way in ("same_passes", "same_size", "best_size"):
+        assert limit[way]["share"] == 2 * limit["read_tokens_per_s"] / limit[way]["tokens_per_s"]
+    assert limit["best_size"]["tokens_per_s"] >= limit["same_size"]["tokens_per_s"] > 0
 
 
 def test_kp_that_diverges_names_the_learning_rate(tmp_path: Path) -> None:

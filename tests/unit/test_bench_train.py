@@ -1,4 +1,4 @@
-"""kp bench train: the trial that both implementations are handed, the line to their processes, and what is made of what they tell."""
+"""kp bench train: the trial that the implementations are handed, the line to their processes, and what is made of what they tell."""
 
 import dataclasses
 import math
@@ -8,13 +8,14 @@ import pytest
 
 from kp.bench.measured import Measured
 from kp.bench.options import DType, TrainOptions
+from kp.bench.train_limits import ForwardRates
 from kp.bench.train_line import TrainingProcess
 from kp.bench.train_outcome import Record, outcome
-from kp.bench.train_released import grouped_read_tokens
 from kp.bench.train_table import markdown, text
 from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, Trainer, TrainStart, trial_job
 from kp.errors import UserError
 from kp.training.job import TrialJob
+from kp.training.laps import Lap
 from kp.vocabulary import LossTokens
 from tests.bench_implementations import breaks_in_its_second_epoch, refuses, stops_early
 
@@ -76,27 +77,30 @@ def test_training_process_that_is_cut_short_ends(job: TrialJob) -> None:
         process.end()
 
 
-def test_grouped_read_tokens_pads_like_rows_together() -> None:
-    lengths = [10, 100] * 64
+def test_forward_rates_are_the_highest_of_each_with_the_size_of_the_fastest() -> None:
+    one, other = ForwardRates(100.0, 90.0, 200.0, 40, 320), ForwardRates(110.0, 80.0, 180.0, 40, 160)
 
-    grouped = grouped_read_tokens(lengths, batch_size=8, epochs=2)
-
-    in_the_order_given = 2 * 128 * 100  # every batch has a row of 100
-    assert 2 * sum(lengths) <= grouped < 0.7 * in_the_order_given
-    assert grouped_read_tokens([7] * 9, batch_size=4, epochs=3) == 3 * 9 * 7
+    assert one.better(other) == other.better(one) == ForwardRates(110.0, 90.0, 200.0, 40, 320)
+    assert ForwardRates().better(one) == one
 
 
 def _record(kp_losses: tuple[float, ...] = (2.0, 1.0), released_start: str = "digest") -> Record:
-    """Two epochs of one step: kp takes 2 and 3 seconds, the released way 6 and 4."""
-    starts = {Trainer.KP: _START, Trainer.RELEASED: dataclasses.replace(_START, digest=released_start)}
+    """Two epochs of one step: kp takes 2 and 3 seconds, the released way 6 and 4, and 5 and 3 with rows of similar length."""
+    starts = {Trainer.KP: _START, Trainer.RELEASED: dataclasses.replace(_START, digest=released_start), Trainer.GROUPED: _START}
     ours = [TrainEpoch(seconds, 8, 300, 200, (loss,)) for seconds, loss in zip((2.0, 3.0), kp_losses, strict=True)]
     theirs = [TrainEpoch(seconds, 8, 300, 400, (loss,)) for seconds, loss in ((6.0, 2.0), (4.0, 1.0))]
-    trial = KpTrial(load=1.0, wall=10.0, setup=2.0, training=5.0, evals=1.5, checkpoints=1.0)
+    grouped = [TrainEpoch(seconds, 8, 300, 320, (loss,)) for seconds, loss in ((5.0, 2.1), (3.0, 1.1))]
+    laps = {Lap.DATA: 0.1, Lap.FORWARD: 1.9, Lap.BACKWARD: 2.4, Lap.OPTIMIZER: 0.5}
+    forward = ForwardRates(200.0, 250.0, 400.0, 40, 320)
+    trial = KpTrial(load=1.0, wall=10.0, setup=2.0, training=5.0, evals=1.5, checkpoints=1.0, laps=laps, forward=forward)
     return Record(
         starts,
-        {Trainer.KP: ours, Trainer.RELEASED: theirs},
-        Measured(trial, 2 << 30),
-        Measured(ReleasedTrial(640, None), 4 << 30),
+        {Trainer.KP: ours, Trainer.RELEASED: theirs, Trainer.GROUPED: grouped},
+        {
+            Trainer.KP: Measured(trial, 2 << 30),
+            Trainer.RELEASED: Measured(ReleasedTrial(None), 4 << 30),
+            Trainer.GROUPED: Measured(ReleasedTrial(None), 4 << 30),
+        },
     )
 
 
@@ -116,7 +120,15 @@ def test_outcome_holds_rates_and_ratios() -> None:
     ratio = result["ratios"]["released"]
     assert (ratio["all"], ratio["read_tokens"], ratio["peak_memory"], ratio["peak_device_memory"]) == (2.0, 0.5, 0.5, None)
     assert ratio["epochs"] == pytest.approx([3.0, 4 / 3])
-    assert result["padding"] == {"share": 0.25, "share_if_grouped": 1 - 600 / 640, "ratio_if_grouped": 2.0 * 640 / 800}
+    grouped = result["ratios"]["grouped"]
+    assert (grouped["all"], grouped["read_tokens"]) == (1.6, 0.625)
+    assert result["padding"] == {"released": 0.25, "grouped": 1 - 600 / 640}
+    limit = result["limit"]
+    assert limit["read_tokens_per_s"] == 80.0
+    assert limit["same_passes"] == {"tokens_per_s": 200.0, "pass_tokens": None, "share": 0.8}
+    assert limit["same_size"] == {"tokens_per_s": 250.0, "pass_tokens": 40, "share": 0.64}
+    assert limit["best_size"] == {"tokens_per_s": 400.0, "pass_tokens": 320, "share": 0.4}
+    assert result["step"] == pytest.approx({"data": 0.05, "forward": 0.95, "backward": 1.2, "optimizer": 0.25, "rest": 0.05})
     assert result["trial"]["parts"] == {"setup": 2.0, "training": 5.0, "evals": 1.5, "checkpoints": 1.0, "rest": 0.5}
     assert result["trial"]["share_of_training"] == 0.5
 
@@ -147,9 +159,8 @@ def test_outcome_says_what_was_left_out_and_whom_that_favours() -> None:
         result = _outcome(dataclasses.replace(_OPTIONS, **options))
         return [(entry["what"].partition(" ")[0].strip(":,"), entry["favours"]) for entry in result["left_out"]]
 
-    grouped = ("group_by_length", "kp")
-    assert left_out() == [grouped, ("LoRA", "neither"), ("bfloat16", "neither")]
-    assert left_out(dropout=0.1, dtype=DType.BFLOAT16) == [grouped]
+    assert left_out() == [("LoRA", "neither"), ("bfloat16", "neither")]
+    assert left_out(dropout=0.1, dtype=DType.BFLOAT16) == []
 
 
 def test_text_is_the_result_within_80_columns() -> None:
@@ -158,7 +169,11 @@ def test_text_is_the_result_within_80_columns() -> None:
     assert lines[0] == "kp bench train"
     assert "8 facts, 8 rows of 37.5 tokens, 2 epochs of 1 step, batches of 8" in lines
     assert any(line.split() == ["released", "10.0", "1.60", "60", "2.00", "times", "800", "4.00"] for line in lines)
-    assert any(line.split() == ["2", "3.0", "4.0", "1.33", "times", "1.00000", "1.00000"] for line in lines)
+    assert any(line.split() == ["grouped", "8.0", "2.00", "75", "1.60", "times", "640", "4.00"] for line in lines)
+    assert any(line.split() == ["2", "3.0", "4.0", "3.0", "1.33", "times", "1.00000", "1.00000"] for line in lines)
+    assert any(line.split()[-3:] == ["200", "80", "40.0%"] for line in lines)
+    assert any(line.split() == ["clipping", "and", "AdamW", "by", "DeepSpeed", "250.0", "10.0%"] for line in lines)
+    assert "kp read 2.00 times fewer tokens than the released way, 1.60 times fewer than grouped." in lines
     assert any(line.split() == ["training", "5.0", "50.0%"] for line in lines)
     tables = [line for line in lines if "  " in line]
     assert max(map(len, tables)) <= 80
@@ -171,16 +186,18 @@ def test_text_of_different_losses_shouts() -> None:
 
 def test_text_of_a_gpu_has_its_memory_too() -> None:
     record = _record()
-    assert record.kp is not None
-    assert record.released is not None
-    record.kp = Measured(dataclasses.replace(record.kp.result, peak_device_memory=1 << 30), 1 << 30)
-    record.released = Measured(dataclasses.replace(record.released.result, peak_device_memory=3 << 30), 1 << 30)
+    record.starts[Trainer.KP] = dataclasses.replace(_START, device="NVIDIA H100")
+    for trainer, end in record.ends.items():
+        peak = 1 << 30 if trainer is Trainer.KP else 3 << 30
+        record.ends[trainer] = Measured(dataclasses.replace(end.result, peak_device_memory=peak), 1 << 30)
 
     result = outcome(_OPTIONS, trial_job(_OPTIONS, use_gpu=True), record)
 
     assert result["ratios"]["released"]["peak_device_memory"] == pytest.approx(1 / 3)
     (row,) = (line for line in text(result).splitlines() if line.startswith("released"))
     assert row.split()[-1] == "3.00"
+    assert result["step"] is None
+    assert "a step of kp" not in text(result)
 
 
 def test_markdown_has_a_title_and_the_same_tables() -> None:

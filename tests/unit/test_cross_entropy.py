@@ -22,9 +22,7 @@ def _terms(places: int, vocabulary: int, number: int, dtype: torch.dtype, seed: 
     return logits, place, labels, torch.randint(1, 4, (number,), generator=generator).float()
 
 
-@given(
-    places=st.integers(1, 9), number=st.integers(1, 30), elements=st.sampled_from([1, 40, 64, 1000]), seed=st.integers(0, 1000)
-)
+@given(places=st.integers(1, 9), number=st.integers(1, 30), elements=st.sampled_from([1, 40, 64, 1000]), seed=st.integers(0, 1000))
 def test_sum_and_gradient_are_torchs_in_parts_of_any_size(places: int, number: int, elements: int, seed: int) -> None:
     logits, *terms = _terms(places, 20, number, torch.float32, seed)
     with pytest.MonkeyPatch.context() as patch:
