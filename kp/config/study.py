@@ -168,7 +168,7 @@ class ResourcesConfig(Section):
     """
 
     generators: PositiveInt | None = None
-    """The most actors that generate and evaluate. Absent: one per GPU that the cluster has or gets, otherwise one per core up to 4."""
+    """Number of actors that generate and evaluate. Absent: one per GPU of the cluster, or one."""
     generation_batch: PositiveInt = 256
     """Rows decoded together."""
     workers_per_trial: PositiveInt = 1
@@ -179,8 +179,8 @@ class ResourcesConfig(Section):
     """How attention is computed in training: `sdpa`, torch's fused kernel, or `eager`, matrix products and a softmax, which on a CPU can be
     faster for short rows. `auto`: sdpa on a GPU, otherwise the faster one on this machine, measured when the study begins and kept."""
     activation_cache_gib: float = Field(2.0, ge=0)
-    """Most main memory of a training worker, in GiB, for what the layers below an adapter of upper layers (`training.layers`) compute of
-    the training rows; what finds no room is computed again in every step. 0: nothing is kept."""
+    """Most main memory of a training worker, in GiB, for what layers below an adapter of upper layers (`training.layers`) compute of its
+    rows; what finds no room is computed again in every step. 0: nothing is kept."""
     concurrent_trials: PositiveInt | None = None
     """Trials that train at once. Absent: as many as fit into the cluster."""
     gpu: bool | None = None

@@ -82,6 +82,19 @@ def test_benchmark_parts_of_a_step_make_up_its_time_and_limits_are_measured(resu
     assert limit["best_size"]["tokens_per_s"] >= limit["same_size"]["tokens_per_s"] > 0
 
 
+def test_adapter_of_the_last_layer_takes_the_released_steps_from_what_is_kept(tmp_path: Path) -> None:
+    result = benchmark(dataclasses.replace(_OPTIONS[0], model=str(save_tiny_model(tmp_path)), layers="upper:1"))
+    implementations, kept = result["implementations"], result["kept"]
+
+    assert list(implementations) == ["kp", "released", "grouped", "all layers"]
+    assert result["agreement"]["equal"] is True
+    assert result["agreement"]["largest_step_difference"] < LOSS_TOLERANCE
+    assert implementations["all layers"]["epochs"][-1]["loss"] != implementations["released"]["epochs"][-1]["loss"]
+    assert (kept["first_layer"], kept["bytes"]) == (1, kept["tokens"] * kept["token_bytes"])
+    assert 0 < kept["tokens"] < result["rows"]["tokens"]
+    assert kept["seconds"] == pytest.approx(implementations["kp"]["seconds"] - result["trial"]["parts"]["training"])
+
+
 def test_kp_that_diverges_names_the_learning_rate(tmp_path: Path) -> None:
     options = dataclasses.replace(_OPTIONS[0], model=str(save_tiny_model(tmp_path)), learning_rate=1e30)
 
