@@ -114,7 +114,7 @@ def test_embedded_model_with_adapters_of_its_upper_layers_answers_as_plain_gener
     prompts, generator = _studied(count), HFGenerator(copy.deepcopy(model), tokenizer, max_new_tokens=NEW_TOKENS)
     base = [answer.text for answer in generator.generate(prompts)]
     expected, lower = {}, []
-    for seed, strength in enumerate((0.01, 0.03)):
+    for seed, strength in enumerate((0.03, 0.2)):
         adapted = _adapted(model, ["down_proj", "up_proj", "q_proj"], list(range(22, 30)), strength, seed)
         adapted.save_pretrained(str(tmp_path / str(seed)))
         expected[str(tmp_path / str(seed))] = _plain(adapted, tokenizer, prompts)
@@ -125,7 +125,7 @@ def test_embedded_model_with_adapters_of_its_upper_layers_answers_as_plain_gener
         lower.append(generator.work.lower_tokens - before)
 
     mild, strong = (sum(one != other for one, other in zip(base, answers, strict=True)) for answers in expected.values())
-    assert 0 < mild < strong
+    assert strong > max(mild, count / 4)
     assert lower[2] < lower[0] / 2  # only the tokens of answers pass the lower layers again
 
 

@@ -67,9 +67,10 @@ def test_answers_of_upper_adapters_equal_plain_generation_after_the_base_and_aft
 
 
 def test_the_lower_layers_read_a_prompt_for_the_first_adapter_alone(tmp_path: Path) -> None:
-    generator = _generator(_model())
+    model: Any = _model()
+    generator = _generator(model)
     read: dict[int, int] = {}
-    for number, layer in enumerate(generator.model.model.layers):
+    for number, layer in enumerate(model.model.layers):
         layer.mlp.register_forward_hook(
             lambda module, inputs, output, number=number: read.update({number: read.get(number, 0) + inputs[0].shape[1]})
         )
@@ -137,12 +138,13 @@ def test_what_was_used_least_recently_is_dropped_as_a_whole() -> None:
 
 @pytest.mark.parametrize("through_data", [False, True])
 def test_a_base_whose_weights_have_changed_is_computed_anew(through_data: bool, tmp_path: Path) -> None:
-    generator = _generator(_model())
+    base = _model()
+    generator = _generator(base)
     path = _saved(tmp_path / "one", "llama", [2], seed=1)
     generator.load_adapter(path)
     before = _texts(generator.generate(PROMPTS))
     changed = _model()
-    for model in (generator.model.get_base_model(), changed):
+    for model in (base, changed):
         weights = model.model.layers[0].mlp.gate_proj
         weights = getattr(weights, "base_layer", weights).weight
         if through_data:
@@ -234,7 +236,7 @@ def test_adapters_stay_loaded_up_to_a_number_and_are_read_again_after_that(tmp_p
     for place in (0, 1, 0, 1, 2, 0, 2, 1):
         adapters.activate(paths[place])
         torch.testing.assert_close(adapters.model(ids).logits, expected[place])
-        assert len(adapters.model.peft_config) <= 2
+        assert len(getattr(adapters.model, "peft_config")) <= 2  # noqa: B009 - mypy knows no such attribute of a module
         wrapped.add(id(adapters.model))
     assert len(wrapped) == 1
     adapters.activate(None)
