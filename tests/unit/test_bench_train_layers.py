@@ -15,7 +15,7 @@ _OPTIONS = TrainOptions(facts=8, epochs=2, threads=1, layers="upper:8")
 
 
 def _outcome() -> dict[str, Any]:
-    """Two epochs of one step, of 2 seconds each by kp, 6 by the released way, and 10 for an adapter of all layers, which starts otherwise."""
+    """Two epochs of one step: 2 seconds each by kp, 6 by the released way, and 10 with all layers, whose start is another."""
     seconds = {Trainer.KP: 2.0, Trainer.RELEASED: 6.0, Trainer.GROUPED: 5.0, Trainer.ALL_LAYERS: 10.0}
     ends: dict[Trainer, Any] = {trainer: ReleasedTrial(None) for trainer in Trainer}
     ends[Trainer.KP] = KpTrial(wall=4.0, setup=2.0, training=1.5, kept=Kept(22, 150, 150 * 2504, 0.5))
