@@ -64,7 +64,7 @@ def make_lines(options: EvaluateOptions, model: Any, questions: Sequence[Questio
             _measuring(kind, number, _save_adapter(options, model, kind, number, folder / f"{kind.name.lower()}-{number}"))
             for number in range(options.adapters)
         ]
-        lines.append(Line(kind, measurings[0].model.first_layer, Evaluation(engine, facts, shot_sets, folder / "work", measurings)))
+        lines.append(Line(kind, measurings[0].model.first_layer, Evaluation(engine, facts, shot_sets, folder / "written", measurings)))
     return lines
 
 

@@ -103,6 +103,7 @@ def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
 def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
     """Run all epochs, each when it is kp's turn; returns the times of the trial that they account for."""
     device, trial, passes = _device(training.job), KpTrial(), training.passes(PASSES)
+    whole = training.spec.layers == ALL_LAYERS  # otherwise a forward pass of the whole model is no limit
     while training.progress.status is None:
         line.wait()
         _, running = timed(device, training.run_epoch)
@@ -115,7 +116,9 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
             checkpoints=trial.checkpoints + saving,
             laps={part: trial.laps.get(part, 0.0) + seconds for part, seconds in training.laps.seconds.items()},
             kept=_kept(training),
-            forward=trial.forward.better(forward_rates(training.model, passes, round(epoch["tokens"] / epoch["rows"]))),
+            forward=trial.forward.better(forward_rates(training.model, passes, round(epoch["tokens"] / epoch["rows"])))
+            if whole
+            else trial.forward,
         )
         reading = 0.0 if len(training.progress.epochs) > 1 else training.reading_seconds
         line.report(

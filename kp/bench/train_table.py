@@ -141,20 +141,26 @@ def _notes(result: dict[str, Any]) -> list[str]:
         "(grouped), whose batches have other rows, so its losses are not compared.",
         f"kp read {1 / result['ratios']['released']['read_tokens']:.2f} times fewer tokens than the released way, "
         f"{1 / result['ratios']['grouped']['read_tokens']:.2f} times fewer than grouped.",
-        *_kept(result["kept"]),
+        *_kept(result),
         f"kp loaded the base in {result['trial']['load_seconds']:.1f} s, once for all trials of a worker.",
         "The benchmark's seconds are those of optimiser steps; only kp's trial includes evaluation and checkpoints.",
         *(f"Left out of the released set-up, which favours {entry['favours']}:\n{entry['what']}." for entry in result["left_out"]),
     ]
 
 
-def _kept(kept: dict[str, Any] | None) -> list[str]:
+def _kept(result: dict[str, Any]) -> list[str]:
+    kept = result["kept"]
     if kept is None:
         return []
+    later = {name: sum(epoch["seconds"] for epoch in entry["epochs"][1:]) for name, entry in result["implementations"].items()}
+    ratios = ", ".join(
+        f"{seconds / later['kp']:.2f} times as fast as {name}" for name, seconds in later.items() if name != "kp" and seconds
+    )
     return [
         f"kp keeps what enters layer {kept['first_layer']}, the first adapted one: {kept['tokens']:,} tokens, "
         f"{kept['bytes'] / 2**20:.1f} MiB,\n{kept['token_bytes']:,.0f} bytes a token. The layers below read them once, in "
-        f"{kept['seconds']:.1f} s, which the first epoch includes."
+        f"{kept['seconds']:.1f} s, which the first epoch includes.",
+        *([f"From the second epoch on kp is {ratios}."] if ratios else []),
     ]
 
 

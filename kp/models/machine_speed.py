@@ -106,8 +106,8 @@ def _attentions(heads: int, key_heads: int, size: int, dtype: str) -> dict[str, 
     mask = torch.zeros(tokens, tokens, dtype=kind).masked_fill(hidden, torch.finfo(kind).min)
 
     def sdpa() -> None:
-        key, value = (shared.repeat_interleave(heads // key_heads, dim=1) for shared in (keys, values))
-        torch.nn.functional.scaled_dot_product_attention(queries, key, value, attn_mask=mask).sum().backward()
+        wide_keys, wide_values = (shared.repeat_interleave(heads // key_heads, dim=1) for shared in (keys, values))
+        torch.nn.functional.scaled_dot_product_attention(queries, wide_keys, wide_values, attn_mask=mask).sum().backward()
 
     def eager() -> None:
         attend(queries, keys, values, mask, size**-0.5).sum().backward()

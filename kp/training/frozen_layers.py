@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from kp.models.layers import decoder_layers, entered_at, has_own_dropout, left_at
 from kp.training.activations import ABSENT, PADDING_PLACE, ActivationStore
 from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow
@@ -49,6 +48,8 @@ class FrozenLayers:
     @contextmanager
     def skipped(self, rows: Sequence[EncodedRow], batch: Batch) -> Iterator[None]:
         """A context in which the model reads `batch`, made of these rows, and computes nothing below `first`."""
+        from kp.models.layers import entered_at
+
         with entered_at(self.base, self.first, self.entering(rows, batch)):
             yield
 

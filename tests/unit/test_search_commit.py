@@ -75,9 +75,9 @@ def test_committed_trial_is_called_by_one_digest_in_its_table_its_record_and_its
     digest = adapter_digest(session.store.file(trial.step, ADAPTER_FOLDER))
     assert frame(session.store.read(trial.step, TRIAL_FILE, TRIALS))["adapter_digest"].to_list() == [digest]
     assert session.store.record(trial.step)["details"]["adapter_digest"] == digest
-    [job] = [job for job in evaluate._jobs(session, evaluate._wanted(session)) if job.trial_id == trial.trial_id]
-    assert job.model_id == digest
-    assert job.adapter == session.store.file(trial.step, ADAPTER_FOLDER)
+    model = evaluate._model(session, trial)
+    assert (model.trial_id, model.model_id) == (trial.trial_id, digest)
+    assert model.adapter == session.store.file(trial.step, ADAPTER_FOLDER)
 
 
 def test_committed_trial_tells_its_last_learning_rate_its_exposures_and_its_scale(session: Any, outcome: Any) -> None:
