@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from kp.bench.__main__ import BENCHMARKS
 from kp.bench.arguments import parse_options
-from kp.bench.options import CategoriseOptions, DumpOptions, TrainOptions
+from kp.bench.options import BenchmarksOptions, CategoriseOptions, DumpOptions, TrainOptions
 from kp.cli import main
 from kp.config.study import StudyConfig, load_study
 
@@ -29,7 +29,12 @@ README = REPOSITORY / "README.md"
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 DOCS = [README, REPOSITORY / "CONTRIBUTING.md", *PAGES]
 README_LINES = 180
-OPTIONS: dict[str, type] = {"categorise": CategoriseOptions, "dump": DumpOptions, "train": TrainOptions}
+OPTIONS: dict[str, type] = {
+    "benchmarks": BenchmarksOptions,
+    "categorise": CategoriseOptions,
+    "dump": DumpOptions,
+    "train": TrainOptions,
+}
 FILE_TYPES = {"csv", "html", "json", "jsonl", "md", "parquet", "png", "py", "toml", "yaml"}
 
 _FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
