@@ -302,8 +302,6 @@ class BenchmarksOptions:
             raise UserError(f"{self.shots}, every question of {source} has 0 to {self._most_shots}", field="shots")
         if self.hf_questions < self.rounds:
             raise UserError(f"{self.hf_questions}, expected one or more for each of {self.rounds} rounds", field="hf_questions")
-        if self.mmlu is not None and not self.mmlu.is_dir():
-            raise UserError(f"'{self.mmlu}' is no folder", field="mmlu")
         if self.json is not None and self.json.suffix != ".json":
             raise UserError(f"'{self.json}' is no .json file", field="json")
 

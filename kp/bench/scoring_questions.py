@@ -89,7 +89,7 @@ def _questions(task: Any, indices: Sequence[int]) -> list[ScoredQuestion]:
 def _read(folder: Path, name: str) -> list[dict[str, Any]]:
     file = next((found for ending in ("jsonl", "jsonl.gz") if (found := folder / f"{name}.{ending}").is_file()), None)
     if file is None:
-        raise UserError(f"'{folder}' holds neither {name}.jsonl nor {name}.jsonl.gz", field="mmlu")
+        raise UserError(f"'{folder}' is no folder with {name}.jsonl or {name}.jsonl.gz", field="mmlu")
     data = file.read_bytes()
     try:
         text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8")

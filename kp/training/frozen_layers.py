@@ -69,6 +69,8 @@ class FrozenLayers:
     def _read(self, rows: Sequence[EncodedRow], store: ActivationStore) -> None:
         import torch
 
+        from kp.models.layers import left_at
+
         batch = make_batch(rows, self.packing, self.pad_token_id)
         inputs = model_inputs(batch, self.device, self.base.dtype)
         inputs["logits_to_keep"] = inputs["logits_to_keep"][:1]  # none is used
@@ -83,6 +85,8 @@ class FrozenLayers:
         states: that is a property of a model's code, so it is measured.
         """
         import torch
+
+        from kp.models.layers import has_own_dropout
 
         kind = self.base.config.model_type
         if has_own_dropout(self.base):
@@ -106,6 +110,8 @@ def above(frozen: FrozenLayers | None, rows: Sequence[EncodedRow], batch: Batch)
 
 def first_adapted_layer(base: Any) -> int:
     """The first layer with a trained parameter, of the model inside PEFT's; 0 if anything outside the layers is trained."""
+    from kp.models.layers import decoder_layers
+
     layers = decoder_layers(base)
     trained = [number for number, layer in enumerate(layers) if any(weights.requires_grad for weights in layer.parameters())]
     inside = sum(weights.requires_grad for weights in layers.parameters())
