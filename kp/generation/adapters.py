@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kp.errors import UserError
+from kp.errors import UserError, first_line
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -48,14 +48,17 @@ def adapter_digest(folder: Path) -> str:
 def first_adapted_layer(folder: Path) -> int:
     """The first layer that the adapter in this folder changes: those below it compute what they compute in the base.
 
-    Raises UserError if the folder has no adapter.
+    Raises UserError if the folder has no adapter, or one that cannot be read.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     if not (folder / WEIGHTS_FILE).is_file():
         raise UserError(f"adapter {folder}: has no {WEIGHTS_FILE}")
-    with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
-        return first_layer(stored.keys())
+    try:
+        with safe_open(folder / WEIGHTS_FILE, framework="np") as stored:
+            return first_layer(stored.keys())
+    except SafetensorError as error:
+        raise UserError(f"adapter {folder}: {WEIGHTS_FILE} cannot be read: {first_line(error)}") from None
 
 
 def first_layer(names: Iterable[str]) -> int:

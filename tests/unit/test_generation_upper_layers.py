@@ -10,7 +10,7 @@ import torch
 
 from kp.errors import UserError
 from kp.generation.activations import ActivationCache
-from kp.generation.adapters import first_adapted_layer, first_layer
+from kp.generation.adapters import WEIGHTS_FILE, first_adapted_layer, first_layer
 from kp.generation.hf import HFGenerator
 from kp.generation.loaded_adapters import LoadedAdapters
 from tests.unit.test_generation import CONFIGS, NEW_TOKENS, _model, _plain, _prompts, _texts, _tokenizer
@@ -265,3 +265,9 @@ def test_an_adapter_that_replaces_biases_of_the_base_is_refused(tmp_path: Path) 
     peft.get_peft_model(_model("gpt2"), config).save_pretrained(str(tmp_path))
     with pytest.raises(UserError, match="replaces biases"):
         LoadedAdapters(_model("gpt2")).activate(tmp_path)
+
+
+def test_adapter_whose_weights_cannot_be_read_is_refused_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"\x10\x00")
+    with pytest.raises(UserError, match=rf"adapter {tmp_path}: {WEIGHTS_FILE} cannot be read"):
+        first_adapted_layer(tmp_path)

@@ -5,8 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from safetensors.numpy import save_file
 
 from kp import schema
 from kp.config.study import StudyConfig
@@ -57,8 +59,9 @@ def outcome(tmp_path: Path) -> Any:
     """A trial that ended well: its last checkpoint, by a worker elsewhere."""
     adapter = tmp_path / "checkpoint" / ADAPTER
     adapter.mkdir(parents=True)
-    for name, text in ((CONFIG_FILE, "{}"), (WEIGHTS_FILE, "weights"), ("README.md", "# made by a library")):
+    for name, text in ((CONFIG_FILE, "{}"), ("README.md", "# made by a library")):
         (adapter / name).write_text(text)
+    save_file({"model.layers.3.mlp.down_proj.lora_A.weight": np.zeros((1, 2))}, adapter / WEIGHTS_FILE)
     progress = Progress(epochs=[EPOCH], hardware=[WORKER])
     job: Any = SimpleNamespace(rows=pa.Table.from_pylist([], schema=schema.TRAINING_ROWS))
     return TrialOutcome(job, TrialStatus.COMPLETED, "ran its course", progress, tmp_path / "checkpoint", 12.0)
@@ -77,7 +80,7 @@ def test_committed_trial_is_called_by_one_digest_in_its_table_its_record_and_its
     assert session.store.record(trial.step)["details"]["adapter_digest"] == digest
     model = evaluate._model(session, trial)
     assert (model.trial_id, model.model_id) == (trial.trial_id, digest)
-    assert model.adapter == session.store.file(trial.step, ADAPTER_FOLDER)
+    assert (model.adapter, model.first_layer) == (session.store.file(trial.step, ADAPTER_FOLDER), 3)
 
 
 def test_committed_trial_tells_its_last_learning_rate_its_exposures_and_its_scale(session: Any, outcome: Any) -> None:
