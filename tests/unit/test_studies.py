@@ -113,11 +113,11 @@ def test_released_scale_leaves_the_papers_as_the_rank_grows() -> None:
 def test_quickstart_is_four_trials_offline_on_the_embedded_model() -> None:
     config = study("quickstart")
     assert (config.model.name, config.facts.source, config.categorise.shots) == ("smollm2-135m-instruct", "builtin", "builtin")
-    assert config.search.unknown == (10, 25)
+    assert config.search.unknown == (10, 20)
     assert [(arm.highly_known, arm.paraphrases) for arm in config.search.arms] == [(0, 0), (1, 0)]
     assert len(trials(config)) == 4
     assert config.facts.count is not None
-    assert config.facts.count == 160
+    assert config.facts.count == 120
     assert config.search.stop_at_accuracy is not None
 
 
