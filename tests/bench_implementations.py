@@ -22,6 +22,15 @@ def breaks_in_its_second_epoch(job: TrialJob, line: Line) -> None:
     raise ValueError("a bug")
 
 
+def ends_after_one_epoch(job: TrialJob, line: Line) -> str:
+    """As it should be, with one epoch."""
+    line.ready(START)
+    line.wait()
+    line.report(TrainEpoch(1.0, 8, 80, 90, (2.0,)))
+    line.finish()
+    return "the end"
+
+
 def stops_early(job: TrialJob, line: Line) -> str:
     """As where a trial ends before the benchmark does."""
     line.ready(START)

@@ -124,6 +124,7 @@ def _epochs(training: "TrialTraining", line: Line, folder: Path) -> KpTrial:
         line.report(
             TrainEpoch(reading + epoch["seconds"], epoch["rows"], epoch["tokens"], training.read_tokens, tuple(training.step_losses))
         )
+    line.finish()
     return trial
 
 

@@ -39,6 +39,10 @@ class Line:
         """The turn is over."""
         self.connection.send(epoch)
 
+    def finish(self) -> None:
+        """Wait until the others have had their last turn, too: what a process does at its end takes seconds, which would be theirs."""
+        self.wait()
+
 
 class TrainingProcess(Generic[End]):
     """Work that trains an epoch whenever its Line says so; a context manager that ends its process."""
@@ -67,7 +71,9 @@ class TrainingProcess(Generic[End]):
         return epoch
 
     def end(self) -> Measured[End]:
-        """What its work returns when all epochs are trained."""
+        """Let it end, and return what its work returns; only after the last turn of all implementations."""
+        if not self._work.done():
+            self._line.send(None)
         return self._work.result()
 
     def _receive(self) -> Any:

@@ -142,6 +142,7 @@ class _Turns(TrainerCallback):
     def __init__(self, line: Line, start: TrainStart, trainer: _SameOrderTrainer, rows: Sequence[EncodedRow]) -> None:
         self._line, self._start, self._trainer = line, start, trainer
         self._rows, self._tokens = len(rows), sum(len(row.ids) for row in rows)
+        self._left = len(trainer.orders)  # epochs
         self._began = 0.0
 
     def on_train_begin(self, *arguments: Any, **named: Any) -> None:
@@ -157,3 +158,6 @@ class _Turns(TrainerCallback):
         wait_for(self._trainer.args.device)
         seconds = time.monotonic() - self._began
         self._line.report(TrainEpoch(seconds, self._rows, self._tokens, self._trainer.read_tokens, losses))
+        self._left -= 1
+        if not self._left:
+            self._line.finish()

@@ -17,7 +17,7 @@ from kp.errors import UserError
 from kp.training.job import TrialJob
 from kp.training.laps import Lap
 from kp.vocabulary import LossTokens
-from tests.bench_implementations import breaks_in_its_second_epoch, refuses, stops_early
+from tests.bench_implementations import breaks_in_its_second_epoch, ends_after_one_epoch, refuses, stops_early
 
 _START = TrainStart("digest", 135_000_000, "revision", "cpu")
 
@@ -62,6 +62,20 @@ def test_training_process_that_breaks_in_a_turn_raises_its_error(job: TrialJob) 
         assert process.epoch().step_losses == (2.0,)
         with pytest.raises(ValueError, match="a bug"):
             process.epoch()
+
+
+def test_training_process_ends_once_it_may(job: TrialJob) -> None:
+    with TrainingProcess(ends_after_one_epoch, job) as process:
+        process.epoch()
+        assert process.end().result == "the end"
+
+
+def test_training_process_that_may_not_end_waits(job: TrialJob) -> None:
+    """What it does at its end would be charged to the others' last turn."""
+    with TrainingProcess(ends_after_one_epoch, job) as process:
+        process.epoch()
+    with pytest.raises(EOFError):
+        process.end()
 
 
 def test_training_process_that_stops_early_raises(job: TrialJob) -> None:
