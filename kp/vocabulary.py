@@ -247,6 +247,8 @@ class ShiftView(StrEnum):
     CONTROL = "control"  # over control facts, if the study has any
 
 
+LAYERS_FIELD = "training.layers"  # named in messages about a model that cannot be adapted in these layers
+
 BASE = "base"  # the trial_id of measurements taken without an adapter
 PLACEBO = "placebo"  # the trial_id of the base asked once more in other batches
 NOISE = "noise"  # the trial_id of the base compared with itself

@@ -6,9 +6,9 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from kp.errors import UserError
+from kp.vocabulary import LAYERS_FIELD
 
 ALL_LAYERS = "all"
-LAYERS_FIELD = "training.layers"
 SEARCHED_LAYERS_FIELD = "search.layers"
 
 _UPPER = re.compile(r"upper:([1-9]\d{0,5})")

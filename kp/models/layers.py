@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kp.config.layers import LAYERS_FIELD
 from kp.errors import UserError
+from kp.vocabulary import LAYERS_FIELD
 
 _RANDOM = ("drop", "jitter")  # in the names of a config's fields that make a model in training draw random numbers
 _NOT_OF_LAYERS = ("classifier", "summary")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
-from kp.config.layers import LAYERS_FIELD, SEARCHED_LAYERS_FIELD, layer_numbers
+from kp.config.layers import SEARCHED_LAYERS_FIELD, layer_numbers
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.models.loading import small_files
@@ -14,7 +14,7 @@ from kp.models.names import NAME_FIELD, NamedModel
 from kp.models.probe import ModelProbe, probe_model
 from kp.study.machine_choices import with_machine_choices
 from kp.training.spec import searched_layers
-from kp.vocabulary import Packing
+from kp.vocabulary import LAYERS_FIELD, Packing
 
 
 @dataclass(frozen=True)
