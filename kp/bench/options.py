@@ -115,7 +115,7 @@ class EvaluateOptions:
 
     adapters: int = 2
     """Adapters of each kind."""
-    facts: int = 24
+    facts: int = 40
     """Facts that each is asked, under the 10 prompts of S1."""
     rounds: int = 1
     """How often every implementation takes its turn."""
