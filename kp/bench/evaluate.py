@@ -59,7 +59,7 @@ def processes(options: EvaluateOptions) -> int:
 
 def _round(options: EvaluateOptions, number: int, lines: Sequence[Line], token_ids: Sequence[list[int]], record: Record) -> None:
     sample = _spread(token_ids, _PREFILL_PROMPTS[torch.device(chosen_device(options)).type])
-    for line in lines:
+    for place, line in enumerate(lines):
 
         def kp(line: Line = line) -> None:
             turn, prefill = kp_evaluates(options, line, record.processes, sample if line.kind is Kind.ALL else [])
@@ -69,7 +69,7 @@ def _round(options: EvaluateOptions, number: int, lines: Sequence[Line], token_i
         def peer(line: Line = line) -> None:
             record.peer[line.kind].append(peer_evaluates(options, line, record.processes))
 
-        for turn in (kp, peer) if number % 2 == 0 else (peer, kp):
+        for turn in (kp, peer) if (number + place) % 2 == 0 else (peer, kp):
             turn()
         seconds = record.kp[line.kind][-1].seconds, record.peer[line.kind][-1].seconds
         log(f"round {number + 1}: layers {line.kind}: kp {seconds[0]:.1f} s, one process per adapter {seconds[1]:.1f} s")

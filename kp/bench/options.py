@@ -113,11 +113,11 @@ class EvaluateOptions:
     The adapters are made with random weights: some that change all layers, as many that change the upper 15, and as many the upper 8.
     """
 
-    adapters: int = 3
+    adapters: int = 2
     """Adapters of each kind."""
-    facts: int = 24
+    facts: int = 40
     """Facts that each is asked, under the 10 prompts of S1."""
-    rounds: int = 2
+    rounds: int = 1
     """How often every implementation takes its turn."""
     rank: int = 8
     """Of the adapters."""

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from kp.schema import EPOCHS
 
-MEASURES = tuple(name for name in EPOCHS.names if name != "trial_id")
+MEASURES = tuple(column.name for column in EPOCHS if not pa.types.is_string(column.type))
+"""The columns of EPOCHS that are numbers."""
 
 
 class Tracker(Protocol):

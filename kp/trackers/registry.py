@@ -73,7 +73,7 @@ class Trackers:
         self._notify(lambda tracker: tracker.started(trial_id, knobs))
 
     def epoch(self, trial_id: str, measured: Mapping[str, Any]) -> None:
-        """See Tracker; only the columns of EPOCHS are passed on from `measured`, without None."""
+        """See Tracker; only the MEASURES are passed on from `measured`, without None."""
         numbers = {name: measured[name] for name in MEASURES if measured.get(name) is not None}
         self._notify(lambda tracker: tracker.epoch(trial_id, numbers))
 

@@ -27,7 +27,8 @@ class Said(list[str]):
 def row(epoch: int, accuracy: float) -> dict[str, Any]:
     """An epoch as Tune reports it: the EPOCHS columns, and more."""
     columns = {"epoch": epoch, "train_loss": 1.0 / epoch, "unknown_accuracy": accuracy, "replay_kl": None, "steps": 5}
-    return {**columns, "trial_id": "x", "done": False, "config": {"trial_id": "x"}}
+    forced = {"eval_mode": "teacher_forced", "unknown_bits": 2.5, "resisting": "'Rome'"}
+    return {**columns, **forced, "trial_id": "x", "done": False, "config": {"trial_id": "x"}}
 
 
 def opened(tmp_path: Path, said: Said, **config: Any) -> Trackers:
