@@ -50,10 +50,12 @@ def test_pipeline_uses_a_node_that_joins_and_ends_without_one_that_is_lost(nodes
     lost = nodes.add_node(**slot)
     nodes.wait_for_nodes()
     asked = facts().head(24).to_arrow().cast(schema.FACTS)
-    engine = NodeNamingEngine(ModelConfig(), 4, stop_at_newline=True, batch_size=4, threads=1, use_gpu=True)
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    engine = NodeNamingEngine(ModelConfig(), 4, stop_at_newline=True, batch_size=4, threads=1, use_gpu=True, meeting=str(meeting))
     job = Categorisation(asked, SHOT_SETS, list(SHOT_SETS), engine)
     cluster = plan_cluster(ResourcesConfig(gpu=True), cpus=4, gpus=1, nodes=2)
-    files, chunks = ChunkFiles(tmp_path), job.chunks()
+    files, chunks = ChunkFiles(tmp_path / "work"), job.chunks()
 
     joined: Any = None
     done: set[str] = set()
