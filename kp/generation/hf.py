@@ -25,19 +25,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from kp.errors import UserError, first_line
+from kp.errors import UserError
 from kp.generation.activations import ActivationCache
 from kp.generation.adapters import first_layer
 from kp.generation.attention import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
-from kp.generation.forward import Forward, validate_logits
+from kp.generation.forward import Forward
 from kp.generation.loaded_adapters import LoadedAdapters
 from kp.generation.lower_layers import LaidOut, LowerLayers
 from kp.generation.memory import LEAST_TOKENS, cache_bytes, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.protocol import Generation, OnAnswered, ignore_answers
 from kp.generation.shared_prefixes import with_shared_prefixes
+from kp.generation.verification import validate_packed
 from kp.models.chat import Chat
 from kp.models.layers import validate_entering
 from kp.prompts import Messages
@@ -318,19 +319,17 @@ class HFGenerator:
     def _verify(self, ids: list[int], shared: int) -> None:
         """Compare one packed prompt with the model's own way to read it; if they differ, decode the plain way from now on."""
         device = self._forward.device
+        own, _ = self._forward.plain(torch.tensor([ids], device=device), torch.arange(len(ids), device=device)[None], None, None)
         try:
-            with self._forward.exchanged():
-                prefixes = read_prefixes(self._forward, [ids[:shared]], _PREFIX_TOKENS, Work()) if shared else []
-                ours = first_logits(self._forward, prefixes, Row(0, 0 if prefixes else None, ids[shared:], []))
-            own, _ = self._forward.plain(torch.tensor([ids], device=device), torch.arange(len(ids), device=device)[None], None, None)
-            validate_logits(ours, own[0])
+            validate_packed(self._forward, lambda: self._packed_logits(ids, shared), own[0])
         except NotShareableError as reason:
             self._go_plain(reason)
-        except RuntimeError as error:  # tensors of other shapes than usual attention has
-            if is_out_of_memory(error):
-                raise
-            self._go_plain(NotShareableError(f"its attention cannot be replaced: {first_line(error)}"))
         self._verified = True
+
+    def _packed_logits(self, ids: list[int], shared: int) -> torch.Tensor:
+        """Logits [vocabulary] after a prompt whose first `shared` tokens are a prefix."""
+        prefixes = read_prefixes(self._forward, [ids[:shared]], _PREFIX_TOKENS, Work()) if shared else []
+        return first_logits(self._forward, prefixes, Row(0, 0 if prefixes else None, ids[shared:], []))
 
     def _go_plain(self, reason: NotShareableError) -> None:
         self._shareable = False
