@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kp.generation.adapters import first_layer
 from kp.training.activations import ABSENT, PADDING_PLACE, ActivationStore
 from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow
@@ -110,12 +111,7 @@ def above(frozen: FrozenLayers | None, rows: Sequence[EncodedRow], batch: Batch)
 
 def first_adapted_layer(base: Any) -> int:
     """The first layer with a trained parameter, of the model inside PEFT's; 0 if anything outside the layers is trained."""
-    from kp.models.layers import decoder_layers
-
-    layers = decoder_layers(base)
-    trained = [number for number, layer in enumerate(layers) if any(weights.requires_grad for weights in layer.parameters())]
-    inside = sum(weights.requires_grad for weights in layers.parameters())
-    return trained[0] if trained and inside == sum(weights.requires_grad for weights in base.parameters()) else 0
+    return first_layer(name for name, weights in base.named_parameters() if weights.requires_grad)
 
 
 def _passes(rows: Iterable[EncodedRow], packing: Packing, most: int) -> Iterator[list[EncodedRow]]:
