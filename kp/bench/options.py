@@ -51,6 +51,18 @@ def _vllm_python() -> Path | None:
     return Path(named) if named else None
 
 
+def _validate_counts(options: object, *names: str) -> None:
+    """Raise UserError for the first of these fields that is there and below 1."""
+    for name in names:
+        if (given := getattr(options, name)) is not None and given < 1:
+            raise UserError(f"{given}, expected 1 or more", field=name)
+
+
+def _validate_json(json: Path | None) -> None:
+    if json is not None and json.suffix != ".json":
+        raise UserError(f"'{json}' is no .json file", field="json")
+
+
 @dataclass(frozen=True)
 class CategoriseOptions:
     """How fast the engine answers the questions of a categorisation, compared with the released script's way and vLLM."""
@@ -89,16 +101,11 @@ class CategoriseOptions:
     """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
-        for name in ("facts", "rounds", "max_new_tokens", "batch_size", "released_facts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{getattr(self, name)}, expected 1 or more", field=name)
+        _validate_counts(self, "facts", "rounds", "max_new_tokens", "batch_size", "released_facts")
         if self.exact < 0:
             raise UserError(f"{self.exact}, expected a number of prompts, or 0 for the benchmark", field="exact")
-        for name in ("threads", "processes"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{given}, expected 1 or more", field=name)
-        if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"'{self.json}' is no .json file", field="json")
+        _validate_counts(self, "threads", "processes")
+        _validate_json(self.json)
 
     @property
     def cpu_threads(self) -> int:
@@ -145,11 +152,10 @@ class EvaluateOptions:
     """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
-        for name in ("adapters", "facts", "rounds", "rank", "max_new_tokens", "batch_size", "released_prompts", "threads", "processes"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{given}, expected 1 or more", field=name)
-        if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"'{self.json}' is no .json file", field="json")
+        _validate_counts(
+            self, "adapters", "facts", "rounds", "rank", "max_new_tokens", "batch_size", "released_prompts", "threads", "processes"
+        )
+        _validate_json(self.json)
 
     @property
     def cpu_threads(self) -> int:
@@ -179,17 +185,14 @@ class DumpOptions:
     """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
-        for name in ("triples", "loop_triples", "rounds", "workers"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{given}, expected 1 or more", field=name)
+        _validate_counts(self, "triples", "loop_triples", "rounds", "workers")
         if self.seed < 0:
             raise UserError(f"{self.seed}, expected 0 or more", field="seed")
         if self.loop_triples is not None and self.loop_triples > self.triples:
             raise UserError(f"{self.loop_triples}, the dump has {self.triples}", field="loop_triples")
         if self.folder is not None and not self.folder.is_dir():
             raise UserError(f"'{self.folder}' is no folder", field="folder")
-        if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"'{self.json}' is no .json file", field="json")
+        _validate_json(self.json)
 
     @property
     def processes(self) -> int:
@@ -241,9 +244,7 @@ class TrainOptions:
     """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
-        for name in ("facts", "epochs", "batch_size", "rank", "threads"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{given}, expected 1 or more", field=name)
+        _validate_counts(self, "facts", "epochs", "batch_size", "rank", "threads")
         if self.seed < 0:
             raise UserError(f"{self.seed}, expected 0 or more", field="seed")
         if not 0 <= self.paraphrases <= MOST_PARAPHRASES:
@@ -252,8 +253,7 @@ class TrainOptions:
             raise UserError(f"{self.learning_rate}, expected a number above 0", field="learning_rate")
         if not 0 <= self.dropout < 1:
             raise UserError(f"{self.dropout}, expected 0 or more, and less than 1", field="dropout")
-        if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"'{self.json}' is no .json file", field="json")
+        _validate_json(self.json)
 
     @property
     def cpu_threads(self) -> int:
@@ -294,16 +294,13 @@ class BenchmarksOptions:
     """Write the result to this .json file, and as a table into a .md file next to it."""
 
     def __post_init__(self) -> None:
-        for name in ("per_subject", "hf_questions", "rounds", "batch_size", "hf_batch_size", "threads"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise UserError(f"{given}, expected 1 or more", field=name)
+        _validate_counts(self, "per_subject", "hf_questions", "rounds", "batch_size", "hf_batch_size", "threads")
         if self.shots is not None and not 0 <= self.shots <= self._most_shots:
             source = "kp_mmlu_dev" if self.mmlu is None else "MMLU"
             raise UserError(f"{self.shots}, every question of {source} has 0 to {self._most_shots}", field="shots")
         if self.hf_questions < self.rounds:
             raise UserError(f"{self.hf_questions}, expected one or more for each of {self.rounds} rounds", field="hf_questions")
-        if self.json is not None and self.json.suffix != ".json":
-            raise UserError(f"'{self.json}' is no .json file", field="json")
+        _validate_json(self.json)
 
     @property
     def n_shots(self) -> int:
