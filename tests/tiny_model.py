@@ -21,11 +21,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_llama() -> torch.nn.Module:
-    """Two layers, float32; its greedy answers differ from question to question, and some hold a newline."""
+def tiny_llama(layers: int = 2) -> torch.nn.Module:
+    """Float32; its greedy answers differ from question to question, and some hold a newline."""
     config = LlamaConfig(
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         intermediate_size=48,
@@ -42,8 +42,8 @@ def tiny_llama() -> torch.nn.Module:
     return model.eval()
 
 
-def save_tiny_model(folder: Path) -> Path:
+def save_tiny_model(folder: Path, layers: int = 2) -> Path:
     """Both in transformers' format."""
-    tiny_llama().save_pretrained(str(folder))  # type: ignore[operator]
+    tiny_llama(layers).save_pretrained(str(folder))  # type: ignore[operator]
     tiny_tokenizer().save_pretrained(str(folder))
     return folder

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 from kp.bench.evaluate import run_evaluate
 from kp.bench.evaluate_outcome import full_tokens
@@ -15,7 +13,7 @@ from kp.bench.options import DType, EvaluateOptions
 from kp.errors import UserError
 from kp.generation.decoding import Work
 from tests.conftest import run_kp
-from tests.tiny_model import save_tiny_model, tiny_tokenizer
+from tests.tiny_model import save_tiny_model
 
 LAYERS, FACTS, ADAPTERS, ROUNDS = 16, 6, 2, 1
 FIRST = {"all": 0, "upper:15": 1, "upper:8": 8}
@@ -24,25 +22,7 @@ FIRST = {"all": 0, "upper:15": 1, "upper:8": 8}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model with as many layers as the upper ones that the benchmark adapts, and one more."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        hidden_size=32,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=48,
-        vocab_size=261,
-        max_position_embeddings=2048,
-        initializer_range=0.4,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return folder
+    return save_tiny_model(tmp_path_factory.mktemp("model"), LAYERS)
 
 
 def options(folder: Path, **others: Any) -> EvaluateOptions:
