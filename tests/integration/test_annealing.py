@@ -3,7 +3,6 @@
 That several workers anneal alike is tested in test_training.py, which has them.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +10,9 @@ import numpy as np
 import pytest
 
 from kp.training.job import TrialJob
-from tests.tiny_model import save_tiny_model
-from tests.training_workers import LEARNER_RATE, LEARNER_STEPS, LEARNER_TARGET, Outcome, Workers, tiny_learner, training_workers
+from tests.training_workers import LEARNER_RATE, LEARNER_STEPS, LEARNER_TARGET, Outcome, Workers, tiny_learner
 
 ANNEAL = 3
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def one() -> Iterator[Workers]:
-    with training_workers(1) as workers:
-        yield workers
 
 
 @pytest.fixture(scope="module")

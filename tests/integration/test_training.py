@@ -7,7 +7,6 @@ adapters, which several steps of an adaptive optimiser lie before, by LOOSE of t
 import json
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training import checkpoints
 from kp.training.encoding import IGNORED, epoch_order
 from kp.training.job import ADAPTER, Progress, TrialJob
-from tests.tiny_model import save_tiny_model
 from tests.training_workers import (
     LEARNER_RATE,
     LEARNER_STEPS,
@@ -39,23 +37,6 @@ TIGHT = 2e-6
 LOOSE = 2e-3
 TRAJECTORY = Path(__file__).parent / "tiny_trajectory.json"
 REPLAY = {"highly_known": 1}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def one() -> Iterator[Workers]:
-    with training_workers(1) as workers:
-        yield workers
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Workers]:
-    with training_workers(2) as workers:
-        yield workers
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ The model is tiny and random, float32; losses and adapters may differ as in test
 """
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,9 @@ from kp.training.activations import INDEX_BYTES
 from kp.training.job import TrialJob
 from kp.vocabulary import EvalMode
 from tests.integration.test_training import assert_identical, assert_same
-from tests.tiny_model import save_tiny_model
 from tests.training_workers import Outcome, Workers, tiny_job, tiny_spec, training_workers
 
 FEW_TOKENS = 50
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def one() -> Iterator[Workers]:
-    with training_workers(1) as workers:
-        yield workers
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Workers]:
-    with training_workers(2) as workers:
-        yield workers
 
 
 @pytest.fixture(scope="module")
