@@ -53,11 +53,11 @@ def batch_loss(forward: Any, base_forward: Any | None, batch: Batch, device: str
             base_log_p = _log_probabilities(base_forward(**inputs).logits, places)
     logits = _logits(forward(**inputs).logits, places)
     by_place = np.argsort(term_place, kind="stable")
-    of_terms = (torch.from_numpy(values[by_place]).to(device) for values in (term_place, batch.labels, batch.weights))
-    cross_entropy = weighted_cross_entropy(logits, *of_terms)
+    place, labels, weights = (torch.from_numpy(values[by_place]).to(device) for values in (term_place, batch.labels, batch.weights))
     if base_log_p is None:
-        return BatchLoss(cross_entropy, None)
-    log_p = torch.log_softmax(logits.float(), dim=-1)
+        return BatchLoss(weighted_cross_entropy(logits, place, labels, weights), None)
+    log_p = torch.log_softmax(logits.float(), dim=-1)  # of the whole vocabulary, which the KL needs
+    cross_entropy = -(log_p[place, labels] * weights).sum()
     replayed = np.bincount(term_place, weights=batch.replay_weights, minlength=len(places)).astype(np.float32)
     divergence = (base_log_p.exp() * (base_log_p - log_p)).sum(dim=1)
     return BatchLoss(cross_entropy, (divergence * torch.from_numpy(replayed).to(device)).sum())
