@@ -4,8 +4,8 @@ An adapter of upper layers changes nothing below its first layer: not the hidden
 keys and values, to which answers attend while they are decoded. So both are computed once for each prompt, with the draft of its answer,
 and kept in an ActivationCache. For each further adapter only the layers from its first one on read the prompts.
 
-The answers of another model as drafts, whole, bring nothing: on SmolLM2, adapters that had learned 20 facts took over 22% of the tokens of
-the base's answers, all of them the label, and a draft has to hold for 42% to pay for its logits.
+Whole answers of another model are no drafts: an adapter that has learned facts keeps little of the base's answers beyond their label, and
+a token of a draft that does not hold costs its logits.
 """
 
 from collections.abc import Callable, Hashable, Sequence
