@@ -65,19 +65,12 @@ def _digest(asked: tuple[Benchmark, ...]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def run_benchmarks(model: Any, tokenizer: Any, plan: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> ScoredBenchmarks:
-    """Score a loaded transformers or PEFT model on all questions of a plan.
-
-    `batch_size` is the most rows of a batch. `work` receives `lm_eval.log` and, for each task, TASK.jsonl with the log-likelihoods and
-    scores of every question. Raises UserError if the plan asks more questions than there are.
-    """
-    plan.questions()
-    whole = [Shard(benchmark, tuple(benchmark.draw(plan.settings, plan.seed))) for benchmark in plan.benchmarks()]
-    return scored(plan, [run_shard(model, tokenizer, plan.settings, shard, trial_id, batch_size, work) for shard in whole])
-
-
 def run_shard(model: Any, tokenizer: Any, settings: EvaluateConfig, shard: Shard, trial_id: str, batch_size: int, work: Path) -> pa.Table:
-    """Score a loaded transformers or PEFT model on some questions of a task (SHARD_ITEMS); the rest is as in `run_benchmarks`."""
+    """Score a loaded transformers or PEFT model on some questions of a task (SHARD_ITEMS).
+
+    `batch_size` is the most rows of a batch. `work` receives `lm_eval.log`, and TASK.jsonl with the log-likelihoods and scores of every
+    question.
+    """
     benchmark, task = shard.benchmark, shard.benchmark.task
     work.mkdir(parents=True, exist_ok=True)
     with _quiet(work / "lm_eval.log"):

@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import kp.data.tasks
-from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_benchmarks, run_shard, scored
-from kp.benchmarks.registry import BenchmarkPlan
+from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_shard, scored
+from kp.benchmarks.registry import BenchmarkPlan, Shard
 from kp.benchmarks.shared_context import Request, SharedContextLM, group_requests
 from kp.config.study import EvaluateConfig
 from kp.data.tasks import misconceptions, mmlu_dev
@@ -69,6 +69,12 @@ def tiny_model(model_type: str) -> Any:
 @pytest.fixture(scope="module")
 def model() -> Any:
     return tiny_model("llama")
+
+
+def run_benchmarks(model: Any, tokenizer: Any, asked: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> ScoredBenchmarks:
+    """All questions of a plan, each task whole."""
+    whole = [Shard(benchmark, tuple(benchmark.draw(asked.settings, asked.seed))) for benchmark in asked.benchmarks()]
+    return scored(asked, [run_shard(model, tokenizer, asked.settings, shard, trial_id, batch_size, work) for shard in whole])
 
 
 @pytest.fixture(scope="module")
