@@ -17,13 +17,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 import kp.data.tasks
 from kp.benchmarks.lm_eval_tasks import ScoredBenchmarks, run_shard, scored
-from kp.benchmarks.registry import BenchmarkPlan, Shard
+from kp.benchmarks.registry import BenchmarkPlan
 from kp.benchmarks.shared_context import Request, SharedContextLM, group_requests
 from kp.config.study import EvaluateConfig
 from kp.data.tasks import misconceptions, mmlu_dev
 from kp.errors import UserError
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.schema import BENCHMARK_ITEMS, BENCHMARKS, frame
+from tests.benchmarked import run_benchmarks
 from tests.model_zoo import ARCHITECTURES, FAMILIES, zoo_model, zoo_tokenizer
 
 
@@ -69,12 +70,6 @@ def tiny_model(model_type: str) -> Any:
 @pytest.fixture(scope="module")
 def model() -> Any:
     return tiny_model("llama")
-
-
-def run_benchmarks(model: Any, tokenizer: Any, asked: BenchmarkPlan, trial_id: str, batch_size: int, work: Path) -> ScoredBenchmarks:
-    """All questions of a plan, each task whole."""
-    whole = [Shard(benchmark, tuple(benchmark.draw(asked.settings, asked.seed))) for benchmark in asked.benchmarks()]
-    return scored(asked, [run_shard(model, tokenizer, asked.settings, shard, trial_id, batch_size, work) for shard in whole])
 
 
 @pytest.fixture(scope="module")

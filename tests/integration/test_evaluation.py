@@ -9,7 +9,6 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from kp import schema
-from kp.benchmarks.lm_eval_tasks import run_benchmarks
 from kp.benchmarks.registry import BenchmarkPlan
 from kp.cluster import plan_cluster
 from kp.config.study import EvaluateConfig, ModelConfig, ResourcesConfig
@@ -24,6 +23,7 @@ from kp.store.filenames import ANSWERS_FILE, BENCHMARK_ITEMS_FILE, BENCHMARKS_FI
 from kp.study.measurements.answers import AnswersTask
 from kp.study.measurements.benchmarks import BenchmarkTask
 from kp.vocabulary import ShotSet
+from tests.benchmarked import run_benchmarks
 from tests.made_up_study import facts
 from tests.tiny_model import save_tiny_model
 
