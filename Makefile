@@ -36,6 +36,7 @@ demo: setup
 	$(BIN)/kp study ray_jobs/studies/quickstart.toml
 
 check: lint
+	$(BIN)/python -m pytest tests/integration tests/faults tests/gpu -m '' --collect-only -q > /dev/null
 	$(BIN)/python -m pytest tests/unit -n 2 --dist worksteal
 
 test: check

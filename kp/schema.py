@@ -157,18 +157,6 @@ TRAINING_ROWS = pa.schema(
     ]
 )
 
-SHIFTS = pa.schema(
-    [
-        pa.field("trial_id", pa.string(), nullable=False),  # "noise" for the base compared with itself, S1 with S2
-        pa.field("view", pa.string(), nullable=False),  # all, at_risk, untrained, control
-        pa.field("shift", pa.string(), nullable=False),  # UK->HK ... HK->UK; positive, negative
-        pa.field("count", pa.float64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),  # the denominator
-        pa.field("rate", pa.float64()),
-        pa.field("standard_error", pa.float64()),
-    ]
-)
-
 PARTS = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),
@@ -189,77 +177,7 @@ OUTCOMES = pa.schema(
     ]
 )
 
-FACT_EFFECTS = pa.schema(
-    [
-        pa.field("trial_id", pa.string(), nullable=False),
-        pa.field("fact_id", pa.string(), nullable=False),
-        pa.field("role", pa.string(), nullable=False),
-        pa.field("s0_category", pa.string(), nullable=False),  # of the base on S0
-        pa.field("relation", pa.string(), nullable=False),
-        pa.field("object", pa.string(), nullable=False),
-        pa.field("effect", pa.string(), nullable=False),  # net_change, same_prompt, crossed
-        pa.field("shift", pa.string()),  # UK->HK ... HK->UK; positive, negative; null for net_change
-        pa.field("adapter", pa.float64(), nullable=False),
-        pa.field("base", pa.float64(), nullable=False),  # the same of the base on this fact
-        pa.field("value", pa.float64(), nullable=False),  # adapter - base
-    ]
-)
-
-EFFECTS = pa.schema(
-    [
-        pa.field("trial_id", pa.string(), nullable=False),
-        pa.field("subset", pa.string(), nullable=False),  # all, untrained, control, control_dev, control_test, ...
-        pa.field("at_risk", pa.bool_(), nullable=False),  # only facts that could have moved that way, by their category on S0
-        pa.field("effect", pa.string(), nullable=False),
-        pa.field("shift", pa.string()),
-        pa.field("value", pa.float64()),  # adapter - base, a mean over facts; null without facts
-        pa.field("adapter", pa.float64()),
-        pa.field("base", pa.float64()),  # on the same facts
-        pa.field("n", pa.int64(), nullable=False),  # facts
-        pa.field("clusters", pa.int64(), nullable=False),  # relation x object
-        pa.field("standard_error", pa.float64()),  # null below two clusters
-        pa.field("lower", pa.float64()),  # 95% interval
-        pa.field("upper", pa.float64()),
-        pa.field("resolvable", pa.float64()),  # smallest true effect found with 80% power
-        pa.field("verdict", pa.string()),  # with Holm's correction over the trials; null where the effect is no harm: rises, same_prompt
-        pa.field("verdict_alone", pa.string()),  # for a trial that was chosen before these facts were looked at
-    ]
-)
-
 # Two data mixes on the same facts: how much more the first keeps of what the base knows.
-ARMS = pa.schema(
-    [
-        pa.field("first", pa.string(), nullable=False),
-        pa.field("second", pa.string(), nullable=False),
-        pa.field("pairs", pa.int64(), nullable=False),  # trials of each, paired by setting and seed
-        pa.field("facts", pa.int64(), nullable=False),  # known ones that no compared trial was trained on
-        pa.field("value", pa.float64()),  # net change of the first - that of the second; null without facts
-        pa.field("lower", pa.float64()),  # 95% interval
-        pa.field("upper", pa.float64()),
-        pa.field("resolvable", pa.float64()),  # smallest true difference found with 80% power
-        pa.field("p_holm", pa.float64(), nullable=False),  # two-sided, with Holm's correction over all rows
-        pa.field("first_steps", pa.float64(), nullable=False),  # of the optimiser, mean over the trials
-        pa.field("second_steps", pa.float64(), nullable=False),
-        pa.field("first_exposures", pa.float64(), nullable=False),  # times that an Unknown fact was trained on, mean over the trials
-        pa.field("second_exposures", pa.float64(), nullable=False),
-        pa.field("first_final_rate", pa.float64(), nullable=False),  # learning rate of the last step, mean over the trials
-        pa.field("second_final_rate", pa.float64(), nullable=False),
-        pa.field("first_reliability", pa.float64(), nullable=False),  # on S1, mean over the trials: who learned less may have lost less
-        pa.field("second_reliability", pa.float64(), nullable=False),
-        pa.field("unmet", pa.list_(pa.string()), nullable=False),  # conditions of a fair comparison that do not hold: equal_steps, ...
-    ]
-)
-
-SCORES = pa.schema(
-    [
-        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
-        pa.field("measure", pa.string(), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),
-        pa.field("standard_error", pa.float64()),
-    ]
-)
-
 BENCHMARKS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
@@ -282,59 +200,6 @@ BENCHMARK_ITEMS = pa.schema(
         pa.field("item", pa.int64(), nullable=False),  # the question: lm-eval's doc_id
         pa.field("group", pa.string(), nullable=False),  # of questions that may depend on each other, such as a subject; else the item
         pa.field("score", pa.float64(), nullable=False),  # from 0 to 1
-    ]
-)
-
-BENCHMARK_EFFECTS = pa.schema(
-    [
-        pa.field("trial_id", pa.string(), nullable=False),
-        pa.field("task", pa.string(), nullable=False),
-        pa.field("metric", pa.string(), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),  # adapter - base, a mean over items
-        pa.field("base", pa.float64(), nullable=False),  # on the same items
-        pa.field("adapter", pa.float64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),  # items
-        pa.field("clusters", pa.int64(), nullable=False),  # groups
-        pa.field("standard_error", pa.float64()),  # null below two clusters
-        pa.field("lower", pa.float64()),  # 95% interval of this trial alone
-        pa.field("upper", pa.float64()),
-        pa.field("resolvable", pa.float64()),  # smallest true harm found with 80% power among all trials (Holm's first step)
-        pa.field("p_value", pa.float64()),  # McNemar's; null unless all scores are 0 or 1
-        pa.field("p_holm", pa.float64()),  # over all trials of the task and metric
-        pa.field("verdict", pa.string(), nullable=False),  # with Holm's correction over the same trials
-    ]
-)
-
-# What the base's categories are worth: tables of `kp audit` and of reports.
-
-DISAGREEMENT = pa.schema(
-    [
-        pa.field("first", pa.string(), nullable=False),  # matcher
-        pa.field("second", pa.string(), nullable=False),  # matcher
-        pa.field("shot_set", pa.string()),  # null: all of them together
-        pa.field("first_only", pa.int64(), nullable=False),  # answers that are right according to the first matcher only
-        pa.field("second_only", pa.int64(), nullable=False),
-        pa.field("n", pa.int64(), nullable=False),  # answers
-        pa.field("rate", pa.float64(), nullable=False),  # of answers on which the two disagree
-        pa.field("standard_error", pa.float64()),  # clustered over facts
-    ]
-)
-
-MAJORITY = pa.schema(
-    [
-        pa.field("relation", pa.string(), nullable=False),
-        pa.field("object", pa.string(), nullable=False),  # the most common one
-        pa.field("facts", pa.int64(), nullable=False),
-        pa.field("object_facts", pa.int64(), nullable=False),  # facts that have it
-        pa.field("dominance", pa.float64(), nullable=False),  # their share
-        pa.field("right_facts", pa.int64(), nullable=False),  # facts for which it is a right answer
-        pa.field("right_rate", pa.float64(), nullable=False),
-        pa.field("given", pa.int64(), nullable=False),  # answers on S0 that give it
-        pa.field("answers", pa.int64(), nullable=False),
-        pa.field("given_rate", pa.float64(), nullable=False),
-        pa.field("given_standard_error", pa.float64()),  # clustered over facts
-        pa.field("highly_known", pa.int64(), nullable=False),
-        pa.field("highly_known_constant", pa.int64(), nullable=False),  # of these, those for which the constant answer is right
     ]
 )
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config import search as config_search
 from kp.config.layers import ALL_LAYERS
+from kp.metrics import result_schema
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.effect_summary import reported_effects
 from kp.metrics.shifts import outcome_shifts
@@ -220,7 +221,7 @@ def majority() -> pl.DataFrame:
         }
         for place, relation in enumerate(sorted(RELATIONS)[:3])
     ]
-    return frame_of(rows, schema.MAJORITY)
+    return frame_of(rows, result_schema.MAJORITY)
 
 
 def disagreement() -> pl.DataFrame:
@@ -231,7 +232,7 @@ def disagreement() -> pl.DataFrame:
         for first, others in differ.items()
         for second, (one, two) in others.items()
     ]
-    return frame_of(rows, schema.DISAGREEMENT)
+    return frame_of(rows, result_schema.DISAGREEMENT)
 
 
 @dataclass
@@ -285,7 +286,7 @@ class Outcome:
             outcomes=pl.concat(self.outcomes),
             effects=reported_effects(pl.concat(self.outcomes), facts(), 0.02),
             shifts=outcome_shifts(pl.concat(self.outcomes)),
-            scores=frame_of(self.scores, schema.SCORES),
+            scores=frame_of(self.scores, result_schema.SCORES),
             benchmarks=benchmarks_of(pl.concat(self.items)),
             benchmark_items=pl.concat(self.items),
             benchmark_effects=benchmark_effects(pl.concat(self.items), 0.02),

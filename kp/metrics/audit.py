@@ -14,9 +14,9 @@ import polars as pl
 
 from kp.metrics.inspection_schema import FALSE_POSITIVES, MATCHER_TRANSITIONS, REFUSALS
 from kp.metrics.matching import AnswerKey, Objects, normalise
+from kp.metrics.result_schema import DISAGREEMENT
 from kp.metrics.shifts import transitions
 from kp.metrics.statistics import clustered_share_error
-from kp.schema import DISAGREEMENT
 from kp.vocabulary import Matcher
 
 OTHER_FACTS = 20  # of the same relation that an answer is compared with; a sample if the relation is larger

@@ -14,8 +14,8 @@ import polars as pl
 from kp.errors import UserError
 from kp.metrics.intervals import CONFIDENCE, Estimate, estimate_difference
 from kp.metrics.paired_tests import holm, mcnemar_p
+from kp.metrics.result_schema import BENCHMARK_EFFECTS
 from kp.metrics.verdicts import MARGIN, Finding, judge_grid
-from kp.schema import BENCHMARK_EFFECTS
 from kp.vocabulary import BASE
 
 _SCORE = ("task", "metric")

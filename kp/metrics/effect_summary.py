@@ -12,8 +12,8 @@ import polars as pl
 from kp.metrics.effects import EFFECTS as ALL_EFFECTS
 from kp.metrics.effects import ROLES, Effect, fact_effects, on_categories, on_subset, rows_of
 from kp.metrics.intervals import Estimate, Support, estimate_mean
+from kp.metrics.result_schema import EFFECTS
 from kp.metrics.verdicts import MARGIN, harm_of, judge, judge_grid
-from kp.schema import EFFECTS
 from kp.vocabulary import BASE, FactSubset
 
 WITH_CONTROLS = (FactSubset.CONTROL, FactSubset.CONTROL_DEV, FactSubset.CONTROL_TEST, FactSubset.UNTRAINED, FactSubset.ALL)

@@ -23,8 +23,8 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.metrics.categories import validate_greedy_classes
+from kp.metrics.result_schema import FACT_EFFECTS
 from kp.metrics.shifts import MOVES, Shift
-from kp.schema import FACT_EFFECTS
 from kp.vocabulary import BASE, KNOWN_CATEGORIES, Category, EffectKind, FactRole, FactSubset, ShotSet
 
 S0, S1, S2 = ShotSet.S0.value, ShotSet.S1.value, ShotSet.S2.value

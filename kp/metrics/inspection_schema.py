@@ -5,7 +5,7 @@ They are separate from kp/schema.py, which has the tables that steps exchange an
 
 import pyarrow as pa
 
-from kp.schema import SHIFTS
+from kp.metrics.result_schema import SHIFTS
 
 # What the categories are worth: the tables of `kp audit`.
 

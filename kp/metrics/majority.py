@@ -13,9 +13,9 @@ from kp.errors import UserError
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.inspection_schema import CONSTANT_FACTS
 from kp.metrics.matching import AnswerKey, Objects, normalise
+from kp.metrics.result_schema import MAJORITY
 from kp.metrics.statistics import clustered_share_error
 from kp.prompts import ANSWER_PREFIX
-from kp.schema import MAJORITY
 from kp.vocabulary import Category, Matcher, ShotSet
 
 _Row = dict[str, str | float | int | None]

@@ -14,8 +14,8 @@ from kp.generation.protocol import FinishReason
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.intervals import SMALL_COUNT, wilson
 from kp.metrics.matching import first_line, normalise
+from kp.metrics.result_schema import SCORES
 from kp.metrics.statistics import clustered_share_error
-from kp.schema import SCORES
 from kp.vocabulary import Category, FactRole, Matcher, ShotSet
 
 _NORMAL_95 = 1.96  # standard errors to each side of a 95% interval

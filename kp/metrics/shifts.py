@@ -14,8 +14,8 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.metrics.categories import validate_greedy_classes, validate_unique_facts
+from kp.metrics.result_schema import SHIFTS
 from kp.metrics.statistics import binomial_standard_error
-from kp.schema import SHIFTS
 from kp.vocabulary import BASE, NOISE, Category, FactRole, ShiftView, ShotSet
 
 UK, MK, HK = Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.errors import UserError
+from kp.metrics import result_schema
 from kp.metrics.categories import validate_greedy_classes
 from kp.training.spec import TRIALS
 from kp.vocabulary import Matcher
@@ -25,14 +26,14 @@ SCHEMAS: dict[str, pa.Schema] = {
     "trials": TRIALS,
     "epochs": schema.EPOCHS,
     "outcomes": schema.OUTCOMES,
-    "effects": schema.EFFECTS,
-    "shifts": schema.SHIFTS,
-    "scores": schema.SCORES,
+    "effects": result_schema.EFFECTS,
+    "shifts": result_schema.SHIFTS,
+    "scores": result_schema.SCORES,
     "benchmarks": schema.BENCHMARKS,
     "benchmark_items": schema.BENCHMARK_ITEMS,
-    "benchmark_effects": schema.BENCHMARK_EFFECTS,
-    "majority": schema.MAJORITY,
-    "disagreement": schema.DISAGREEMENT,
+    "benchmark_effects": result_schema.BENCHMARK_EFFECTS,
+    "majority": result_schema.MAJORITY,
+    "disagreement": result_schema.DISAGREEMENT,
 }
 OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES}
 """Tables that only some studies have."""

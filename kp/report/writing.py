@@ -7,6 +7,7 @@ import polars as pl
 
 from kp import schema
 from kp.errors import UserError
+from kp.metrics import result_schema
 from kp.report.arms_section import arm_table
 from kp.report.contents import compose
 from kp.report.figures_png import save_png
@@ -17,7 +18,7 @@ from kp.report.summary import summary_table
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
 from kp.report.winners import evidence
 
-MADE = {"arms": schema.ARMS}  # the columns of the summary follow from the knobs
+MADE = {"arms": result_schema.ARMS}  # the columns of the summary follow from the knobs
 CONTEXT_FILE = "context.json"
 SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "benchmark_effects", "epochs")
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
-from kp.metrics import inspection_schema
+from kp.metrics import inspection_schema, result_schema
 from kp.metrics.aliases import doubtful_aliases
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 from kp.metrics.categories import category_counts
@@ -64,12 +64,12 @@ class Inspecting:
 _COUNTS = {"category_counts": inspection_schema.CATEGORY_COUNTS, "relation_counts": inspection_schema.RELATION_COUNTS}
 SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
     Inspection.AUDIT: {
-        "disagreement": schema.DISAGREEMENT,
+        "disagreement": result_schema.DISAGREEMENT,
         "matcher_transitions": inspection_schema.MATCHER_TRANSITIONS,
         "false_positives": inspection_schema.FALSE_POSITIVES,
         "doubtful_aliases": inspection_schema.DOUBTFUL_ALIASES,
         "refusals": inspection_schema.REFUSALS,
-        "majority": schema.MAJORITY,
+        "majority": result_schema.MAJORITY,
         "constant_facts": inspection_schema.CONSTANT_FACTS,
         **_COUNTS,
     },

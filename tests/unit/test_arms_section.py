@@ -5,7 +5,7 @@ import dataclasses
 import polars as pl
 import pytest
 
-from kp import schema
+from kp.metrics import result_schema
 from kp.metrics.arms import Condition
 from kp.report.arms_section import CONDITIONS, arm_table, arms_section, arms_sentences
 from kp.report.document import Table
@@ -54,7 +54,7 @@ def comparison(**changes: object) -> dict[str, object]:
 
 
 def said(tables: ReportTables, *rows: dict[str, object]) -> list[str]:
-    table = pl.DataFrame(rows, schema=pl.DataFrame(pl.from_arrow(schema.ARMS.empty_table())).schema)
+    table = pl.DataFrame(rows, schema=pl.DataFrame(pl.from_arrow(result_schema.ARMS.empty_table())).schema)
     return list(arms_sentences(found_in(tables), table))
 
 
@@ -77,7 +77,7 @@ def test_arm_table_is_the_difference_on_known_control_facts_by_plain_arithmetic(
 
 def test_arm_table_has_every_two_mixes_with_a_setting_in_common(tables: ReportTables) -> None:
     arms = arms_of(tables)
-    assert arms.to_arrow().cast(schema.ARMS).schema == schema.ARMS
+    assert arms.to_arrow().cast(result_schema.ARMS).schema == result_schema.ARMS
     pairs = [("Unknown only", "+1 HighlyKnown"), ("Unknown only", "+1 paraphrase"), ("+1 HighlyKnown", "+1 paraphrase")]
     assert list(arms.select("first", "second").iter_rows()) == pairs
     assert arms["pairs"].to_list() == [2, 1, 1]  # the paraphrase trial of N = 40 diverged

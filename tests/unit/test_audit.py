@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp import schema
 from kp.errors import UserError
-from kp.metrics import inspection_schema
+from kp.metrics import inspection_schema, result_schema
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
 
 FEW = settings(max_examples=25, deadline=None)
@@ -59,7 +58,7 @@ def test_disagreement_table_four_answers_count_each_direction() -> None:
         ("b", "S1", 0, "", "100", False),
     )
     table = disagreement_table(answers)
-    assert table.to_arrow().cast(schema.DISAGREEMENT).schema == schema.DISAGREEMENT
+    assert table.to_arrow().cast(result_schema.DISAGREEMENT).schema == result_schema.DISAGREEMENT
     counts = table.select("first", "second", "shot_set", "first_only", "second_only", "n", "rate").rows()
     assert counts[:3] == [
         ("strict", "exact", None, 2, 0, 4, 0.5),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp import schema
 from kp.errors import UserError
+from kp.metrics import result_schema
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.intervals import estimate_difference
 from kp.metrics.paired_tests import holm, mcnemar_p
@@ -46,7 +46,7 @@ def test_benchmark_effects_difference_is_paired_and_clustered_by_group() -> None
     base, adapter = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0] * 10, [1.0, 0.0, 0.0, 1.0, 0.0, 1.0] * 10
     groups = [str(item // 2) for item in range(60)]
     effects = benchmark_effects(items_of({BASE: base, "t": adapter}, groups))
-    assert effects.to_arrow().cast(schema.BENCHMARK_EFFECTS).schema == schema.BENCHMARK_EFFECTS
+    assert effects.to_arrow().cast(result_schema.BENCHMARK_EFFECTS).schema == result_schema.BENCHMARK_EFFECTS
     row = only(effects)
     expected = estimate_difference(adapter, base, groups)
     assert (row["value"], row["base"], row["adapter"]) == pytest.approx((-1 / 6, 2 / 3, 1 / 2))
@@ -105,7 +105,7 @@ def test_benchmark_effects_margin_decides_between_no_harm_beyond_it_and_not_reso
 
 def test_benchmark_effects_of_the_base_alone_and_of_nothing_are_empty() -> None:
     assert benchmark_effects(items_of({BASE: [1.0, 0.0]})).is_empty()
-    assert benchmark_effects(items_of({BASE: [1.0]}).clear()).columns == schema.BENCHMARK_EFFECTS.names
+    assert benchmark_effects(items_of({BASE: [1.0]}).clear()).columns == result_schema.BENCHMARK_EFFECTS.names
 
 
 BOTH = items_of({BASE: [1.0, 0.0, 1.0], "t": [1.0, 1.0, 0.0]})

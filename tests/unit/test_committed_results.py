@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kp import schema
+from kp.metrics import result_schema
 from kp.report.summary import summary_table
 from kp.report.tables import OPTIONAL, SCHEMAS
 from kp.store.files import digest_file, files_below
@@ -50,7 +51,7 @@ def schema_of(path: Path) -> pa.Schema | None:
     if path.parent.name == "training_rows":
         return schema.TRAINING_ROWS
     if path.stem == "arms":
-        return schema.ARMS
+        return result_schema.ARMS
     if path.stem == "summary":
         return summary_table(study()).to_arrow().schema
     return next((tables[path.stem] for tables in TABLES if path.stem in tables), None)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kp import schema
 from kp.errors import UserError
+from kp.metrics import result_schema
 from kp.metrics.effect_summary import effect_table, estimate_effect
 from kp.metrics.effects import (
     CROSSED_FALLS,
@@ -69,7 +69,7 @@ def test_fact_effects_keep_the_base_beside_the_adapter() -> None:
 
 
 def test_fact_effects_fit_their_schema_with_every_effect_of_every_fact() -> None:
-    assert EFFECTS_OF_FOUR.to_arrow().cast(schema.FACT_EFFECTS).schema == schema.FACT_EFFECTS
+    assert EFFECTS_OF_FOUR.to_arrow().cast(result_schema.FACT_EFFECTS).schema == result_schema.FACT_EFFECTS
     assert EFFECTS_OF_FOUR.height == 4 * len(EFFECTS) == 4 * 17
 
 
@@ -123,7 +123,7 @@ def test_effect_table_averages_adapter_and_base_over_the_same_subset() -> None:
 
 def test_effect_table_fits_its_schema_and_judges_only_harms() -> None:
     table = effect_table(EFFECTS_OF_FOUR, FactSubset.CONTROL)
-    assert table.to_arrow().cast(schema.EFFECTS).schema == schema.EFFECTS
+    assert table.to_arrow().cast(result_schema.EFFECTS).schema == result_schema.EFFECTS
     assert table.height == 2 * len(EFFECTS)
     judged = table.filter(pl.col("verdict").is_not_null())
     assert set(judged["shift"].drop_nulls()) == {"HK->UK", "HK->MK", "MK->UK", "negative"}

@@ -5,7 +5,7 @@ import dataclasses
 import polars as pl
 import pytest
 
-from kp import schema
+from kp.metrics import result_schema
 from kp.report.document import Table
 from kp.report.effects_section import effects_section, harm_sentences, interval_cell, verdict_cell
 from kp.report.summary import summary_table
@@ -97,4 +97,4 @@ def test_made_up_harm_is_on_facts_that_were_not_trained_on_by_plain_arithmetic()
             changes.append(row["correct"] / row["asked"] - base["correct"] / base["asked"])
     found = tables.effects.filter(pl.col("shift").is_null(), trial_id=trial_id, subset="untrained", effect="net_change", at_risk=True)
     assert found["value"].to_list() == [pytest.approx(sum(changes) / len(changes))]
-    assert found.to_arrow().cast(schema.EFFECTS).schema == schema.EFFECTS
+    assert found.to_arrow().cast(result_schema.EFFECTS).schema == result_schema.EFFECTS

@@ -4,8 +4,8 @@ import pytest
 from kp import schema
 from kp.errors import UserError
 from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
+from kp.metrics.result_schema import SCORES
 from kp.metrics.scores import score_generality
-from kp.schema import SCORES
 from kp.vocabulary import Matcher
 from tests.made_up_study import facts, frame_of
 

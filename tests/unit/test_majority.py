@@ -3,9 +3,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import pytest
 
-from kp import schema
 from kp.errors import UserError
-from kp.metrics import inspection_schema
+from kp.metrics import inspection_schema, result_schema
 from kp.metrics.majority import constant_facts, majority_table
 from kp.vocabulary import Matcher
 
@@ -63,7 +62,7 @@ def test_majority_table_fits_its_schema_and_has_a_row_a_relation() -> None:
     answers = answers_of({key: ["English"] for key in facts["fact_id"]})
     table = majority_table(facts, answers, categories_of("", facts), Matcher.STRICT)
     assert table["relation"].to_list() == ["language", "z"]
-    assert table.to_arrow().cast(schema.MAJORITY).schema == schema.MAJORITY
+    assert table.to_arrow().cast(result_schema.MAJORITY).schema == result_schema.MAJORITY
     assert table["given_standard_error"].to_list() == [0, None]
     assert table["highly_known_constant"].to_list() == [0, 0]
 

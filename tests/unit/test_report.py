@@ -13,6 +13,7 @@ import pytest
 from kp import schema
 from kp.config.study import ReportConfig
 from kp.errors import UserError
+from kp.metrics import result_schema
 from kp.metrics.effect_summary import reported_effects
 from kp.report.answer import answer_paragraph
 from kp.report.base_model import base_model_section
@@ -136,7 +137,7 @@ def test_answer_without_any_measured_trial_claims_nothing(tables: ReportTables) 
 
 def test_answer_over_several_seeds_gives_their_range(tables: ReportTables) -> None:
     twin = tables.trials.filter(trial_id="t01-40").with_columns(trial_id=pl.lit("twin"), seed=pl.lit(1, pl.Int32))
-    scores = frame_of(scores_of("twin", 0.85, 40, 0.0, 500), schema.SCORES)
+    scores = frame_of(scores_of("twin", 0.85, 40, 0.0, 500), result_schema.SCORES)
     both = dataclasses.replace(tables, trials=pl.concat([tables.trials, twin]), scores=pl.concat([tables.scores, scores]))
     assert "seed 0; over 2 seeds the reliability on S1 is 0.850 to 0.965" in told(both)
 
@@ -258,7 +259,7 @@ def cut(tables: ReportTables, base: float, *adapters: float) -> list[str]:
     kept = tables.scores.filter(pl.col("measure") != "cut_by_length")
     shares = {"base": base, **dict(zip(tables.trials["trial_id"], adapters, strict=False))}
     rows = [score(trial_id, "cut_by_length", share, 2000, 0.001) for trial_id, share in shares.items()]
-    changed = dataclasses.replace(tables, scores=pl.concat([kept, frame_of(rows, schema.SCORES)]))
+    changed = dataclasses.replace(tables, scores=pl.concat([kept, frame_of(rows, result_schema.SCORES)]))
     found = limits(changed, context(), evidence(changed, summary_table(changed)))
     return [reason for reason in found if "categorise.max_new_tokens" in reason]
 

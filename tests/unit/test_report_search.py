@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from kp import schema
+from kp.metrics import result_schema
 from kp.report.curves import learning_curves, loss_curves, style_sentence
 from kp.report.document import Points, Table, Text
 from kp.report.figure_data import QUIET_COLOUR, Line, Scatter
@@ -138,7 +138,7 @@ def test_trials_table_gives_the_cause_of_what_did_not_run_its_course_alone(page:
 
 
 def test_trials_table_has_generality_where_it_was_measured(tables: ReportTables) -> None:
-    measured = frame_of([score("s05", "generality", 0.5, 300, 0.031)], schema.SCORES)
+    measured = frame_of([score("s05", "generality", 0.5, 300, 0.031)], result_schema.SCORES)
     wider = dataclasses.replace(tables, scores=pl.concat([tables.scores, measured]))
     (table,) = trials_section(wider, found_in(wider)).blocks
     assert isinstance(table, Table)

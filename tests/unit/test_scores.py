@@ -4,9 +4,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from kp.errors import UserError
 from kp.metrics.categories import categorise
+from kp.metrics.result_schema import SCORES
 from kp.metrics.scores import score_answers, score_learning
 from kp.metrics.statistics import clustered_share_error
-from kp.schema import SCORES
 from kp.vocabulary import Matcher
 
 # fact: (answer, right by strict) to each of two prompts

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kp.errors import UserError
+from kp.metrics.result_schema import SHIFTS
 from kp.metrics.shifts import noise_table, outcome_shifts, shift_table, transitions
-from kp.schema import SHIFTS
 from tests.made_up_outcomes import outcomes
 
 FEW = settings(max_examples=25, deadline=None)
