@@ -18,6 +18,7 @@ from kp.report.document import Block, Document, Figure, Row, Section, Table, Tex
 from kp.report.effects_section import effects_section, untrained_right, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
+from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import score_value, trials_section
@@ -49,6 +50,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         arms_section(found, arms),
         where_section(tables, found),
         search_section(found),
+        scale_section(tables, found, context.margin, pictures),
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
         _shifts(tables, summary, pictures),

@@ -35,7 +35,13 @@ SCHEMAS: dict[str, pa.Schema] = {
     "majority": result_schema.MAJORITY,
     "disagreement": result_schema.DISAGREEMENT,
 }
-OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES}
+OPTIONAL = {
+    "parts": schema.PARTS,
+    "slick": schema.SLICK,
+    "placebo": schema.OUTCOMES,
+    "scaled_outcomes": schema.SCALED_OUTCOMES,
+    "scale_curve": result_schema.SCALE_CURVE,
+}
 """Tables that only some studies have."""
 
 
@@ -60,6 +66,8 @@ class ReportTables:
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
+    scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
+    scale_curve: pl.DataFrame | None = None  # likewise
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
