@@ -41,6 +41,8 @@ OPTIONAL = {
     "placebo": schema.OUTCOMES,
     "scaled_outcomes": schema.SCALED_OUTCOMES,
     "scale_curve": result_schema.SCALE_CURVE,
+    "surprisal": schema.TRIAL_SURPRISAL,
+    "capacity": result_schema.CAPACITY,
 }
 """Tables that only some studies have."""
 
@@ -68,6 +70,8 @@ class ReportTables:
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
     scale_curve: pl.DataFrame | None = None  # likewise
+    surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"
+    capacity: pl.DataFrame | None = None  # likewise, without the base
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
