@@ -64,7 +64,15 @@ class Benchmarks(Measurement):
     version = 3
     reads = Reads(
         ("model.dtype", "evaluate", "seed"),
-        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.surprisal"),
+        but=(
+            "evaluate.shot_sets",
+            "evaluate.stopped",
+            "evaluate.placebo",
+            "evaluate.scales",
+            "evaluate.surprisal",
+            "evaluate.tasks",
+            "evaluate.task_data",
+        ),
     )
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
