@@ -6,7 +6,7 @@ this machine only, and notes each process in which it stands and each attempt to
 
 from pathlib import Path
 
-CODE = '''
+CODE = """
 import ipaddress, os, socket
 LOG = {log!r}
 OWN = {{"", "localhost", "0.0.0.0", "::", socket.gethostname()}}
@@ -56,7 +56,7 @@ def looking_up(host, *arguments, **named):
 
 socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = guarded(connect), guarded(connect_ex), looking_up
 note("guarded", f"{{os.getpid()}} {{' '.join(open('/proc/self/cmdline').read().split(chr(0)))}}")
-'''
+"""
 
 
 def install(folder: Path) -> dict[str, str]:

@@ -4,7 +4,7 @@ The same study gives the same tables however often it was interrupted, because e
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -83,7 +83,9 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     return ReportTables(
         facts=facts,
         base_categories=categories,
-        trials=frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS)),
+        trials=frame(
+            pa.Table.from_pylist([*(_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed), *failed], schema=TRIALS)
+        ),
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         outcomes=outcomes,
         benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
@@ -134,19 +136,19 @@ def _answer_scores(trial_id: str, answers: pl.DataFrame, categories: pl.DataFram
     return score_answers(trial_id, _on(answers, (ADAPTER_SHOT_SET,)), _on(categories, (ADAPTER_SHOT_SET,)), matcher)
 
 
-def trial_columns(trial: Trial) -> dict[str, Any]:
-    """The columns of TRIALS that follow from the spec."""
-    return {"trial_id": trial.trial_id, **trial.spec.columns()}
+def trial_columns(trial: Trial, drawn: int | None = None) -> dict[str, Any]:
+    """The columns of TRIALS that follow from the spec, and from how many rows were drawn."""
+    return {"trial_id": trial.trial_id, **replace(trial.spec, drawn=drawn).columns()}
 
 
-def _trial_row(store: Store, trial: Trial) -> dict[str, Any]:
+def _trial_row(store: Store, trial: Trial, drawn: int) -> dict[str, Any]:
     """A row of TRIALS: how the trial ended, as recorded, and its knobs, as this study has them.
 
     The knobs in the trial's file are those of the study that trained it: it lacks a knob that is newer, and has another value of a knob
     without effect on this trial, which is no part of its identity.
     """
     (outcome,) = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()
-    return trial_columns(trial) | outcome
+    return trial_columns(trial, drawn) | outcome
 
 
 def _benchmarks(config: StudyConfig, graph: Graph, store: Store, file: str, table_schema: pa.Schema) -> pl.DataFrame:
