@@ -35,7 +35,12 @@ SCHEMAS: dict[str, pa.Schema] = {
     "majority": result_schema.MAJORITY,
     "disagreement": result_schema.DISAGREEMENT,
 }
-OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES}
+OPTIONAL = {
+    "parts": schema.PARTS,
+    "slick": schema.SLICK,
+    "placebo": schema.OUTCOMES,
+    "published_agreement": result_schema.PUBLISHED_AGREEMENT,
+}
 """Tables that only some studies have."""
 
 
@@ -60,6 +65,7 @@ class ReportTables:
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
+    published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

@@ -38,7 +38,7 @@ class Missing:
     estimated_from: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.error} (priced by {self.estimated_from})" if self.estimated_from else str(self.error)
+        return f"{self.error} ({f'priced by {self.estimated_from}' if self.estimated_from else 'it is read when the study begins'})"
 
 
 def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel, str], str], note: Callable[[Missing], None]) -> Identities:

@@ -16,6 +16,7 @@ from kp.config.study import StudyConfig
 from kp.metrics.audit import disagreement_table
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
+from kp.metrics.published import published_agreement
 from kp.metrics.scores import score_answers, score_generality
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
@@ -27,6 +28,7 @@ from kp.store.filenames import (
     CATEGORIES_FILE,
     EPOCHS_FILE,
     PARTS_FILE,
+    PUBLISHED_FILE,
     ROWS_FILE,
     SLICK_FILE,
     TRIAL_FILE,
@@ -97,6 +99,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         parts=parts,
         placebo=_placebo(config, graph, store, roles),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
+        published_agreement=agreement_with_published(graph, store, matcher),
     )
 
 
@@ -125,6 +128,15 @@ def _answers_and_categories(store: Store, steps: Iterable[Step]) -> tuple[pl.Dat
     tables = ((ANSWERS_FILE, schema.ANSWERS), (CATEGORIES_FILE, schema.CATEGORIES))
     answers, categories = (frame(pa.concat_tables([store.read(step, name, columns) for step in asked])) for name, columns in tables)
     return answers, categories
+
+
+def agreement_with_published(graph: Graph, store: Store, matcher: Matcher) -> pl.DataFrame | None:
+    """PUBLISHED_AGREEMENT of the base's categories; None if the source of the facts publishes none."""
+    if not store.file(graph.steps["facts"], PUBLISHED_FILE).is_file():
+        return None
+    published = frame(store.read(graph.steps["facts"], PUBLISHED_FILE, schema.PUBLISHED_CATEGORIES))
+    categories = frame(store.read(graph.steps["categorise"], CATEGORIES_FILE, schema.CATEGORIES))
+    return published_agreement(categories, published, matcher)
 
 
 def _on(table: pl.DataFrame, shot_sets: Iterable[ShotSet]) -> pl.DataFrame:
