@@ -184,7 +184,9 @@ OUTCOMES = pa.schema(
     ]
 )
 
-# Two data mixes on the same facts: how much more the first keeps of what the base knows.
+# OUTCOMES of adapters at scales below 1.
+SCALED_OUTCOMES = pa.schema([*OUTCOMES, pa.field("scale", pa.float64(), nullable=False)])
+
 BENCHMARKS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter

@@ -51,6 +51,22 @@ EFFECTS = pa.schema(
     ]
 )
 
+# What an adapter knows and costs at several scales of its change of the weights.
+SCALE_CURVE = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("scale", pa.float64(), nullable=False),  # 1 is the adapter as trained
+        pa.field("measure", pa.string(), nullable=False),  # see kp.metrics.scale_curve
+        pa.field("value", pa.float64()),  # null without facts
+        pa.field("n", pa.int64(), nullable=False),  # answers, or facts
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval of this trial and scale alone; null for reliability
+        pa.field("upper", pa.float64()),
+        pa.field("verdict_alone", pa.string()),  # of a loss
+    ]
+)
+
+# Two data mixes on the same facts: how much more the first keeps of what the base knows.
 ARMS = pa.schema(
     [
         pa.field("first", pa.string(), nullable=False),

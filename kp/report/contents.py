@@ -20,6 +20,7 @@ from kp.report.effects_section import effects_section, untrained_right, verdict_
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
 from kp.report.published_section import published_section
+from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import score_value, trials_section
@@ -51,6 +52,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         arms_section(found, arms),
         where_section(tables, found),
         search_section(found),
+        scale_section(tables, found, context.margin, pictures),
         base_model_section(tables, context.matcher, pictures),
         published_section(tables.published_agreement, context.matcher),
         _learning(summary, pictures),

@@ -20,6 +20,7 @@ from kp.report.figure_data import (
     arm_styles,
 )
 from kp.report.notation import counted, learning_rate, points, with_error
+from kp.report.scale_section import scale_lines
 from kp.report.tables import ReportTables
 from kp.report.winners import RELIABLE, Evidence, best_trial
 from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet, TrialStatus
@@ -52,6 +53,7 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "shifts": shift_bars(tables, summary),
         "answers": answer_dots(tables, summary),
         "benchmarks": benchmark_dots(summary),
+        "scales": scale_lines(tables, summary),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
 

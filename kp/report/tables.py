@@ -40,6 +40,8 @@ OPTIONAL = {
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
+    "scaled_outcomes": schema.SCALED_OUTCOMES,
+    "scale_curve": result_schema.SCALE_CURVE,
 }
 """Tables that only some studies have."""
 
@@ -66,6 +68,8 @@ class ReportTables:
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
+    scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
+    scale_curve: pl.DataFrame | None = None  # likewise
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

@@ -17,6 +17,7 @@ from kp.metrics.audit import disagreement_table
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
 from kp.metrics.published import published_agreement
+from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
@@ -35,6 +36,7 @@ from kp.store.filenames import (
 )
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph, Trial
+from kp.study.measurement import scaled_name
 from kp.study.measurements.answers import answers_on
 from kp.study.measurements.placebo import placebo_on
 from kp.study.session import training_facts
@@ -80,6 +82,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     roles = fact_roles(fact_ids, parts)
     of_base = outcome_table(BASE, _on(answers, BASE_SHOT_SETS), _on(categories, BASE_SHOT_SETS), roles, matcher)
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
+    scaled = _scaled_outcomes(config, graph, store, parts, rows)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
     scores = pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured)])
     return ReportTables(
@@ -98,6 +101,8 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         training_rows=rows,
         parts=parts,
         placebo=_placebo(config, graph, store, roles),
+        scaled_outcomes=scaled,
+        scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
         published_agreement=agreement_with_published(graph, store, matcher),
     )
@@ -112,6 +117,21 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
         held_out = frame(store.read(trial.measurements["generality"], ANSWERS_FILE, schema.HELD_OUT_ANSWERS))
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
     return _Adapter(outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
+
+
+def _scaled_outcomes(
+    config: StudyConfig, graph: Graph, store: Store, parts: pl.DataFrame | None, rows: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame | None:
+    """The SCALED_OUTCOMES of every adapter at the scales below 1, if the study requests any."""
+    tables = []
+    for trial in evaluated(config, graph, store):
+        for scale in config.evaluate.scales[:-1]:
+            asked = [trial.measurements[scaled_name(answers_on(shot_set), scale)] for shot_set in config.evaluate.shot_sets]
+            answers, categories = _answers_and_categories(store, asked)
+            roles = fact_roles(answers["fact_id"].unique(maintain_order=True).to_list(), parts, rows[trial.trial_id])
+            outcomes = outcome_table(trial.trial_id, answers, categories, roles, config.categorise.matcher)
+            tables.append(outcomes.with_columns(scale=pl.lit(scale)))
+    return pl.concat(tables) if tables else None
 
 
 def _placebo(config: StudyConfig, graph: Graph, store: Store, roles: Mapping[str, FactRole]) -> pl.DataFrame | None:

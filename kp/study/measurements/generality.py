@@ -60,6 +60,7 @@ class Generality(Measurement):
     version = 3
     reads = GENERATION
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
+    scaled = False
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
         """One step, on one shot set; the trial determines what is held out."""
