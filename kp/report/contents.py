@@ -13,6 +13,7 @@ from kp.report import provenance
 from kp.report.answer import answer_sentences
 from kp.report.arms_section import arms_section
 from kp.report.base_model import base_model_section
+from kp.report.capacity_section import capacity_section
 from kp.report.curves import style_sentence
 from kp.report.discrepancies_section import discrepancies_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
@@ -53,6 +54,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         where_section(tables, found),
         search_section(found),
         scale_section(tables, found, context.margin, pictures),
+        capacity_section(tables, summary, pictures),
         base_model_section(tables, context.matcher, pictures),
         published_section(tables.published_agreement, context.matcher),
         _learning(summary, pictures),

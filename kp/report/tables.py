@@ -42,6 +42,8 @@ OPTIONAL = {
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "scaled_outcomes": schema.SCALED_OUTCOMES,
     "scale_curve": result_schema.SCALE_CURVE,
+    "surprisal": schema.TRIAL_SURPRISAL,
+    "capacity": result_schema.CAPACITY,
 }
 """Tables that only some studies have."""
 
@@ -70,6 +72,8 @@ class ReportTables:
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
     scale_curve: pl.DataFrame | None = None  # likewise
+    surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"
+    capacity: pl.DataFrame | None = None  # likewise, without the base
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

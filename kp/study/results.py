@@ -14,6 +14,7 @@ from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS
 from kp.config.study import StudyConfig
 from kp.metrics.audit import disagreement_table
+from kp.metrics.capacity import adapter_sizes, capacity_table
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
 from kp.metrics.published import published_agreement
@@ -32,6 +33,7 @@ from kp.store.filenames import (
     PUBLISHED_FILE,
     ROWS_FILE,
     SLICK_FILE,
+    SURPRISAL_FILE,
     TRIAL_FILE,
 )
 from kp.store.steps import Step, Store
@@ -82,15 +84,16 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     roles = fact_roles(fact_ids, parts)
     of_base = outcome_table(BASE, _on(answers, BASE_SHOT_SETS), _on(categories, BASE_SHOT_SETS), roles, matcher)
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
+    ended = [_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed]
+    trials = frame(pa.Table.from_pylist([*ended, *failed], schema=TRIALS))
+    bits = _surprisal(config, graph, store)
     scaled = _scaled_outcomes(config, graph, store, parts, rows)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
     scores = pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured)])
     return ReportTables(
         facts=facts,
         base_categories=categories,
-        trials=frame(
-            pa.Table.from_pylist([*(_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed), *failed], schema=TRIALS)
-        ),
+        trials=trials,
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         outcomes=outcomes,
         benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
@@ -101,6 +104,8 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         training_rows=rows,
         parts=parts,
         placebo=_placebo(config, graph, store, roles),
+        surprisal=bits,
+        capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials)),
         scaled_outcomes=scaled,
         scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
@@ -117,6 +122,19 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
         held_out = frame(store.read(trial.measurements["generality"], ANSWERS_FILE, schema.HELD_OUT_ANSWERS))
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
     return _Adapter(outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
+
+
+def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
+    """The TRIAL_SURPRISAL of the base and of every measured adapter, if the study requests it."""
+    if not config.evaluate.surprisal:
+        return None
+    steps = {BASE: graph.base["surprisal"]}
+    steps |= {trial.trial_id: trial.measurements["surprisal"] for trial in evaluated(config, graph, store)}
+    tables = [
+        frame(store.read(step, SURPRISAL_FILE, schema.SURPRISAL)).select(pl.lit(trial_id).alias("trial_id"), pl.exclude("model_id"))
+        for trial_id, step in steps.items()
+    ]
+    return pl.concat(tables)
 
 
 def _scaled_outcomes(

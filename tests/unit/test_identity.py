@@ -142,7 +142,7 @@ CHANGES: tuple[tuple[dict[str, Any], set[str]], ...] = (
     ({"search": {"sampler": "random", "trials": 2, "optuna_batch": 9}}, set()),
     ({"evaluate": {"mmlu_dev": 20}}, {"benchmarks"}),
     ({"categorise": {"max_new_tokens": 9}}, {"categorise", "answers/S1", "answers/S2"}),
-    ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks"}),
+    ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks", "surprisal"}),
     ({"training": {"lora_alpha": 16, "epochs": 3}}, {"trial"}),
     ({"categorise": {"matcher": "exact"}}, {"parts", "trial"}),
     ({"seed": 1}, {"facts", "parts", "trial", "benchmarks"}),
