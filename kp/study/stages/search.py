@@ -208,7 +208,7 @@ def _trial_row(trial: Trial, outcome: TrialOutcome) -> dict[str, Any]:
     seconds = sum(epoch["seconds"] for epoch in epochs)
     adapter = adapter_of(outcome)
     return {
-        **trial_columns(trial, outcome.job.spec.drawn),
+        **trial_columns(trial),
         "status": outcome.status.value,
         "epochs": len(epochs),
         "steps": progress.steps if progress else 0,
