@@ -15,10 +15,12 @@ from kp.report.arms_section import arms_section
 from kp.report.base_model import base_model_section
 from kp.report.capacity_section import capacity_section
 from kp.report.curves import style_sentence
+from kp.report.discrepancies_section import discrepancies_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
 from kp.report.effects_section import effects_section, untrained_right, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
+from kp.report.published_section import published_section
 from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
 from kp.report.tables import ReportContext, ReportTables
@@ -54,10 +56,12 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         scale_section(tables, found, context.margin, pictures),
         capacity_section(tables, summary, pictures),
         base_model_section(tables, context.matcher, pictures),
+        published_section(tables.published_agreement, context.matcher),
         _learning(summary, pictures),
         _shifts(tables, summary, pictures),
         _answers(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
+        discrepancies_section(context.config),
         provenance.made_section(tables, context, found),
     )
     lead_caption = (

@@ -39,6 +39,7 @@ OPTIONAL = {
     "parts": schema.PARTS,
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
+    "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "scaled_outcomes": schema.SCALED_OUTCOMES,
     "scale_curve": result_schema.SCALE_CURVE,
     "surprisal": schema.TRIAL_SURPRISAL,
@@ -68,6 +69,7 @@ class ReportTables:
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
+    published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
     scale_curve: pl.DataFrame | None = None  # likewise
     surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"

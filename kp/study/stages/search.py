@@ -41,6 +41,7 @@ SCHEDULING = Reads(
         "search.optuna_batch",
         "search.replay_source",  # identified by its content, through the step's inputs
         "search.replay_count",
+        "search.replay_shortfall",  # with the same facts, a trial either is an error or replays all there are
     ),
 )
 
