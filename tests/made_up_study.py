@@ -50,7 +50,7 @@ def drawing_spec(
     seed: int = 0,
 ) -> TrialSpec:
     """A trial as far as it decides which facts it trains on."""
-    arm = config_search.Arm(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases)
+    arm = config_search.SearchArm(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases)
     settings = config_search.TrialSettings(draw=draw, replay_target=replay_target, held_out_paraphrases=held_out_paraphrases)
     return TrialSpec(unknown, arm, 8, 1e-3, seed, ALL_LAYERS, settings, config_search.TrainingConfig(lora_alpha=16))
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from kp.bench.options import TrainOptions
 from kp.bench.train_limits import ForwardRates
-from kp.config.search import Arm
+from kp.config.search import SearchArm
 from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
@@ -103,7 +103,7 @@ def trial_job(options: TrainOptions, use_gpu: bool) -> TrialJob:
     if options.facts > facts.height:
         raise UserError(f"{options.facts} are asked for, the built-in facts are {facts.height}", field="facts")
     config = with_machine_choices(_study(options, use_gpu), Path(os.devnull), lambda line: None, fetch=True)
-    arm = Arm(paraphrases=options.paraphrases)
+    arm = SearchArm(paraphrases=options.paraphrases)
     spec = trial_spec(config, Choice(options.facts, arm, options.rank, options.learning_rate, options.seed, config.training.layers))
     unknown = facts.select("fact_id", pl.lit(Category.UNKNOWN.value).alias("category"))
     rows = draw_rows(spec, facts, unknown, answers=pl.DataFrame())

@@ -1,7 +1,7 @@
 """The sections `search` and `training` of a study file: which trials there are, and what one of them does."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,40 @@ class Arm(Section):
     """MaybeKnown facts per Unknown fact."""
     paraphrases: int = Field(0, ge=0, le=10)
     """Paraphrased questions per Unknown fact."""
+
+    def counts(self) -> "Arm":
+        """The counts alone."""
+        return Arm(highly_known=self.highly_known, maybe_known=self.maybe_known, paraphrases=self.paraphrases)
+
+
+class SearchArm(Arm):
+    """A data mix, and what its trials do differently from the others: each further field replaces the knob of the same name."""
+
+    replay_target: ReplayTarget | None = None
+    """Instead of `search.replay_target`."""
+    kl_coefficient: float | None = Field(None, ge=0)
+    """Instead of `training.kl_coefficient`."""
+    weight_decay: float | None = Field(None, ge=0)
+    """Instead of `training.weight_decay`."""
+    lora_dropout: float | None = Field(None, ge=0, lt=1)
+    """Instead of `training.lora_dropout`."""
+
+    @model_validator(mode="after")
+    def _replays(self) -> Self:
+        for name in ("replay_target", "kl_coefficient"):
+            if getattr(self, name) is not None and not (self.highly_known or self.maybe_known):
+                raise FieldError("this arm replays no facts that the base knows", field=name)
+        return self
+
+    def replaced(self) -> dict[str, Any]:
+        """The knobs that this arm sets, by name."""
+        own = {name: getattr(self, name) for name in self.knobs()}
+        return {name: value for name, value in own.items() if value is not None}
+
+    @classmethod
+    def knobs(cls) -> tuple[str, ...]:
+        """The knobs that an arm can set."""
+        return tuple(name for name in cls.model_fields if name not in Arm.model_fields)
 
 
 class TrialSettings(Section):
@@ -88,8 +122,8 @@ class SearchConfig(TrialSettings):
 
     unknown: tuple[PositiveInt, ...] = (10, 40)
     """N, the number of Unknown facts that a trial packs."""
-    arms: tuple[Arm, ...] = (Arm(),)
-    """Data mixes."""
+    arms: tuple[SearchArm, ...] = (SearchArm(),)
+    """Data mixes; an arm can also set a few knobs of its own, such as `{ highly_known = 1, kl_coefficient = 0.5 }`."""
     rank: tuple[Rank, ...] = (8,)
     """LoRA ranks."""
     learning_rate: tuple[float, ...] = (5e-3,)

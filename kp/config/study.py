@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.layers import ALL_LAYERS
 from kp.config.overrides import apply_override
-from kp.config.search import SearchConfig, TrainingConfig
+from kp.config.search import SearchArm, SearchConfig, TrainingConfig
 from kp.config.section import PositiveInt, Section
 from kp.errors import UserError
 from kp.store.filenames import OWN_FOLDERS
@@ -242,6 +242,17 @@ class StudyConfig(Section):
     def _kl_possible(self) -> None:
         if self.training.kl_coefficient and not any(arm.highly_known or arm.maybe_known for arm in self.search.arms):
             raise FieldError("no arm of search.arms replays facts that the base knows", field="training.kl_coefficient")
+        if self.training.moves_base and any(arm.kl_coefficient for arm in self.search.arms):
+            raise FieldError(
+                f"not with init '{self.training.init}', under which the model without its adapter is not the base", field="search.arms"
+            )
+
+    def _arms_differ(self) -> None:
+        """An arm that sets a knob to what the study has is that of the study."""
+        own = {name: getattr(self.search, name, None) or getattr(self.training, name, None) for name in SearchArm.knobs()}
+        seen = [(arm.counts(), tuple({**own, **arm.replaced()}.values())) for arm in self.search.arms]
+        if len(set(seen)) != len(seen):
+            raise FieldError("two of them come to the same trials", field="search.arms")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -267,6 +278,7 @@ class StudyConfig(Section):
         if self.search.layers and self.training.layers != ALL_LAYERS:
             raise FieldError("give either training.layers or search.layers", field="search.layers")
         self._kl_possible()
+        self._arms_differ()
         self._seeds_possible()
         if self.training.zero_stage == 0 and self.model.dtype != "float32":
             raise FieldError(

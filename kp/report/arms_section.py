@@ -11,20 +11,22 @@ from typing import Any
 
 import polars as pl
 
+from kp.config.search import SearchArm
 from kp.metrics.arms import ArmComparison, ArmRun, Condition, compare_arms
 from kp.metrics.effects import NET_CHANGE, fact_effects, on_categories
 from kp.metrics.intervals import CONFIDENCE
 from kp.metrics.paired_tests import holm
 from kp.metrics.result_schema import ARMS
 from kp.report.document import Block, Row, Section, Table, Text, columns
-from kp.report.labels import arm_label, free_knobs
+from kp.report.labels import free_knobs
 from kp.report.notation import MISSING, measured, points_interval
 from kp.report.tables import ReportTables
 from kp.report.winners import FINISHED, Evidence
 from kp.schema import frame
+from kp.training.spec import arm_label
 from kp.vocabulary import BASE
 
-PLAIN = arm_label(0, 0, 0)
+PLAIN = arm_label(SearchArm())
 COMPARABLE = FINISHED & pl.col("knowledge_loss").is_not_null() & pl.col("reliability").is_not_null()
 RAN_ALL, LEARNED_EARLY = "ran all steps", "had learned before"
 CONDITIONS = {

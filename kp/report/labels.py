@@ -19,14 +19,6 @@ SHORT = {"Unknown only": "UK only", "HighlyKnown": "HK", "MaybeKnown": "MK", "pa
 STOPPED_MARK = "†"
 
 
-def arm_label(highly_known: int, maybe_known: int, paraphrases: int) -> str:
-    """The data mix in words: `Unknown only`, `+1 HighlyKnown`, `+1 MaybeKnown`, `+1 HighlyKnown +2 paraphrases`."""
-    parts = [f"+{count} {name}" for count, name in ((highly_known, "HighlyKnown"), (maybe_known, "MaybeKnown")) if count]
-    if paraphrases:
-        parts.append(f"+{paraphrases} paraphrase{'s' if paraphrases > 1 else ''}")
-    return " ".join(parts) or "Unknown only"
-
-
 def varied_knobs(trials: pl.DataFrame) -> list[str]:
     """The columns of `KNOBS` in which the trials differ."""
     return [name for name in KNOBS if trials[name].n_unique() > 1]
@@ -34,7 +26,7 @@ def varied_knobs(trials: pl.DataFrame) -> list[str]:
 
 def free_knobs(trials: pl.DataFrame) -> list[str]:
     """The `varied_knobs` that differ within one mix and rank: not an alpha that follows the rank, nor a KL that only replay has."""
-    groups = trials.group_by("highly_known", "maybe_known", "paraphrases", "rank")
+    groups = trials.group_by("arm", "rank")
     most = groups.agg(pl.col(name).n_unique() for name in KNOBS).select(pl.col(name).max() for name in KNOBS)
     return [name for name in varied_knobs(trials) if most[name][0] > 1]
 
@@ -70,9 +62,8 @@ def dagger_note(summary: pl.DataFrame) -> str:
 
 
 def _label(row: Mapping[str, Any], varied: list[tuple[str, str]]) -> str:
-    arm = arm_label(row["highly_known"], row["maybe_known"], row["paraphrases"])
     knobs = "".join(f" {key}={learning_rate(row[name]) if name == 'learning_rate' else knob_value(row[name])}" for key, name in varied)
-    return f"N={row['unknown']} · {_short(arm)}{knobs}"
+    return f"N={row['unknown']} · {_short(row['arm'])}{knobs}"
 
 
 def _short(arm: str) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 
 from kp.benchmarks.registry import SCORES
 from kp.metrics.refusal_changes import refusal_changes
-from kp.report.labels import KNOBS, arm_label, trial_labels
+from kp.report.labels import KNOBS, trial_labels
 from kp.report.tables import ReportTables
 from kp.vocabulary import EffectKind, FactSubset
 
@@ -71,10 +71,9 @@ def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
 
 def _labelled(trials: pl.DataFrame) -> pl.DataFrame:
     named = trials.with_columns(pl.col("target_modules").list.join(" "))
-    arms = [arm_label(*mix) for mix in named.select("highly_known", "maybe_known", "paraphrases").iter_rows()]
     columns = ["unknown", "highly_known", "maybe_known", "paraphrases", "rank", "learning_rate", "seed", *KNOBS]
     columns += ["status", "cause", "epochs", "max_epochs", "unknown_accuracy", "train_loss"]
-    return named.select("trial_id", pl.Series("label", trial_labels(named), pl.String), pl.Series("arm", arms, pl.String), *columns)
+    return named.select("trial_id", pl.Series("label", trial_labels(named), pl.String), "arm", *columns)
 
 
 def _join(frame: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kp.config.identity import DEFAULTS_FILE, Reads, stated
-from kp.config.search import Arm, TrialSettings
+from kp.config.search import Arm, SearchArm, TrialSettings
 from kp.config.section import Section
 from kp.config.study import StudyConfig
 from kp.errors import UserError
@@ -35,7 +35,7 @@ class Reader(Protocol):
 
 READERS: tuple[Reader, ...] = (*STAGES, *MEASUREMENTS, Inspecting())
 # Sections of a trial's spec, and the place of their fields in a study's file.
-CARRIED: dict[type[Section], str] = {TrialSettings: "search", Arm: "search.arms"}
+CARRIED: dict[type[Section], str] = {TrialSettings: "search", Arm: "search.arms", SearchArm: "search.arms"}
 
 
 @dataclass(frozen=True)

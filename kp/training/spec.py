@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from kp.config.identity import stated
 from kp.config.layers import ALL_LAYERS
-from kp.config.search import Arm, TrainingConfig, TrialSettings
+from kp.config.search import Arm, SearchArm, TrainingConfig, TrialSettings
 from kp.config.section import Section
 from kp.config.study import StudyConfig
 
@@ -38,7 +38,7 @@ class Choice:
     """What a search chooses for a trial; all its other knobs are the study's."""
 
     unknown: int  # N, Unknown facts
-    arm: Arm
+    arm: SearchArm
     rank: int
     learning_rate: float
     seed: int  # without the study's seed, which is added in a spec
@@ -105,21 +105,23 @@ class TrialSpec(Choice):
         if "kl_coefficient" in training and not self.kl_coefficient:
             del training["kl_coefficient"]
         search = {name: value for name, value in stated(self.settings.in_effect()).items() if self.replayed or name != "replay_target"}
-        parts = {"arm": stated(self.arm), "search": search, "training": training}
+        parts = {"arm": stated(self.arm.counts()), "search": search, "training": training}
         dotted = {f"{part}.{name}": value for part, values in parts.items() for name, value in values.items()}
         return {**choice, **dotted, "lora_alpha": self.lora_alpha}
 
     def columns(self) -> dict[str, Any]:
         """The columns of the trials table that follow from the knobs, by name."""
-        values = {name: _plain(getattr(section, name)) for section in (self.arm, self.settings, self.training) for name in _fields(section)}
-        choice = {"unknown": self.unknown, "rank": self.rank, "learning_rate": self.learning_rate, "seed": self.seed}
+        sections = (self.arm.counts(), self.settings, self.training)
+        values = {name: _plain(getattr(section, name)) for section in sections for name in _fields(section)}
+        choice = {"unknown": self.unknown, "arm": arm_label(self.arm), "rank": self.rank}
+        choice |= {"learning_rate": self.learning_rate, "seed": self.seed}
         combined = {name: getattr(self, name) for name in COMBINED_COLUMNS}
         return choice | values | combined
 
     def label(self) -> str:
         """The trial in one line for people."""
         companions = ((self.arm.highly_known, "HK"), (self.arm.maybe_known, "MK"), (self.arm.paraphrases, "P"))
-        extra = "".join(f" + {count} {name}" for count, name in companions if count)
+        extra = "".join(f" + {count} {name}" for count, name in companions if count) + _replaced(self.arm)
         where = "" if self.layers == ALL_LAYERS else f", layers {self.layers}"
         return f"{self.unknown} UK{extra}, rank {self.rank}, lr {self.learning_rate:.3g}{where}, seed {self.seed}"
 
@@ -138,9 +140,11 @@ def searched_layers(config: StudyConfig) -> tuple[str, ...]:
 
 def trial_spec(config: StudyConfig, choice: Choice) -> TrialSpec:
     """The trial of this choice in this study."""
-    settings = TrialSettings(**{name: getattr(config.search, name) for name in TrialSettings.model_fields})
+    replaced = choice.arm.replaced()
+    settings = TrialSettings(**{name: replaced.get(name, getattr(config.search, name)) for name in TrialSettings.model_fields})
     seed = config.seed + choice.seed
-    training = config.training.model_copy(update={"layers": choice.layers})
+    own = {name: value for name, value in replaced.items() if name in TrainingConfig.model_fields}
+    training = config.training.model_copy(update={"layers": choice.layers, **own})
     return TrialSpec(choice.unknown, choice.arm, choice.rank, choice.learning_rate, seed, choice.layers, settings, training)
 
 
@@ -175,6 +179,7 @@ def _column(name: str, annotation: Any) -> pa.Field:
 
 def _knob_columns() -> Iterator[pa.Field]:
     yield pa.field("unknown", pa.int32(), nullable=False)  # N, the Unknown facts trained on
+    yield pa.field("arm", pa.string(), nullable=False)  # the data mix in words
     yield from (_column(name, Arm.model_fields[name].annotation) for name in _fields(Arm))
     yield pa.field("rank", pa.int32(), nullable=False)
     yield pa.field("learning_rate", pa.float64(), nullable=False)
@@ -182,6 +187,20 @@ def _knob_columns() -> Iterator[pa.Field]:
     for section in (TrialSettings, TrainingConfig):
         yield from (_column(name, section.model_fields[name].annotation) for name in _fields(section))
     yield from (pa.field(name, kind, nullable=False) for name, kind in COMBINED_COLUMNS.items())
+
+
+def arm_label(arm: SearchArm) -> str:
+    """The data mix in words: `Unknown only`, `+1 HighlyKnown`, `+1 HighlyKnown +2 paraphrases`, `+1 HighlyKnown, KL coefficient 0.5`."""
+    counts = ((arm.highly_known, "HighlyKnown"), (arm.maybe_known, "MaybeKnown"))
+    parts = [f"+{count} {name}" for count, name in counts if count]
+    if arm.paraphrases:
+        parts.append(f"+{arm.paraphrases} paraphrase{'s' if arm.paraphrases > 1 else ''}")
+    return (" ".join(parts) or "Unknown only") + _replaced(arm)
+
+
+def _replaced(arm: SearchArm) -> str:
+    values = ((name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in arm.replaced().items())
+    return "".join(f", {KNOB_LABELS[name]} {value}" for name, value in values)
 
 
 KNOB_COLUMNS = tuple(_knob_columns())

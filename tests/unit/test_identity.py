@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kp.config.identity import DEFAULTS_FILE, Reads, frozen_defaults, stated
-from kp.config.search import Arm, SearchConfig, TrialSettings
+from kp.config.search import SearchArm, SearchConfig, TrialSettings
 from kp.config.study import CategoriseConfig, StudyConfig
 from kp.errors import UserError
 from kp.study import freeze
@@ -38,7 +38,10 @@ def test_stated_leaves_out_what_is_at_its_default_and_keeps_what_has_none() -> N
     assert stated(CategoriseConfig()) == {}
     assert stated(CategoriseConfig(samples=4)) == {"samples": 4}
     assert stated(study()) == {"name": "s", "training.lora_alpha": 16.0}
-    assert stated(SearchConfig(arms=(Arm(), Arm(highly_known=2)), rank=(4,))) == {"arms": [{}, {"highly_known": 2}], "rank": [4]}
+    assert stated(SearchConfig(arms=(SearchArm(), SearchArm(highly_known=2)), rank=(4,))) == {
+        "arms": [{}, {"highly_known": 2}],
+        "rank": [4],
+    }
 
 
 def test_stated_says_a_field_that_is_not_frozen_and_one_whose_default_moved() -> None:

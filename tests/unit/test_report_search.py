@@ -12,7 +12,7 @@ from kp.report.curves import learning_curves, loss_curves, style_sentence
 from kp.report.document import Points, Table, Text
 from kp.report.figure_data import QUIET_COLOUR, Line, Scatter
 from kp.report.figures_html import interactive
-from kp.report.labels import arm_label, free_knobs, varied_knobs
+from kp.report.labels import free_knobs, varied_knobs
 from kp.report.pictures import pictures
 from kp.report.provenance import made_section
 from kp.report.search_section import search_section
@@ -73,20 +73,6 @@ def reseeded(tables: ReportTables, seeds: int) -> ReportTables:
 
 def search_points(tables: ReportTables) -> tuple[str, ...]:
     return next(block.items for block in search_section(found_in(tables)).blocks if isinstance(block, Points))
-
-
-@pytest.mark.parametrize(
-    ("mix", "expected"),
-    [
-        ((0, 0, 0), "Unknown only"),
-        ((1, 0, 0), "+1 HighlyKnown"),
-        ((0, 1, 0), "+1 MaybeKnown"),
-        ((1, 0, 2), "+1 HighlyKnown +2 paraphrases"),
-        ((10, 3, 1), "+10 HighlyKnown +3 MaybeKnown +1 paraphrase"),
-    ],
-)
-def test_arm_label_names_every_companion(mix: tuple[int, int, int], expected: str) -> None:
-    assert arm_label(*mix) == expected
 
 
 def test_labels_are_unique_name_what_varies_and_mark_stopped_trials(summary: pl.DataFrame) -> None:
