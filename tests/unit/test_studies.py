@@ -19,6 +19,7 @@ PUBLISHED = ("paper", "released", "rigorous")
 
 DIFFERENCES: dict[str, tuple[object, object, object]] = {
     "evaluate.shot_sets": ((ShotSet.S1,), (ShotSet.S1,), (ShotSet.S1, ShotSet.S2)),
+    "evaluate.held_out_paraphrases": (0, 0, 2),
     "facts.count": (21036, None, None),
     "categorise.matcher": ("strict", "released", "strict"),
     "categorise.shots": ("facts/triviaqa_shots.jsonl", "facts/triviaqa_shots.jsonl", "builtin"),

@@ -62,7 +62,10 @@ class Benchmarks(Measurement):
 
     name = NAME
     version = 3
-    reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo"))
+    reads = Reads(
+        ("model.dtype", "evaluate", "seed"),
+        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.held_out_paraphrases"),
+    )
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
