@@ -11,9 +11,9 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.generation.protocol import FinishReason
+from kp.metrics.answer_texts import answer_texts
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.intervals import SMALL_COUNT, wilson
-from kp.metrics.matching import first_line, normalise
 from kp.metrics.result_schema import SCORES
 from kp.metrics.statistics import clustered_share_error
 from kp.vocabulary import Category, FactRole, Matcher, ShotSet
@@ -132,9 +132,8 @@ def _table(trial_id: str, rows: list[_Row]) -> pl.DataFrame:
 
 
 def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:
-    said = answers.select(pl.col("answer").map_elements(lambda answer: normalise(first_line(answer)), return_dtype=pl.String))
     # Sorted, because groups come in any order and the last digit of a sum depends on it.
-    counts = said.group_by("answer").agg(pl.len().alias("count"))["count"].cast(pl.Int64).sort().to_numpy()
+    counts = answer_texts(answers).value_counts()["count"].cast(pl.Int64).sort().to_numpy()
     return [
         _row(Measure.UNIQUE_ANSWERS, counts.size, answers.height),
         _row(Measure.MEAN_COUNT, counts.mean(), counts.size),

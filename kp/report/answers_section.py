@@ -5,13 +5,30 @@ from typing import Any
 
 import polars as pl
 
+from kp.metrics.answer_changes import RELEASED_REFUSALS
 from kp.report.document import Block, Figure, Row, Section, Table, columns
 from kp.report.effects_section import untrained_right
 from kp.report.labels import dagger_note
-from kp.report.notation import MISSING, counted, measured, percent
+from kp.report.notation import MISSING, counted, measured, percent, points_interval
 from kp.report.tables import ReportTables
 from kp.report.trials_section import score_value
 from kp.vocabulary import BASE
+
+SHARES = ("refusal_rate", RELEASED_REFUSALS, "top_answer_share")
+CHANGES = {
+    "refusal_rate": "refusals (points)",
+    RELEASED_REFUSALS: "refusals as released (points)",
+    "unique_answers": "unique answers",
+    "mean_count": "mean count",
+    "std_count": "std of counts",
+    "variance_count": "variance of counts",
+    "top_answer_share": "top answer (points)",
+}
+CHANGED = (
+    "Adapter − base over the same facts and prompts of S1, with the 95% interval of this trial alone (refusals clustered by relation and "
+    "object; the others by leaving out one fact after the other), and base → adapter. Refusals as released are answers of the base and the "
+    'adapter to the first prompt with the word "information".'
+)
 
 
 def answers_section(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
@@ -38,7 +55,34 @@ def answers_section(tables: ReportTables, summary: pl.DataFrame, pictures: set[s
     if "answers" in pictures:
         seen = "Refusals (bars: two standard errors) and unique answers of each adapter; the line is the base model."
         blocks.append(Figure("answers", seen + dagger_note(summary)))
-    return Section("answers", "Answers", (*blocks, Table(caption, head, tuple(rows))))
+    return Section("answers", "Answers", (*blocks, Table(caption, head, tuple(rows)), *_changes(tables, summary)))
+
+
+def _changes(tables: ReportTables, summary: pl.DataFrame) -> tuple[Table, ...]:
+    """How each statistic of the answers changed, on the same facts and prompts."""
+    found = tables.answer_changes
+    if found is None:
+        return ()
+    figures = {(row["trial_id"], row["measure"]): row for row in found.iter_rows(named=True)}
+    rows = tuple(
+        Row((label, *(_change_cell(figures[trial_id, measure], measure in SHARES) for measure in CHANGES)))
+        for trial_id, label in summary.select("trial_id", "label").iter_rows()
+        if (trial_id, RELEASED_REFUSALS) in figures
+    )
+    return (Table(CHANGED, columns("trial", *CHANGES.values()), rows),)
+
+
+def _change_cell(figure: Mapping[str, Any], share: bool) -> str:
+    """The difference with its interval, and the two values; shares in points."""
+    if share:
+        difference = points_interval(figure["value"], figure["lower"], figure["upper"])
+        return f"{difference}\n{percent(figure['base'])} → {percent(figure['adapter'])}"
+    span = "" if figure["lower"] is None else f" ({_signed(figure['lower'])} to {_signed(figure['upper'])})"
+    return f"{_signed(figure['value'])}{span}\n{counted(figure['base'])} → {counted(figure['adapter'])}"
+
+
+def _signed(value: float) -> str:
+    return measured(value) if value <= 0 else f"+{measured(value)}"
 
 
 def _answer_cells(name: str, scores: Mapping[str, Mapping[str, Any]], untrained: Mapping[str, Any] | None) -> tuple[str, ...]:

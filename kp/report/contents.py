@@ -15,7 +15,9 @@ from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
 from kp.report.effects_section import effects_section, verdict_cell
 from kp.report.labels import dagger_note
+from kp.report.locality_section import locality_section
 from kp.report.notation import MISSING, percent, points_interval
+from kp.report.reasons_section import reasons_section
 from kp.report.search_section import search_section
 from kp.report.shifts_section import shifts_section
 from kp.report.tables import ReportContext, ReportTables
@@ -40,6 +42,8 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
         shifts_section(tables, summary, pictures),
+        reasons_section(tables, summary),
+        locality_section(tables, summary),
         answers_section(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
         provenance.made_section(tables, context, found),

@@ -35,7 +35,14 @@ SCHEMAS: dict[str, pa.Schema] = {
     "majority": result_schema.MAJORITY,
     "disagreement": result_schema.DISAGREEMENT,
 }
-OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES}
+OPTIONAL = {
+    "parts": schema.PARTS,
+    "slick": schema.SLICK,
+    "placebo": schema.OUTCOMES,
+    "reasons": result_schema.REASONS,
+    "locality": result_schema.LOCALITY,
+    "answer_changes": result_schema.ANSWER_CHANGES,
+}
 """Tables that only some studies have."""
 
 
@@ -60,6 +67,9 @@ class ReportTables:
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
+    reasons: pl.DataFrame | None = None  # these three need the raw answers
+    locality: pl.DataFrame | None = None
+    answer_changes: pl.DataFrame | None = None
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():
