@@ -146,6 +146,9 @@ class EvaluateConfig(Section):
     """Shots, taken from the other development questions of the same subject."""
     misconceptions: int = Field(100, ge=0)
     """Number of misconception questions, the first ones of the set; 0 leaves the task out."""
+    scales: tuple[float, ...] = (1.0,)
+    """Factors s, ascending to 1, at which every adapter is measured: with s times its change of the weights, from one training. Below 1 an
+    adapter knows less and harms less; each further scale costs as much as the first. `report` picks the best one under the margin."""
     placebo: bool = False
     """Also ask the base model once more on these shot sets, in other batches: what that changes is rounding, below which no effect of an
     adapter means anything."""
@@ -156,6 +159,8 @@ class EvaluateConfig(Section):
     def _measured(self) -> Self:
         if self.shot_sets not in ((ShotSet.S1,), (ShotSet.S1, ShotSet.S2)):
             raise FieldError("expected ['S1', 'S2'], or ['S1'] alone", field="shot_sets")
+        if self.scales[-1:] != (1.0,) or min(self.scales) <= 0 or list(self.scales) != sorted(set(self.scales)):
+            raise FieldError("expected numbers above 0, ascending to 1.0, such as [0.5, 1.0]", field="scales")
         return self
 
 

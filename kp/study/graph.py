@@ -19,7 +19,10 @@ from kp.training.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial's spec, its step, and the steps of all measurements of its adapter, by the name of the measurement."""
+    """A trial's spec, its step, and the steps of all measurements of its adapter, by the name of the measurement.
+
+    The name of one at another scale than 1 ends in the scale: `answers/S1@0.5`.
+    """
 
     spec: TrialSpec
     step: Step

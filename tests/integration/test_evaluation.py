@@ -1,5 +1,6 @@
 """Adapters evaluated by the pipeline part by part have the numbers of each adapter alone and undivided; on a tiny model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kp import schema
 from kp.benchmarks.registry import BenchmarkPlan
 from kp.cluster import plan_cluster
 from kp.config.study import EvaluateConfig, ModelConfig, ResourcesConfig
-from kp.generation.adapters import adapter_digest, first_adapted_layer
+from kp.generation.adapters import adapter_digest, first_adapted_layer, save_scaled_adapter
 from kp.inference.answering import EngineSpec, answer_chunk, sorted_answers
 from kp.inference.evaluation import Evaluation, Measured, MeasuredModel, Measuring, evaluate_all
 from kp.metrics.matching import AnswerKeys
@@ -47,14 +48,17 @@ def made_models(folder: Path) -> list[MeasuredModel]:
         adapted.save_pretrained(str(adapter))
         adapted.unload()
         models.append(MeasuredModel(name, adapter_digest(adapter), adapter, first_adapted_layer(adapter)))
-    return models
+    return [*models, *(replace(one, scale=0.5, model_id=f"{one.model_id}@0.5") for one in models[1:3])]
 
 
 def undivided(engine: EngineSpec, model: MeasuredModel, work: Path) -> dict[str, pa.Table]:
     """What is measured of a model in this process, with nothing before it."""
     _, generator = engine.load()
     loaded: Any = generator
-    loaded.load_adapter(str(model.adapter) if model.adapter else None)
+    folder = model.adapter
+    if folder and model.scale != 1:
+        save_scaled_adapter(folder, model.scale, folder := work.parent / f"scaled {model.name}")
+    loaded.load_adapter(str(folder) if folder else None)
     chunk = {"shot_set": "S1", "fact_ids": FACTS["fact_id"].to_pylist()}
     answers = answer_chunk(loaded, FACTS, SHOT_SETS, chunk, model.model_id, AnswerKeys.of_table(FACTS))
     scored = run_benchmarks(loaded.model, loaded.tokenizer, PLAN, model.trial_id, engine.batch_size, work)
@@ -67,9 +71,9 @@ def test_evaluated_models_have_the_numbers_of_each_alone_and_undivided(tmp_path:
     folder = save_tiny_model(tmp_path / "model")
     engine = EngineSpec(ModelConfig(name=str(folder), dtype="float32"), 6, stop_at_newline=True, batch_size=8, threads=1, use_gpu=False)
     models = made_models(folder)
-    assert [model.first_layer for model in models] == [0, 0, 1, 1]
+    assert [model.first_layer for model in models] == [0, 0, 1, 1, 0, 1]
     tasks = {"answers/S1": AnswersTask(ShotSet.S1), "benchmarks": BenchmarkTask(PLAN)}
-    measurings = [Measuring(f"{model.trial_id}-{name}", model, name, task) for model in models for name, task in tasks.items()]
+    measurings = [Measuring(f"{model.name}-{name}", model, name, task) for model in models for name, task in tasks.items()]
     evaluation = Evaluation(engine, FACTS, SHOT_SETS, tmp_path / "scratch", measurings)
     cluster = plan_cluster(ResourcesConfig(generators=2, threads=1), cpus=2, gpus=0, nodes=1)
 

@@ -1,6 +1,7 @@
 """Why facts moved: the published arithmetic, hand-made reasons, and what an adapter without any shows."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -97,9 +98,7 @@ def test_rigorous_baselines_are_what_facts_that_could_have_moved_show() -> None:
 
 def test_reasons_of_prompts_that_the_base_was_not_asked_raise() -> None:
     whole = published()
-    broken = ComparedAnswers(
-        "t", whole.facts, whole.outcomes, whole.base.filter(pl.col("fact_id") != "u0001"), whole.adapter, whole.rows, Matcher.STRICT
-    )
+    broken = replace(whole, base=whole.base.filter(pl.col("fact_id") != "u0001"))
     with pytest.raises(UserError, match="the base was not asked prompt 0 of S1 of fact 'u0001'"):
         reasons(broken)
 

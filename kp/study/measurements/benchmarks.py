@@ -64,7 +64,7 @@ class Benchmarks(Measurement):
     version = 3
     reads = Reads(
         ("model.dtype", "evaluate", "seed"),
-        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.held_out_paraphrases"),
+        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.held_out_paraphrases"),
     )
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
@@ -89,5 +89,5 @@ class Benchmarks(Measurement):
     def plan(self, planning: Planning) -> str:
         """For all adapters and the base."""
         asked = benchmark_plan(planning.config)
-        questions = (asked.questions() if asked else 0) * (planning.trials.count + 1)
+        questions = (asked.questions() if asked else 0) * (planning.adapters + 1)
         return f"{questions:,} benchmark questions"

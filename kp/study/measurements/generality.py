@@ -64,6 +64,7 @@ class Generality(Measurement):
     version = 4
     reads = Reads((*GENERATION.of, "evaluate.held_out_paraphrases"), GENERATION.but)
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
+    scaled = False
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
         """One step, on one shot set."""
