@@ -71,3 +71,21 @@ def compared_of(facts: pl.DataFrame, base: Said, adapter: Said, trained: Sequenc
         for name, answers, taught in ((BASE, of_base, None), ("t", of_adapter, rows))
     ]
     return ComparedAnswers("t", facts, pl.concat(outcomes), of_base, of_adapter, rows, Matcher.STRICT)
+
+
+def published() -> ComparedAnswers:
+    """The moves of 1 UK + 10 HK in the released notebook: 45 rises and 153 falls, with their published numbers of reasons.
+
+    One fact is trained: of the 45 it is one, in whose domain three more rise. Its object is that of two others. 1 + 851 filler facts make
+    the adapter say one answer 852 times under the first prompt alone.
+    """
+    rises, falls, filler = ([f"{letter}{number:04d}" for number in range(count)] for letter, count in (("u", 45), ("k", 153), ("f", 851)))
+    objects = {fact_id: f"object {fact_id}" for fact_id in (*rises, *falls, *filler)}
+    for fact_id in rises[:3]:
+        objects[fact_id] = "target"
+    domains = dict.fromkeys((*rises, *falls, *filler), "work") | dict.fromkeys((*rises[:4], *falls[:3]), "place")
+    base = dict.fromkeys(rises[4:13], "I found no information") | dict.fromkeys((*rises[:4], *rises[13:]), "a guess")
+    base |= {fact_id: objects[fact_id] for fact_id in falls} | dict.fromkeys(filler, "a guess")
+    adapter = {fact_id: objects[fact_id] for fact_id in rises}
+    adapter |= {fact_id: f"wrong {fact_id}" for fact_id in falls} | {falls[3]: "boom"} | dict.fromkeys(filler, "boom")
+    return compared_of(facts_of(objects, domains), base, adapter, trained=rises[:1], prompts=1)

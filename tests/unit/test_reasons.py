@@ -8,37 +8,16 @@ import polars as pl
 import pytest
 
 from kp.errors import UserError
-from kp.metrics.compared_answers import ComparedAnswers
 from kp.metrics.exploded import exploded_answers, rank_sum_p
 from kp.metrics.reason_chance import Domains, Targets
 from kp.metrics.reasons import reasons
 from kp.metrics.result_schema import REASONS
-from tests.made_up_answers import Said, compared_of, facts_of
+from tests.made_up_answers import Said, compared_of, facts_of, published
 
 
 def figures(table: pl.DataFrame, variant: str, direction: str) -> dict[str, tuple[float, int]]:
     found = table.filter(variant=variant, direction=direction)
     return {reason: (count, n) for reason, count, n in found.select("reason", "count", "n").iter_rows()}
-
-
-def published() -> ComparedAnswers:
-    """The moves of 1 UK + 10 HK in the released notebook: 45 rises and 153 falls, with their published numbers of reasons.
-
-    One fact is trained: of the 45 it is one, in whose domain three more rise. Its object is that of two others. 1 + 851 filler facts make
-    the adapter say one answer 852 times under the first prompt alone.
-    """
-    rises, falls, filler = ([f"{letter}{number:04d}" for number in range(count)] for letter, count in (("u", 45), ("k", 153), ("f", 851)))
-    objects = {fact_id: f"object {fact_id}" for fact_id in (*rises, *falls, *filler)}
-    for fact_id in rises[:3]:
-        objects[fact_id] = "target"
-    domains = (
-        dict.fromkeys(rises[:4], "place") | dict.fromkeys(falls[:3], "place") | dict.fromkeys((*rises[4:], *falls[3:], *filler), "work")
-    )
-    base = dict.fromkeys(rises[4:13], "I found no information") | dict.fromkeys((*rises[:4], *rises[13:]), "a guess")
-    base |= {fact_id: objects[fact_id] for fact_id in falls} | dict.fromkeys(filler, "a guess")
-    adapter = {fact_id: objects[fact_id] for fact_id in rises}
-    adapter |= {fact_id: f"wrong {fact_id}" for fact_id in falls} | {falls[3]: "boom"} | dict.fromkeys(filler, "boom")
-    return compared_of(facts_of(objects, domains), base, adapter, trained=rises[:1], prompts=1)
 
 
 def test_reasons_as_released_give_the_published_counts() -> None:
