@@ -93,25 +93,23 @@ class _Shares:
     """The answers of moved facts, and which facts of the pool have each of them."""
 
     def __init__(self, targets: Targets, fact_ids: Sequence[str], texts: Sequence[str]) -> None:
-        owners: dict[str, list[int]] = {}
-        for place, answers in enumerate(targets.texts):
-            for text in answers:
-                owners.setdefault(text, []).append(place)
         places = {fact_id: place for place, fact_id in enumerate(targets.fact_ids)}
         names, self._fact = np.unique(np.asarray(fact_ids), return_inverse=True)
+        spoken, self._text = np.unique(np.asarray(texts), return_inverse=True)
         self._own = np.array([places.get(str(name), -1) for name in names])  # in the pool, -1 if it is not in it
+        self._answers = np.bincount(self._fact)
+        numbers = {str(text): number for number, text in enumerate(spoken)}
         pairs = [
-            (row, owner)
-            for row, (fact_id, text) in enumerate(zip(fact_ids, texts, strict=True))
-            for owner in owners.get(text, ())
-            if targets.fact_ids[owner] != fact_id
-        ]
-        self._row, self._owner = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+            (place, numbers[text]) for place, answers in enumerate(targets.texts) for text in sorted(answers) if text in numbers
+        ]  # an owner in the pool, and its text
+        self._owner, self._owned = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+        self._spoken = spoken.size
 
     def of(self, trained: np.ndarray) -> float:
         """The mean over the facts that are not trained of the share of their answers that a trained fact has; 0 without such facts."""
-        hit = np.bincount(self._row, weights=trained[self._owner], minlength=self._fact.size) > 0
-        shares = np.bincount(self._fact, weights=hit) / np.bincount(self._fact)
+        hit = np.zeros(self._spoken)
+        hit[self._owned[trained[self._owner]]] = 1.0
+        shares = np.bincount(self._fact, weights=hit[self._text]) / self._answers
         counted = ~((self._own >= 0) & trained[self._own])
         return float(shares[counted].mean()) if counted.any() else 0.0
 
