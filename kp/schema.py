@@ -177,7 +177,26 @@ OUTCOMES = pa.schema(
     ]
 )
 
-# Two data mixes on the same facts: how much more the first keeps of what the base knows.
+# How surprised a model is of the canonical answer of each fact, in bits; see kp.generation.surprisal.
+SURPRISAL = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("model_id", pa.string(), nullable=False),
+        pa.field("bits", pa.float64(), nullable=False),  # of the answer's tokens
+        pa.field("end_bits", pa.float64(), nullable=False),  # of the token that ends it
+        pa.field("tokens", pa.int32(), nullable=False),  # of the answer, without the end
+        pa.field("is_greedy", pa.bool_(), nullable=False),  # whether each of these tokens is the model's greedy choice
+    ]
+)
+
+# The same of the models of a study: "base" and its trials.
+TRIAL_SURPRISAL = pa.schema(
+    [pa.field("trial_id", pa.string(), nullable=False), *(field for field in SURPRISAL if field.name != "model_id")]
+)
+
+# OUTCOMES of adapters at scales below 1.
+SCALED_OUTCOMES = pa.schema([*OUTCOMES, pa.field("scale", pa.float64(), nullable=False)])
+
 BENCHMARKS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter

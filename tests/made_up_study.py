@@ -19,7 +19,9 @@ from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.effect_summary import reported_effects
 from kp.metrics.shifts import outcome_shifts
 from kp.report.answer import answer_paragraph
+from kp.report.summary import summary_table
 from kp.report.tables import ReportContext, ReportTables
+from kp.report.winners import Evidence, evidence
 from kp.training.spec import TRIALS, TrialSpec
 from kp.vocabulary import Draw, FactRole, Part, ReplayTarget
 from tests.made_up_benchmarks import benchmark_items, benchmarks_of
@@ -377,3 +379,8 @@ def context() -> ReportContext:
         created="2026-07-01T12:00:00Z",
         kp_version="0.1.0",
     )
+
+
+def found_in(tables: ReportTables) -> Evidence:
+    """The evidence for winners in these tables."""
+    return evidence(tables, summary_table(tables))

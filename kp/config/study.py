@@ -149,6 +149,9 @@ class EvaluateConfig(Section):
     scales: tuple[float, ...] = (1.0,)
     """Factors s, ascending to 1, at which every adapter is measured: with s times its change of the weights, from one training. Below 1 an
     adapter knows less and harms less; each further scale costs as much as the first. `report` picks the best one under the margin."""
+    surprisal: bool = True
+    """Also measure, for base and adapters, the surprisal of every fact's canonical answer in bits, which tells how much an adapter holds.
+    It costs one pass over the facts."""
     placebo: bool = False
     """Also ask the base model once more on these shot sets, in other batches: what that changes is rounding, below which no effect of an
     adapter means anything."""

@@ -51,6 +51,42 @@ EFFECTS = pa.schema(
     ]
 )
 
+# How many bits of the facts that it packed an adapter holds; see kp.metrics.capacity.
+CAPACITY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("facts", pa.int64(), nullable=False),  # packed
+        pa.field("parameters", pa.int64(), nullable=False),  # of the adapter
+        pa.field("held_bits", pa.float64(), nullable=False),  # by the packed facts, under the base: the sum of their surprisal
+        pa.field("memorised_bits", pa.float64(), nullable=False),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("per_fact", pa.float64(), nullable=False),  # memorised bits
+        pa.field("per_parameter", pa.float64(), nullable=False),  # likewise
+        pa.field("load", pa.float64(), nullable=False),  # held bits a parameter
+        pa.field("untaught_gain", pa.float64(), nullable=False),  # mean gain of Unknown facts that were not trained on, which is taken off
+        pa.field("untaught_facts", pa.int64(), nullable=False),  # of these facts
+        pa.field("stand_ins", pa.int64(), nullable=False),  # packed facts whose relation has no such fact: the mean of all stands in
+        pa.field("end_loss", pa.float64(), nullable=False),  # mean bits of the token that ends a packed answer, with the adapter
+    ]
+)
+
+# What an adapter knows and costs at several scales of its change of the weights.
+SCALE_CURVE = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("scale", pa.float64(), nullable=False),  # 1 is the adapter as trained
+        pa.field("measure", pa.string(), nullable=False),  # see kp.metrics.scale_curve
+        pa.field("value", pa.float64()),  # null without facts
+        pa.field("n", pa.int64(), nullable=False),  # answers, or facts
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval of this trial and scale alone; null for reliability
+        pa.field("upper", pa.float64()),
+        pa.field("verdict_alone", pa.string()),  # of a loss
+    ]
+)
+
+# Two data mixes on the same facts: how much more the first keeps of what the base knows.
 ARMS = pa.schema(
     [
         pa.field("first", pa.string(), nullable=False),

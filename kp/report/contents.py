@@ -11,6 +11,7 @@ from kp.report.answer import answer_sentences
 from kp.report.answers_section import answers_section
 from kp.report.arms_section import arms_section
 from kp.report.base_model import base_model_section
+from kp.report.capacity_section import capacity_section
 from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
 from kp.report.effects_section import effects_section, verdict_cell
@@ -18,6 +19,7 @@ from kp.report.labels import dagger_note
 from kp.report.locality_section import locality_section
 from kp.report.notation import MISSING, percent, points_interval
 from kp.report.reasons_section import reasons_section
+from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
 from kp.report.shifts_section import shifts_section
 from kp.report.tables import ReportContext, ReportTables
@@ -39,6 +41,8 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         arms_section(found, arms),
         where_section(tables, found),
         search_section(found),
+        scale_section(tables, found, context.margin, pictures),
+        capacity_section(tables, summary, pictures),
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
         shifts_section(tables, summary, pictures),

@@ -42,6 +42,10 @@ OPTIONAL = {
     "reasons": result_schema.REASONS,
     "locality": result_schema.LOCALITY,
     "answer_changes": result_schema.ANSWER_CHANGES,
+    "scaled_outcomes": schema.SCALED_OUTCOMES,
+    "scale_curve": result_schema.SCALE_CURVE,
+    "surprisal": schema.TRIAL_SURPRISAL,
+    "capacity": result_schema.CAPACITY,
 }
 """Tables that only some studies have."""
 
@@ -70,6 +74,10 @@ class ReportTables:
     reasons: pl.DataFrame | None = None  # these three need the raw answers
     locality: pl.DataFrame | None = None
     answer_changes: pl.DataFrame | None = None
+    scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
+    scale_curve: pl.DataFrame | None = None  # likewise
+    surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"
+    capacity: pl.DataFrame | None = None  # likewise, without the base
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

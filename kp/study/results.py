@@ -15,11 +15,13 @@ from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS
 from kp.config.study import StudyConfig
 from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
+from kp.metrics.capacity import adapter_sizes, capacity_table
 from kp.metrics.compared_answers import ComparedAnswers
 from kp.metrics.locality import locality
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
 from kp.metrics.reasons import reasons
+from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
@@ -33,10 +35,12 @@ from kp.store.filenames import (
     PARTS_FILE,
     ROWS_FILE,
     SLICK_FILE,
+    SURPRISAL_FILE,
     TRIAL_FILE,
 )
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph, Trial
+from kp.study.measurement import scaled_name
 from kp.study.measurements.answers import answers_on
 from kp.study.measurements.placebo import placebo_on
 from kp.study.session import training_facts
@@ -96,12 +100,15 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         for trial in evaluated(config, graph, store)
     ]
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
+    trials = frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS))
+    bits = _surprisal(config, graph, store)
+    scaled = _scaled_outcomes(config, graph, store, parts, rows)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
     scores = pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured)])
     return ReportTables(
         facts=facts,
         base_categories=categories,
-        trials=frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS)),
+        trials=trials,
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         outcomes=outcomes,
         benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
@@ -115,6 +122,10 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         training_rows=rows,
         parts=parts,
         placebo=_placebo(config, graph, store, roles),
+        surprisal=bits,
+        capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials)),
+        scaled_outcomes=scaled,
+        scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
     )
 
@@ -130,6 +141,34 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
     outcomes = outcome_table(trial.trial_id, answers, categories, roles, matcher)
     compared = ComparedAnswers(trial.trial_id, base.facts, pl.concat([base.outcomes, outcomes]), base.answers, answers, rows, matcher)
     return _Adapter(outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared))
+
+
+def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
+    """The TRIAL_SURPRISAL of the base and of every measured adapter, if the study requests it."""
+    if not config.evaluate.surprisal:
+        return None
+    steps = {BASE: graph.base["surprisal"]}
+    steps |= {trial.trial_id: trial.measurements["surprisal"] for trial in evaluated(config, graph, store)}
+    tables = [
+        frame(store.read(step, SURPRISAL_FILE, schema.SURPRISAL)).select(pl.lit(trial_id).alias("trial_id"), pl.exclude("model_id"))
+        for trial_id, step in steps.items()
+    ]
+    return pl.concat(tables)
+
+
+def _scaled_outcomes(
+    config: StudyConfig, graph: Graph, store: Store, parts: pl.DataFrame | None, rows: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame | None:
+    """The SCALED_OUTCOMES of every adapter at the scales below 1, if the study requests any."""
+    tables = []
+    for trial in evaluated(config, graph, store):
+        for scale in config.evaluate.scales[:-1]:
+            asked = [trial.measurements[scaled_name(answers_on(shot_set), scale)] for shot_set in config.evaluate.shot_sets]
+            answers, categories = _answers_and_categories(store, asked)
+            roles = fact_roles(answers["fact_id"].unique(maintain_order=True).to_list(), parts, rows[trial.trial_id])
+            outcomes = outcome_table(trial.trial_id, answers, categories, roles, config.categorise.matcher)
+            tables.append(outcomes.with_columns(scale=pl.lit(scale)))
+    return pl.concat(tables) if tables else None
 
 
 def _placebo(config: StudyConfig, graph: Graph, store: Store, roles: Mapping[str, FactRole]) -> pl.DataFrame | None:

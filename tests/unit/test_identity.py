@@ -143,7 +143,7 @@ CHANGES: tuple[tuple[dict[str, Any], set[str]], ...] = (
     ({"evaluate": {"mmlu_dev": 20}}, {"benchmarks"}),
     ({"evaluate": {"held_out_paraphrases": 3}}, {"generality"}),
     ({"categorise": {"max_new_tokens": 9}}, {"categorise", "answers/S1", "answers/S2", "generality"}),
-    ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks"}),
+    ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks", "surprisal"}),
     ({"training": {"lora_alpha": 16, "epochs": 3}}, {"trial"}),
     ({"categorise": {"matcher": "exact"}}, {"parts", "trial"}),
     ({"seed": 1}, {"facts", "parts", "trial", "benchmarks"}),

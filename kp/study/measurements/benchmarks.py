@@ -64,7 +64,10 @@ class Benchmarks(Measurement):
     version = 3
     reads = Reads(
         ("model.dtype", "evaluate", "seed"),
-        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.held_out_paraphrases"),
+        but=(
+            *("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.surprisal"),
+            "evaluate.held_out_paraphrases",
+        ),
     )
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
