@@ -12,7 +12,7 @@ from tests.conftest import Kp
 from tests.killing import running_kp
 
 KINDS = ("answers", "generality", "benchmarks")  # the steps that the evaluation of the study commits
-# Three adapters on two shot sets in quarters; the one paraphrase of two facts for the two that leave it; lm-eval's task for each and the base.
+# Three adapters on two shot sets in quarters; the paraphrase of two facts for the two that leave one; lm-eval's task for each and the base.
 CHUNKS = 3 * 2 * 4 + 2 * 2 + 4
 
 pytestmark = pytest.mark.studies
