@@ -74,8 +74,6 @@ class TrialSettings(Section):
     """How facts are drawn from their pools."""
     replay_target: ReplayTarget = ReplayTarget.SELF
     """What HighlyKnown and MaybeKnown rows teach."""
-    held_out_paraphrases: int = Field(0, ge=0, le=10)
-    """Paraphrases of each Unknown fact that no trial trains on, from the end of its list: generality is measured on them."""
     scheduler: Scheduler = Scheduler.NONE
     """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
     grace_epochs: PositiveInt = 3
@@ -179,11 +177,6 @@ class SearchConfig(TrialSettings):
             raise FieldError("no arm has highly_known or maybe_known facts", field="replay_source")
         if self.replay_source == "synthetic" and self.replay_count is None:
             raise FieldError("replay_source 'synthetic' needs to be told how many facts are made", field="replay_count")
-        most = max(arm.paraphrases for arm in self.arms)
-        if most + self.held_out_paraphrases > 10:
-            raise FieldError(
-                f"{self.held_out_paraphrases} with the {most} that arms train on are more than 10", field="held_out_paraphrases"
-            )
         return self
 
 

@@ -148,6 +148,9 @@ class EvaluateConfig(Section):
     shot_sets: tuple[ShotSet, ...] = (ShotSet.S1, ShotSet.S2)
     """Shot sets that adapters are asked on: S1 and S2, or S1 alone at half the cost, which cannot separate an adapter's shifts from the
     noise of the prompts."""
+    held_out_paraphrases: int = Field(2, ge=0, le=10)
+    """Paraphrases of each packed fact on which generality is measured: the last of its list, as many as are left of those that the trial's
+    arm does not train on. 0: it is not measured."""
     mmlu_dev: int = Field(57, ge=0, le=280)
     """Number of MMLU development questions, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)
@@ -293,10 +296,10 @@ class StudyConfig(Section):
     def _possible(self) -> Self:
         if self.name in OWN_FOLDERS:
             raise FieldError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root", field="name")
-        most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
+        most = max(arm.paraphrases for arm in self.search.arms)
         if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
             raise FieldError(
-                f"{self.facts.paraphrase.count} are fewer than the {most} that search.arms train on and hold out",
+                f"{self.facts.paraphrase.count} are fewer than the {most} that search.arms train on",
                 field="facts.paraphrase.count",
             )
         if self.facts.source == "synthetic" and self.facts.count is None:

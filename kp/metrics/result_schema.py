@@ -110,6 +110,52 @@ ARMS = pa.schema(
     ]
 )
 
+# Why facts moved between Unknown and HighlyKnown: kp.metrics.reasons.
+REASONS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("variant", pa.string(), nullable=False),  # released, rigorous
+        pa.field("direction", pa.string(), nullable=False),  # UK->HK, HK->UK
+        pa.field("reason", pa.string(), nullable=False),  # non_refusal (of UK->HK alone), explosion, target, domain, explained
+        pa.field("count", pa.float64(), nullable=False),  # of facts; rigorous: the sum of their shares of answers
+        pa.field("n", pa.int64(), nullable=False),  # facts that moved
+        pa.field("share", pa.float64()),  # null if none moved
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("baseline", pa.float64()),  # the share that chance explains; null of released ones
+        pa.field("p_value", pa.float64()),  # of a permutation test, one-sided; null where there is none
+    ]
+)
+
+LOCALITY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("neighbours", pa.string(), nullable=False),  # same_subject, same_relation, same_domain, unrelated
+        pa.field("measure", pa.string(), nullable=False),  # unchanged, net_change
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("clusters", pa.int64(), nullable=False),  # relation x object
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+    ]
+)
+
+# Refusals and diversity of the answers of adapter and base over the same facts and prompts.
+ANSWER_CHANGES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("measure", pa.string(), nullable=False),  # as in SCORES; released_refusals
+        pa.field("base", pa.float64(), nullable=False),
+        pa.field("adapter", pa.float64(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),  # adapter - base
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+    ]
+)
+
 SCORES = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter

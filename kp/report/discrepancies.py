@@ -98,7 +98,7 @@ DISCREPANCIES = (
     ),
     Discrepancy(
         8, "held-out paraphrases", "none", "none", "some, for generality",
-        "search.held_out_paraphrases", ((PAPER, _is(0)), (RELEASED, _is(0)), (RIGOROUS, _above_zero)),
+        "evaluate.held_out_paraphrases", ((PAPER, _is(0)), (RELEASED, _is(0)), (RIGOROUS, _above_zero)),
     ),
     Discrepancy(
         9, "tokens with a loss", "not said", "all of the chat, the question too", "the answer's",

@@ -40,6 +40,9 @@ OPTIONAL = {
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
+    "reasons": result_schema.REASONS,
+    "locality": result_schema.LOCALITY,
+    "answer_changes": result_schema.ANSWER_CHANGES,
     "scaled_outcomes": schema.SCALED_OUTCOMES,
     "scale_curve": result_schema.SCALE_CURVE,
     "surprisal": schema.TRIAL_SURPRISAL,
@@ -70,6 +73,9 @@ class ReportTables:
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
+    reasons: pl.DataFrame | None = None  # these three need the raw answers
+    locality: pl.DataFrame | None = None
+    answer_changes: pl.DataFrame | None = None
     scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
     scale_curve: pl.DataFrame | None = None  # likewise
     surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"

@@ -13,11 +13,15 @@ import pyarrow as pa
 from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS
 from kp.config.study import StudyConfig
+from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
 from kp.metrics.capacity import adapter_sizes, capacity_table
+from kp.metrics.compared_answers import ComparedAnswers
+from kp.metrics.locality import locality
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
 from kp.metrics.published import published_agreement
+from kp.metrics.reasons import reasons
 from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
 from kp.report.derived import derived_tables
@@ -68,6 +72,18 @@ class _Adapter:
 
     outcomes: pl.DataFrame  # OUTCOMES
     scores: pl.DataFrame  # SCORES of its answers on S1 and to held-out paraphrases
+    reasons: pl.DataFrame  # REASONS
+    locality: pl.DataFrame  # LOCALITY
+    answer_changes: pl.DataFrame  # ANSWER_CHANGES
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What the base answered, with which every adapter is compared."""
+
+    facts: pl.DataFrame  # FACTS
+    answers: pl.DataFrame  # ANSWERS on all its shot sets
+    outcomes: pl.DataFrame  # OUTCOMES on S0, S1 and S2
 
 
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
@@ -78,12 +94,14 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     committed = [trial for trial in graph.trials if store.is_done(trial.step)]
     rows = {trial.trial_id: frame(store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS)) for trial in committed}
     fact_ids = facts["fact_id"].to_list()
-    measured = [
-        _adapter(config, store, trial, rows[trial.trial_id], fact_roles(fact_ids, parts, rows[trial.trial_id]))
-        for trial in evaluated(config, graph, store)
-    ]
     roles = fact_roles(fact_ids, parts)
     of_base = outcome_table(BASE, _on(answers, BASE_SHOT_SETS), _on(categories, BASE_SHOT_SETS), roles, matcher)
+    base = _Base(facts, answers, of_base)
+    # One after the other, because the answers of all adapters of a large study do not fit into memory together.
+    measured = [
+        _adapter(config, store, trial, rows[trial.trial_id], fact_roles(fact_ids, parts, rows[trial.trial_id]), base)
+        for trial in evaluated(config, graph, store)
+    ]
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
     ended = [_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed]
     trials = frame(pa.Table.from_pylist([*ended, *failed], schema=TRIALS))
@@ -100,6 +118,9 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
         benchmark_items=items,
         **derived_tables(outcomes, facts, items, scores, config.report.margin),
+        reasons=pl.concat([one.reasons for one in measured]) if measured else None,
+        locality=pl.concat([one.locality for one in measured]) if measured else None,
+        answer_changes=pl.concat([one.answer_changes for one in measured]) if measured else None,
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
@@ -114,7 +135,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     )
 
 
-def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame, roles: Mapping[str, FactRole]) -> _Adapter:
+def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame, roles: Mapping[str, FactRole], base: _Base) -> _Adapter:
     matcher = config.categorise.matcher
     asked = [trial.measurements[answers_on(shot_set)] for shot_set in config.evaluate.shot_sets]
     answers, categories = _answers_and_categories(store, asked)
@@ -122,7 +143,9 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
     if "generality" in trial.measurements:
         held_out = frame(store.read(trial.measurements["generality"], ANSWERS_FILE, schema.HELD_OUT_ANSWERS))
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
-    return _Adapter(outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
+    outcomes = outcome_table(trial.trial_id, answers, categories, roles, matcher)
+    compared = ComparedAnswers(trial.trial_id, base.facts, pl.concat([base.outcomes, outcomes]), base.answers, answers, rows, matcher)
+    return _Adapter(outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared))
 
 
 def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:

@@ -7,8 +7,8 @@ the 40 of the next, and a curve over N compares like with like.
 What is added to the Unknown facts is defined in one place, `_COMPANIONS`: another pool needs a count on Arm, a Role, and an entry there.
 Facts that the base knows may come from a different source; then a measured fact is never replayed. Control facts are in no pool.
 
-Arms use a fact's paraphrases from the start of its list, and held-out ones come from its end, so that what is held out is the same for
-every arm and every trial of a study.
+Arms use a fact's paraphrases from the start of its list, and generality is measured on those at its end (kp.metrics.generality), so that
+arms share what they hold out as far as a fact's paraphrases reach.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -149,17 +149,11 @@ def _ordered(pool: pl.DataFrame, spec: TrialSpec) -> pl.DataFrame:
 
 
 def _validate_paraphrase_count(spec: TrialSpec, unknown: list[_Fact]) -> None:
-    """The trained and the held-out paraphrases of a fact are disjoint, so it needs as many as both together."""
-    asked = {"search.arms.paraphrases": spec.arm.paraphrases, "search.held_out_paraphrases": spec.settings.held_out_paraphrases}
-    asked = {field: count for field, count in asked.items() if count}
-    wanted = sum(asked.values())
+    wanted = spec.arm.paraphrases
     for fact in unknown:
         if len(fact["paraphrases"]) < wanted:
-            field, *others = asked
-            sum_of = f"{' + '.join(map(str, asked.values()))} = " if others else ""
-            together = f" together with {others[0]}" if others else ""
-            message = f"{sum_of}{wanted} paraphrases asked for{together}, but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
-            raise UserError(message, field=field)
+            message = f"{wanted} paraphrases asked for, but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
+            raise UserError(message, field="search.arms.paraphrases")
 
 
 def _replay_targets(target: ReplayTarget, drawn: list[_Fact], answers: pl.DataFrame) -> list[str]:

@@ -38,7 +38,14 @@ FACTS = facts().head(40).with_columns(pl.Series([[f"P{number} {row}?" for number
 PACKED = FACTS["fact_id"].to_list()[:6]
 LEARNED = set(PACKED[:4])
 PARTS = FACTS.select("fact_id", pl.Series("part", ["pool"] * 30 + ["control_dev", "control_test"] * 5))
-BARE = ("search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0", "facts.control_share=0.0")
+BARE = (
+    "search.arms=[{}]",
+    "search.unknown=[6]",
+    "evaluate.mmlu_dev=0",
+    "evaluate.held_out_paraphrases=0",
+    "evaluate.misconceptions=0",
+    "facts.control_share=0.0",
+)
 
 
 def answers_of(model_id: str, shot_set: str, asked: pl.DataFrame, right: set[str]) -> pl.DataFrame:
@@ -212,7 +219,7 @@ def test_collect_tables_of_a_study_without_benchmarks_has_no_rows_of_them(tmp_pa
 
 
 def test_collect_tables_held_out_paraphrases_give_a_generality(tmp_path: Path) -> None:
-    assert score(collected(tmp_path, "search.held_out_paraphrases=2").scores, "generality") == pytest.approx((4 / 12, 24))
+    assert score(collected(tmp_path, "evaluate.held_out_paraphrases=2").scores, "generality") == pytest.approx((4 / 12, 24))
 
 
 def test_collect_tables_control_facts_are_told_apart_in_roles_effects_and_shifts(tmp_path: Path) -> None:

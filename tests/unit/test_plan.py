@@ -203,13 +203,16 @@ def test_plan_without_control_facts_has_no_line_for_them_and_drawn_ones_are_coun
 
 
 def test_plan_of_held_out_paraphrases_counts_what_generality_asks(tmp_path: Path) -> None:
-    config = study({"unknown": (10, 40), "held_out_paraphrases": 3})
+    config = study({"unknown": (10, 40)}, evaluate={"held_out_paraphrases": 3})
     evaluate = make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[-1]
-    assert evaluate.work.startswith(f"{2 * 50 * 10 * 2:,} prompts on 2 adapters; {(10 + 40) * 3 * 10:,} of held-out paraphrases")
+    assert evaluate.work.startswith(f"{2 * 50 * 10 * 2:,} prompts on 2 adapters; at most {(10 + 40) * 3 * 10:,} of held-out paraphrases")
 
 
 def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(tmp_path: Path) -> None:
-    config = study({"unknown": (10, 40), "rank": (1, 2), "sampler": "optuna", "trials": 3}, evaluate={"mmlu_dev": 0, "misconceptions": 0})
+    config = study(
+        {"unknown": (10, 40), "rank": (1, 2), "sampler": "optuna", "trials": 3},
+        evaluate={"mmlu_dev": 0, "misconceptions": 0, "held_out_paraphrases": 0},
+    )
     whole = graph_of(config)
     graph = build_graph(config, IDENTITIES, [whole.trials[0].spec])
     store = Store(tmp_path)

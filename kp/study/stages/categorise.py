@@ -17,7 +17,7 @@ class Categorise(Stage):
 
     name = "categorise"
     command = Command.CATEGORISE
-    version = 4
+    version = 5
     reads = ASKING
     tables = TABLES
 
