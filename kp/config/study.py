@@ -165,7 +165,7 @@ class EvaluateConfig(Section):
     table."""
     task_data: str | None = None
     """A folder with the data of `tasks`, one file a split: `ORGANISATION/NAME/CONFIG/SPLIT.parquet` (or .jsonl, also .gz), by their names
-    on the Hub. Absent: they come from the Hub."""
+    on the Hub. Absent: they come from the Hub, or from `resources.prefetched`."""
     surprisal: bool = True
     """Also measure, for base and adapters, the surprisal of every fact's canonical answer in bits, which tells how much an adapter holds.
     It costs one pass over the facts."""

@@ -43,6 +43,11 @@ def hub_cache(folder: Path) -> Path:
     return folder / "hub"
 
 
+def task_folder(folder: Path) -> Path:
+    """Where a prefetched folder keeps the data of lm-eval's tasks."""
+    return folder / "task_data"
+
+
 def model_key(name: str, revision: str | None) -> str:
     """The key of a model in the manifest, with the revision that was asked for."""
     return name if revision is None else f"{name}@{revision}"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kp.benchmarks.harness_tasks import data_set, single_tasks
+from kp.benchmarks.task_data import DataSet, data_files, fetch_data
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
 from kp.config.study import StudyConfig
 from kp.errors import UserError
@@ -21,7 +23,7 @@ from kp.models.names import EMBEDDED, NAME_FIELD, NamedModel
 from kp.progress import Display
 from kp.store.draws import draw_key
 from kp.store.files import read_json, write_json
-from kp.store.prefetched import MANIFEST, hub_cache, model_key
+from kp.store.prefetched import MANIFEST, hub_cache, model_key, task_folder
 
 
 def prefetch_study(config: StudyConfig, to: Path) -> int:
@@ -41,6 +43,14 @@ def prefetch_study(config: StudyConfig, to: Path) -> int:
         entry = manifest["data"][source] = _fetched_data(source, folder, field)
         write_json(folder / MANIFEST, manifest)
         display.line(f"{field}: {entry['identity']}, {entry['rows']:,} rows")
+    for task, data in task_data_of(config):
+        fetch_data(task_folder(folder), data)
+        files = data_files(task_folder(folder), data, task)
+        manifest.setdefault("tasks", {})[f"{data.path}:{data.config}"] = {
+            str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files
+        }
+        write_json(folder / MANIFEST, manifest)
+        display.line(f"evaluate.tasks: {data.path} ({data.config}), for {task}")
     write_json(folder / MANIFEST, manifest)
     display.line(f"prefetched into {folder}; without a network: kp study STUDY resources.prefetched={folder}")
     return 0
@@ -67,6 +77,14 @@ def data_sets_of(config: StudyConfig) -> Iterator[tuple[str, str]]:
         if source and source.startswith(hub.PREFIX) and not hub.is_local(source, field) and source not in seen:
             yield field, source
             seen.add(source)
+
+
+def task_data_of(config: StudyConfig) -> Iterator[tuple[str, DataSet]]:
+    """The data sets on the Hub of the lm-eval tasks that are asked for by name, each with the first task that reads it."""
+    if config.evaluate.task_data is not None:
+        return
+    tasks = [task for asked in config.evaluate.tasks for task in single_tasks(asked.name)]
+    yield from {data_set(task): (task.name, data_set(task)) for task in reversed(tasks)}.values()
 
 
 def _fetched_model(model: NamedModel, folder: Path, field: str) -> dict[str, Any]:

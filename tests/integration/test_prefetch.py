@@ -20,6 +20,16 @@ MODEL, FACTS = "someone/tiny", "s-nlp/Tiny-DBpedia-HighlyKnown"
 CLOUD = ("169.254.169.254", "metadata.google.internal")  # where Ray looks for the cloud that it might be in
 
 
+ARC_CARD = """---
+configs:
+- config_name: ARC-Easy
+  data_files:
+  - split: test
+    path: ARC-Easy/test-*
+---
+"""
+
+
 def run(variables: dict[str, str], *arguments: str | Path) -> Done:
     environment = clean_environment() | variables
     return subprocess.run(
@@ -53,6 +63,14 @@ def hub(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     data = root / "datasets" / FACTS / "data"
     data.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(authors_rows(tiny_study.parent / "facts.jsonl")), data / "full-00000-of-00001.parquet")
+    arc = root / "datasets" / "allenai" / "ai2_arc"
+    (arc / "ARC-Easy").mkdir(parents=True)
+    (arc / "README.md").write_text(ARC_CARD, encoding="utf-8")
+    choices = {"text": ["a stone", "a tree"], "label": ["A", "B"]}
+    asked = [
+        {"id": str(number), "question": f"Which is {number}?", "choices": choices, "answerKey": "AB"[number % 2]} for number in range(6)
+    ]
+    pq.write_table(pa.Table.from_pylist(asked), arc / "ARC-Easy" / "test-00000-of-00001.parquet")
     command = [sys.executable, "-m", "tests.stand_in_hub", str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as server:
         assert server.stdout is not None
@@ -66,6 +84,8 @@ def study_on_hub(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     text = tiny_study.read_text(encoding="utf-8")
     text = text.replace(str(tiny_study.parent / "model"), MODEL).replace(str(tiny_study.parent / "facts.jsonl"), f"hf:{FACTS}:full")
     file = tmp_path_factory.mktemp("on_hub") / tiny_study.name
+    text = text.replace("[evaluate]\n", '[evaluate]\ntasks = ["arc_easy"]\n')
+    assert "arc_easy" in text
     file.write_text(text.replace("epochs = 12", "epochs = 1").replace("{}, { highly_known = 1 }, ", ""), encoding="utf-8")
     return file
 
@@ -89,6 +109,7 @@ def test_manifest_names_revisions_and_digests_of_model_and_data(prefetched: Path
         assert (prefetched / name).stat().st_size == entry["bytes"]
         assert len(entry["sha256"]) == 64
     assert any(name.endswith("model.safetensors") for name in model["files"])
+    assert list(manifest["tasks"]["allenai/ai2_arc:ARC-Easy"]) == ["task_data/allenai/ai2_arc/ARC-Easy/test.parquet"]
 
 
 def test_study_runs_from_the_folder_where_no_process_reaches_another_machine(prefetched: Path, study_on_hub: Path, tmp_path: Path) -> None:
@@ -102,6 +123,8 @@ def test_study_runs_from_the_folder_where_no_process_reaches_another_machine(pre
     attempts = (guard / "attempts").read_text(encoding="utf-8").splitlines() if (guard / "attempts").exists() else []
     assert [line for line in attempts if line.split()[-1] not in CLOUD] == []
     assert "facts have their published category" in " ".join(done.stdout.split())
+    benchmarks = pq.read_table(root / "tiny" / "report" / "tables" / "benchmarks.parquet").to_pylist()
+    assert {(row["task"], row["metric"], row["n"]) for row in benchmarks} >= {("arc_easy", "acc", 6), ("arc_easy", "acc_norm", 6)}
     assert "Published categories" in (root / "tiny" / "report" / "report.md").read_text(encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ from kp.benchmarks.task_data import data_digest, fetch_data
 from kp.config.identity import Reads
 from kp.config.study import EvaluateConfig, TaskConfig
 from kp.inference.evaluation import LoadedModel, Part
+from kp.store import prefetched
 from kp.store.filenames import BENCHMARK_CHOICES_FILE, BENCHMARK_ITEMS_FILE, BENCHMARKS_FILE
 from kp.store.steps import Step
 from kp.study.graph import Trial
@@ -110,7 +111,7 @@ class Harness(Measurement):
         settings = session.config.evaluate
         (asked,) = (one for one in settings.tasks if harness_on(one.name) == name)
         tasks = tuple(single_tasks(asked.name))
-        folder = Path(settings.task_data).resolve() if settings.task_data else session.folder.path.resolve() / DATA_FOLDER
+        folder = _data_folder(session)
         if not settings.task_data:
             for one in dict.fromkeys(map(data_set, tasks)):
                 fetch_data(folder, one)
@@ -121,6 +122,14 @@ class Harness(Measurement):
         tasks = planning.config.evaluate.tasks
         named = ", ".join(task.name + (f" ({task.limit:,} questions)" if task.limit else "") for task in tasks)
         return f"lm-eval: {named}" if tasks else None
+
+
+def _data_folder(session: Session) -> Path:
+    """Where the data of tasks are, or are fetched to."""
+    if session.config.evaluate.task_data:
+        return Path(session.config.evaluate.task_data).resolve()
+    here = prefetched.in_use()
+    return prefetched.task_folder(here.folder) if here else session.folder.path.resolve() / DATA_FOLDER
 
 
 def _data_identity(settings: EvaluateConfig, asked: TaskConfig) -> str:
