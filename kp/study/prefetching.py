@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kp.benchmarks.harness_tasks import data_set, single_tasks
+from kp.benchmarks.task_data import fetch_data
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
 from kp.config.study import StudyConfig
 from kp.errors import UserError
@@ -22,6 +24,8 @@ from kp.progress import Display
 from kp.store.draws import draw_key
 from kp.store.files import read_json, write_json
 from kp.store.prefetched import MANIFEST, hub_cache, model_key
+
+TASK_DATA = "task_data"  # in the folder: one file a split
 
 
 def prefetch_study(config: StudyConfig, to: Path) -> int:
@@ -41,6 +45,10 @@ def prefetch_study(config: StudyConfig, to: Path) -> int:
         entry = manifest["data"][source] = _fetched_data(source, folder, field)
         write_json(folder / MANIFEST, manifest)
         display.line(f"{field}: {entry['identity']}, {entry['rows']:,} rows")
+    for asked in config.evaluate.tasks:
+        for task in single_tasks(asked.name):
+            fetch_data(folder / TASK_DATA, data_set(task))
+        display.line(f"evaluate.tasks: {asked.name}; a run reads it with evaluate.task_data={folder / TASK_DATA}")
     write_json(folder / MANIFEST, manifest)
     display.line(f"prefetched into {folder}; without a network: kp study STUDY resources.prefetched={folder}")
     return 0
