@@ -177,6 +177,18 @@ OUTCOMES = pa.schema(
     ]
 )
 
+# The answers that a task scores: their log-likelihoods, of which its metrics are made.
+BENCHMARK_CHOICES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),  # as in BENCHMARK_ITEMS
+        pa.field("choice", pa.int32(), nullable=False),  # 0 is the first
+        pa.field("log_likelihood", pa.float64(), nullable=False),  # nats
+        pa.field("is_greedy", pa.bool_(), nullable=False),  # whether every token is the model's greedy choice
+    ]
+)
+
 # How surprised a model is of the canonical answer of each fact, in bits; see kp.generation.surprisal.
 SURPRISAL = pa.schema(
     [
@@ -216,7 +228,9 @@ BENCHMARK_ITEMS = pa.schema(
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
         pa.field("task", pa.string(), nullable=False),
         pa.field("metric", pa.string(), nullable=False),
-        pa.field("item", pa.int64(), nullable=False),  # the question: lm-eval's doc_id
+        pa.field(
+            "item", pa.int64(), nullable=False
+        ),  # the question: lm-eval's doc_id; in a group, with a million added for each task before its own
         pa.field("group", pa.string(), nullable=False),  # of questions that may depend on each other, such as a subject; else the item
         pa.field("score", pa.float64(), nullable=False),  # from 0 to 1
     ]

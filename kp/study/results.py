@@ -42,6 +42,7 @@ from kp.store.steps import Step, Store
 from kp.study.graph import Graph, Trial
 from kp.study.measurement import scaled_name
 from kp.study.measurements.answers import answers_on
+from kp.study.measurements.harness import harness_on
 from kp.study.measurements.placebo import placebo_on
 from kp.study.session import training_facts
 from kp.training.spec import TRIAL_END, TRIALS
@@ -214,8 +215,9 @@ def _trial_row(store: Store, trial: Trial) -> dict[str, Any]:
 def _benchmarks(config: StudyConfig, graph: Graph, store: Store, file: str, table_schema: pa.Schema) -> pl.DataFrame:
     """One table of the benchmarks, of the base and of every measured adapter."""
     measured = [graph.base, *(trial.measurements for trial in evaluated(config, graph, store))]
-    steps = [of_model.get("benchmarks") for of_model in measured]
-    tables = [store.read(step, file, table_schema) for step in steps if step]
+    names = ["benchmarks", *(harness_on(task.name) for task in config.evaluate.tasks)]
+    steps = [of_model[name] for name in names for of_model in measured if name in of_model]
+    tables = [store.read(step, file, table_schema) for step in steps]
     return _concat(tables, table_schema, [])
 
 

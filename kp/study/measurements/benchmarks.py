@@ -65,7 +65,13 @@ class Benchmarks(Measurement):
     reads = Reads(
         ("model.dtype", "evaluate", "seed"),
         but=(
-            *("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.surprisal"),
+            "evaluate.shot_sets",
+            "evaluate.stopped",
+            "evaluate.placebo",
+            "evaluate.scales",
+            "evaluate.surprisal",
+            "evaluate.tasks",
+            "evaluate.task_data",
             "evaluate.held_out_paraphrases",
         ),
     )
