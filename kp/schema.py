@@ -28,6 +28,13 @@ FACTS = pa.schema(
     ]
 )
 
+PUBLISHED_CATEGORIES = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),  # found by the authors of the source, with their model, prompts and matcher
+    ]
+)
+
 QUARANTINED = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),  # of the source; the first data row is 1

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from kp.config.faults import FieldError
 from kp.config.layers import ALL_LAYERS, Layers
 from kp.config.section import PositiveInt, Section
-from kp.vocabulary import Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
+from kp.vocabulary import Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayShortfall, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
@@ -142,6 +142,8 @@ class SearchConfig(TrialSettings):
     """The source of HighlyKnown and MaybeKnown facts, written like `facts.source` (no dump). Absent: the studied facts."""
     replay_count: PositiveInt | None = None
     """Number of facts of `replay_source` that the base is asked, drawn as by `facts.count`. Absent: all of them."""
+    replay_shortfall: ReplayShortfall = ReplayShortfall.REFUSE
+    """What happens if the base knows fewer facts than a mix replays: `refuse`, an error, or `use_all`, those that there are."""
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:

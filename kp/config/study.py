@@ -225,6 +225,8 @@ class ResourcesConfig(Section):
     """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
     vllm_python: str | None = None
     """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
+    prefetched: str | None = None
+    """A folder that `kp prefetch` has filled, on a file system that every node mounts: the study reads it instead of the Hub."""
     training_tokens_per_second: float | None = Field(None, gt=0)
     """Tokens that one worker trains on per second, as measured by `kp bench train`; the plan prices training with it."""
     prompts_per_second: float | None = Field(None, gt=0)

@@ -201,6 +201,14 @@ DISAGREEMENT = pa.schema(
     ]
 )
 
+PUBLISHED_AGREEMENT = pa.schema(
+    [
+        pa.field("published", pa.string(), nullable=False),  # category that the authors of the source found
+        pa.field("category", pa.string(), nullable=False),  # that of the base on S0, by the study's matcher
+        pa.field("facts", pa.int64(), nullable=False),  # that have this pair
+    ]
+)
+
 MAJORITY = pa.schema(
     [
         pa.field("relation", pa.string(), nullable=False),

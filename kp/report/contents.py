@@ -13,11 +13,13 @@ from kp.report.arms_section import arms_section
 from kp.report.base_model import base_model_section
 from kp.report.capacity_section import capacity_section
 from kp.report.curves import style_sentence
+from kp.report.discrepancies_section import discrepancies_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
 from kp.report.effects_section import effects_section, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.locality_section import locality_section
 from kp.report.notation import MISSING, percent, points_interval
+from kp.report.published_section import published_section
 from kp.report.reasons_section import reasons_section
 from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
@@ -44,12 +46,14 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         scale_section(tables, found, context.margin, pictures),
         capacity_section(tables, summary, pictures),
         base_model_section(tables, context.matcher, pictures),
+        published_section(tables.published_agreement, context.matcher),
         _learning(summary, pictures),
         shifts_section(tables, summary, pictures),
         reasons_section(tables, summary),
         locality_section(tables, summary),
         answers_section(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
+        discrepancies_section(context.config),
         provenance.made_section(tables, context, found),
     )
     lead_caption = (

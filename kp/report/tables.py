@@ -39,6 +39,7 @@ OPTIONAL = {
     "parts": schema.PARTS,
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
+    "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "reasons": result_schema.REASONS,
     "locality": result_schema.LOCALITY,
     "answer_changes": result_schema.ANSWER_CHANGES,
@@ -71,6 +72,7 @@ class ReportTables:
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
+    published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     reasons: pl.DataFrame | None = None  # these three need the raw answers
     locality: pl.DataFrame | None = None
     answer_changes: pl.DataFrame | None = None

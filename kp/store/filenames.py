@@ -1,6 +1,7 @@
 """The names of the files in a step's folder, and of the folders in the results root."""
 
 FACTS_FILE = "facts.parquet"
+PUBLISHED_FILE = "published_categories.parquet"
 QUARANTINED_FILE = "quarantined.parquet"
 GRAPH_REPORT_FILE = "graph_relations.parquet"
 DROPPED_FILE = "dropped_candidates.parquet"

@@ -4,7 +4,7 @@ The same study gives the same tables however often it was interrupted, because e
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -20,6 +20,7 @@ from kp.metrics.compared_answers import ComparedAnswers
 from kp.metrics.locality import locality
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
+from kp.metrics.published import published_agreement
 from kp.metrics.reasons import reasons
 from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
@@ -33,6 +34,7 @@ from kp.store.filenames import (
     CATEGORIES_FILE,
     EPOCHS_FILE,
     PARTS_FILE,
+    PUBLISHED_FILE,
     ROWS_FILE,
     SLICK_FILE,
     SURPRISAL_FILE,
@@ -101,7 +103,8 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         for trial in evaluated(config, graph, store)
     ]
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
-    trials = frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS))
+    ended = [_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed]
+    trials = frame(pa.Table.from_pylist([*ended, *failed], schema=TRIALS))
     bits = _surprisal(config, graph, store)
     scaled = _scaled_outcomes(config, graph, store, parts, rows)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
@@ -128,6 +131,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         scaled_outcomes=scaled,
         scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
+        published_agreement=agreement_with_published(graph, store, matcher),
     )
 
 
@@ -188,6 +192,15 @@ def _answers_and_categories(store: Store, steps: Iterable[Step]) -> tuple[pl.Dat
     return answers, categories
 
 
+def agreement_with_published(graph: Graph, store: Store, matcher: Matcher) -> pl.DataFrame | None:
+    """PUBLISHED_AGREEMENT of the base's categories; None if the source of the facts publishes none."""
+    if not store.file(graph.steps["facts"], PUBLISHED_FILE).is_file():
+        return None
+    published = frame(store.read(graph.steps["facts"], PUBLISHED_FILE, schema.PUBLISHED_CATEGORIES))
+    categories = frame(store.read(graph.steps["categorise"], CATEGORIES_FILE, schema.CATEGORIES))
+    return published_agreement(categories, published, matcher)
+
+
 def _on(table: pl.DataFrame, shot_sets: Iterable[ShotSet]) -> pl.DataFrame:
     return table.filter(pl.col("shot_set").is_in([shot_set.value for shot_set in shot_sets]))
 
@@ -197,19 +210,19 @@ def _answer_scores(trial_id: str, answers: pl.DataFrame, categories: pl.DataFram
     return score_answers(trial_id, _on(answers, (ADAPTER_SHOT_SET,)), _on(categories, (ADAPTER_SHOT_SET,)), matcher)
 
 
-def trial_columns(trial: Trial) -> dict[str, Any]:
-    """The columns of TRIALS that follow from the spec."""
-    return {"trial_id": trial.trial_id, **trial.spec.columns()}
+def trial_columns(trial: Trial, drawn: int | None = None) -> dict[str, Any]:
+    """The columns of TRIALS that follow from the spec, and from how many rows were drawn."""
+    return {"trial_id": trial.trial_id, **replace(trial.spec, drawn=drawn).columns()}
 
 
-def _trial_row(store: Store, trial: Trial) -> dict[str, Any]:
+def _trial_row(store: Store, trial: Trial, drawn: int) -> dict[str, Any]:
     """A row of TRIALS: how the trial ended, as recorded, and its knobs, as this study has them.
 
     The knobs in the trial's file are those of the study that trained it: it lacks a knob that is newer, and has another value of a knob
     without effect on this trial, which is no part of its identity.
     """
     (outcome,) = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()
-    return trial_columns(trial) | outcome
+    return trial_columns(trial, drawn) | outcome
 
 
 def _benchmarks(config: StudyConfig, graph: Graph, store: Store, file: str, table_schema: pa.Schema) -> pl.DataFrame:

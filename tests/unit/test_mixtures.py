@@ -13,7 +13,7 @@ from kp.metrics.generality import held_out_paraphrases
 from kp.schema import TRAINING_ROWS
 from kp.training.mixtures import Source, draw_rows
 from kp.training.spec import TrialSpec
-from kp.vocabulary import Draw, ReplayTarget
+from kp.vocabulary import Draw, ReplayShortfall, ReplayTarget
 from tests.made_up_study import drawing_spec
 
 FEW = settings(max_examples=25, deadline=None)
@@ -346,3 +346,19 @@ def test_draw_rows_replay_source_that_holds_a_studied_fact_raises() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match=r"search\.replay_source: fact 'h00' is among the studied facts \(96 such facts\)"):
         draw_rows(mix(highly_known=1), facts, categories, answers, Source(facts, categories, answers))
+
+
+def test_draw_rows_that_use_all_replay_what_there_is_where_a_mix_asks_for_more() -> None:
+    tables, use_all = study(), ReplayShortfall.USE_ALL
+    three, four = (draw_rows(mix(24, highly_known=each), *tables, shortfall=use_all) for each in (3, 4))
+    assert sorted(ids(three, "highly_known")) == sorted(KNOWN_IDS)
+    assert three.equals(four)
+    assert draw_rows(mix(4, highly_known=2), *tables, shortfall=use_all).equals(rows_of(mix(4, highly_known=2)))
+
+
+def test_spec_counts_the_steps_of_the_rows_that_were_drawn() -> None:
+    asked = mix(24, highly_known=3)
+    drawn = replace(asked, drawn=72)
+    assert (asked.rows, drawn.rows) == (96, 72)
+    assert drawn.max_steps < asked.max_steps
+    assert drawn.literals() == asked.literals()

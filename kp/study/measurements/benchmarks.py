@@ -65,14 +65,8 @@ class Benchmarks(Measurement):
     reads = Reads(
         ("model.dtype", "evaluate", "seed"),
         but=(
-            "evaluate.shot_sets",
-            "evaluate.stopped",
-            "evaluate.placebo",
-            "evaluate.scales",
-            "evaluate.surprisal",
-            "evaluate.tasks",
-            "evaluate.task_data",
-            "evaluate.held_out_paraphrases",
+            *("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.surprisal"),
+            *("evaluate.held_out_paraphrases", "evaluate.tasks", "evaluate.task_data"),
         ),
     )
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}

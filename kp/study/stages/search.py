@@ -41,6 +41,7 @@ SCHEDULING = Reads(
         "search.optuna_batch",
         "search.replay_source",  # identified by its content, through the step's inputs
         "search.replay_count",
+        "search.replay_shortfall",  # with the same facts, a trial either is an error or replays all there are
     ),
 )
 
@@ -50,7 +51,7 @@ class Search(Stage):
 
     name = "search"
     command = Command.SEARCH
-    version = 7
+    version = 8
     reads = SCHEDULING
     tables = {TRIAL_FILE: TRIALS, EPOCHS_FILE: schema.EPOCHS, ROWS_FILE: schema.TRAINING_ROWS}
 
