@@ -15,6 +15,7 @@ from kp.report.arms_section import arms_section
 from kp.report.base_model import base_model_section
 from kp.report.curves import style_sentence
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
+from kp.report.drift_section import drift_section
 from kp.report.effects_section import effects_section, untrained_right, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
@@ -51,6 +52,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         where_section(tables, found),
         search_section(found),
         scale_section(tables, found, context.margin, pictures),
+        drift_section(tables, found, pictures),
         base_model_section(tables, context.matcher, pictures),
         _learning(summary, pictures),
         _shifts(tables, summary, pictures),

@@ -7,7 +7,9 @@ disagree. Rates are shares (0 to 1), differences are differences of shares, and 
 import polars as pl
 
 from kp.benchmarks.registry import SCORES
+from kp.metrics.drift import NEUTRAL
 from kp.metrics.refusal_changes import refusal_changes
+from kp.metrics.result_schema import DRIFT_SUMMARY
 from kp.report.labels import KNOBS, trial_labels
 from kp.report.tables import ReportTables
 from kp.vocabulary import EffectKind, FactSubset
@@ -18,8 +20,9 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability` on S1 and
     `reliability_s2`, `facts_packed` (reliability x N), `knowledge_loss` (see `_loss`) and `dev_loss`, `generality`, `refusal_rate`,
-    `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base over the same prompts or questions, `*_se`
-    a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
+    `unique_answers`, `drift` (KL a token on neutral text, in nats), one for each score of a benchmark; `*_delta` is the difference to the
+    base over the same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and
+    `*_resolvable` are corrected over all trials.
     """
     frame = _join(_labelled(tables.trials), _score(tables.scores, "reliability"))
     frame = frame.with_columns(
@@ -32,6 +35,7 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     frame = _join(frame, _score(tables.scores, "refusal_rate"))
     frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
+    frame = _join(frame, _drift(tables.drift_summary))
     for benchmark, score in SCORES:
         frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
         effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
@@ -67,6 +71,14 @@ def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
         pl.col("n").alias("knowledge_loss_n"),
         pl.col("verdict").alias("knowledge_loss_verdict"),
     )
+
+
+def _drift(drift: pl.DataFrame | None) -> pl.DataFrame:
+    """The drift of adapters as trained, on neutral text."""
+    found = pl.DataFrame(pl.from_arrow(DRIFT_SUMMARY.empty_table())) if drift is None else drift
+    whole = found.filter(scale=1.0, register=NEUTRAL)
+    interval = (pl.col(end).alias(f"drift_{end}") for end in ("lower", "upper"))
+    return whole.select("trial_id", pl.col("kl").alias("drift"), _error("drift"), *interval)
 
 
 def _labelled(trials: pl.DataFrame) -> pl.DataFrame:

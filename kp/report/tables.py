@@ -41,6 +41,8 @@ OPTIONAL = {
     "placebo": schema.OUTCOMES,
     "scaled_outcomes": schema.SCALED_OUTCOMES,
     "scale_curve": result_schema.SCALE_CURVE,
+    "drift": schema.DRIFT,
+    "drift_summary": result_schema.DRIFT_SUMMARY,
 }
 """Tables that only some studies have."""
 
@@ -68,6 +70,8 @@ class ReportTables:
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
     scale_curve: pl.DataFrame | None = None  # likewise
+    drift: pl.DataFrame | None = None  # if adapters are compared with the base on texts
+    drift_summary: pl.DataFrame | None = None  # likewise
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

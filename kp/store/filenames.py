@@ -17,6 +17,7 @@ EPOCHS_FILE = "epochs.parquet"
 ROWS_FILE = "training_rows.parquet"
 BENCHMARKS_FILE = "benchmarks.parquet"
 BENCHMARK_ITEMS_FILE = "benchmark_items.parquet"
+DRIFT_FILE = "drift.parquet"
 ADAPTER_FOLDER = "adapter"
 MACHINE_CHOICES_FILE = "machine_choices.json"  # in a study's folder: what `auto` stands for
 

@@ -63,7 +63,8 @@ class Benchmarks(Measurement):
     name = NAME
     version = 3
     reads = Reads(
-        ("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales")
+        ("model.dtype", "evaluate", "seed"),
+        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.drift_words"),
     )
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 

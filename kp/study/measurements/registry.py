@@ -3,10 +3,11 @@
 from kp.study.measurement import Measurement
 from kp.study.measurements.answers import Answers
 from kp.study.measurements.benchmarks import Benchmarks
+from kp.study.measurements.drift import Drift
 from kp.study.measurements.generality import Generality
 from kp.study.measurements.placebo import Placebo
 
-MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Placebo())
+MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Drift(), Placebo())
 
 
 def measurement_of(name: str) -> Measurement:
