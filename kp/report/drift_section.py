@@ -109,6 +109,8 @@ def _by_register(figures: Figures, rows: Mapping[tuple[str, float], str], regist
 
 def drift_scatter(found: Evidence, margin: float) -> Scatter | None:
     """One marker per measured trial: KL a token on neutral text against the loss of known facts, in points; None without drift."""
+    if "drift" not in found.summary.columns:
+        return None
     drawn = found.summary.filter(pl.col("drift").is_not_null() & pl.col("knowledge_loss").is_not_null())
     if drawn.is_empty():
         return None

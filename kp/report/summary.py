@@ -9,7 +9,6 @@ import polars as pl
 from kp.benchmarks.registry import SCORES
 from kp.metrics.drift import NEUTRAL
 from kp.metrics.refusal_changes import refusal_changes
-from kp.metrics.result_schema import DRIFT_SUMMARY
 from kp.report.labels import KNOBS, trial_labels
 from kp.report.tables import ReportTables
 from kp.vocabulary import EffectKind, FactSubset
@@ -20,9 +19,9 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability` on S1 and
     `reliability_s2`, `facts_packed` (reliability x N), `knowledge_loss` (see `_loss`) and `dev_loss`, `generality`, `refusal_rate`,
-    `unique_answers`, `drift` (KL a token on neutral text, in nats), one for each score of a benchmark; `*_delta` is the difference to the
-    base over the same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and
-    `*_resolvable` are corrected over all trials.
+    `unique_answers`, one for each score of a benchmark, and `drift` (KL a token on neutral text, in nats) if the study measures it;
+    `*_delta` is the difference to the base over the same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95%
+    interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
     """
     frame = _join(_labelled(tables.trials), _score(tables.scores, "reliability"))
     frame = frame.with_columns(
@@ -35,11 +34,12 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     frame = _join(frame, _score(tables.scores, "refusal_rate"))
     frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
-    frame = _join(frame, _drift(tables.drift_summary))
     for benchmark, score in SCORES:
         frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
         effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
         frame = _join(frame, _delta(effects, score.column, "resolvable", "verdict"))
+    if tables.drift_summary is not None:
+        frame = _join(frame, _drift(tables.drift_summary))
     order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
     return frame.sort(order)
 
@@ -73,10 +73,9 @@ def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
     )
 
 
-def _drift(drift: pl.DataFrame | None) -> pl.DataFrame:
+def _drift(drift: pl.DataFrame) -> pl.DataFrame:
     """The drift of adapters as trained, on neutral text."""
-    found = pl.DataFrame(pl.from_arrow(DRIFT_SUMMARY.empty_table())) if drift is None else drift
-    whole = found.filter(scale=1.0, register=NEUTRAL)
+    whole = drift.filter(scale=1.0, register=NEUTRAL)
     interval = (pl.col(end).alias(f"drift_{end}") for end in ("lower", "upper"))
     return whole.select("trial_id", pl.col("kl").alias("drift"), _error("drift"), *interval)
 

@@ -17,6 +17,7 @@ from kp.store.filenames import (
     BENCHMARK_ITEMS_FILE,
     BENCHMARKS_FILE,
     CATEGORIES_FILE,
+    DRIFT_FILE,
     EPOCHS_FILE,
     FACTS_FILE,
     PARTS_FILE,
@@ -98,6 +99,10 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
         right = set(questions.filter(pl.col("paraphrase_index") == 3, pl.col("paraphrased_fact").is_in(list(LEARNED)))["fact_id"])
         held_out = answers_by_fact(answers_of("digest", "S1", questions, right), questions)
         commit(store, trial.measurements["generality"], {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
+    if "drift" in trial.measurements:
+        commit(
+            store, trial.measurements["drift"], {DRIFT_FILE: (frame_of([drifted(trial.trial_id)], schema.TEXT_DRIFT), schema.TEXT_DRIFT)}
+        )
     if "benchmarks" in trial.measurements:
         for step, items in (
             (graph.base["benchmarks"], benchmark_items("base", 0.0)),
@@ -106,6 +111,10 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
             scored = {BENCHMARKS_FILE: (benchmarks_of(items), schema.BENCHMARKS), BENCHMARK_ITEMS_FILE: (items, schema.BENCHMARK_ITEMS)}
             commit(store, step, scored)
     return graph, store
+
+
+def drifted(trial_id: str) -> dict[str, object]:
+    return {"trial_id": trial_id, "text": "news-01", "register": "news", "tokens": 50, "kl": 5.0, "nll": 160.0, "base_nll": 150.0}
 
 
 def collected(root: Path, *overrides: str) -> ReportTables:
@@ -127,6 +136,16 @@ def test_collect_tables_of_a_study_that_holds_nothing_out_has_neither_parts_nor_
     assert score(tables.scores, "reliability") == pytest.approx((4 / 6, 12))
     assert score(tables.scores, "reliability_s2") == pytest.approx((4 / 6, 12))
     assert score(tables.scores, "facts_learned") == pytest.approx((4 / 6, 6))
+
+
+def test_collect_tables_drift_comes_with_its_summary_and_is_missing_where_it_is_not_measured(tmp_path: Path) -> None:
+    tables = collected(tmp_path / "measured")
+    assert tables.drift is not None
+    assert tables.drift_summary is not None
+    assert tables.drift["scale"].to_list() == [1.0]
+    assert tables.drift_summary.select("register", "kl").rows() == [("neutral", 0.1), ("news", 0.1)]
+    without = collected(tmp_path / "not measured", "evaluate.drift_words=0")
+    assert (without.drift, without.drift_summary) == (None, None)
 
 
 def effect(tables: ReportTables, subset: str, name: str, shift: str | None, at_risk: bool) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def test_build_graph_held_out_paraphrases_are_measured_of_every_trial() -> None:
         assert trial.measurements["generality"].literals["shot_set"] == "S1"
     extra = [step for step in held_out.evaluation_steps() if step.kind == "generality"]
     assert len(extra) == len(held_out.trials) == 3
-    assert [step.kind for step in plain.evaluation_steps()] == ["benchmarks", *["answers", "answers", "benchmarks"] * 3]
+    assert [step.kind for step in plain.evaluation_steps()] == ["benchmarks", *["answers", "answers", "benchmarks", "drift"] * 3]
     assert not any("generality" in trial.measurements for trial in plain.trials)
 
 
