@@ -15,6 +15,7 @@ from kp.report.capacity_section import capacity_section
 from kp.report.curves import style_sentence
 from kp.report.discrepancies_section import discrepancies_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
+from kp.report.drift_section import drift_section
 from kp.report.effects_section import effects_section, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.locality_section import locality_section
@@ -45,6 +46,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         search_section(found),
         scale_section(tables, found, context.margin, pictures),
         capacity_section(tables, summary, pictures),
+        drift_section(tables, found, pictures),
         base_model_section(tables, context.matcher, pictures),
         published_section(tables.published_agreement, context.matcher),
         _learning(summary, pictures),

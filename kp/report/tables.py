@@ -47,6 +47,8 @@ OPTIONAL = {
     "scale_curve": result_schema.SCALE_CURVE,
     "surprisal": schema.TRIAL_SURPRISAL,
     "capacity": result_schema.CAPACITY,
+    "drift": schema.DRIFT,
+    "drift_summary": result_schema.DRIFT_SUMMARY,
 }
 """Tables that only some studies have."""
 
@@ -80,6 +82,8 @@ class ReportTables:
     scale_curve: pl.DataFrame | None = None  # likewise
     surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"
     capacity: pl.DataFrame | None = None  # likewise, without the base
+    drift: pl.DataFrame | None = None  # if adapters are compared with the base on texts
+    drift_summary: pl.DataFrame | None = None  # likewise
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

@@ -17,6 +17,7 @@ from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
 from kp.metrics.capacity import adapter_sizes, capacity_table
 from kp.metrics.compared_answers import ComparedAnswers
+from kp.metrics.drift import drift_summary
 from kp.metrics.locality import locality
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
@@ -32,6 +33,7 @@ from kp.store.filenames import (
     BENCHMARK_ITEMS_FILE,
     BENCHMARKS_FILE,
     CATEGORIES_FILE,
+    DRIFT_FILE,
     EPOCHS_FILE,
     PARTS_FILE,
     PUBLISHED_FILE,
@@ -107,6 +109,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     trials = frame(pa.Table.from_pylist([*ended, *failed], schema=TRIALS))
     bits = _surprisal(config, graph, store)
     scaled = _scaled_outcomes(config, graph, store, parts, rows)
+    drift = _drift(config, graph, store)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
     scores = pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured)])
     return ReportTables(
@@ -130,6 +133,8 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials)),
         scaled_outcomes=scaled,
         scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
+        drift=drift,
+        drift_summary=None if drift is None else drift_summary(drift),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
         published_agreement=agreement_with_published(graph, store, matcher),
     )
@@ -173,6 +178,17 @@ def _scaled_outcomes(
             roles = fact_roles(answers["fact_id"].unique(maintain_order=True).to_list(), parts, rows[trial.trial_id])
             outcomes = outcome_table(trial.trial_id, answers, categories, roles, config.categorise.matcher)
             tables.append(outcomes.with_columns(scale=pl.lit(scale)))
+    return pl.concat(tables) if tables else None
+
+
+def _drift(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
+    """The DRIFT of every adapter at every scale, if the study measures it."""
+    steps = [
+        (scale, trial.measurements.get(scaled_name("drift", scale)))
+        for trial in evaluated(config, graph, store)
+        for scale in config.evaluate.scales
+    ]
+    tables = [frame(store.read(step, DRIFT_FILE, schema.TEXT_DRIFT)).with_columns(scale=pl.lit(scale)) for scale, step in steps if step]
     return pl.concat(tables) if tables else None
 
 
