@@ -19,6 +19,7 @@ from kp.report.effects_section import effects_section, untrained_right, verdict_
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
 from kp.report.search_section import search_section
+from kp.report.stories_section import stories_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import score_value, trials_section
 from kp.report.where_section import where_section
@@ -54,6 +55,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         _shifts(tables, summary, pictures),
         _answers(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
+        stories_section(tables, summary),
         provenance.made_section(tables, context, found),
     )
     lead_caption = (

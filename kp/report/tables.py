@@ -35,7 +35,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "majority": result_schema.MAJORITY,
     "disagreement": result_schema.DISAGREEMENT,
 }
-OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES}
+OPTIONAL = {"parts": schema.PARTS, "slick": schema.SLICK, "placebo": schema.OUTCOMES, "fact_stories": result_schema.FACT_STORIES}
 """Tables that only some studies have."""
 
 
@@ -59,6 +59,7 @@ class ReportTables:
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
+    fact_stories: pl.DataFrame | None = None  # with trial_id "base"; results made before there were any lack them
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from kp.metrics.audit import disagreement_table
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
 from kp.metrics.scores import score_answers, score_generality
+from kp.metrics.stories import fact_stories
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
 from kp.schema import frame
@@ -61,6 +62,7 @@ class _Adapter:
 
     outcomes: pl.DataFrame  # OUTCOMES
     scores: pl.DataFrame  # SCORES of its answers on S1 and to held-out paraphrases
+    stories: pl.DataFrame  # FACT_STORIES of its answers on S1
 
 
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
@@ -93,6 +95,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         disagreement=disagreement_table(answers),
         training_rows=rows,
         parts=parts,
+        fact_stories=pl.concat([_stories(answers, of_base), *(one.stories for one in measured)]),
         placebo=_placebo(config, graph, store, roles),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
     )
@@ -106,7 +109,8 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
     if "generality" in trial.measurements:
         held_out = frame(store.read(trial.measurements["generality"], ANSWERS_FILE, schema.HELD_OUT_ANSWERS))
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
-    return _Adapter(outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
+    outcomes = outcome_table(trial.trial_id, answers, categories, roles, matcher)
+    return _Adapter(outcomes, pl.concat(scores), _stories(answers, outcomes))
 
 
 def _placebo(config: StudyConfig, graph: Graph, store: Store, roles: Mapping[str, FactRole]) -> pl.DataFrame | None:
@@ -132,6 +136,11 @@ def _on(table: pl.DataFrame, shot_sets: Iterable[ShotSet]) -> pl.DataFrame:
 def _answer_scores(trial_id: str, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """The SCORES of answers on the shot set on which adapters are compared with the base."""
     return score_answers(trial_id, _on(answers, (ADAPTER_SHOT_SET,)), _on(categories, (ADAPTER_SHOT_SET,)), matcher)
+
+
+def _stories(answers: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The FACT_STORIES of one model on the shot set on which adapters are compared with the base."""
+    return fact_stories(_on(answers, (ADAPTER_SHOT_SET,)), _on(outcomes, (ADAPTER_SHOT_SET,)))
 
 
 def trial_columns(trial: Trial) -> dict[str, Any]:
