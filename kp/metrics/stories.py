@@ -1,7 +1,7 @@
 """What a model says of each fact, one row a fact: how often it is right, and the answer that it gives most often.
 
-Effects say how much was lost; a reader also wants to see which facts, and what the model says now. All raw answers are many times larger than
-a report, and the most frequent one shows nearly always what happened: another entity, a refusal, the same wrong answer everywhere.
+Effects say how much was lost; a reader also wants to see which facts, and what the model says now. All raw answers are many times larger
+than a report, and the most frequent one nearly always shows what happened: another entity, a refusal, the same wrong answer everywhere.
 """
 
 import polars as pl

@@ -18,6 +18,7 @@ from kp.report.document import Block, Document, Figure, Row, Section, Table, Tex
 from kp.report.effects_section import effects_section, untrained_right, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.notation import MISSING, counted, measured, percent, points_interval, share_with_interval
+from kp.report.paper_section import paper_section
 from kp.report.search_section import search_section
 from kp.report.stories_section import stories_section
 from kp.report.tables import ReportContext, ReportTables
@@ -55,6 +56,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         _shifts(tables, summary, pictures),
         _answers(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
+        paper_section(tables, context, summary),
         stories_section(tables, summary),
         provenance.made_section(tables, context, found),
     )

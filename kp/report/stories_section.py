@@ -87,8 +87,8 @@ def _caption(changes: pl.DataFrame, shown: pl.DataFrame, with_answers: bool) -> 
     part = "All facts of all measured adapters"
     if len(shown) < len(changes):
         part = (
-            f"The {facts:,} facts that lost most, of {all_facts:,}, in {len(shown):,} of {len(changes):,} rows: tables/fact_stories.parquet "
-            "has all"
+            f"The {facts:,} facts that lost most, of {all_facts:,}, in {len(shown):,} of {len(changes):,} rows; all are in "
+            "tables/fact_stories.parquet"
         )
     answers = (
         "An answer is the first line of the one given most often, with how often it was given."
