@@ -19,7 +19,9 @@ from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.effect_summary import reported_effects
 from kp.metrics.shifts import outcome_shifts
 from kp.report.answer import answer_paragraph
+from kp.report.summary import summary_table
 from kp.report.tables import ReportContext, ReportTables
+from kp.report.winners import Evidence, evidence
 from kp.training.spec import TRIALS, TrialSpec
 from kp.vocabulary import Draw, FactRole, Part, ReplayTarget
 from tests.made_up_benchmarks import benchmark_items, benchmarks_of
@@ -44,14 +46,13 @@ def drawing_spec(
     highly_known: int = 0,
     maybe_known: int = 0,
     paraphrases: int = 0,
-    held_out_paraphrases: int = 0,
     draw: Draw = Draw.STRATIFIED,
     replay_target: ReplayTarget = ReplayTarget.GOLD,
     seed: int = 0,
 ) -> TrialSpec:
     """A trial as far as it decides which facts it trains on."""
     arm = config_search.SearchArm(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases)
-    settings = config_search.TrialSettings(draw=draw, replay_target=replay_target, held_out_paraphrases=held_out_paraphrases)
+    settings = config_search.TrialSettings(draw=draw, replay_target=replay_target)
     return TrialSpec(unknown, arm, 8, 1e-3, seed, ALL_LAYERS, settings, config_search.TrainingConfig(lora_alpha=16))
 
 
@@ -378,3 +379,8 @@ def context() -> ReportContext:
         created="2026-07-01T12:00:00Z",
         kp_version="0.1.0",
     )
+
+
+def found_in(tables: ReportTables) -> Evidence:
+    """The evidence for winners in these tables."""
+    return evidence(tables, summary_table(tables))

@@ -7,6 +7,7 @@ answers. The digest of the content is the one name that cannot be used twice.
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,21 @@ def adapter_digest(folder: Path) -> str:
             raise UserError(f"adapter {folder}: has no {name}")
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
+
+
+def save_scaled_adapter(folder: Path, scale: float, target: Path) -> None:
+    """Write into the folder `target`, which must not exist, the adapter whose change of the weights is `scale` times this one's.
+
+    LoRA changes a weight by alpha / r (or alpha / sqrt(r)) times B A, so alpha alone is scaled and the weights stay as they are: at any
+    scale the adapter is as exact as it was trained. Raises UserError if the folder has no LoRA adapter.
+    """
+    read_adapter(folder)
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config["lora_alpha"] *= scale
+    config["alpha_pattern"] = {name: alpha * scale for name, alpha in (config.get("alpha_pattern") or {}).items()}
+    target.mkdir(parents=True)
+    shutil.copyfile(folder / WEIGHTS_FILE, target / WEIGHTS_FILE)
+    (target / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def first_adapted_layer(folder: Path) -> int:

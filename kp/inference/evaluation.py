@@ -6,6 +6,7 @@ are in, and the driver commits it while the others continue.
 """
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.cluster import Cluster, Tally
+from kp.generation.adapters import save_scaled_adapter
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.inference.chunk_files import ChunkFiles, unpacked
@@ -99,11 +101,18 @@ class MeasuredModel:
     model_id: str  # base revision or adapter digest
     adapter: Path | None
     first_layer: int = 0  # the first one that the adapter changes
+    scale: float = 1.0  # of the adapter's change of the weights
+
+    @property
+    def name(self) -> str:
+        """Distinguishes it from the other models of a study."""
+        return self.trial_id if self.scale == 1 else f"{self.trial_id}@{self.scale:g}"
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """One measurement of one model. `identity` identifies it among all that were ever made, so that its parts are found again."""
+    """One measurement of one model. `identity` identifies it among all that were ever made, so that its parts are found again; `name` is
+    the same for all models of which the same is measured."""
 
     identity: str
     model: MeasuredModel
@@ -142,7 +151,7 @@ class Evaluation:
             for measuring in self.measurings
             for place, part in enumerate(measuring.task.parts(self.facts))
         ]
-        places = [Place(one.model.trial_id, one.model.first_layer, one.name, row["name"]) for one, row in made]
+        places = [Place(one.model.name, one.model.first_layer, one.name, row["name"]) for one, row in made]
         return [made[index][1] for index in asking_order(places, actors)]
 
 
@@ -161,12 +170,13 @@ class _Evaluator:
         self._facts, self._keys = FactIndex(evaluation.facts), AnswerKeys.of_table(evaluation.facts)
         self._measurings = {measuring.identity: measuring for measuring in evaluation.measurings}
         self._active: str | None = None  # id of the model
+        self._scaled = tempfile.TemporaryDirectory(prefix="kp-scaled-")
 
     def __call__(self, chunk: Mapping[str, Any]) -> pa.Table:
         measuring = self._measurings[chunk["identity"]]
         model, part = measuring.model, Part(chunk["name"], json.loads(chunk["content"]), chunk["prompts"])
         if self._active != model.model_id:
-            self._generator.load_adapter(str(model.adapter) if model.adapter else None)
+            self._generator.load_adapter(self._folder(model))
             self._active = model.model_id
         evaluation = self._evaluation
         loaded = LoadedModel(
@@ -180,6 +190,15 @@ class _Evaluator:
             self._keys,
         )
         return measuring.task.measure(loaded, part)
+
+    def _folder(self, model: MeasuredModel) -> str | None:
+        """Where the adapter lies: at another scale than 1, a copy of it on this machine."""
+        if model.adapter is None or model.scale == 1:
+            return str(model.adapter) if model.adapter else None
+        copy = Path(self._scaled.name) / model.model_id
+        if not copy.exists():
+            save_scaled_adapter(model.adapter, model.scale, copy)
+        return str(copy)
 
 
 def evaluate_all(evaluations: Sequence[Evaluation], work: Path, cluster: Cluster, display: Display) -> Iterator[Measured]:

@@ -51,6 +51,42 @@ EFFECTS = pa.schema(
     ]
 )
 
+# How many bits of the facts that it packed an adapter holds; see kp.metrics.capacity.
+CAPACITY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("facts", pa.int64(), nullable=False),  # packed
+        pa.field("parameters", pa.int64(), nullable=False),  # of the adapter
+        pa.field("held_bits", pa.float64(), nullable=False),  # by the packed facts, under the base: the sum of their surprisal
+        pa.field("memorised_bits", pa.float64(), nullable=False),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("per_fact", pa.float64(), nullable=False),  # memorised bits
+        pa.field("per_parameter", pa.float64(), nullable=False),  # likewise
+        pa.field("load", pa.float64(), nullable=False),  # held bits a parameter
+        pa.field("untaught_gain", pa.float64(), nullable=False),  # mean gain of Unknown facts that were not trained on, which is taken off
+        pa.field("untaught_facts", pa.int64(), nullable=False),  # of these facts
+        pa.field("stand_ins", pa.int64(), nullable=False),  # packed facts whose relation has no such fact: the mean of all stands in
+        pa.field("end_loss", pa.float64(), nullable=False),  # mean bits of the token that ends a packed answer, with the adapter
+    ]
+)
+
+# What an adapter knows and costs at several scales of its change of the weights.
+SCALE_CURVE = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("scale", pa.float64(), nullable=False),  # 1 is the adapter as trained
+        pa.field("measure", pa.string(), nullable=False),  # see kp.metrics.scale_curve
+        pa.field("value", pa.float64()),  # null without facts
+        pa.field("n", pa.int64(), nullable=False),  # answers, or facts
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval of this trial and scale alone; null for reliability
+        pa.field("upper", pa.float64()),
+        pa.field("verdict_alone", pa.string()),  # of a loss
+    ]
+)
+
+# Two data mixes on the same facts: how much more the first keeps of what the base knows.
 ARMS = pa.schema(
     [
         pa.field("first", pa.string(), nullable=False),
@@ -71,6 +107,52 @@ ARMS = pa.schema(
         pa.field("first_reliability", pa.float64(), nullable=False),  # on S1, mean over the trials: who learned less may have lost less
         pa.field("second_reliability", pa.float64(), nullable=False),
         pa.field("unmet", pa.list_(pa.string()), nullable=False),  # conditions of a fair comparison that do not hold: equal_steps, ...
+    ]
+)
+
+# Why facts moved between Unknown and HighlyKnown: kp.metrics.reasons.
+REASONS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("variant", pa.string(), nullable=False),  # released, rigorous
+        pa.field("direction", pa.string(), nullable=False),  # UK->HK, HK->UK
+        pa.field("reason", pa.string(), nullable=False),  # non_refusal (of UK->HK alone), explosion, target, domain, explained
+        pa.field("count", pa.float64(), nullable=False),  # of facts; rigorous: the sum of their shares of answers
+        pa.field("n", pa.int64(), nullable=False),  # facts that moved
+        pa.field("share", pa.float64()),  # null if none moved
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("baseline", pa.float64()),  # the share that chance explains; null of released ones
+        pa.field("p_value", pa.float64()),  # of a permutation test, one-sided; null where there is none
+    ]
+)
+
+LOCALITY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("neighbours", pa.string(), nullable=False),  # same_subject, same_relation, same_domain, unrelated
+        pa.field("measure", pa.string(), nullable=False),  # unchanged, net_change
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("clusters", pa.int64(), nullable=False),  # relation x object
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+    ]
+)
+
+# Refusals and diversity of the answers of adapter and base over the same facts and prompts.
+ANSWER_CHANGES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("measure", pa.string(), nullable=False),  # as in SCORES; released_refusals
+        pa.field("base", pa.float64(), nullable=False),
+        pa.field("adapter", pa.float64(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),  # adapter - base
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
     ]
 )
 
@@ -131,6 +213,14 @@ DISAGREEMENT = pa.schema(
         pa.field("n", pa.int64(), nullable=False),  # answers
         pa.field("rate", pa.float64(), nullable=False),  # of answers on which the two disagree
         pa.field("standard_error", pa.float64()),  # clustered over facts
+    ]
+)
+
+PUBLISHED_AGREEMENT = pa.schema(
+    [
+        pa.field("published", pa.string(), nullable=False),  # category that the authors of the source found
+        pa.field("category", pa.string(), nullable=False),  # that of the base on S0, by the study's matcher
+        pa.field("facts", pa.int64(), nullable=False),  # that have this pair
     ]
 )
 

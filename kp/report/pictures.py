@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from kp.benchmarks.registry import SCORES
+from kp.report.capacity_section import capacity_dots
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.figure_data import (
     Dot,
@@ -20,6 +21,7 @@ from kp.report.figure_data import (
     arm_styles,
 )
 from kp.report.notation import counted, learning_rate, points, with_error
+from kp.report.scale_section import scale_lines
 from kp.report.tables import ReportTables
 from kp.report.winners import RELIABLE, Evidence, best_trial
 from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet, TrialStatus
@@ -52,6 +54,8 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "shifts": shift_bars(tables, summary),
         "answers": answer_dots(tables, summary),
         "benchmarks": benchmark_dots(summary),
+        "scales": scale_lines(tables, summary),
+        "capacity": capacity_dots(tables, summary),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
 

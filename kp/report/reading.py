@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kp import schema
 from kp.config.study import ReportConfig
+from kp.metrics.scale_curve import scale_curve
 from kp.report.derived import derived_tables
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
 from kp.report.writing import CONTEXT_FILE
@@ -33,4 +34,6 @@ def read_report(folder: Path, settings: ReportConfig) -> tuple[ReportTables, Rep
     context = ReportContext.load(folder / CONTEXT_FILE)
     context = replace(context, config={**context.config, "report": settings.model_dump(mode="json")})
     anew = derived_tables(found["outcomes"], found["facts"], found["benchmark_items"], found["scores"], settings.margin)
+    if "scaled_outcomes" in optional:
+        optional["scale_curve"] = scale_curve(found["outcomes"], optional["scaled_outcomes"], found["facts"], settings.margin)
     return ReportTables(**(found | anew), **optional, training_rows=rows), context

@@ -39,7 +39,7 @@ def build_graph(config: StudyConfig, identities: Identities, specs: Iterable[Tri
 def _trial(making: Making, spec: TrialSpec) -> Trial:
     """The trial with this spec, and all its measurements."""
     trained = Trained(spec, SEARCH.trial_step(making, spec))
-    measured = {name: step for one in MEASUREMENTS for name, step in one.of_adapter(making, trained).items()}
+    measured = {name: step for one in MEASUREMENTS for name, step in one.at_scales(making, trained).items()}
     return Trial(spec, trained.step, measured)
 
 

@@ -6,7 +6,7 @@ facts -> categorise -> trial (one each) -> measurements of its adapter -> report
                     -> repeat (if the base is measured more often)
                     -> samples (if the study requests them) -> trial
                     -> parts (if facts are kept out of training) -> trial
-      -> paraphrases (if a model writes some) -> trial that trains on paraphrases or holds some out
+      -> paraphrases (if a model writes some) -> trial that trains on paraphrases, generality
       -> replay_facts -> replay_categorise (if replayed facts have a separate source) -> trial that replays facts
 """
 
@@ -19,7 +19,10 @@ from kp.training.spec import TrialSpec
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial's spec, its step, and the steps of all measurements of its adapter, by the name of the measurement."""
+    """A trial's spec, its step, and the steps of all measurements of its adapter, by the name of the measurement.
+
+    The name of one at another scale than 1 ends in the scale: `answers/S1@0.5`.
+    """
 
     spec: TrialSpec
     step: Step

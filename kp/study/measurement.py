@@ -5,7 +5,7 @@ An adapter may be measured several times with different settings: each of these 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -17,6 +17,16 @@ from kp.study.graph import Trial
 from kp.study.session import Session
 from kp.study.stage import Making, Planning
 from kp.training.spec import TrialSpec
+
+
+def scaled_name(name: str, scale: float) -> str:
+    """The name of a measurement's step of an adapter at this scale."""
+    return name if scale == 1 else f"{name}@{scale:g}"
+
+
+def plain_name(name: str) -> str:
+    """The name of the same measurement's step at scale 1."""
+    return name.partition("@")[0]
 
 
 @dataclass(frozen=True)
@@ -35,21 +45,29 @@ class Measurement:
     """Rises when the code changes the results, so that older results are not taken for newer ones."""
     reads: ClassVar[Reads]
     tables: ClassVar[Mapping[str, pa.Schema]]
+    scaled: ClassVar[bool] = True
+    """Whether adapters are also measured at the other scales that a study requests."""
 
     def literals(self, making: Making) -> dict[str, Any]:
         """The part of the identity that comes from the version and from the fields that the measurement reads."""
         return {"version": self.version, **self.reads.stated(making.config)}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
-        """The steps of one adapter by name, beginning with the measurement's name; empty if the study does not request it."""
+        """The steps of one adapter at scale 1 by name, beginning with the measurement's name; empty if the study does not request it."""
         raise TypeError(f"measurement {self.name} says no steps")
 
     def of_base(self, making: Making) -> dict[str, Step]:
         """The same for the base model."""
         return {}
 
+    def at_scales(self, making: Making, trained: Trained) -> dict[str, Step]:
+        """The steps of one adapter at every scale of the study, by name."""
+        plain = self.of_adapter(making, trained)
+        scales = making.config.evaluate.scales if self.scaled else (1.0,)
+        return {scaled_name(name, scale): _at_scale(step, scale) for scale in reversed(scales) for name, step in plain.items()}
+
     def task(self, session: Session, name: str, trial: Trial | None) -> MeasurementTask:
-        """The task with which an actor makes the step of this name, for a trial's adapter or for the base."""
+        """The task with which an actor makes the step of this plain name, for a trial's adapter or for the base."""
         raise TypeError(f"measurement {self.name} has no task")
 
     def plan(self, planning: Planning) -> str | None:
@@ -59,3 +77,7 @@ class Measurement:
     def prompts(self, planning: Planning) -> int | None:
         """Prompts for all adapters; None if that is unknown until the facts are read."""
         return 0
+
+
+def _at_scale(step: Step, scale: float) -> Step:
+    return step if scale == 1 else replace(step, literals={**step.literals, "scale": scale})

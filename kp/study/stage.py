@@ -54,6 +54,11 @@ class Planning:
     trials: PlannedTrials
 
     @property
+    def adapters(self) -> int:
+        """Adapters to measure, each counted once for every scale."""
+        return self.trials.count * len(self.config.evaluate.scales)
+
+    @property
     def asked(self) -> int | None:
         """Prompts of all facts on one shot set."""
         return None if self.facts is None else self.facts * PROMPTS_PER_SET

@@ -9,15 +9,9 @@ from kp.metrics import result_schema
 from kp.metrics.arms import Condition
 from kp.report.arms_section import CONDITIONS, arm_table, arms_section, arms_sentences
 from kp.report.document import Table
-from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
-from kp.report.winners import Evidence, evidence
 from kp.vocabulary import BASE
-from tests.made_up_study import study
-
-
-def found_in(tables: ReportTables) -> Evidence:
-    return evidence(tables, summary_table(tables))
+from tests.made_up_study import found_in, study
 
 
 def arms_of(tables: ReportTables) -> pl.DataFrame:

@@ -19,10 +19,10 @@ from kp.report.search_section import search_section
 from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
 from kp.report.trials_section import trials_section
-from kp.report.winners import Evidence, best_trial, evidence
+from kp.report.winners import best_trial
 from kp.report.writing import write_report
 from kp.vocabulary import Matcher
-from tests.made_up_study import context, frame_of, score, search, study, told, without_controls
+from tests.made_up_study import context, found_in, frame_of, score, search, study, told, without_controls
 
 STOPPED = 13  # of the 24 trials of the made-up search
 OF_TRIALS = ("trials", "epochs", "shifts", "scores", "benchmarks", "benchmark_items", "benchmark_effects")
@@ -43,10 +43,6 @@ def page(tables: ReportTables, tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("search")
     write_report(tables, context(), folder)
     return (folder / "report.md").read_text()
-
-
-def found_in(tables: ReportTables) -> Evidence:
-    return evidence(tables, summary_table(tables))
 
 
 def changed(tables: ReportTables, trial_ids: list[str], **columns: pl.Expr) -> ReportTables:

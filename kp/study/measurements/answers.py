@@ -51,7 +51,7 @@ class Answers(Measurement):
     """The answers of adapters; those of the base are its categorise step."""
 
     name = NAME
-    version = 4
+    version = 5
     reads = GENERATION
     tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
 
@@ -71,9 +71,11 @@ class Answers(Measurement):
         """For each adapter, all prompts of its shot sets for all facts."""
         count, sets = planning.trials.count, len(planning.config.evaluate.shot_sets)
         adapters = f"{count} {'adapter' if count == 1 else 'adapters'}"
-        return f"{number(planning.asked, count * sets)} prompts on {adapters}"
+        scales = len(planning.config.evaluate.scales)
+        at_scales = f" at {scales} scales" if scales > 1 else ""
+        return f"{number(planning.asked, planning.adapters * sets)} prompts on {adapters}{at_scales}"
 
     def prompts(self, planning: Planning) -> int | None:
         """For all adapters."""
         sets = len(planning.config.evaluate.shot_sets)
-        return None if planning.asked is None else planning.asked * planning.trials.count * sets
+        return None if planning.asked is None else planning.asked * planning.adapters * sets

@@ -62,7 +62,7 @@ class Benchmarks(Measurement):
 
     name = NAME
     version = 3
-    reads = Reads(("model.dtype", "evaluate", "seed"), but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo"))
+    reads = Reads(("model.dtype", "evaluate.mmlu_dev", "evaluate.mmlu_fewshot", "evaluate.misconceptions", "seed"))
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
@@ -86,5 +86,5 @@ class Benchmarks(Measurement):
     def plan(self, planning: Planning) -> str:
         """For all adapters and the base."""
         asked = benchmark_plan(planning.config)
-        questions = (asked.questions() if asked else 0) * (planning.trials.count + 1)
+        questions = (asked.questions() if asked else 0) * (planning.adapters + 1)
         return f"{questions:,} benchmark questions"

@@ -4,9 +4,11 @@ from kp.study.measurement import Measurement
 from kp.study.measurements.answers import Answers
 from kp.study.measurements.benchmarks import Benchmarks
 from kp.study.measurements.generality import Generality
+from kp.study.measurements.harness import Harness
 from kp.study.measurements.placebo import Placebo
+from kp.study.measurements.surprisal import SurprisalMeasurement
 
-MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Placebo())
+MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Harness(), SurprisalMeasurement(), Placebo())
 
 
 def measurement_of(name: str) -> Measurement:

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from kp.config.identity import Reads
 from kp.generation.adapters import first_adapted_layer
@@ -12,6 +13,7 @@ from kp.inference.evaluation import Evaluation, Measured, MeasuredModel, Measuri
 from kp.store.filenames import ADAPTER_FOLDER
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
+from kp.study.measurement import plain_name, scaled_name
 from kp.study.measurements.registry import MEASUREMENTS, measurement_of
 from kp.study.pricing import Prompts
 from kp.study.results import evaluated
@@ -76,14 +78,20 @@ def _model(session: Session, trial: Trial | None) -> MeasuredModel:
     return MeasuredModel(trial.trial_id, digest, folder, first_adapted_layer(folder))
 
 
+def _measuring(session: Session, trial: Trial | None, model: MeasuredModel, name: str, step: Step) -> Measuring:
+    """The measurement that makes this step of a model, at the step's scale."""
+    scale, plain = step.literals.get("scale", 1.0), plain_name(name)
+    if scale != 1:
+        model = replace(model, scale=scale, model_id=scaled_name(model.model_id, scale))
+    return Measuring(step.fingerprint, model, plain, measurement_of(plain).task(session, plain, trial))
+
+
 def _measure(session: Session, missing: Mapping[Trial | None, Steps]) -> None:
     began = time.monotonic()
     models = {trial: _model(session, trial) for trial in missing}
     asked = [(trial, name, step) for trial, of_model in missing.items() for name, step in of_model.items()]
     steps = {step.fingerprint: step for _, _, step in asked}
-    measurings = [
-        Measuring(step.fingerprint, models[trial], name, measurement_of(name).task(session, name, trial)) for trial, name, step in asked
-    ]
+    measurings = [_measuring(session, trial, models[trial], name, step) for trial, name, step in asked]
     report = _Report(session, measurings)
     with ExitStack() as stack:
         for step in steps.values():
@@ -114,15 +122,15 @@ class _Report:
 
     def __init__(self, session: Session, measurings: list[Measuring]) -> None:
         self._session = session
-        self._left = Counter(measuring.model.trial_id for measuring in measurings)
-        self._seconds: dict[str, dict[str, float]] = {trial_id: {} for trial_id in self._left}
+        self._left = Counter(measuring.model.name for measuring in measurings)
+        self._seconds: dict[str, dict[str, float]] = {name: {} for name in self._left}
         self.models = len(self._left)
 
     def committed(self, measured: Measured) -> None:
         """Take note of one measurement."""
-        trial_id = measured.measuring.model.trial_id
-        self._left[trial_id] -= 1
-        self._seconds[trial_id][measured.measuring.name] = measured.seconds
-        if not self._left[trial_id]:
-            spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._seconds[trial_id].items())
-            self._session.display.line(f"evaluate: {trial_id[:8]} measured ({spent})")
+        model = measured.measuring.model
+        self._left[model.name] -= 1
+        self._seconds[model.name][measured.measuring.name] = measured.seconds
+        if not self._left[model.name]:
+            spent = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self._seconds[model.name].items())
+            self._session.display.line(f"evaluate: {scaled_name(model.trial_id[:8], model.scale)} measured ({spent})")

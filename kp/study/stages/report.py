@@ -15,6 +15,7 @@ from kp.store.steps import Step
 from kp.study.context import report_context
 from kp.study.graph import Graph, Trial
 from kp.study.results import collect_tables, evaluated
+from kp.study.scaled_adapters import save_chosen_scales
 from kp.study.session import Session, shown
 from kp.study.stage import Command, Stage
 
@@ -27,7 +28,7 @@ class Report(Stage):
 
     name = "report"
     command = Command.REPORT
-    version = 8
+    version = 11
     reads = SHOWN
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
@@ -45,6 +46,7 @@ class Report(Stage):
             began = time.monotonic()
             context = report_context(session)
             session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
+        save_chosen_scales(session, tables.scale_curve)
         page = session.folder.link("report", session.store.fetch(step)) / "report.html"
         session.display.console.print(_summary(summary_table(tables).to_dicts()))
         session.display.line(answer_paragraph(tables, session.config.report.margin))
