@@ -186,6 +186,21 @@ SCORES = pa.schema(
     ]
 )
 
+# One row a model and fact, on the shot set on which adapters are compared with the base.
+FACT_STORIES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("correct", pa.int32(), nullable=False),  # of `asked`
+        pa.field("asked", pa.int32(), nullable=False),
+        pa.field("refused", pa.int32(), nullable=False),  # of `asked`
+        pa.field("answer", pa.string()),  # first line of the most frequent raw answer
+        pa.field("answer_count", pa.int32()),
+    ]
+)
+
 BENCHMARK_EFFECTS = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),

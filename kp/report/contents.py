@@ -20,11 +20,13 @@ from kp.report.effects_section import effects_section, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.locality_section import locality_section
 from kp.report.notation import MISSING, percent, points_interval
+from kp.report.paper_section import paper_section
 from kp.report.published_section import published_section
 from kp.report.reasons_section import reasons_section
 from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
 from kp.report.shifts_section import shifts_section
+from kp.report.stories_section import stories_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import trials_section
 from kp.report.where_section import where_section
@@ -55,6 +57,8 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         locality_section(tables, summary),
         answers_section(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
+        paper_section(tables, context, summary),
+        stories_section(tables, summary),
         discrepancies_section(context.config),
         provenance.made_section(tables, context, found),
     )

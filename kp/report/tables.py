@@ -39,6 +39,7 @@ OPTIONAL = {
     "parts": schema.PARTS,
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
+    "fact_stories": result_schema.FACT_STORIES,
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "reasons": result_schema.REASONS,
     "locality": result_schema.LOCALITY,
@@ -73,6 +74,7 @@ class ReportTables:
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
+    fact_stories: pl.DataFrame | None = None  # with trial_id "base"; results made before there were any lack them
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     reasons: pl.DataFrame | None = None  # these three need the raw answers

@@ -25,6 +25,7 @@ from kp.metrics.published import published_agreement
 from kp.metrics.reasons import reasons
 from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
+from kp.metrics.stories import fact_stories
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
 from kp.schema import frame
@@ -77,6 +78,7 @@ class _Adapter:
     reasons: pl.DataFrame  # REASONS
     locality: pl.DataFrame  # LOCALITY
     answer_changes: pl.DataFrame  # ANSWER_CHANGES
+    stories: pl.DataFrame  # FACT_STORIES of its answers on S1
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         disagreement=disagreement_table(answers),
         training_rows=rows,
         parts=parts,
+        fact_stories=pl.concat([_stories(answers, of_base), *(one.stories for one in measured)]),
         placebo=_placebo(config, graph, store, roles),
         surprisal=bits,
         capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials)),
@@ -150,7 +153,9 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
     outcomes = outcome_table(trial.trial_id, answers, categories, roles, matcher)
     compared = ComparedAnswers(trial.trial_id, base.facts, pl.concat([base.outcomes, outcomes]), base.answers, answers, rows, matcher)
-    return _Adapter(outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared))
+    return _Adapter(
+        outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared), _stories(answers, outcomes)
+    )
 
 
 def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
@@ -224,6 +229,11 @@ def _on(table: pl.DataFrame, shot_sets: Iterable[ShotSet]) -> pl.DataFrame:
 def _answer_scores(trial_id: str, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """The SCORES of answers on the shot set on which adapters are compared with the base."""
     return score_answers(trial_id, _on(answers, (ADAPTER_SHOT_SET,)), _on(categories, (ADAPTER_SHOT_SET,)), matcher)
+
+
+def _stories(answers: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The FACT_STORIES of one model on the shot set on which adapters are compared with the base."""
+    return fact_stories(_on(answers, (ADAPTER_SHOT_SET,)), _on(outcomes, (ADAPTER_SHOT_SET,)))
 
 
 def trial_columns(trial: Trial, drawn: int | None = None) -> dict[str, Any]:
