@@ -206,6 +206,63 @@ def _prefetch(
 
 _study_command("prefetch", _prefetch)
 
+Trial = Annotated[str, tyro.conf.arg(name="trial", metavar="TRIAL")]
+Repo = Annotated[str, tyro.conf.arg(name="repo", metavar="REPO")]
+
+
+@app.command(name="push")
+def _push(
+    file: tyro.conf.Positional[File],
+    trial: tyro.conf.Positional[Trial],
+    repo: tyro.conf.Positional[Repo],
+    results: Path = Path("runs"),
+    private: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Upload the adapter of a trial to the Hub, with a model card made of the study's report.
+
+    Args:
+        file: The study.
+        trial: The beginning of the trial's id, or its label.
+        repo: The repository on the Hub, such as me/facts; it is made if it does not exist.
+        results: Folder of all studies' results.
+        private: Make a new repository private.
+        dry_run: Print the files and the card, and upload nothing.
+    """
+    from kp.config.study import load_study
+    from kp.study.pushing import push_adapter
+
+    return push_adapter(load_study(file, []), results, trial, repo, private=private, dry_run=dry_run)
+
+
+@app.command(name="chat")
+def _chat(
+    file: tyro.conf.Positional[File],
+    trial: tyro.conf.Positional[Trial],
+    results: Path = Path("runs"),
+    question: str | None = None,
+    shots: int = 0,
+    scale: float = 1.0,
+) -> int:
+    """Ask the base and the adapter of a trial the same questions, side by side.
+
+    Args:
+        file: The study.
+        trial: The beginning of the trial's id, or its label.
+        results: Folder of all studies' results.
+        question: Answer this one question and end.
+        shots: Worked examples before the question, 0 or 4; adapters are trained without, and measured with 4.
+        scale: How much of the adapter's change of the weights is applied, above 0 and at most 1.
+    """
+    from kp.config.study import load_study
+    from kp.store.prefetched import reading
+    from kp.study.chatting import chat_with
+
+    config = load_study(file, [])
+    with reading(config.resources.prefetched):
+        return chat_with(config, results, trial, question=question, shots=shots, scale=scale)
+
+
 bench = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Measure speed, compared with a named peer in the same run.")
 
