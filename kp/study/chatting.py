@@ -27,6 +27,7 @@ from kp.inference.answering import EngineSpec
 from kp.metrics.matching import normalise
 from kp.prompts import SHOTS_PER_PROMPT, Messages, Shot, messages
 from kp.study.finished_adapters import find_adapter, study_folder
+from kp.study.machine_choices import with_machine_choices
 from kp.vocabulary import BASE
 
 NARROW = 60  # columns of a terminal, below which the answers stand below each other
@@ -104,6 +105,7 @@ def chat_with(config: StudyConfig, root: Path, wanted: str, *, question: str | N
     if not 0 < scale <= 1:
         raise UserError(f"{scale:g}: a scale is above 0 and at most 1", field="--scale")
     study = study_folder(config, root)
+    config = with_machine_choices(config, root, note=lambda line: None, fetch=True, trains=False)
     found = find_adapter(study, wanted)
     facts = KnownFacts(study, found.trial_id)
     examples = _examples(config, facts) if shots else []

@@ -48,7 +48,7 @@ class StandIn(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self._send({"commitUrl": "http://hub/commit", "commitOid": "0" * 40, "success": True})
+            self._send({"commitUrl": "https://huggingface.co/me/facts/commit/0", "commitOid": "0" * 40, "success": True})
 
     def _send(self, answer: dict[str, Any], status: int = 200) -> None:
         self.send_response(status)
