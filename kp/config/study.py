@@ -146,7 +146,7 @@ class EvaluateConfig(Section):
     scales: tuple[float, ...] = (1.0,)
     """Factors s, ascending to 1, at which every adapter is measured: with s times its change of the weights, from one training. Below 1 an
     adapter knows less and harms less; each further scale costs as much as the first. `report` picks the best one under the margin."""
-    drift_words: int = Field(2000, ge=0, le=8000)
+    drift_words: int = Field(2000, ge=0, le=12000)
     """Words of neutral text on which every adapter is compared with the base token by token (KL divergence and perplexity), and on up to
     100 questions of the study; whole passages of several registers, the same for every model. 0 leaves it out."""
     placebo: bool = False
