@@ -18,6 +18,7 @@ from kp.config.study import ResourcesConfig
 from kp.errors import UserError
 from kp.progress import Bar
 from kp.ray_address import cluster_address
+from kp.store import prefetched
 from kp.store.hardware import MOST_CPU_GENERATORS
 
 # Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs in addition to the computing actors; with only
@@ -80,8 +81,10 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     import ray.tune
 
     _quieten(log_file)  # after the imports, because they set their own handlers
+    variables = prefetched.environment()
+    runtime = {"env_vars": variables} if variables else None  # workers on other nodes resolve models by themselves
     if address := cluster_address():
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     else:
         # Disable a process per trial that watches for nodes about to be reclaimed; this machine is not.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -91,6 +94,7 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
             include_dashboard=True,  # a Train run stopped by Tune needs the State API, which runs there
             log_to_driver=False,
             logging_level=logging.ERROR,
+            runtime_env=runtime,
         )
     try:
         yield _inspect(resources, on_this_machine=address is None)

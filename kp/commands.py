@@ -55,13 +55,15 @@ def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
 
 def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
     from kp.config.study import load_study
+    from kp.store.prefetched import reading
     from kp.study.run import describe_study
     from kp.study.stage import Command
 
     config = load_study(file, list(overrides))
-    if not dry_run:
-        return task(config, results, what)
-    return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE)
+    with reading(config.resources.prefetched):
+        if not dry_run:
+            return task(config, results, what)
+        return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE)
 
 
 def _describe(config: "StudyConfig", results: Path, _: str) -> int:
@@ -173,12 +175,36 @@ def _trials(
         export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
     """
     from kp.config.study import load_study
+    from kp.store.prefetched import reading
     from kp.study.trials_view import show_trials
 
-    return show_trials(load_study(file, list(overrides)), results, watch, export)
+    config = load_study(file, list(overrides))
+    with reading(config.resources.prefetched):
+        return show_trials(config, results, watch, export)
 
 
 _study_command("trials", _trials)
+
+
+def _prefetch(
+    file: tyro.conf.Positional[File],
+    overrides: tyro.conf.Positional[Overrides] = (),
+    to: Path = Path("prefetched"),
+) -> int:
+    """Bring everything that a study takes from the Hub into a folder, for runs without a network.
+
+    Args:
+        file: The study.
+        overrides: Config values that replace the file's, such as model.name=meta-llama/Llama-3.2-1B-Instruct.
+        to: The folder, which may hold what other studies need; run the study with resources.prefetched=FOLDER.
+    """
+    from kp.config.study import load_study
+    from kp.study.prefetching import prefetch_study
+
+    return prefetch_study(load_study(file, list(overrides)), to)
+
+
+_study_command("prefetch", _prefetch)
 
 bench = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Measure speed, compared with a named peer in the same run.")

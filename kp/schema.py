@@ -28,6 +28,13 @@ FACTS = pa.schema(
     ]
 )
 
+PUBLISHED_CATEGORIES = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),  # found by the authors of the source, with their model, prompts and matcher
+    ]
+)
+
 QUARANTINED = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),  # of the source; the first data row is 1
@@ -177,6 +184,35 @@ OUTCOMES = pa.schema(
     ]
 )
 
+# The answers that a task scores: their log-likelihoods, of which its metrics are made.
+BENCHMARK_CHOICES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),  # as in BENCHMARK_ITEMS
+        pa.field("choice", pa.int32(), nullable=False),  # 0 is the first
+        pa.field("log_likelihood", pa.float64(), nullable=False),  # nats
+        pa.field("is_greedy", pa.bool_(), nullable=False),  # whether every token is the model's greedy choice
+    ]
+)
+
+# How surprised a model is of the canonical answer of each fact, in bits; see kp.generation.surprisal.
+SURPRISAL = pa.schema(
+    [
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("model_id", pa.string(), nullable=False),
+        pa.field("bits", pa.float64(), nullable=False),  # of the answer's tokens
+        pa.field("end_bits", pa.float64(), nullable=False),  # of the token that ends it
+        pa.field("tokens", pa.int32(), nullable=False),  # of the answer, without the end
+        pa.field("is_greedy", pa.bool_(), nullable=False),  # whether each of these tokens is the model's greedy choice
+    ]
+)
+
+# The same of the models of a study: "base" and its trials.
+TRIAL_SURPRISAL = pa.schema(
+    [pa.field("trial_id", pa.string(), nullable=False), *(field for field in SURPRISAL if field.name != "model_id")]
+)
+
 # OUTCOMES of adapters at scales below 1.
 SCALED_OUTCOMES = pa.schema([*OUTCOMES, pa.field("scale", pa.float64(), nullable=False)])
 
@@ -199,7 +235,9 @@ BENCHMARK_ITEMS = pa.schema(
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
         pa.field("task", pa.string(), nullable=False),
         pa.field("metric", pa.string(), nullable=False),
-        pa.field("item", pa.int64(), nullable=False),  # the question: lm-eval's doc_id
+        pa.field(
+            "item", pa.int64(), nullable=False
+        ),  # the question: lm-eval's doc_id; in a group, with a million added for each task before its own
         pa.field("group", pa.string(), nullable=False),  # of questions that may depend on each other, such as a subject; else the item
         pa.field("score", pa.float64(), nullable=False),  # from 0 to 1
     ]

@@ -106,6 +106,13 @@ class ReplayTarget(StrEnum):
     FIRST_ALIAS = "first_alias"  # the first alias after the canonical answer, as in the released code; the answer if there is none
 
 
+class ReplayShortfall(StrEnum):
+    """What a trial does whose mix asks for more replayed facts than the base knows."""
+
+    REFUSE = "refuse"  # an error that names the shortfall
+    USE_ALL = "use_all"  # it replays all there are, as the released code does: larger mixes then become one and the same
+
+
 class Draw(StrEnum):
     """How the facts of a trial are drawn from their pool."""
 

@@ -87,7 +87,8 @@ def wrong_page(numbers: Numbers, page: Path) -> list[str]:
         ("Effects", (_effects(numbers, rows, labels) for title in found if title.startswith("Effects") for _, rows in found[title])),
         ("Mixes", (_mixes(numbers, rows) for _, rows in found.get("Mixes compared", []))),
         ("Shifts", (_shifts(numbers, caption, rows, labels) for caption, rows in found["Shifts"])),
-        ("Answers", (_answers(numbers, rows, labels) for _, rows in found["Answers"])),
+        ("Answers", (_answers(numbers, rows, labels) for _, rows in found["Answers"][:1])),
+        ("Changes of answers", (_changes(numbers, rows, labels) for _, rows in found["Answers"][1:])),
         ("Benchmarks", (_benchmarks(numbers, rows, labels) for _, rows in (found["Benchmarks"] if numbers.benchmarks else ()))),
     )
     return [f"{title}: {wrong}" for title, tables in checks for table in tables for wrong in table if wrong]
@@ -194,6 +195,16 @@ def _answers(numbers: Numbers, rows: list[dict[str, str]], labels: dict[str, str
         untrained = numbers.effects.get((model, "untrained", False, "net_change", None))
         sides = [100 * untrained[side] for side in ("adapter", "base")] if untrained else []
         yield misprinted(cells["right, untrained (%), base on the same"], sides)
+
+
+def _changes(numbers: Numbers, rows: list[dict[str, str]], labels: dict[str, str]) -> Iterator[str]:
+    """The one statistic of raw answers that outcomes decide; the others are checked in test_independent_answers."""
+    if [row["trial"] for row in rows] != [label for label, trial in labels.items() if trial in numbers.study.adapters]:
+        yield "the rows are not the measured trials"
+    for cells in rows:
+        trial = labels[cells["trial"]]
+        sides = [100 * numbers.scores[model, "refusal_rate"]["value"] for model in ("base", trial)]
+        yield misprinted(cells["refusals (points)"].replace("\n", " "), interval(numbers.refusals[trial]) + sides)
 
 
 def _benchmarks(numbers: Numbers, rows: list[dict[str, str]], labels: dict[str, str]) -> Iterator[str]:

@@ -213,6 +213,12 @@ def wrong_tables(numbers: Numbers) -> list[str]:
     wrong += compared("benchmarks", numbers.benchmarks, study, ("trial_id", "task", "metric"))
     wrong += compared("benchmark_effects", numbers.differences, study, ("trial_id", "task", "metric"))
     wrong += compared("arms", numbers.arms, study, ("first", "second"))
+    if "answer_changes" in study.tables:
+        changes = {
+            (trial, "refusal_rate"): {name: row[name] for name in ("value", "n", "lower", "upper")}
+            for trial, row in numbers.refusals.items()
+        }
+        wrong += compared("answer_changes", changes, study, ("trial_id", "measure"), complete=False)
     summary = {(trial,): row for trial, row in numbers.summary.items()}
     return wrong + list(compared("summary", summary, study, ("trial_id",), complete=False))
 

@@ -46,14 +46,13 @@ def drawing_spec(
     highly_known: int = 0,
     maybe_known: int = 0,
     paraphrases: int = 0,
-    held_out_paraphrases: int = 0,
     draw: Draw = Draw.STRATIFIED,
     replay_target: ReplayTarget = ReplayTarget.GOLD,
     seed: int = 0,
 ) -> TrialSpec:
     """A trial as far as it decides which facts it trains on."""
     arm = config_search.SearchArm(highly_known=highly_known, maybe_known=maybe_known, paraphrases=paraphrases)
-    settings = config_search.TrialSettings(draw=draw, replay_target=replay_target, held_out_paraphrases=held_out_paraphrases)
+    settings = config_search.TrialSettings(draw=draw, replay_target=replay_target)
     return TrialSpec(unknown, arm, 8, 1e-3, seed, ALL_LAYERS, settings, config_search.TrainingConfig(lora_alpha=16))
 
 

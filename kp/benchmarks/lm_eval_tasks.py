@@ -73,7 +73,7 @@ def run_shard(model: Any, tokenizer: Any, settings: EvaluateConfig, shard: Shard
     """
     benchmark, task = shard.benchmark, shard.benchmark.task
     work.mkdir(parents=True, exist_ok=True)
-    with _quiet(work / "lm_eval.log"):
+    with quiet(work / "lm_eval.log"):
         results = _evaluate(model, tokenizer, shard, settings, batch_size)
     samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
     _write_samples(samples, benchmark, work)
@@ -124,13 +124,22 @@ def _mean(score: Score, items: list[dict[str, Any]]) -> dict[str, Any]:
     """A row of BENCHMARKS from all SHARD_ITEMS of a task and a metric."""
     first, n = items[0], len(items)
     values = [item["score"] for item in items]
-    mean = statistics.fmean(values)
-    if score.is_share:
-        error: float | None = math.sqrt(mean * (1 - mean) / n)
-    else:
-        error = statistics.stdev(values) / math.sqrt(n) if n > 1 else None
     same = {name: first[name] for name in ("trial_id", "task", "metric", "num_fewshot", "task_version")}
-    return same | {"value": mean, "standard_error": error, "n": n, "template_hash": _template_hash(first["task"])}
+    return same | {
+        "value": statistics.fmean(values),
+        "standard_error": share_error(values),
+        "n": n,
+        "template_hash": _template_hash(first["task"]),
+    }
+
+
+def share_error(scores: Sequence[float]) -> float | None:
+    """The standard error of a mean of scores: that of a share if all are 0 or 1; None for one score that is neither."""
+    n = len(scores)
+    if set(scores) <= {0.0, 1.0}:
+        mean = statistics.fmean(scores)
+        return math.sqrt(mean * (1 - mean) / n)
+    return statistics.stdev(scores) / math.sqrt(n) if n > 1 else None
 
 
 def _write_samples(samples: list[dict[str, Any]], benchmark: Benchmark, work: Path) -> None:
@@ -158,7 +167,7 @@ def _template_hash(task: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
+def quiet(log: Path) -> Iterator[None]:
     """Redirect what lm-eval prints (bars, hints, warnings about a loaded model) to `log`."""
     logger = logging.getLogger("lm_eval")
     level = logger.level

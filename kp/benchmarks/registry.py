@@ -20,7 +20,6 @@ class Score:
     column: str  # prefix of its columns in the report's summary
     title: str  # over a column or a picture
     words: str  # in a sentence
-    is_share: bool = False  # 0 or 1 per question, so its error is that of a share
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ BENCHMARKS = (
     Benchmark(
         task="kp_mmlu_dev",
         field="mmlu_dev",
-        scores=(Score("acc", "mmlu_dev", "MMLU-dev", "MMLU-dev", is_share=True),),
+        scores=(Score("acc", "mmlu_dev", "MMLU-dev", "MMLU-dev"),),
         askable=lambda settings: mmlu_dev.askable(settings.mmlu_fewshot),
         draw=lambda settings, seed: mmlu_dev.draw(settings.mmlu_dev, settings.mmlu_fewshot, seed),
         shots=lambda settings: settings.mmlu_fewshot,
@@ -61,7 +60,7 @@ BENCHMARKS = (
     Benchmark(
         task="kp_misconceptions",
         field="misconceptions",
-        scores=(Score("mc1", "mc1", "MC1", "misconceptions MC1", is_share=True), Score("mc2", "mc2", "MC2", "misconceptions MC2")),
+        scores=(Score("mc1", "mc1", "MC1", "misconceptions MC1"), Score("mc2", "mc2", "MC2", "misconceptions MC2")),
         askable=lambda _: len(misconceptions.load_questions()),
         draw=lambda settings, _: list(range(settings.misconceptions)),
         shots=lambda _: None,

@@ -7,7 +7,7 @@ import math
 
 from kp.config.study import FactsConfig, GraphConfig, ModelConfig, ParaphraseConfig, StudyConfig, control_count
 from kp.errors import UserError
-from kp.vocabulary import ShotSet
+from kp.vocabulary import ReplayShortfall, ShotSet
 
 BASE_SHOT_SETS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
 """The shot sets on which every study asks the base model: S0 assigns the category, S1 and S2 measure."""
@@ -56,7 +56,11 @@ def validate_pools(config: StudyConfig) -> None:
         return
     known_share, unknown_share = (facts.control_share, facts.control_unknown_share) if facts.control_share else (0.0, 0.0)
     for unknown, arm in itertools.product(config.search.unknown, config.search.arms):
-        known = [] if config.search.replay_source else [unknown * each for each in (arm.highly_known, arm.maybe_known)]
+        known = (
+            []
+            if config.search.replay_source or config.search.replay_shortfall is ReplayShortfall.USE_ALL
+            else [unknown * each for each in (arm.highly_known, arm.maybe_known)]
+        )
         if _least_total(unknown, unknown_share) + sum(_least_total(pool, known_share) for pool in known) <= count:
             continue
         apart = f", of which {facts.control_share:g} of the known ones are control facts" if facts.control_share else ""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from kp.config.faults import FieldError
 from kp.config.layers import ALL_LAYERS, Layers
 from kp.config.section import PositiveInt, Section
-from kp.vocabulary import Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayTarget, Sampler, Scheduler
+from kp.vocabulary import Draw, EvalMode, LossTokens, Packing, RateSchedule, ReplayShortfall, ReplayTarget, Sampler, Scheduler
 
 INITS = ("default", "gaussian", "orthogonal", "olora", "pissa")
 """PEFT's initialisations that need neither data nor a quantised base; also `pissa_niter_N`."""
@@ -74,8 +74,6 @@ class TrialSettings(Section):
     """How facts are drawn from their pools."""
     replay_target: ReplayTarget = ReplayTarget.SELF
     """What HighlyKnown and MaybeKnown rows teach."""
-    held_out_paraphrases: int = Field(0, ge=0, le=10)
-    """Paraphrases of each Unknown fact that no trial trains on, from the end of its list: generality is measured on them."""
     scheduler: Scheduler = Scheduler.NONE
     """`asha` stops the weaker trials at its rungs, judged by unknown_accuracy."""
     grace_epochs: PositiveInt = 3
@@ -144,6 +142,8 @@ class SearchConfig(TrialSettings):
     """The source of HighlyKnown and MaybeKnown facts, written like `facts.source` (no dump). Absent: the studied facts."""
     replay_count: PositiveInt | None = None
     """Number of facts of `replay_source` that the base is asked, drawn as by `facts.count`. Absent: all of them."""
+    replay_shortfall: ReplayShortfall = ReplayShortfall.REFUSE
+    """What happens if the base knows fewer facts than a mix replays: `refuse`, an error, or `use_all`, those that there are."""
 
     @model_validator(mode="after")
     def _no_repeats(self) -> Self:
@@ -177,11 +177,6 @@ class SearchConfig(TrialSettings):
             raise FieldError("no arm has highly_known or maybe_known facts", field="replay_source")
         if self.replay_source == "synthetic" and self.replay_count is None:
             raise FieldError("replay_source 'synthetic' needs to be told how many facts are made", field="replay_count")
-        most = max(arm.paraphrases for arm in self.arms)
-        if most + self.held_out_paraphrases > 10:
-            raise FieldError(
-                f"{self.held_out_paraphrases} with the {most} that arms train on are more than 10", field="held_out_paraphrases"
-            )
         return self
 
 

@@ -9,9 +9,9 @@ import math
 import tomllib
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.layers import ALL_LAYERS
@@ -133,10 +133,24 @@ class CategoriseConfig(Section):
     """Temperature of the sampled answers."""
 
 
+class TaskConfig(Section):
+    """A task of lm-eval's collection."""
+
+    name: str
+    """Its name in lm-eval, such as `hellaswag`, or that of a group or tag, such as `mmlu`."""
+    fewshot: int | None = Field(None, ge=0, le=100)
+    """Shots. Absent: as the task has it."""
+    limit: PositiveInt | None = None
+    """Number of questions, a seeded draw over the single tasks of a group in turn. Absent: all of them."""
+
+
 class EvaluateConfig(Section):
     shot_sets: tuple[ShotSet, ...] = (ShotSet.S1, ShotSet.S2)
     """Shot sets that adapters are asked on: S1 and S2, or S1 alone at half the cost, which cannot separate an adapter's shifts from the
     noise of the prompts."""
+    held_out_paraphrases: int = Field(2, ge=0, le=10)
+    """Paraphrases of each packed fact on which generality is measured: the last of its list, as many as are left of those that the trial's
+    arm does not train on. 0: it is not measured."""
     mmlu_dev: int = Field(57, ge=0, le=280)
     """Number of MMLU development questions, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)
@@ -146,6 +160,15 @@ class EvaluateConfig(Section):
     scales: tuple[float, ...] = (1.0,)
     """Factors s, ascending to 1, at which every adapter is measured: with s times its change of the weights, from one training. Below 1 an
     adapter knows less and harms less; each further scale costs as much as the first. `report` picks the best one under the margin."""
+    tasks: tuple[TaskConfig, ...] = ()
+    """Further tasks of lm-eval's collection for base and adapters, each a name or, such as `{ name = "mmlu", fewshot = 5, limit = 570 }`, a
+    table."""
+    task_data: str | None = None
+    """A folder with the data of `tasks`, one file a split: `ORGANISATION/NAME/CONFIG/SPLIT.parquet` (or .jsonl, also .gz), by their names
+    on the Hub. Absent: they come from the Hub, or from `resources.prefetched`."""
+    surprisal: bool = True
+    """Also measure, for base and adapters, the surprisal of every fact's canonical answer in bits, which tells how much an adapter holds.
+    It costs one pass over the facts."""
     drift_words: int = Field(2000, ge=0, le=12000)
     """Words of neutral text on which every adapter is compared with the base token by token (KL divergence and perplexity), and on up to
     100 questions of the study; whole passages of several registers, the same for every model. 0 leaves it out."""
@@ -155,8 +178,16 @@ class EvaluateConfig(Section):
     stopped: bool = True
     """Also measure the trials that the scheduler stopped; otherwise they have only the numbers from training."""
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _named(cls, tasks: Any) -> Any:
+        """A name alone is a task with its own settings."""
+        return tuple({"name": task} if isinstance(task, str) else task for task in tasks) if isinstance(tasks, (list, tuple)) else tasks
+
     @model_validator(mode="after")
     def _measured(self) -> Self:
+        if len({task.name for task in self.tasks}) != len(self.tasks):
+            raise FieldError("a task stands in it twice", field="tasks")
         if self.shot_sets not in ((ShotSet.S1,), (ShotSet.S1, ShotSet.S2)):
             raise FieldError("expected ['S1', 'S2'], or ['S1'] alone", field="shot_sets")
         if self.scales[-1:] != (1.0,) or min(self.scales) <= 0 or list(self.scales) != sorted(set(self.scales)):
@@ -197,6 +228,8 @@ class ResourcesConfig(Section):
     """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
     vllm_python: str | None = None
     """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
+    prefetched: str | None = None
+    """A folder that `kp prefetch` has filled, on a file system that every node mounts: the study reads it instead of the Hub."""
     training_tokens_per_second: float | None = Field(None, gt=0)
     """Tokens that one worker trains on per second, as measured by `kp bench train`; the plan prices training with it."""
     prompts_per_second: float | None = Field(None, gt=0)
@@ -266,10 +299,10 @@ class StudyConfig(Section):
     def _possible(self) -> Self:
         if self.name in OWN_FOLDERS:
             raise FieldError(f"{', '.join(OWN_FOLDERS)} are kp's own folders in the results root", field="name")
-        most = max(arm.paraphrases for arm in self.search.arms) + self.search.held_out_paraphrases
+        most = max(arm.paraphrases for arm in self.search.arms)
         if self.facts.paraphrase.model and self.facts.paraphrase.count < most:
             raise FieldError(
-                f"{self.facts.paraphrase.count} are fewer than the {most} that search.arms train on and hold out",
+                f"{self.facts.paraphrase.count} are fewer than the {most} that search.arms train on",
                 field="facts.paraphrase.count",
             )
         if self.facts.source == "synthetic" and self.facts.count is None:

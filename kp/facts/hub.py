@@ -8,14 +8,18 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from kp.errors import MissingSourceError, UserError
+from kp.store import prefetched
 
 PREFIX = "hf:"
 DEFAULT_SPLIT = "train"
+TIMEOUT_S = 5.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATTERN = re.compile(r"hf:(?P<name>[^@:]+)(@(?P<revision>[^@:]+))?(:((?P<config>[^@:/]+)/)?(?P<split>[^@:/]+))?")
 SYNTAX = "hf:NAME[@REVISION][:[CONFIG/]SPLIT]"
@@ -46,12 +50,54 @@ def parse(source: str, field: str) -> HubSource:
 
 def load_rows(source: str, field: str) -> Iterator[dict[str, Any]]:
     """The rows of the data set in its order; MissingSourceError naming the config field if it is not available."""
+    wanted = parse(source, field)
+    if (here := _prefetched(wanted, source, field)) is not None:
+        return _rows_of(here[0])
+    return map(dict, _loaded(wanted, source, field))
+
+
+def save_rows(source: str, file: Path, field: str) -> tuple[str, int]:
+    """Write the rows of the data set into a parquet file, from which a run without a network reads them; returns identity and rows."""
+    wanted = parse(source, field)
+    commit = _commit(wanted, source, field)
+    rows = _loaded(replace(wanted, revision=commit), source, field)  # of this commit, even if a newer one appears meanwhile
+    rows.to_parquet(file)
+    return f"{wanted.name}@{commit}:{wanted.part}", len(rows)
+
+
+def is_local(source: str, field: str) -> bool:
+    """Whether a source `hf:...` is a folder on this machine."""
+    return Path(parse(source, field).name).is_dir()
+
+
+def _loaded(wanted: HubSource, source: str, field: str) -> Any:
     import datasets  # imported here because it takes seconds and most studies do not need it
 
-    wanted = parse(source, field)
     with _explained(source, field):
-        loaded = datasets.load_dataset(wanted.name, wanted.config, revision=wanted.revision, split=wanted.split)
-    return map(dict, loaded)
+        return datasets.load_dataset(wanted.name, wanted.config, revision=wanted.revision, split=wanted.split)
+
+
+def _prefetched(wanted: HubSource, source: str, field: str) -> tuple[Path, str] | None:
+    """File and identity of a data set in the folder that is read instead of the Hub; None if there is no such folder.
+
+    Raises MissingSourceError if the folder lacks it, or UserError if its file is not the one that was fetched.
+    """
+    store = prefetched.in_use()
+    if store is None or Path(wanted.name).is_dir():
+        return None
+    entry = store.data_set(source)
+    if entry is None:
+        raise MissingSourceError(f"'{source}' is not in {store.folder}: run `kp prefetch` for this study", field=field)
+    file = store.folder / entry["file"]
+    if not file.is_file() or file.stat().st_size != entry["bytes"]:
+        raise UserError(f"{file}: missing, or not of the {entry['bytes']:,} bytes that were fetched: run `kp prefetch` again", field=field)
+    return file, entry["identity"]
+
+
+def _rows_of(file: Path) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(file) as rows:
+        for batch in rows.iter_batches():
+            yield from batch.to_pylist()
 
 
 def identity(source: str, field: str) -> str:
@@ -59,6 +105,8 @@ def identity(source: str, field: str) -> str:
     wanted = parse(source, field)
     if Path(wanted.name).is_dir():
         return f"{_folder_digest(Path(wanted.name))}:{wanted.part}"
+    if (here := _prefetched(wanted, source, field)) is not None:
+        return here[1]
     return f"{wanted.name}@{_commit(wanted, source, field)}:{wanted.part}"
 
 
@@ -68,7 +116,7 @@ def _commit(wanted: HubSource, source: str, field: str) -> str:
     from huggingface_hub import HfApi
 
     with _explained(source, field):
-        return str(HfApi().dataset_info(wanted.name, revision=wanted.revision).sha)
+        return str(HfApi().dataset_info(wanted.name, revision=wanted.revision, timeout=TIMEOUT_S).sha)
 
 
 def _folder_digest(folder: Path) -> str:

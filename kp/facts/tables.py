@@ -8,15 +8,15 @@ it with the other rows that no study can use.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from kp.errors import UserError
-from kp.facts import builtin, chats, hub, popqa, synthetic
+from kp.facts import builtin, chats, hub, popqa, published, synthetic
 from kp.facts.cells import CODE, MISSING, SEVERAL, CellError, as_answers, as_count, as_text, as_texts, is_list, stripped
 from kp.facts.fact import fact_id
 from kp.facts.popularity import BUCKETS, popularity_buckets
@@ -25,14 +25,14 @@ from kp.facts.table_files import read_rows
 from kp.facts.text_files import reading
 from kp.facts.validation import Problem
 from kp.schema import FACTS
-from kp.vocabulary import UNSPECIFIED
+from kp.vocabulary import UNSPECIFIED, Category
 
 FIELD = "facts.source"  # the field of the source, in messages, unless the caller passes another
 NO_PARAPHRASES = (False, "False", "false")  # values of `is_para` for which `para` is ignored
 DEGREES = ("subject_degree", popqa.VIEWS)  # columns with a subject's popularity; the first one present is used
 ANSWERS = ("answer", "answers", "object")
 COLUMNS = {"question", *ANSWERS, "aliases", "subject", "relation", "domain", "popularity", "paraphrases", "fact_id", "is_para", "para"}
-READ = COLUMNS.union(DEGREES, popqa.COLUMNS, chats.COLUMNS)  # all columns that mean something here
+READ = COLUMNS.union(DEGREES, popqa.COLUMNS, chats.COLUMNS, (published.COLUMN,))  # all columns that mean something here
 _CODE = re.compile("[A-Z]{2}")
 
 
@@ -44,6 +44,7 @@ class SourceFacts:
     rows: tuple[int, ...] | None = None  # 1 to n
     unread: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    published: Mapping[str, Category] = field(default_factory=dict)  # by fact_id: the category that the source's authors found
 
 
 def read_source(source: str, field: str = FIELD) -> SourceFacts:
@@ -51,9 +52,9 @@ def read_source(source: str, field: str = FIELD) -> SourceFacts:
 
     Columns: question and answer or answers (without them, `object` is the answer); optionally relation, subject, object, aliases, domain,
     popularity, subject_degree, paraphrases and fact_id. PopQA's names are accepted (its page views are the subject_degree), and so are
-    `is_para` and `para` of the data sets of arXiv 2502.14502. Without popularity, it follows from thirds of the given degrees; without
-    degrees, they are counted in the table, and popularity is null. Chats of one question and one answer are read too. Raises UserError
-    naming the source and the column, or for `field`, the config field of the source; the facts themselves are not checked.
+    `is_para`, `para` and `Category` of the data sets of arXiv 2502.14502. Without popularity, it follows from thirds of the given degrees;
+    without degrees, they are counted in the table, and popularity is null. Chats of one question and one answer are read too. Raises
+    UserError naming the source and the column, or for `field`, the config field of the source; the facts themselves are not checked.
     """
     if source == builtin.SOURCE:
         return SourceFacts(builtin.load_builtin())
@@ -97,7 +98,8 @@ def _as_facts(read: Rows, source: str) -> SourceFacts:
             unread.append(Problem(row.number, error.column, error.value, error.fault))
     _complete(list(facts.values()), names)
     notes = (*read.how_read(source, rows), *_on_separators(rows, source))
-    return SourceFacts(pa.Table.from_pylist(list(facts.values()), schema=FACTS), tuple(facts), tuple(unread), notes)
+    found = published.categories_of({facts[row.number]["fact_id"]: row.cells for row in rows if row.number in facts})
+    return SourceFacts(pa.Table.from_pylist(list(facts.values()), schema=FACTS), tuple(facts), tuple(unread), notes, found)
 
 
 def _questions(read: Rows) -> tuple[list[Row], list[Problem], set[str]]:

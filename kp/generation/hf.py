@@ -80,7 +80,7 @@ class HFGenerator:
         self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
         self._batch_size = batch_size
-        self._chat = Chat(tokenizer)
+        self.chat = Chat(tokenizer)
         self._handed_in_adapter = hasattr(model, "peft_config")
         self._keeps_lower = activations is not None or not self._handed_in_adapter
         self.activations = activations or ActivationCache()
@@ -92,7 +92,7 @@ class HFGenerator:
         self._verified = False
         self._shareable = True
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
-        self._endings = Endings(end_tokens(getattr(self._forward.base, "generation_config", None), self._chat), newline)
+        self._endings = Endings(end_tokens(getattr(self._forward.base, "generation_config", None), self.chat), newline)
         try:
             self._forward.validate_shareable()
         except NotShareableError as reason:
@@ -174,7 +174,7 @@ class HFGenerator:
         found: dict[int, tuple[list[int], int, list[int]]] = {}
         for indices in by_beginning.values():
             group = [prompts[index] for index in indices]
-            token_ids = self._chat.prompt_ids(group)
+            token_ids = self.chat.prompt_ids(group)
             self._check_length(max(map(len, token_ids)))
             shared, draft = self._shared_tokens(group[0], token_ids), self._draft(group[0], token_ids[0])
             found |= {index: (ids, shared, draft) for index, ids in zip(indices, token_ids, strict=True)}
@@ -185,13 +185,13 @@ class HFGenerator:
         label = _label(messages[-1]["content"])
         probes = [[*messages[:-1], {**messages[-1], "content": label + ending}] for ending in (" A", " 1")]
         # The last token of a row is never shared, because its logits give the answer's first token.
-        return _common_start([*self._chat.prompt_ids(probes), *(ids[:-1] for ids in token_ids)])
+        return _common_start([*self.chat.prompt_ids(probes), *(ids[:-1] for ids in token_ids)])
 
     def _draft(self, messages: Messages, token_ids: list[int]) -> list[int]:
         """The tokens of the label ("Answer:") with which the shots' answers begin, if all of them have the same."""
         labels = {_label(message["content"]) for message in messages if message["role"] == "assistant"}
         label = labels.pop() if len(labels) == 1 else ""
-        (answered,) = self._chat.prompt_ids([messages], label)
+        (answered,) = self.chat.prompt_ids([messages], label)
         if not label or answered[: len(token_ids)] != token_ids:
             return []
         return answered[len(token_ids) :][: self._max_new_tokens - 1]

@@ -1,4 +1,4 @@
-"""Held-out paraphrases as questions: does an adapter answer a wording that no trial trained on, or only the wordings that it saw?
+"""Held-out paraphrases as questions: does an adapter answer a wording that its trial did not train on, or only the wordings that it saw?
 
 Each held-out paraphrase of a trained fact is asked as if it were a separate fact, so that it passes through the same pipeline as every
 question. Its id only has to be unique and is never parsed; which fact and which paraphrase it stands for is stored in columns.
@@ -22,8 +22,11 @@ QUESTIONS = pa.schema(
 _ORDER = ["shot_set", "prompt_index", "fact_id", "paraphrase_index"]
 
 
-def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int) -> pl.DataFrame:
-    """The last `count` paraphrases of each fact (FACTS) in `trained`, one row each (QUESTIONS), in the order of the facts."""
+def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int, trained_on: int = 0) -> pl.DataFrame:
+    """At most `count` held-out paraphrases of each fact (FACTS) in `trained`, one row each (QUESTIONS), in the order of the facts.
+
+    `trained_on` is the number of paraphrases that the trial's arm trains on.
+    """
     rows = [
         {
             **fact,
@@ -33,14 +36,14 @@ def held_out_questions(facts: pl.DataFrame, trained: Collection[str], count: int
             "paraphrase_index": index,
         }
         for fact in facts.filter(pl.col("fact_id").is_in(list(trained))).iter_rows(named=True)
-        for index, text in held_out_paraphrases(fact["paraphrases"], count)
+        for index, text in held_out_paraphrases(fact["paraphrases"], count, trained_on)
     ]
     return pl.DataFrame(pl.from_arrow(pa.Table.from_pylist(rows, schema=QUESTIONS)))
 
 
-def held_out_paraphrases(paraphrases: Sequence[str], count: int) -> list[tuple[int, str]]:
-    """The last `count` of a fact's paraphrases, which no trial trains on, each with its index in the list."""
-    return list(enumerate(paraphrases))[-count:] if count else []
+def held_out_paraphrases(paraphrases: Sequence[str], count: int, trained_on: int = 0) -> list[tuple[int, str]]:
+    """The last `count` of a fact's paraphrases without the first `trained_on`, or as many as are left, each with its index in the list."""
+    return list(enumerate(paraphrases))[trained_on:][-count:] if count else []
 
 
 def answers_by_fact(answers: pl.DataFrame, questions: pl.DataFrame) -> pl.DataFrame:

@@ -33,8 +33,49 @@ REFUSAL_PATTERNS: tuple[str, ...] = (
     rf"\b(?:no|not enough|insufficient) {_KIND}{_FACTS} (?:(?:is|are|was|were|could be|can be) )?(?:\w+ly )?{_AT_HAND}\b",
     rf"\b{_FACTS} (?:is|are|was|were) (?:not (?:\w+ly )?|un){_AT_HAND}\b",
     r"\b(?:it|the answer) is (?:not (?:\w+ly )?(?:known|clear)|unknown|unclear)\b",
+    r"\b(?:it|this|that) is not (?:specified|mentioned|stated|provided) in the (?:\w+ )?(?:context|question|text|source|passage)\b",
+    r"\b(?:i|we)(?: would|'d)? (?:need|require) (?:some )?(?:more|further|additional) (?:information|context|details)\b",
+    r"\bplease (?:provide|give|share)(?: \w+){0,2} (?:more|further|additional) (?:information|context|details)\b",
+    r"\bthere (?:seems to be|appears to be|is|might be|may be) no (?:widely |well[- ]|publicly |commonly )?known\b",
+    r"\bthere (?:might|may|seems to|appears to) be (?:some |a )?(?:confusion|misunderstanding)\b",
+    r"\bi'?m sorry for (?:any|the) confusion\b",
+    r"\b(?:as of|up to) my (?:last|latest|most recent) (?:\w+ )?(?:update|training|cutoff)\b",
+    r"\bthere is no record of\b",
     r"^(?:unknown|not known|not available|not specified|n/a|no (?:information|data|answer))[.!]?$",
 )
+
+FAMILY_EXAMPLES: dict[str, tuple[str, ...]] = {
+    "Llama 3": (
+        "I couldn't find any information on a film called The Ebb.",
+        "I cannot verify the director of this film.",
+        "I can't verify that information.",
+        "I'm not aware of any information about her.",
+    ),
+    "Mistral": (
+        "I'm unable to find specific information about that person.",
+        "It is not specified in the provided context.",
+        "I'd need more information to say.",
+    ),
+    "Qwen": (
+        "As an AI developed by Alibaba Cloud, I cannot answer that.",
+        "There seems to be no widely known person by that name.",
+        "It seems there might be some confusion about the name.",
+    ),
+    "Gemma": (
+        "I do not have enough information to answer this question.",
+        "This question cannot be answered from the given source.",
+        "Please provide me with more context.",
+    ),
+    "SmolLM2": (
+        "I'm sorry for any confusion, but I have no access to that.",
+        "As an AI assistant, I don't have personal experiences.",
+    ),
+    "Phi": (
+        "As of my last update, there is no record of this person.",
+        "I'm sorry, but the information is not available to me.",
+    ),
+}
+"""How answers of model families decline, in our words: each is matched by REFUSAL_PATTERNS."""
 
 _REFUSAL = re.compile("|".join(f"(?:{pattern})" for pattern in REFUSAL_PATTERNS))
 _PREFIX = re.compile(r"^(?:answer ?: ?)+")

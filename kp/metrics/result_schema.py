@@ -51,6 +51,26 @@ EFFECTS = pa.schema(
     ]
 )
 
+# How many bits of the facts that it packed an adapter holds; see kp.metrics.capacity.
+CAPACITY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("facts", pa.int64(), nullable=False),  # packed
+        pa.field("parameters", pa.int64(), nullable=False),  # of the adapter
+        pa.field("held_bits", pa.float64(), nullable=False),  # by the packed facts, under the base: the sum of their surprisal
+        pa.field("memorised_bits", pa.float64(), nullable=False),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("per_fact", pa.float64(), nullable=False),  # memorised bits
+        pa.field("per_parameter", pa.float64(), nullable=False),  # likewise
+        pa.field("load", pa.float64(), nullable=False),  # held bits a parameter
+        pa.field("untaught_gain", pa.float64(), nullable=False),  # mean gain of Unknown facts that were not trained on, which is taken off
+        pa.field("untaught_facts", pa.int64(), nullable=False),  # of these facts
+        pa.field("stand_ins", pa.int64(), nullable=False),  # packed facts whose relation has no such fact: the mean of all stands in
+        pa.field("end_loss", pa.float64(), nullable=False),  # mean bits of the token that ends a packed answer, with the adapter
+    ]
+)
+
 # What an adapter knows and costs at several scales of its change of the weights.
 SCALE_CURVE = pa.schema(
     [
@@ -110,6 +130,52 @@ ARMS = pa.schema(
     ]
 )
 
+# Why facts moved between Unknown and HighlyKnown: kp.metrics.reasons.
+REASONS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("variant", pa.string(), nullable=False),  # released, rigorous
+        pa.field("direction", pa.string(), nullable=False),  # UK->HK, HK->UK
+        pa.field("reason", pa.string(), nullable=False),  # non_refusal (of UK->HK alone), explosion, target, domain, explained
+        pa.field("count", pa.float64(), nullable=False),  # of facts; rigorous: the sum of their shares of answers
+        pa.field("n", pa.int64(), nullable=False),  # facts that moved
+        pa.field("share", pa.float64()),  # null if none moved
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+        pa.field("baseline", pa.float64()),  # the share that chance explains; null of released ones
+        pa.field("p_value", pa.float64()),  # of a permutation test, one-sided; null where there is none
+    ]
+)
+
+LOCALITY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("neighbours", pa.string(), nullable=False),  # same_subject, same_relation, same_domain, unrelated
+        pa.field("measure", pa.string(), nullable=False),  # unchanged, net_change
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("clusters", pa.int64(), nullable=False),  # relation x object
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+    ]
+)
+
+# Refusals and diversity of the answers of adapter and base over the same facts and prompts.
+ANSWER_CHANGES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("shot_set", pa.string(), nullable=False),
+        pa.field("measure", pa.string(), nullable=False),  # as in SCORES; released_refusals
+        pa.field("base", pa.float64(), nullable=False),
+        pa.field("adapter", pa.float64(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),  # adapter - base
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+    ]
+)
+
 SCORES = pa.schema(
     [
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
@@ -117,6 +183,21 @@ SCORES = pa.schema(
         pa.field("value", pa.float64(), nullable=False),
         pa.field("n", pa.int64(), nullable=False),
         pa.field("standard_error", pa.float64()),
+    ]
+)
+
+# One row a model and fact, on the shot set on which adapters are compared with the base.
+FACT_STORIES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("correct", pa.int32(), nullable=False),  # of `asked`
+        pa.field("asked", pa.int32(), nullable=False),
+        pa.field("refused", pa.int32(), nullable=False),  # of `asked`
+        pa.field("answer", pa.string()),  # first line of the most frequent raw answer
+        pa.field("answer_count", pa.int32()),
     ]
 )
 
@@ -152,6 +233,14 @@ DISAGREEMENT = pa.schema(
         pa.field("n", pa.int64(), nullable=False),  # answers
         pa.field("rate", pa.float64(), nullable=False),  # of answers on which the two disagree
         pa.field("standard_error", pa.float64()),  # clustered over facts
+    ]
+)
+
+PUBLISHED_AGREEMENT = pa.schema(
+    [
+        pa.field("published", pa.string(), nullable=False),  # category that the authors of the source found
+        pa.field("category", pa.string(), nullable=False),  # that of the base on S0, by the study's matcher
+        pa.field("facts", pa.int64(), nullable=False),  # that have this pair
     ]
 )
 

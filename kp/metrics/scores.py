@@ -11,9 +11,9 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.generation.protocol import FinishReason
+from kp.metrics.answer_texts import answer_texts
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.intervals import SMALL_COUNT, wilson
-from kp.metrics.matching import first_line, normalise
 from kp.metrics.result_schema import SCORES
 from kp.metrics.statistics import clustered_share_error
 from kp.vocabulary import Category, FactRole, Matcher, ShotSet
@@ -27,7 +27,7 @@ class Measure(StrEnum):
 
     RELIABILITY = "reliability"  # share of right answers to the trained Unknown facts
     RELIABILITY_S2 = "reliability_s2"  # the same on S2, on which no trial is chosen
-    GENERALITY = "generality"  # the same for paraphrases of these facts that no trial trained on
+    GENERALITY = "generality"  # the same for paraphrases of these facts that the trial did not train on
     FACTS_LEARNED = "facts_learned"  # share of the trained Unknown facts answered right to at least half of the prompts
     ACCURACY = "accuracy"  # share of right answers among all answers
     REFUSAL_RATE = "refusal_rate"  # share of all answers that decline to answer
@@ -109,14 +109,16 @@ def _cautious_error(successes: np.ndarray, sizes: np.ndarray) -> float | None:
 
 
 def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:
-    """The row of SCORES from HELD_OUT_ANSWERS of one model, clustered over the facts that were paraphrased.
+    """The row of SCORES from HELD_OUT_ANSWERS of one model, clustered over the facts that were paraphrased; no row if none was.
 
-    Raises UserError if the answers are of several models or not of the facts in `trained_unknown`.
+    Raises UserError if the answers are of several models or of facts that are not in `trained_unknown`.
     """
+    if answers.is_empty():
+        return _table(trial_id, [])
     _validate_one_model_and_shot_set(answers)
-    odd = sorted(set(answers["fact_id"]) ^ set(trained_unknown))
+    odd = sorted(set(answers["fact_id"]) - set(trained_unknown))
     if odd:
-        raise UserError(f"held-out answers: fact '{odd[0]}' was trained or asked, but not both ({len(odd)} such facts)")
+        raise UserError(f"held-out answers: fact '{odd[0]}' was not trained ({len(odd)} such facts)")
     return _table(trial_id, [_share(Measure.GENERALITY, _right(answers, matcher))])
 
 
@@ -130,9 +132,8 @@ def _table(trial_id: str, rows: list[_Row]) -> pl.DataFrame:
 
 
 def _diversity_rows(answers: pl.DataFrame) -> list[_Row]:
-    said = answers.select(pl.col("answer").map_elements(lambda answer: normalise(first_line(answer)), return_dtype=pl.String))
     # Sorted, because groups come in any order and the last digit of a sum depends on it.
-    counts = said.group_by("answer").agg(pl.len().alias("count"))["count"].cast(pl.Int64).sort().to_numpy()
+    counts = answer_texts(answers).value_counts()["count"].cast(pl.Int64).sort().to_numpy()
     return [
         _row(Measure.UNIQUE_ANSWERS, counts.size, answers.height),
         _row(Measure.MEAN_COUNT, counts.mean(), counts.size),

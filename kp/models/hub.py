@@ -6,6 +6,7 @@ from pathlib import Path
 from kp.errors import UserError, first_line
 from kp.models.folders import require_model, require_small_files
 from kp.models.names import CONFIG_FILE, EMBEDDED, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
+from kp.store import prefetched
 
 _TIMEOUT_S = 5.0
 
@@ -16,6 +17,13 @@ def resolve_hub(config: NamedModel, field: str) -> ResolvedModel:
     Raises UserError for `field`, the config field of the model, with what was tried.
     """
     snapshot = _snapshot(config, _fetch_snapshot, field)
+    require_model(config, snapshot, field)
+    return ResolvedModel(name=config.name, path=str(snapshot), revision=snapshot.name)
+
+
+def fetch_into(config: NamedModel, cache: Path, field: str) -> ResolvedModel:
+    """Fetch the whole model into a folder in the layout of the Hub's cache; raises UserError as `resolve_hub` does."""
+    snapshot = _snapshot(config, lambda named: _fetch_snapshot(named, cache), field, cache)
     require_model(config, snapshot, field)
     return ResolvedModel(name=config.name, path=str(snapshot), revision=snapshot.name)
 
@@ -36,10 +44,12 @@ def cached_small_files(config: NamedModel, field: str) -> Path | None:
     return None
 
 
-def _snapshot(config: NamedModel, fetch: Callable[[NamedModel], Path], field: str) -> Path:
+def _snapshot(config: NamedModel, fetch: Callable[[NamedModel], Path], field: str, cache: Path | None = None) -> Path:
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    if cache is None and (store := prefetched.in_use()):
+        return _prefetched_snapshot(config, store, field)
     try:
         return fetch(config)
     except HFValidationError as error:
@@ -47,9 +57,16 @@ def _snapshot(config: NamedModel, fetch: Callable[[NamedModel], Path], field: st
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403, 404):
             raise _nowhere(config, f"the Hub has no such model, or not for this user: {first_line(error)}", field) from None
-        return _cached_or_raise(config, error, field)
+        return _cached_or_raise(config, error, field, cache)
     except (HTTPError, ConnectionError, TimeoutError) as error:
-        return _cached_or_raise(config, error, field)
+        return _cached_or_raise(config, error, field, cache)
+
+
+def _prefetched_snapshot(config: NamedModel, store: prefetched.Prefetched, field: str) -> Path:
+    snapshot = cached_snapshot(config)
+    if snapshot is None:
+        raise _nowhere(config, f"{store.folder} does not hold it: run `kp prefetch` for this study", field)
+    return snapshot
 
 
 def _fetch_texts(config: NamedModel) -> Path:
@@ -59,7 +76,7 @@ def _fetch_texts(config: NamedModel) -> Path:
     return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=[*TEXT_FILES]))
 
 
-def _fetch_snapshot(config: NamedModel) -> Path:
+def _fetch_snapshot(config: NamedModel, cache: Path | None = None) -> Path:
     """Fetch only safetensors if the repository has them, so that the same weights are not fetched twice."""
     from huggingface_hub import HfApi, snapshot_download
 
@@ -67,25 +84,30 @@ def _fetch_snapshot(config: NamedModel) -> Path:
     safe = any(entry.rfilename.endswith(".safetensors") for entry in listing)
     wanted = [*TEXT_FILES, *(WEIGHT_FILES[:2] if safe else WEIGHT_FILES[2:])]
     # By branch or tag, not by commit: only then does the cache record what the name stood for, which a run without a network needs.
-    return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=wanted))
+    return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=wanted, cache_dir=cache))
 
 
-def _cached_or_raise(config: NamedModel, error: Exception, field: str) -> Path:
-    snapshot = cached_snapshot(config)
+def _cached_or_raise(config: NamedModel, error: Exception, field: str, cache: Path | None) -> Path:
+    snapshot = cached_snapshot(config, cache)
     if snapshot is None:
         reason = f"the Hub cannot be reached ({type(error).__name__}) and its cache on this machine does not hold it"
         raise _nowhere(config, reason, field) from None
     return snapshot
 
 
-def cached_snapshot(config: NamedModel) -> Path | None:
-    """The folder of the commit that the cache on this machine holds; None if there is none."""
+def cached_snapshot(config: NamedModel, cache: Path | None = None) -> Path | None:
+    """The folder of the commit that a cache on this machine holds, by default the Hub's, or the prefetched one; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    if cache is None and (store := prefetched.in_use()):
+        cache = store.hub
     try:
         # Requests only the config: the weights are checked afterwards, and files that are never needed must not count as missing.
-        return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=[CONFIG_FILE], local_files_only=True))
+        found = snapshot_download(
+            config.name, revision=config.revision, allow_patterns=[CONFIG_FILE], local_files_only=True, cache_dir=cache
+        )
+        return Path(found)
     except (HFValidationError, LocalEntryNotFoundError):
         return None
 

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from kp.benchmarks.registry import SCORES
+from kp.report.capacity_section import capacity_dots
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.drift_section import drift_scatter
 from kp.report.figure_data import (
@@ -55,6 +56,7 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "answers": answer_dots(tables, summary),
         "benchmarks": benchmark_dots(summary),
         "scales": scale_lines(tables, summary),
+        "capacity": capacity_dots(tables, summary),
         "drift": drift_scatter(found, margin),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}

@@ -1,6 +1,7 @@
 """The names of the files in a step's folder, and of the folders in the results root."""
 
 FACTS_FILE = "facts.parquet"
+PUBLISHED_FILE = "published_categories.parquet"
 QUARANTINED_FILE = "quarantined.parquet"
 GRAPH_REPORT_FILE = "graph_relations.parquet"
 DROPPED_FILE = "dropped_candidates.parquet"
@@ -17,6 +18,8 @@ EPOCHS_FILE = "epochs.parquet"
 ROWS_FILE = "training_rows.parquet"
 BENCHMARKS_FILE = "benchmarks.parquet"
 BENCHMARK_ITEMS_FILE = "benchmark_items.parquet"
+BENCHMARK_CHOICES_FILE = "benchmark_choices.parquet"
+SURPRISAL_FILE = "surprisal.parquet"
 DRIFT_FILE = "drift.parquet"
 ADAPTER_FOLDER = "adapter"
 MACHINE_CHOICES_FILE = "machine_choices.json"  # in a study's folder: what `auto` stands for

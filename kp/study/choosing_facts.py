@@ -23,6 +23,7 @@ from kp.facts.dump.files import FIELD, is_dump
 from kp.facts.dump.readable import graph_counts, unreadable_lines, validate_readable
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_REPORT
 from kp.facts.popularity import BUCKETS
+from kp.facts.published import published_table
 from kp.facts.replay import without_studied
 from kp.facts.selection import COUNT_FIELD, select_facts
 from kp.facts.shots import Replacement, replaced_table, shot_sets
@@ -30,7 +31,7 @@ from kp.facts.synthetic import synthetic_facts
 from kp.facts.tables import SourceFacts, read_source
 from kp.facts.validation import check_facts, listed_rows, reason_kind, rejected_rows
 from kp.schema import frame
-from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
+from kp.store.filenames import DROPPED_FILE, FACTS_FILE, GRAPH_REPORT_FILE, PUBLISHED_FILE, QUARANTINED_FILE, REPLACED_SHOTS_FILE
 from kp.store.steps import Step
 from kp.study.session import Session
 from kp.vocabulary import ShotSet
@@ -41,6 +42,7 @@ TABLES = {
     REPLACED_SHOTS_FILE: schema.REPLACED_SHOTS,
     GRAPH_REPORT_FILE: GRAPH_REPORT,  # these two if the source is a dump
     DROPPED_FILE: DROPPED_CANDIDATES,
+    PUBLISHED_FILE: schema.PUBLISHED_CATEGORIES,  # if the source has the column
 }
 MOST_LISTED = 5  # reasons, relations and the like in one message
 
@@ -76,6 +78,8 @@ def choose_facts(session: Session, choice: FactChoice) -> None:
     guarded = chosen if choice.studied is None else pl.concat([choice.studied, chosen])
     _, replaced = shot_sets(session.shots.shots, guarded, choice.asked)
     made = {FACTS_FILE: chosen.to_arrow(), QUARANTINED_FILE: unfit, REPLACED_SHOTS_FILE: replaced_table(replaced)}
+    if source.published:
+        made[PUBLISHED_FILE] = published_table(source.published, chosen["fact_id"].to_list())
     session.commit(choice.step, made | of_graph, TABLES, began)
     _log_replaced_shots(session, choice, replaced)
     _log_rejected_rows(session, choice, unfit)

@@ -6,7 +6,7 @@ facts -> categorise -> trial (one each) -> measurements of its adapter -> report
                     -> repeat (if the base is measured more often)
                     -> samples (if the study requests them) -> trial
                     -> parts (if facts are kept out of training) -> trial
-      -> paraphrases (if a model writes some) -> trial that trains on paraphrases or holds some out
+      -> paraphrases (if a model writes some) -> trial that trains on paraphrases, generality
       -> replay_facts -> replay_categorise (if replayed facts have a separate source) -> trial that replays facts
 """
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser
-from kp.config.study import StudyConfig
+from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser, replay_settings
+from kp.config.study import FactsConfig, StudyConfig
 from kp.errors import MissingSourceError, UserError
+from kp.facts import hub
 from kp.facts.replay import replay_identity
 from kp.facts.shots import shots_identity
 from kp.facts.sources import drawing_identity, source_identity
@@ -37,7 +38,7 @@ class Missing:
     estimated_from: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.error} (priced by {self.estimated_from})" if self.estimated_from else str(self.error)
+        return f"{self.error} ({f'priced by {self.estimated_from}' if self.estimated_from else 'it is read when the study begins'})"
 
 
 def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel, str], str], note: Callable[[Missing], None]) -> Identities:
@@ -47,8 +48,8 @@ def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel,
     missing one has no known count.
     """
     revision = revision_of(config.model, NAME_FIELD)
-    facts = _identity_if_here(note, config.facts.count, "facts.count", lambda: source_identity(config.facts))
-    replay = _identity_if_here(note, config.search.replay_count, "search.replay_count", lambda: replay_identity(config))
+    facts = _identity_if_here(note, config.facts, "facts.count", lambda: source_identity(config.facts))
+    replay = _identity_if_here(note, replay_settings(config), "search.replay_count", lambda: replay_identity(config))
     try:
         shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     except MissingSourceError as error:
@@ -59,14 +60,20 @@ def described_identities(config: StudyConfig, revision_of: Callable[[NamedModel,
     return Identities(revision, facts or NOT_HERE, shots, writer, drawing_identity(config.facts), replay)
 
 
-def _identity_if_here(note: Callable[[Missing], None], count: int | None, field: str, find: Callable[[], str | None]) -> str | None:
-    """The identity of a source of facts; if it is not here, the count of facts in `field` is enough."""
+def _identity_if_here(
+    note: Callable[[Missing], None], settings: FactsConfig | None, field: str, find: Callable[[], str | None]
+) -> str | None:
+    """The identity of a source of facts; if it is not here, the count of facts in `field` is enough.
+
+    A data set on the Hub needs none: it is read when the study begins, and until then its size is not known.
+    """
     try:
         return find()
     except MissingSourceError as error:
-        if count is None:
+        count = settings.count if settings else None
+        if count is None and not (settings and settings.source.startswith(hub.PREFIX)):
             raise
-        note(Missing(error, field))
+        note(Missing(error, field if count is not None else None))
         return NOT_HERE
 
 

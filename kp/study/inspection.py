@@ -56,7 +56,7 @@ class Inspecting:
     """What identifies the step of an inspection."""
 
     name = "inspection"
-    version = 4
+    version = 5
     """Rises when the code changes the results, so that older results are not taken for newer ones."""
     reads = Reads(("",), but=("resources", "trackers"))
 

@@ -86,7 +86,7 @@ def plan_table(config: StudyConfig, lines: list[PlanLine], model_revision: str) 
     revision = model_revision if " " in model_revision else model_revision[:12]  # a phrase if there is no revision
     table = Table(title=f"study {config.name}: {config.model.name} ({revision})", title_justify="left")
     table.add_column("stage", no_wrap=True)
-    table.add_column("work")
+    table.add_column("work", overflow="fold")  # a source's name can be longer than a line
     table.add_column("state", no_wrap=True)
     for line in lines:
         table.add_row(line.stage, line.work, line.state)

@@ -76,9 +76,9 @@ class Prompts:
         return Prompts(self.base + other.base, self.adapters + other.adapters, self.evals + other.evals)
 
 
-def held_out_prompts(spec: TrialSpec) -> int:
-    """Prompts on which a trial's generality is measured."""
-    return spec.unknown * spec.settings.held_out_paraphrases * PROMPTS_PER_SET
+def held_out_prompts(spec: TrialSpec, held_out: int) -> int:
+    """Prompts on which a trial's generality is measured at most: a fact may have fewer paraphrases left."""
+    return spec.unknown * held_out * PROMPTS_PER_SET
 
 
 def eval_prompts(spec: TrialSpec) -> int:

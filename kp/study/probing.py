@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kp.benchmarks.harness_tasks import validate_tasks
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
 from kp.config.layers import SEARCHED_LAYERS_FIELD, layer_numbers
 from kp.config.study import StudyConfig
@@ -35,6 +36,7 @@ def probed(config: StudyConfig, root: Path, note: Callable[[str], None], fetch: 
 
     Without `fetch`, a Hub model whose small files are not here is not probed. Raises UserError naming the field if a model cannot be used.
     """
+    validate_tasks(config.evaluate)
     config = with_machine_choices(config, root, note, fetch, trains)
     chats = {}
     rephrasing = paraphraser(config)

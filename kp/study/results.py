@@ -4,7 +4,7 @@ The same study gives the same tables however often it was interrupted, because e
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -13,12 +13,19 @@ import pyarrow as pa
 from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS
 from kp.config.study import StudyConfig
+from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
+from kp.metrics.capacity import adapter_sizes, capacity_table
+from kp.metrics.compared_answers import ComparedAnswers
 from kp.metrics.drift import drift_summary
+from kp.metrics.locality import locality
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
+from kp.metrics.published import published_agreement
+from kp.metrics.reasons import reasons
 from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
+from kp.metrics.stories import fact_stories
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
 from kp.schema import frame
@@ -30,14 +37,17 @@ from kp.store.filenames import (
     DRIFT_FILE,
     EPOCHS_FILE,
     PARTS_FILE,
+    PUBLISHED_FILE,
     ROWS_FILE,
     SLICK_FILE,
+    SURPRISAL_FILE,
     TRIAL_FILE,
 )
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph, Trial
 from kp.study.measurement import scaled_name
 from kp.study.measurements.answers import answers_on
+from kp.study.measurements.harness import harness_on
 from kp.study.measurements.placebo import placebo_on
 from kp.study.session import training_facts
 from kp.training.spec import TRIAL_END, TRIALS
@@ -65,6 +75,19 @@ class _Adapter:
 
     outcomes: pl.DataFrame  # OUTCOMES
     scores: pl.DataFrame  # SCORES of its answers on S1 and to held-out paraphrases
+    reasons: pl.DataFrame  # REASONS
+    locality: pl.DataFrame  # LOCALITY
+    answer_changes: pl.DataFrame  # ANSWER_CHANGES
+    stories: pl.DataFrame  # FACT_STORIES of its answers on S1
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What the base answered, with which every adapter is compared."""
+
+    facts: pl.DataFrame  # FACTS
+    answers: pl.DataFrame  # ANSWERS on all its shot sets
+    outcomes: pl.DataFrame  # OUTCOMES on S0, S1 and S2
 
 
 def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list[dict[str, Any]]) -> ReportTables:
@@ -75,13 +98,18 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     committed = [trial for trial in graph.trials if store.is_done(trial.step)]
     rows = {trial.trial_id: frame(store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS)) for trial in committed}
     fact_ids = facts["fact_id"].to_list()
-    measured = [
-        _adapter(config, store, trial, rows[trial.trial_id], fact_roles(fact_ids, parts, rows[trial.trial_id]))
-        for trial in evaluated(config, graph, store)
-    ]
     roles = fact_roles(fact_ids, parts)
     of_base = outcome_table(BASE, _on(answers, BASE_SHOT_SETS), _on(categories, BASE_SHOT_SETS), roles, matcher)
+    base = _Base(facts, answers, of_base)
+    # One after the other, because the answers of all adapters of a large study do not fit into memory together.
+    measured = [
+        _adapter(config, store, trial, rows[trial.trial_id], fact_roles(fact_ids, parts, rows[trial.trial_id]), base)
+        for trial in evaluated(config, graph, store)
+    ]
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
+    ended = [_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed]
+    trials = frame(pa.Table.from_pylist([*ended, *failed], schema=TRIALS))
+    bits = _surprisal(config, graph, store)
     scaled = _scaled_outcomes(config, graph, store, parts, rows)
     drift = _drift(config, graph, store)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
@@ -89,26 +117,33 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     return ReportTables(
         facts=facts,
         base_categories=categories,
-        trials=frame(pa.Table.from_pylist([*(_trial_row(store, trial) for trial in committed), *failed], schema=TRIALS)),
+        trials=trials,
         epochs=_concat([store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in committed], schema.EPOCHS, []),
         outcomes=outcomes,
         benchmarks=_benchmarks(config, graph, store, BENCHMARKS_FILE, schema.BENCHMARKS),
         benchmark_items=items,
         **derived_tables(outcomes, facts, items, scores, config.report.margin),
+        reasons=pl.concat([one.reasons for one in measured]) if measured else None,
+        locality=pl.concat([one.locality for one in measured]) if measured else None,
+        answer_changes=pl.concat([one.answer_changes for one in measured]) if measured else None,
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
         training_rows=rows,
         parts=parts,
+        fact_stories=pl.concat([_stories(answers, of_base), *(one.stories for one in measured)]),
         placebo=_placebo(config, graph, store, roles),
+        surprisal=bits,
+        capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials)),
         scaled_outcomes=scaled,
         scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
         drift=drift,
         drift_summary=None if drift is None else drift_summary(drift),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
+        published_agreement=agreement_with_published(graph, store, matcher),
     )
 
 
-def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame, roles: Mapping[str, FactRole]) -> _Adapter:
+def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame, roles: Mapping[str, FactRole], base: _Base) -> _Adapter:
     matcher = config.categorise.matcher
     asked = [trial.measurements[answers_on(shot_set)] for shot_set in config.evaluate.shot_sets]
     answers, categories = _answers_and_categories(store, asked)
@@ -116,7 +151,24 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
     if "generality" in trial.measurements:
         held_out = frame(store.read(trial.measurements["generality"], ANSWERS_FILE, schema.HELD_OUT_ANSWERS))
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
-    return _Adapter(outcome_table(trial.trial_id, answers, categories, roles, matcher), pl.concat(scores))
+    outcomes = outcome_table(trial.trial_id, answers, categories, roles, matcher)
+    compared = ComparedAnswers(trial.trial_id, base.facts, pl.concat([base.outcomes, outcomes]), base.answers, answers, rows, matcher)
+    return _Adapter(
+        outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared), _stories(answers, outcomes)
+    )
+
+
+def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
+    """The TRIAL_SURPRISAL of the base and of every measured adapter, if the study requests it."""
+    if not config.evaluate.surprisal:
+        return None
+    steps = {BASE: graph.base["surprisal"]}
+    steps |= {trial.trial_id: trial.measurements["surprisal"] for trial in evaluated(config, graph, store)}
+    tables = [
+        frame(store.read(step, SURPRISAL_FILE, schema.SURPRISAL)).select(pl.lit(trial_id).alias("trial_id"), pl.exclude("model_id"))
+        for trial_id, step in steps.items()
+    ]
+    return pl.concat(tables)
 
 
 def _scaled_outcomes(
@@ -161,6 +213,15 @@ def _answers_and_categories(store: Store, steps: Iterable[Step]) -> tuple[pl.Dat
     return answers, categories
 
 
+def agreement_with_published(graph: Graph, store: Store, matcher: Matcher) -> pl.DataFrame | None:
+    """PUBLISHED_AGREEMENT of the base's categories; None if the source of the facts publishes none."""
+    if not store.file(graph.steps["facts"], PUBLISHED_FILE).is_file():
+        return None
+    published = frame(store.read(graph.steps["facts"], PUBLISHED_FILE, schema.PUBLISHED_CATEGORIES))
+    categories = frame(store.read(graph.steps["categorise"], CATEGORIES_FILE, schema.CATEGORIES))
+    return published_agreement(categories, published, matcher)
+
+
 def _on(table: pl.DataFrame, shot_sets: Iterable[ShotSet]) -> pl.DataFrame:
     return table.filter(pl.col("shot_set").is_in([shot_set.value for shot_set in shot_sets]))
 
@@ -170,26 +231,32 @@ def _answer_scores(trial_id: str, answers: pl.DataFrame, categories: pl.DataFram
     return score_answers(trial_id, _on(answers, (ADAPTER_SHOT_SET,)), _on(categories, (ADAPTER_SHOT_SET,)), matcher)
 
 
-def trial_columns(trial: Trial) -> dict[str, Any]:
-    """The columns of TRIALS that follow from the spec."""
-    return {"trial_id": trial.trial_id, **trial.spec.columns()}
+def _stories(answers: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The FACT_STORIES of one model on the shot set on which adapters are compared with the base."""
+    return fact_stories(_on(answers, (ADAPTER_SHOT_SET,)), _on(outcomes, (ADAPTER_SHOT_SET,)))
 
 
-def _trial_row(store: Store, trial: Trial) -> dict[str, Any]:
+def trial_columns(trial: Trial, drawn: int | None = None) -> dict[str, Any]:
+    """The columns of TRIALS that follow from the spec, and from how many rows were drawn."""
+    return {"trial_id": trial.trial_id, **replace(trial.spec, drawn=drawn).columns()}
+
+
+def _trial_row(store: Store, trial: Trial, drawn: int) -> dict[str, Any]:
     """A row of TRIALS: how the trial ended, as recorded, and its knobs, as this study has them.
 
     The knobs in the trial's file are those of the study that trained it: it lacks a knob that is newer, and has another value of a knob
     without effect on this trial, which is no part of its identity.
     """
     (outcome,) = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()
-    return trial_columns(trial) | outcome
+    return trial_columns(trial, drawn) | outcome
 
 
 def _benchmarks(config: StudyConfig, graph: Graph, store: Store, file: str, table_schema: pa.Schema) -> pl.DataFrame:
     """One table of the benchmarks, of the base and of every measured adapter."""
     measured = [graph.base, *(trial.measurements for trial in evaluated(config, graph, store))]
-    steps = [of_model.get("benchmarks") for of_model in measured]
-    tables = [store.read(step, file, table_schema) for step in steps if step]
+    names = ["benchmarks", *(harness_on(task.name) for task in config.evaluate.tasks)]
+    steps = [of_model[name] for name in names for of_model in measured if name in of_model]
+    tables = [store.read(step, file, table_schema) for step in steps]
     return _concat(tables, table_schema, [])
 
 

@@ -4,6 +4,8 @@ All jobs are made in the driver, before anything is trained: a pool that is too 
 that fails in some worker.
 """
 
+from dataclasses import replace
+
 import polars as pl
 import pyarrow as pa
 
@@ -32,12 +34,13 @@ def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
     classes, control = base_classes(session), _control(session)
     answers = _first_answers(session, graph.steps["categorise"])
     replay = _replay(session)
-    drawn = [draw_rows(trial.spec, facts, classes, answers, replay, control) for trial in trials]
+    shortfall = config.search.replay_shortfall
+    drawn = [draw_rows(trial.spec, facts, classes, answers, replay, control, shortfall) for trial in trials]
     _check_lengths(session, trials, drawn)
     return [
         TrialJob(
             trial_id=trial.trial_id,
-            spec=trial.spec,
+            spec=replace(trial.spec, drawn=rows.height),
             engine=session.trial_engine,
             rows=rows.to_arrow(),
             eval_facts=eval_facts(session.training_facts, rows, trial.spec.settings.eval_facts),

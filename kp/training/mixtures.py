@@ -7,8 +7,8 @@ the 40 of the next, and a curve over N compares like with like.
 What is added to the Unknown facts is defined in one place, `_COMPANIONS`: another pool needs a count on Arm, a Role, and an entry there.
 Facts that the base knows may come from a different source; then a measured fact is never replayed. Control facts are in no pool.
 
-Arms use a fact's paraphrases from the start of its list, and held-out ones come from its end, so that what is held out is the same for
-every arm and every trial of a study.
+Arms use a fact's paraphrases from the start of its list, and generality is measured on those at its end (kp.metrics.generality), so that
+arms share what they hold out as far as a fact's paraphrases reach.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -23,7 +23,7 @@ from kp.metrics.matching import first_line
 from kp.schema import TRAINING_ROWS
 from kp.store.draws import draw_key
 from kp.training.spec import TrialSpec
-from kp.vocabulary import Category, Draw, ReplayTarget, Role, ShotSet
+from kp.vocabulary import Category, Draw, ReplayShortfall, ReplayTarget, Role, ShotSet
 
 _Fact = dict[str, Any]  # a FACTS row
 
@@ -62,12 +62,14 @@ def draw_rows(
     answers: pl.DataFrame,
     replay: Source | None = None,
     control: Collection[str] = (),
+    shortfall: ReplayShortfall = ReplayShortfall.REFUSE,
 ) -> pl.DataFrame:
     """The TRAINING_ROWS of a trial: Unknown facts, their paraphrases, then the replayed facts, each in the order drawn.
 
     `facts` is the FACTS table, `categories` the base's CATEGORIES on S0 by one matcher or its SLICK (WeaklyKnown facts are in no pool), and
     `answers` the base's ANSWERS on S0. `replay` is the other source of replayed facts, if the study has one. `control` has the ids of facts
-    that are kept out of training. Raises UserError if a pool or a fact's paraphrases are too few, or if the tables do not belong together.
+    that are kept out of training. Raises UserError if a pool or a fact's paraphrases are too few, or if the tables do not belong together;
+    with `shortfall` USE_ALL, too few known facts are no error.
     """
     _validate_categories(facts, categories)
     studied = Source(facts, categories, answers, frozenset(control))
@@ -79,11 +81,11 @@ def draw_rows(
     rows = [_row(fact, Role.UNKNOWN, fact["question"], fact["answers"][0]) for fact in unknown]
     rows.extend(_paraphrase_rows(unknown, spec.arm.paraphrases))
     if replay is None:
-        rows.extend(_replay_rows(spec, studied))
+        rows.extend(_replay_rows(spec, studied, shortfall))
     else:
         _validate_categories(replay.facts, replay.categories)
         _validate_replayed_facts(replay.facts, facts)
-        rows.extend(_replay_rows(spec, replay))
+        rows.extend(_replay_rows(spec, replay, shortfall))
     return pl.DataFrame(rows).with_row_index("row").select(TRAINING_ROWS.names).cast({"row": pl.Int32})
 
 
@@ -93,14 +95,14 @@ def _paraphrase_rows(unknown: list[_Fact], count: int) -> Iterator[dict[str, str
             yield _row(fact, Role.PARAPHRASE, question, fact["answers"][0])
 
 
-def _replay_rows(spec: TrialSpec, replay: Source) -> Iterator[dict[str, str]]:
+def _replay_rows(spec: TrialSpec, replay: Source, shortfall: ReplayShortfall) -> Iterator[dict[str, str]]:
     """The rows of facts that the base knows."""
     for companion in _COMPANIONS:
         count = companion.per_unknown(spec) * spec.unknown
         if not count:
             continue
         pool = _pool(replay, companion.category)
-        if pool.height < count:
+        if pool.height < count and shortfall is ReplayShortfall.REFUSE:
             raise _shortfall(spec, count, companion.category, companion.field, pool, replay)
         drawn = _ordered(pool, spec).head(count).to_dicts()
         targets = _replay_targets(spec.settings.replay_target, drawn, replay.answers)
@@ -147,17 +149,11 @@ def _ordered(pool: pl.DataFrame, spec: TrialSpec) -> pl.DataFrame:
 
 
 def _validate_paraphrase_count(spec: TrialSpec, unknown: list[_Fact]) -> None:
-    """The trained and the held-out paraphrases of a fact are disjoint, so it needs as many as both together."""
-    asked = {"search.arms.paraphrases": spec.arm.paraphrases, "search.held_out_paraphrases": spec.settings.held_out_paraphrases}
-    asked = {field: count for field, count in asked.items() if count}
-    wanted = sum(asked.values())
+    wanted = spec.arm.paraphrases
     for fact in unknown:
         if len(fact["paraphrases"]) < wanted:
-            field, *others = asked
-            sum_of = f"{' + '.join(map(str, asked.values()))} = " if others else ""
-            together = f" together with {others[0]}" if others else ""
-            message = f"{sum_of}{wanted} paraphrases asked for{together}, but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
-            raise UserError(message, field=field)
+            message = f"{wanted} paraphrases asked for, but fact '{fact['fact_id']}' has {len(fact['paraphrases'])}"
+            raise UserError(message, field="search.arms.paraphrases")
 
 
 def _replay_targets(target: ReplayTarget, drawn: list[_Fact], answers: pl.DataFrame) -> list[str]:

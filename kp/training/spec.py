@@ -51,6 +51,7 @@ class TrialSpec(Choice):
 
     settings: TrialSettings
     training: TrainingConfig
+    drawn: int | None = None  # training rows per epoch once they are drawn: fewer than asked for if a pool had fewer
 
     @property
     def replayed(self) -> int:
@@ -60,7 +61,7 @@ class TrialSpec(Choice):
     @property
     def rows(self) -> int:
         """Training rows per epoch."""
-        return self.unknown * (1 + self.replayed + self.arm.paraphrases)
+        return self.unknown * (1 + self.replayed + self.arm.paraphrases) if self.drawn is None else self.drawn
 
     @property
     def steps_per_epoch(self) -> int:

@@ -11,8 +11,9 @@ import pytest
 from tests.conftest import Kp
 from tests.killing import running_kp
 
-KINDS = ("answers", "benchmarks")  # the steps that the evaluation of the study commits
-CHUNKS = 3 * 2 * 4 + 4  # three adapters on two shot sets in quarters; lm-eval's one task for each of them and the base
+KINDS = ("answers", "generality", "benchmarks")  # the steps that the evaluation of the study commits
+# Three adapters on two shot sets in quarters; the paraphrase of two facts for the two that leave one; lm-eval's task for each and the base.
+CHUNKS = 3 * 2 * 4 + 2 * 2 + 4
 
 pytestmark = pytest.mark.studies
 

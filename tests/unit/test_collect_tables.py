@@ -22,6 +22,7 @@ from kp.store.filenames import (
     FACTS_FILE,
     PARTS_FILE,
     ROWS_FILE,
+    SURPRISAL_FILE,
     TRIAL_FILE,
 )
 from kp.store.steps import Step, Store
@@ -38,7 +39,14 @@ FACTS = facts().head(40).with_columns(pl.Series([[f"P{number} {row}?" for number
 PACKED = FACTS["fact_id"].to_list()[:6]
 LEARNED = set(PACKED[:4])
 PARTS = FACTS.select("fact_id", pl.Series("part", ["pool"] * 30 + ["control_dev", "control_test"] * 5))
-BARE = ("search.arms=[{}]", "search.unknown=[6]", "evaluate.mmlu_dev=0", "evaluate.misconceptions=0", "facts.control_share=0.0")
+BARE = (
+    "search.arms=[{}]",
+    "search.unknown=[6]",
+    "evaluate.mmlu_dev=0",
+    "evaluate.held_out_paraphrases=0",
+    "evaluate.misconceptions=0",
+    "facts.control_share=0.0",
+)
 
 
 def answers_of(model_id: str, shot_set: str, asked: pl.DataFrame, right: set[str]) -> pl.DataFrame:
@@ -59,6 +67,22 @@ def answers_of(model_id: str, shot_set: str, asked: pl.DataFrame, right: set[str
         for index in range(2)
     ]
     return frame_of(rows, schema.ANSWERS)
+
+
+def surprisal_of(model_id: str, gain: float) -> pl.DataFrame:
+    """Every fact has 8 bits; packed ones less by this gain."""
+    rows = [
+        {
+            "fact_id": fact_id,
+            "model_id": model_id,
+            "bits": 8.0 - gain * (fact_id in PACKED),
+            "end_bits": 0.5,
+            "tokens": 2,
+            "is_greedy": False,
+        }
+        for fact_id in FACTS["fact_id"]
+    ]
+    return frame_of(rows, schema.SURPRISAL)
 
 
 def commit(store: Store, step: Step, tables: dict[str, tuple[pl.DataFrame, pa.Schema]]) -> None:
@@ -88,7 +112,7 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
     rows = [
         {"row": row, "fact_id": fact_id, "role": "unknown", "question": "Q?", "target": "t"} for row, fact_id in enumerate([*PACKED])
     ] + [{"row": 6, "fact_id": "of another source", "role": "highly_known", "question": "Q?", "target": "t"}]
-    row = trial_columns(trial) | {"status": "completed", "epochs": 0, "steps": 0} | (recorded or {})
+    row = trial_columns(trial) | {"status": "completed", "epochs": 0, "steps": 0, "trainable_parameters": 10} | (recorded or {})
     tables = {TRIAL_FILE: (frame_of([row], columns), columns), EPOCHS_FILE: (frame_of([], schema.EPOCHS), schema.EPOCHS)}
     commit(store, trial.step, tables | {ROWS_FILE: (frame_of(rows, schema.TRAINING_ROWS), schema.TRAINING_ROWS)})
     for shot_set in config.evaluate.shot_sets:
@@ -99,6 +123,8 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
         right = set(questions.filter(pl.col("paraphrase_index") == 3, pl.col("paraphrased_fact").is_in(list(LEARNED)))["fact_id"])
         held_out = answers_by_fact(answers_of("digest", "S1", questions, right), questions)
         commit(store, trial.measurements["generality"], {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
+    for step, model_id, gain in ((graph.base["surprisal"], "base", 0.0), (trial.measurements["surprisal"], "digest", 3.0)):
+        commit(store, step, {SURPRISAL_FILE: (surprisal_of(model_id, gain), schema.SURPRISAL)})
     if "drift" in trial.measurements:
         commit(
             store, trial.measurements["drift"], {DRIFT_FILE: (frame_of([drifted(trial.trial_id)], schema.TEXT_DRIFT), schema.TEXT_DRIFT)}
@@ -136,6 +162,24 @@ def test_collect_tables_of_a_study_that_holds_nothing_out_has_neither_parts_nor_
     assert score(tables.scores, "reliability") == pytest.approx((4 / 6, 12))
     assert score(tables.scores, "reliability_s2") == pytest.approx((4 / 6, 12))
     assert score(tables.scores, "facts_learned") == pytest.approx((4 / 6, 6))
+
+
+def test_collect_tables_capacity_counts_the_bits_of_packed_facts(tmp_path: Path) -> None:
+    tables = collected(tmp_path)
+    assert tables.capacity is not None
+    assert tables.surprisal is not None
+    assert set(tables.surprisal["trial_id"]) == {"base", tables.trials["trial_id"][0]}
+    (row,) = tables.capacity.to_dicts()
+    assert (row["facts"], row["memorised_bits"], row["per_fact"], row["per_parameter"], row["untaught_gain"]) == (6, 18.0, 3.0, 1.8, 0.0)
+
+
+def test_collect_tables_without_surprisal_has_no_capacity(tmp_path: Path) -> None:
+    config = load_study(SMOKE, [*BARE])
+    graph, store = filled(config, tmp_path)
+    without = load_study(SMOKE, [*BARE, "evaluate.surprisal=false"])
+    tables = collect_tables(without, graph, store, [])
+    assert tables.surprisal is None
+    assert tables.capacity is None
 
 
 def test_collect_tables_drift_comes_with_its_summary_and_is_missing_where_it_is_not_measured(tmp_path: Path) -> None:
@@ -194,7 +238,7 @@ def test_collect_tables_of_a_study_without_benchmarks_has_no_rows_of_them(tmp_pa
 
 
 def test_collect_tables_held_out_paraphrases_give_a_generality(tmp_path: Path) -> None:
-    assert score(collected(tmp_path, "search.held_out_paraphrases=2").scores, "generality") == pytest.approx((4 / 12, 24))
+    assert score(collected(tmp_path, "evaluate.held_out_paraphrases=2").scores, "generality") == pytest.approx((4 / 12, 24))
 
 
 def test_collect_tables_control_facts_are_told_apart_in_roles_effects_and_shifts(tmp_path: Path) -> None:

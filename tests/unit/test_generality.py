@@ -72,8 +72,21 @@ def test_score_generality_is_the_share_right_clustered_over_the_facts_paraphrase
     assert score_generality("t", found, ["f000", "f001"], Matcher.RELEASED)["value"].to_list() == [1.0]
 
 
-def test_score_generality_of_other_facts_than_were_trained_raises() -> None:
+def test_score_generality_of_facts_that_were_not_trained_raises() -> None:
     questions = held_out_questions(studied(), ["f000", "f001"], 2)
     found = answers_by_fact(answers_to(questions, set()), questions)
-    with pytest.raises(UserError, match="held-out answers: fact 'f002' was trained or asked, but not both"):
-        score_generality("t", found, ["f000", "f001", "f002"], Matcher.STRICT)
+    with pytest.raises(UserError, match="held-out answers: fact 'f001' was not trained"):
+        score_generality("t", found, ["f000"], Matcher.STRICT)
+
+
+def test_held_out_questions_of_an_arm_that_trains_on_paraphrases_are_those_it_leaves() -> None:
+    mixed = studied().with_columns(pl.Series("paraphrases", [["A?", "B?", "C?"], ["D?"], []]))
+    questions = held_out_questions(mixed, mixed["fact_id"].to_list(), 2, trained_on=1)
+    assert questions.select("question", "paraphrased_fact", "paraphrase_index").rows() == [("B?", "f000", 1), ("C?", "f000", 2)]
+    found = answers_by_fact(answers_to(questions, {("f000", 1)}), questions)
+    assert score_generality("t", found, mixed["fact_id"].to_list(), Matcher.STRICT).select("value", "n").rows() == [(0.5, 4)]
+
+
+def test_score_generality_without_a_paraphrase_that_is_left_has_no_row() -> None:
+    questions = held_out_questions(studied(), ["f000"], 2, trained_on=4)
+    assert score_generality("t", answers_by_fact(answers_to(questions, set()), questions), ["f000"], Matcher.STRICT).is_empty()

@@ -67,24 +67,29 @@ def test_build_graph_replayed_facts_are_known_by_the_content_of_their_source_and
 
 
 def test_build_graph_held_out_paraphrases_are_measured_of_every_trial() -> None:
-    plain, held_out = graph_of(smoke()), graph_of(smoke("search.held_out_paraphrases=2"))
+    plain, held_out = (graph_of(smoke(f"evaluate.held_out_paraphrases={count}")) for count in (0, 2))
+    assert [trial.trial_id for trial in plain.trials] == [trial.trial_id for trial in held_out.trials]
     for trial in held_out.trials:
         assert trial.measurements["generality"].inputs == (trial.step,)
         assert trial.measurements["generality"].literals["shot_set"] == "S1"
     extra = [step for step in held_out.evaluation_steps() if step.kind == "generality"]
     assert len(extra) == len(held_out.trials) == 3
-    assert [step.kind for step in plain.evaluation_steps()] == ["benchmarks", *["answers", "answers", "benchmarks", "drift"] * 3]
+    assert [step.kind for step in plain.evaluation_steps()] == [
+        *("benchmarks", "surprisal"),
+        *["answers", "answers", "benchmarks", "surprisal", "drift"] * 3,
+    ]
     assert not any("generality" in trial.measurements for trial in plain.trials)
 
 
-def test_build_graph_trial_that_holds_paraphrases_out_rests_on_those_that_a_model_writes() -> None:
-    config = smoke("search.held_out_paraphrases=2", "facts.paraphrase.model=m")
+def test_build_graph_generality_and_trials_of_paraphrases_rest_on_those_that_a_model_writes() -> None:
+    config = smoke("evaluate.held_out_paraphrases=2", "facts.paraphrase.model=m")
     found = build_graph(config, Identities("model", "facts", "shots", "writer"))
-    assert all("paraphrases" in kinds(trial.step) for trial in found.trials)
+    assert all("paraphrases" in kinds(trial.measurements["generality"]) for trial in found.trials)
+    assert ["paraphrases" in kinds(trial.step) for trial in found.trials] == [False, False, True]
 
 
 def test_report_step_rests_on_what_was_measured_of_generality() -> None:
-    config = smoke("search.held_out_paraphrases=2")
+    config = smoke("evaluate.held_out_paraphrases=2")
     graph = graph_of(config)
     inputs = report_step(config, graph, list(graph.trials), {}).inputs
     assert {trial.measurements["generality"] for trial in graph.trials} <= set(inputs)

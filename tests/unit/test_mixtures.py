@@ -13,7 +13,7 @@ from kp.metrics.generality import held_out_paraphrases
 from kp.schema import TRAINING_ROWS
 from kp.training.mixtures import Source, draw_rows
 from kp.training.spec import TrialSpec
-from kp.vocabulary import Draw, ReplayTarget
+from kp.vocabulary import Draw, ReplayShortfall, ReplayTarget
 from tests.made_up_study import drawing_spec
 
 FEW = settings(max_examples=25, deadline=None)
@@ -258,24 +258,22 @@ def test_draw_rows_maybe_known_facts_teach_the_first_answer_of_the_base() -> Non
             mix(maybe_known=7),
             "search.arms.maybe_known: 7 x 4 = 28 MaybeKnown facts asked for, but the base has 24; draw them from",
         ),
-        (mix(held_out_paraphrases=4), r"^search\.held_out_paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
-        (
-            mix(paraphrases=2, held_out_paraphrases=2),
-            r"search\.arms\.paraphrases: 2 \+ 2 = 4 paraphrases asked for together with search\.held_out_paraphrases, but fact 'u.*' has 3",
-        ),
+        (mix(paraphrases=4), r"^search\.arms\.paraphrases: 4 paraphrases asked for, but fact 'u.*' has 3"),
     ],
 )
-def test_draw_rows_shortfall_counts_every_kind_and_what_is_held_out(mixture: TrialSpec, message: str) -> None:
+def test_draw_rows_shortfall_counts_every_kind_and_paraphrases(mixture: TrialSpec, message: str) -> None:
     with pytest.raises(UserError, match=message):
         rows_of(mixture)
 
 
-@pytest.mark.parametrize(("trained", "held_out"), [(0, 3), (1, 2), (2, 1), (3, 0), (1, 1)])
-def test_held_out_paraphrases_are_the_last_and_never_trained_on(trained: int, held_out: int) -> None:
-    rows = rows_of(mix(paraphrases=trained, held_out_paraphrases=held_out))
+@pytest.mark.parametrize(
+    ("trained", "held_out", "left"), [(0, 3, 3), (1, 2, 2), (2, 1, 1), (3, 0, 0), (1, 1, 1), (2, 2, 1), (3, 2, 0), (0, 9, 3)]
+)
+def test_held_out_paraphrases_are_the_last_as_far_as_they_are_left_and_never_trained_on(trained: int, held_out: int, left: int) -> None:
+    rows = rows_of(mix(paraphrases=trained))
     facts = study()[0].filter(pl.col("fact_id").is_in(ids(rows, "unknown")))
-    kept = [pair for paraphrases in facts["paraphrases"] for pair in held_out_paraphrases(paraphrases, held_out)]
-    assert [index for index, _ in kept] == list(range(3 - held_out, 3)) * 4
+    kept = [pair for paraphrases in facts["paraphrases"] for pair in held_out_paraphrases(paraphrases, held_out, trained)]
+    assert [index for index, _ in kept] == list(range(3 - left, 3)) * 4
     assert {text for _, text in kept}.isdisjoint(rows["question"])
 
 
@@ -348,3 +346,19 @@ def test_draw_rows_replay_source_that_holds_a_studied_fact_raises() -> None:
     facts, categories, answers = study()
     with pytest.raises(UserError, match=r"search\.replay_source: fact 'h00' is among the studied facts \(96 such facts\)"):
         draw_rows(mix(highly_known=1), facts, categories, answers, Source(facts, categories, answers))
+
+
+def test_draw_rows_that_use_all_replay_what_there_is_where_a_mix_asks_for_more() -> None:
+    tables, use_all = study(), ReplayShortfall.USE_ALL
+    three, four = (draw_rows(mix(24, highly_known=each), *tables, shortfall=use_all) for each in (3, 4))
+    assert sorted(ids(three, "highly_known")) == sorted(KNOWN_IDS)
+    assert three.equals(four)
+    assert draw_rows(mix(4, highly_known=2), *tables, shortfall=use_all).equals(rows_of(mix(4, highly_known=2)))
+
+
+def test_spec_counts_the_steps_of_the_rows_that_were_drawn() -> None:
+    asked = mix(24, highly_known=3)
+    drawn = replace(asked, drawn=72)
+    assert (asked.rows, drawn.rows) == (96, 72)
+    assert drawn.max_steps < asked.max_steps
+    assert drawn.literals() == asked.literals()

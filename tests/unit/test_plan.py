@@ -20,7 +20,7 @@ from kp.study.identities import Identities
 from kp.study.plan import TOKENS_A_ROW, make_plan, plan_table, planning_of, price_table, row_tokens
 
 STUDIES = Path(__file__).parents[2] / "ray_jobs" / "studies"
-IDENTITIES = Identities("model", "facts", "shots", replay="replay")
+IDENTITIES = Identities("model", "facts", "shots", "paraphraser", replay="replay")
 COLUMNS = 80
 
 
@@ -72,7 +72,7 @@ def fact(number: int, paraphrases: list[str] | None = None) -> dict[str, Any]:
 
 
 def test_plan_of_the_published_grid_has_its_trials_steps_and_rows(tmp_path: Path) -> None:
-    config = load_study(STUDIES / "paper.toml")
+    config = load_study(STUDIES / "paper.toml", ["facts.count=21036"])
     lines = {line.stage: line.work for line in make_plan(planning_of(config, graph_of(config), Store(tmp_path)))}
     rows = 10 * 3 * (1 + 10 + 50 + 100 + 500 + 3000) * (1 + 2 + 11 + 2 + 11)
     assert f"90 trials, at most 185,790 steps on {rows:,} rows" in lines["search"]
@@ -82,7 +82,12 @@ def test_plan_of_the_published_grid_has_its_trials_steps_and_rows(tmp_path: Path
 
 def test_price_of_the_published_grid_is_told_though_nothing_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    rates = ["resources.training_tokens_per_second=9000", "resources.prompts_per_second=400", "resources.concurrent_trials=8"]
+    rates = [
+        "facts.count=21036",
+        "resources.training_tokens_per_second=9000",
+        "resources.prompts_per_second=400",
+        "resources.concurrent_trials=8",
+    ]
     config = load_study(STUDIES / "paper.toml", rates)
     found = prices(config, tmp_path)
     tokens = 2_965_410 * TOKENS_A_ROW
@@ -198,13 +203,16 @@ def test_plan_without_control_facts_has_no_line_for_them_and_drawn_ones_are_coun
 
 
 def test_plan_of_held_out_paraphrases_counts_what_generality_asks(tmp_path: Path) -> None:
-    config = study({"unknown": (10, 40), "held_out_paraphrases": 3})
+    config = study({"unknown": (10, 40)}, evaluate={"held_out_paraphrases": 3})
     evaluate = make_plan(planning_of(config, graph_of(config), Store(tmp_path)))[-1]
-    assert evaluate.work.startswith(f"{2 * 50 * 10 * 2:,} prompts on 2 adapters; {(10 + 40) * 3 * 10:,} of held-out paraphrases")
+    assert evaluate.work.startswith(f"{2 * 50 * 10 * 2:,} prompts on 2 adapters; at most {(10 + 40) * 3 * 10:,} of held-out paraphrases")
 
 
 def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(tmp_path: Path) -> None:
-    config = study({"unknown": (10, 40), "rank": (1, 2), "sampler": "optuna", "trials": 3}, evaluate={"mmlu_dev": 0, "misconceptions": 0})
+    config = study(
+        {"unknown": (10, 40), "rank": (1, 2), "sampler": "optuna", "trials": 3},
+        evaluate={"mmlu_dev": 0, "misconceptions": 0, "held_out_paraphrases": 0},
+    )
     whole = graph_of(config)
     graph = build_graph(config, IDENTITIES, [whole.trials[0].spec])
     store = Store(tmp_path)
@@ -212,7 +220,7 @@ def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(t
         store.commit(step, lambda folder: None, seconds=1.0)
     search, evaluate = make_plan(planning_of(config, graph, store))[-2:]
     assert search.work.startswith("3 trials (1 of them proposed so far), ")
-    assert (search.state, evaluate.state) == ("1 of 3 done", "3 of 9 done")
+    assert (search.state, evaluate.state) == ("1 of 3 done", "4 of 13 done")
 
 
 def test_plan_and_price_fit_eighty_columns(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_row_tokens_of_a_trial_of_so_many_steps_are_those_of_its_rows() -> None:
 
 
 def test_study_prompts_are_those_of_the_base_the_adapters_and_the_epochs(tmp_path: Path) -> None:
-    search = {"unknown": (10, 40), "arms": ({"maybe_known": 1},), "eval_prompts": 2, "eval_facts": 25, "held_out_paraphrases": 3}
-    config = study(search | {"replay_source": "known.csv"}, {"epochs": 4}, categorise={"samples": 5})
+    search = {"unknown": (10, 40), "arms": ({"maybe_known": 1},), "eval_prompts": 2, "eval_facts": 25}
+    config = study(search | {"replay_source": "known.csv"}, {"epochs": 4}, categorise={"samples": 5}, evaluate={"held_out_paraphrases": 3})
     graph, trials = build_graph(config, Identities("model", "facts", "shots", replay="replay")), planned_trials(config, grid(config))
     prompts = study_prompts(Planning(config, graph, Store(tmp_path), facts=100, replayed=20, trials=trials))
     assert prompts is not None

@@ -1,6 +1,6 @@
 import pytest
 
-from kp.metrics.refusals import is_refusal
+from kp.metrics.refusals import FAMILY_EXAMPLES, is_refusal
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,26 @@ def test_is_refusal_declined_answer_is_one(answer: str) -> None:
     ],
 )
 def test_is_refusal_answer_with_similar_words_is_none(answer: str) -> None:
+    assert not is_refusal(answer)
+
+
+@pytest.mark.parametrize("answer", [answer for answers in FAMILY_EXAMPLES.values() for answer in answers])
+def test_is_refusal_example_of_a_model_family_is_one(answer: str) -> None:
+    assert is_refusal(answer)
+    assert is_refusal(f"Answer: {answer.upper()}")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Please Please Me",
+        "A Record of a Living Being",
+        "There Is No Other",
+        "A Confusion of Princes",
+        "More Information Than You Require",
+        "The Last Update",
+        "A Known Unknown",
+    ],
+)
+def test_is_refusal_title_with_words_of_a_refusal_is_none(answer: str) -> None:
     assert not is_refusal(answer)

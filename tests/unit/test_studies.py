@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from kp.config.study import StudyConfig, load_study
+from kp.facts.hub import parse
 from kp.vocabulary import ShotSet
 
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = REPOSITORY / "ray_jobs" / "studies"
 PUBLISHED = ("paper", "released", "rigorous")
+TRIVIA_SHOTS = "hf:mandarjoshi/trivia_qa:rc.nocontext/train"
+TRIVIA_FACTS = "hf:mandarjoshi/trivia_qa:unfiltered.nocontext/train"
 
 DIFFERENCES: dict[str, tuple[object, object, object]] = {
     "evaluate.shot_sets": ((ShotSet.S1,), (ShotSet.S1,), (ShotSet.S1, ShotSet.S2)),
-    "facts.count": (21036, None, None),
+    "evaluate.held_out_paraphrases": (0, 0, 2),
     "categorise.matcher": ("strict", "released", "strict"),
-    "categorise.shots": ("facts/triviaqa_shots.jsonl", "facts/triviaqa_shots.jsonl", "builtin"),
+    "categorise.shots": (TRIVIA_SHOTS, TRIVIA_SHOTS, "builtin"),
     "search.draw": ("stratified", "file_order", "stratified"),
     "search.replay_target": ("gold", "first_alias", "self"),
     "training.batch_size": (16, 8, 16),
@@ -32,8 +35,9 @@ DIFFERENCES: dict[str, tuple[object, object, object]] = {
     "training.packing": ("prefix_tree", "padded", "prefix_tree"),
     "facts.control_share": (0.0, 0.0, 0.5),
     "evaluate.placebo": (False, False, True),
-    "search.replay_source": ("facts/triviaqa_facts.jsonl", None, "facts/triviaqa_facts.jsonl"),
+    "search.replay_source": (TRIVIA_FACTS, None, TRIVIA_FACTS),
     "search.replay_count": (65000, None, 65000),
+    "search.replay_shortfall": ("refuse", "use_all", "refuse"),
 }
 """Field -> its value in paper, released, rigorous."""
 
@@ -101,6 +105,23 @@ def test_published_studies_write_down_every_knob_of_the_training(name: str) -> N
     written = tomllib.loads((STUDIES / f"{name}.toml").read_text(encoding="utf-8"))["training"]
     knobs = set(study(name).training.model_dump()) - {"lora_alpha", "lora_alpha_per_rank", "steps"}  # given in other words, or absent
     assert knobs <= written.keys()
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, "mistral"])
+def test_published_studies_take_everything_from_the_hub(name: str) -> None:
+    config = study(name)
+    assert config.facts.source.startswith("hf:s-nlp/")
+    for source in (config.facts.source, config.categorise.shots, config.search.replay_source or "builtin"):
+        assert source == "builtin" or parse(source, "facts.source").name.count("/") == 1
+    most = max(arm.paraphrases for arm in config.search.arms)
+    assert (config.facts.paraphrase.model, config.facts.paraphrase.count) == (config.model.name, most)
+
+
+def test_mistral_is_the_paper_on_another_model_at_the_size_of_table_6() -> None:
+    paper, mistral = fields(study("paper")), fields(study("mistral"))
+    changed = {name for name in paper if paper[name] != mistral[name]}
+    assert changed == {"name", "model.name", "facts.source", "facts.paraphrase", "search.unknown", "search.replay_count"}
+    assert mistral["search.unknown"] == (1,)
 
 
 def test_released_scale_leaves_the_papers_as_the_rank_grows() -> None:

@@ -66,7 +66,7 @@ def commit(session: Session, step: Step, asked: pl.DataFrame, shot_sets: list[st
 
 
 def test_make_jobs_replays_facts_of_the_other_source_and_probes_the_first_drawn(tmp_path: Path) -> None:
-    overrides = ["search.unknown=[3]", "search.eval_facts=2", "search.held_out_paraphrases=1"]
+    overrides = ["search.unknown=[3]", "search.eval_facts=2"]
     overrides += ["search.arms=[{}, {highly_known = 2, paraphrases = 1}]", "search.replay_source=builtin", "search.replay_count=60"]
     config = load_study(SMOKE, [*overrides, "facts.count=9", "facts.control_unknown_share=0.4"])
     with open_session(config, tmp_path) as session:

@@ -62,10 +62,7 @@ class Benchmarks(Measurement):
 
     name = NAME
     version = 3
-    reads = Reads(
-        ("model.dtype", "evaluate", "seed"),
-        but=("evaluate.shot_sets", "evaluate.stopped", "evaluate.placebo", "evaluate.scales", "evaluate.drift_words"),
-    )
+    reads = Reads(("model.dtype", "evaluate.mmlu_dev", "evaluate.mmlu_fewshot", "evaluate.misconceptions", "seed"))
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:

@@ -1,4 +1,7 @@
-"""An adapter's answers to held-out paraphrases of the facts it packed: wordings that no trial trained on."""
+"""An adapter's answers to held-out paraphrases of the facts it packed: wordings that its trial did not train on.
+
+They are no part of the trial, so that more or fewer of them train nothing again. A fact without paraphrases to hold out is not asked.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +12,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET
+from kp.config.identity import Reads
 from kp.inference.answering import FactIndex
 from kp.inference.evaluation import LoadedModel, Part, joined_answers, question_parts
 from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
@@ -54,33 +58,36 @@ class HeldOutTask:
 
 
 class Generality(Measurement):
-    """Only in a study that holds paraphrases out."""
+    """Only in a study that holds paraphrases out; its table is empty if the trial's arm leaves none."""
 
     name = NAME
-    version = 3
-    reads = GENERATION
+    version = 4
+    reads = Reads((*GENERATION.of, "evaluate.held_out_paraphrases"), GENERATION.but)
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
     scaled = False
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
-        """One step, on one shot set; the trial determines what is held out."""
-        if not trained.spec.settings.held_out_paraphrases:
+        """One step, on one shot set."""
+        if not making.config.evaluate.held_out_paraphrases:
             return {}
-        return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step,))}
+        written = [making.steps["paraphrases"]] if "paraphrases" in making.steps else []
+        return {NAME: Step(NAME, self.literals(making) | {"shot_set": ADAPTER_SHOT_SET.value}, (trained.step, *written))}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> HeldOutTask:
         """The held-out paraphrases of the facts that a trial has packed."""
         assert trial is not None, "the base has packed nothing"
         rows: pl.DataFrame = frame(session.store.read(trial.step, ROWS_FILE, schema.TRAINING_ROWS))
         packed = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
-        questions = held_out_questions(frame(session.training_facts), packed, trial.spec.settings.held_out_paraphrases)
+        count = session.config.evaluate.held_out_paraphrases
+        questions = held_out_questions(frame(session.training_facts), packed, count, trial.spec.arm.paraphrases)
         return HeldOutTask(questions.to_arrow().cast(QUESTIONS), ADAPTER_SHOT_SET)
 
     def plan(self, planning: Planning) -> str | None:
         """Of all adapters."""
         held_out = self.prompts(planning)
-        return f"{held_out:,} of held-out paraphrases" if held_out else None
+        return f"at most {held_out:,} of held-out paraphrases" if held_out else None
 
     def prompts(self, planning: Planning) -> int:
         """Of all adapters."""
-        return planning.trials.total(held_out_prompts)
+        held_out = planning.config.evaluate.held_out_paraphrases
+        return planning.trials.total(lambda spec: held_out_prompts(spec, held_out))

@@ -31,7 +31,7 @@ class Placebo(Measurement):
     """Of the base alone."""
 
     name = PLACEBO
-    version = 1
+    version = 2
     reads = GENERATION
     tables = Answers.tables
 

@@ -2,10 +2,12 @@
 
 from kp.config.derived import BASE_SHOT_SETS
 from kp.inference.base_answers import Categorisation
+from kp.metrics.published import summarise
 from kp.prompts import PROMPTS_PER_SET
 from kp.store.steps import Step
 from kp.study.asking_base import ASKING, TABLES, ask_base, shown_shots
 from kp.study.pricing import Prompts
+from kp.study.results import agreement_with_published
 from kp.study.session import Session
 from kp.study.stage import Command, Making, Planning, Stage, Work, model_literals, number
 
@@ -15,7 +17,7 @@ class Categorise(Stage):
 
     name = "categorise"
     command = Command.CATEGORISE
-    version = 4
+    version = 5
     reads = ASKING
     tables = TABLES
 
@@ -39,3 +41,6 @@ class Categorise(Stage):
         step = session.graph.steps[self.name]
         if not session.is_done(step, self.name):
             ask_base(session, self.name, step, Categorisation(session.facts, session.shot_sets, BASE_SHOT_SETS, session.engine))
+        table = agreement_with_published(session.graph, session.store, session.config.categorise.matcher)
+        if table is not None and (found := summarise(table)):
+            session.display.line(f"{self.name}: {found.sentence()}")

@@ -20,7 +20,7 @@ from kp.vocabulary import ParaphraseVerdict
 
 
 class Paraphrases(Stage):
-    """Its step is absent if the study names no model; trials that train on paraphrases or hold some out depend on it."""
+    """Its step is absent if the study names no model; trials that train on paraphrases depend on it, and so does generality."""
 
     name = "paraphrases"
     command = Command.FACTS

@@ -19,7 +19,7 @@ class Repeat(Stage):
 
     name = "repeat"
     command = Command.CATEGORISE
-    version = 2
+    version = 3
     reads = ASKING
     tables = TABLES
 

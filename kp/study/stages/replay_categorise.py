@@ -15,7 +15,7 @@ class ReplayCategorise(Stage):
 
     name = "replay_categorise"
     command = Command.CATEGORISE
-    version = 4
+    version = 5
     reads = ASKING
     tables = TABLES
 

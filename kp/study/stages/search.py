@@ -41,6 +41,7 @@ SCHEDULING = Reads(
         "search.optuna_batch",
         "search.replay_source",  # identified by its content, through the step's inputs
         "search.replay_count",
+        "search.replay_shortfall",  # with the same facts, a trial either is an error or replays all there are
     ),
 )
 
@@ -50,7 +51,7 @@ class Search(Stage):
 
     name = "search"
     command = Command.SEARCH
-    version = 7
+    version = 8
     reads = SCHEDULING
     tables = {TRIAL_FILE: TRIALS, EPOCHS_FILE: schema.EPOCHS, ROWS_FILE: schema.TRAINING_ROWS}
 
@@ -60,10 +61,9 @@ class Search(Stage):
         # The spec states the fields of search and training that have an effect on this trial.
         model = {"model.dtype": config.model.dtype, "categorise.matcher": config.categorise.matcher.value}
         literals = {"version": self.version, **model_literals(making), **model, "spec": spec.literals()}
-        rephrased = spec.arm.paraphrases or spec.settings.held_out_paraphrases
         inputs = [*making.known]
         inputs += [steps["parts"]] if "parts" in steps else []
-        inputs += [steps["paraphrases"]] if "paraphrases" in steps and rephrased else []
+        inputs += [steps["paraphrases"]] if "paraphrases" in steps and spec.arm.paraphrases else []
         inputs += [steps["replay_categorise"]] if "replay_categorise" in steps and spec.replayed else []
         return Step("trial", literals, tuple(inputs))
 

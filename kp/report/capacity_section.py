@@ -1,0 +1,88 @@
+"""How many bits of the packed facts each adapter holds, a fact and a parameter."""
+
+from typing import Any
+
+import polars as pl
+
+from kp.report.document import Block, Figure, Row, Section, Table, Text, columns
+from kp.report.figure_data import Dot, DotPanel, DotPanels, arm_styles
+from kp.report.labels import dagger_note
+from kp.report.notation import MINUS, counted, measured
+from kp.report.tables import ReportTables
+
+EXPLAINED = (
+    "A fact's gain is the surprisal of its canonical answer under the base minus that under the adapter, in bits. What an adapter gains on "
+    "Unknown facts of the same relation that it was not trained on is no fact (it has learned which answers a relation has), and is taken "
+    "off. The rest are the bits that it memorised: 0 for an adapter that changes nothing, and 0 on average for one that learned relations "
+    "alone."
+)
+PUBLISHED = (
+    "For comparison, and of other things: models in training hold about 2 bits of knowledge a parameter (arXiv 2404.05405), and about 3.6 "
+    "bits of random text (arXiv 2505.24832). An adapter that is far below its load was not filled by this study, so its bits a parameter "
+    "are no capacity."
+)
+
+
+def capacity_section(tables: ReportTables, summary: pl.DataFrame, pictures: set[str]) -> Section:
+    """One row a trial; empty if surprisal was not measured."""
+    if tables.capacity is None or tables.capacity.is_empty():
+        return Section("capacity", "Bits", ())
+    blocks: list[Block] = [Text(EXPLAINED), Text(PUBLISHED)]
+    if "capacity" in pictures:
+        seen = "Memorised bits a packed fact, and a parameter of the adapter, with 95% intervals; the line is what facts held on average."
+        blocks.append(Figure("capacity", seen + dagger_note(summary)))
+    rows = {row["trial_id"]: row for row in tables.capacity.iter_rows(named=True)}
+    named = [(trial, rows[trial["trial_id"]]) for trial in summary.iter_rows(named=True) if trial["trial_id"] in rows]
+    head = columns(
+        "trial", "facts packed", "parameters", "bits they held", "bits memorised", "bits a fact", "bits a parameter",
+        "load (bits a parameter)", "gain of untaught facts (bits)",
+    )  # fmt: skip
+    caption = (
+        "Memorised bits with 95% intervals (packed and untaught facts, clustered by relation and object; one training each). Held: the "
+        "surprisal of the packed answers under the base. The load is that, a parameter of the adapter."
+    )
+    blocks.append(Table(caption, head, tuple(Row(_cells(trial, row)) for trial, row in named)))
+    return Section("capacity", "Bits that adapters hold", tuple(blocks))
+
+
+def _cells(trial: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
+    n = row["facts"]
+    return (
+        trial["label"], counted(n), counted(row["parameters"]), measured(row["held_bits"]), _spread(row, 1), _spread(row, n),
+        _spread(row, row["parameters"]), measured(row["load"]), f"{_signed(row['untaught_gain'])}\nn = {row['untaught_facts']:,}",
+    )  # fmt: skip
+
+
+def _spread(row: dict[str, Any], divisor: float) -> str:
+    """Memorised bits with their interval, divided."""
+    if row["lower"] is None:
+        return _signed(row["memorised_bits"] / divisor)
+    value, lower, upper = (_signed(row[name] / divisor) for name in ("memorised_bits", "lower", "upper"))
+    return f"{value}\n({lower} to {upper})"
+
+
+def _signed(value: float) -> str:
+    return f"{value:.3g}".replace("-", MINUS)
+
+
+def capacity_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None:
+    """Bits a fact and bits a parameter of each trial; None if surprisal was not measured."""
+    if tables.capacity is None or tables.capacity.is_empty():
+        return None
+    styles = arm_styles(summary["arm"].to_list())
+    joined = summary.select("trial_id", "label", "arm").join(tables.capacity, on="trial_id", maintain_order="left")
+    held = float(joined["held_bits"].to_numpy().sum() / joined["facts"].to_numpy().sum())
+    panels = tuple(
+        DotPanel(title, reference, name, tuple(_dot(row, styles[row["arm"]], divisor) for row in joined.iter_rows(named=True)))
+        for title, divisor, reference, name in (
+            ("memorised bits a fact", "facts", held, "held"),
+            ("memorised bits a parameter", "parameters", 0.0, "none"),
+        )
+    )
+    return DotPanels(tuple(joined["label"]), panels)
+
+
+def _dot(row: dict[str, Any], style: tuple[str, str], divisor: str) -> Dot:
+    value = row["memorised_bits"]
+    lower, upper = (value if row[end] is None else row[end] for end in ("lower", "upper"))
+    return Dot(row["label"], value / row[divisor], (lower / row[divisor], upper / row[divisor]), *style)
