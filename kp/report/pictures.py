@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from kp.benchmarks.registry import SCORES
+from kp.report.capacity_curves import bits_per_parameter, recall_against_load
 from kp.report.capacity_section import capacity_dots
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.figure_data import (
@@ -56,6 +57,8 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "benchmarks": benchmark_dots(summary),
         "scales": scale_lines(tables, summary),
         "capacity": capacity_dots(tables, summary),
+        "recall_against_load": recall_against_load(tables, summary),
+        "bits_per_parameter": bits_per_parameter(tables, summary),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
 

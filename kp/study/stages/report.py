@@ -28,7 +28,7 @@ class Report(Stage):
 
     name = "report"
     command = Command.REPORT
-    version = 10
+    version = 11
     reads = SHOWN
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
