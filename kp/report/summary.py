@@ -8,7 +8,6 @@ import polars as pl
 
 from kp.benchmarks.registry import SCORES
 from kp.metrics.refusal_changes import refusal_changes
-from kp.metrics.result_schema import CAPACITY
 from kp.report.labels import KNOBS, trial_labels
 from kp.report.tables import ReportTables
 from kp.vocabulary import EffectKind, FactSubset
@@ -19,9 +18,8 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability` on S1 and
     `reliability_s2`, `facts_packed` (reliability x N), `knowledge_loss` (see `_loss`) and `dev_loss`, `generality`, `refusal_rate`,
-    `unique_answers`, `memorised_bits` (a fact), one for each score of a benchmark; `*_delta` is the difference to the base over the same
-    prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable` are
-    corrected over all trials.
+    `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base over the same prompts or questions, `*_se`
+    a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
     """
     frame = _join(_labelled(tables.trials), _score(tables.scores, "reliability"))
     frame = frame.with_columns(
@@ -31,7 +29,6 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     frame = _join(frame, _loss(tables.effects, harm_subset(tables.effects)))
     frame = _join(frame, _loss(tables.effects, choosing_subset(tables.effects)).select("trial_id", dev_loss="knowledge_loss"))
     frame = _join(frame, _score(tables.scores, "generality"))
-    frame = _join(frame, _memorised(tables.capacity))
     frame = _join(frame, _score(tables.scores, "refusal_rate"))
     frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
@@ -70,13 +67,6 @@ def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
         pl.col("n").alias("knowledge_loss_n"),
         pl.col("verdict").alias("knowledge_loss_verdict"),
     )
-
-
-def _memorised(capacity: pl.DataFrame | None) -> pl.DataFrame:
-    """Memorised bits a packed fact."""
-    found = pl.DataFrame(pl.from_arrow(CAPACITY.empty_table())) if capacity is None else capacity
-    ends = {f"memorised_bits_{end}": pl.col(end) / pl.col("facts") for end in ("lower", "upper")}
-    return found.select("trial_id", pl.col("per_fact").alias("memorised_bits"), **ends)
 
 
 def _labelled(trials: pl.DataFrame) -> pl.DataFrame:
