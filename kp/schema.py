@@ -243,6 +243,22 @@ BENCHMARK_ITEMS = pa.schema(
     ]
 )
 
+# How far an adapter moves what the model expects of each token of a text; kl and both nll are sums over the tokens, in nats.
+TEXT_DRIFT = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),  # the name of a passage, or the fact_id of a question
+        pa.field("register", pa.string(), nullable=False),  # of the passage, or `questions`
+        pa.field("tokens", pa.int64(), nullable=False),  # predicted ones: all but the first
+        pa.field("kl", pa.float64(), nullable=False),  # KL(base || adapter) over the whole vocabulary
+        pa.field("nll", pa.float64(), nullable=False),  # surprisal under the adapter
+        pa.field("base_nll", pa.float64(), nullable=False),
+    ]
+)
+
+# The same of adapters at every scale.
+DRIFT = pa.schema([*TEXT_DRIFT, pa.field("scale", pa.float64(), nullable=False)])
+
 
 def write_table(table: pa.Table, schema: pa.Schema, path: Path) -> None:
     """Write `table` as parquet after casting it to `schema`; raises pa.ArrowInvalid if a value does not fit."""

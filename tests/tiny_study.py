@@ -51,6 +51,7 @@ lora_dropout = 0.0
 [evaluate]
 mmlu_dev = 0
 misconceptions = 2
+drift_words = 200
 
 [resources]
 generators = 1

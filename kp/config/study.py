@@ -169,6 +169,9 @@ class EvaluateConfig(Section):
     surprisal: bool = True
     """Also measure, for base and adapters, the surprisal of every fact's canonical answer in bits, which tells how much an adapter holds.
     It costs one pass over the facts."""
+    drift_words: int = Field(2000, ge=0, le=8000)
+    """Words of neutral text on which every adapter is compared with the base token by token (KL divergence and perplexity), and on up to
+    100 questions of the study; whole passages of several registers, the same for every model. 0 leaves it out."""
     placebo: bool = False
     """Also ask the base model once more on these shot sets, in other batches: what that changes is rounding, below which no effect of an
     adapter means anything."""

@@ -139,6 +139,16 @@ class HFGenerator:
             if self._adapters.model is not self._forward.model:
                 self._forward = Forward(self._adapters.model)
 
+    @contextmanager
+    def without_adapter(self) -> Iterator[torch.nn.Module]:
+        """The base model; afterwards the adapter that was active before is active again."""
+        folder = self._adapters.folder
+        self.load_adapter(None)
+        try:
+            yield self.model
+        finally:
+            self.load_adapter(None if folder is None else str(folder))
+
     # --- from prompts to rows ---
 
     def _answers(self, prompts: Sequence[Messages], draws: Sequence[Draws | None], count: int) -> list[Generation]:

@@ -24,6 +24,8 @@ class LoadedAdapters:
         self.model: torch.nn.Module = base
         self.active: str | None = None
         """The digest of the active adapter."""
+        self.folder: Path | None = None
+        """From which it was activated."""
         self.first_layer = 0
         """The first layer that the active adapter changes; 0 without one."""
         self._most = most
@@ -48,7 +50,7 @@ class LoadedAdapters:
         self._loaded.move_to_end(digest)
         self._peft.enable_adapter_layers()
         self._peft.set_adapter(digest, inference_mode=True)
-        self.active, self.first_layer = digest, self._loaded[digest]
+        self.active, self.folder, self.first_layer = digest, folder, self._loaded[digest]
 
     @property
     def _peft(self) -> Any:
@@ -59,7 +61,7 @@ class LoadedAdapters:
             self._unload()
         elif self._loaded:
             self._peft.disable_adapter_layers()
-        self.active, self.first_layer = None, 0
+        self.active, self.folder, self.first_layer = None, None, 0
 
     def _load(self, folder: Path, digest: str) -> None:
         from peft import PeftModel, get_peft_model_state_dict
@@ -103,7 +105,7 @@ class LoadedAdapters:
                 self._peft.delete_adapter(digest)  # otherwise PEFT leaves whole modules of the active one in the base
             self.model = self._peft.unload()
         self._loaded.clear()
-        self._alone, self.active, self.first_layer = False, None, 0
+        self._alone, self.active, self.folder, self.first_layer = False, None, None, 0
 
     def _digest(self, folder: Path) -> str:
         """The adapter's digest, from its files only if they have changed since."""

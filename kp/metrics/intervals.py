@@ -194,6 +194,19 @@ def estimate_mean(
     return Estimate(value, sample.size, int(groups.max()) + 1, len(sums), error, degrees, small, support.bounds)
 
 
+def estimate_ratio(sums: npt.ArrayLike, sizes: npt.ArrayLike, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    """The mean over items that come in clusters, such as the tokens of texts, from each cluster's sum and its number of items.
+
+    `bounds` are what the mean can be. Raises ValueError if there are no items.
+    """
+    totals, counts = np.asarray(sums, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    totals, counts = totals[counts > 0], counts[counts > 0]
+    if not counts.size:
+        raise ValueError("no items to take a mean of")
+    error, degrees = _one_run(totals, counts)
+    return Estimate(float(totals.sum() / counts.sum()), int(counts.sum()), counts.size, 1, error, degrees, None, bounds)
+
+
 def estimate_difference(first: npt.ArrayLike, second: npt.ArrayLike, clusters: Labels | None = None) -> Estimate:
     """The mean of `first` - `second` for scores from 0 to 1 of the same items, item by item, such as a benchmark's of adapter and base.
 

@@ -91,6 +91,26 @@ SCALE_CURVE = pa.schema(
     ]
 )
 
+# How far adapters drift from the base on texts, a token.
+DRIFT_SUMMARY = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("scale", pa.float64(), nullable=False),  # 1 is the adapter as trained
+        pa.field("register", pa.string(), nullable=False),  # neutral: all registers of neutral text together; questions; or a register
+        pa.field("texts", pa.int64(), nullable=False),  # the clusters
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("kl", pa.float64(), nullable=False),  # KL(base || adapter) a token, in nats
+        pa.field("standard_error", pa.float64()),  # of kl; null below two texts
+        pa.field("lower", pa.float64()),  # 95% interval of kl
+        pa.field("upper", pa.float64()),
+        pa.field("base_perplexity", pa.float64(), nullable=False),
+        pa.field("perplexity", pa.float64(), nullable=False),
+        pa.field("ratio", pa.float64(), nullable=False),  # perplexity of the adapter by that of the base
+        pa.field("ratio_lower", pa.float64()),
+        pa.field("ratio_upper", pa.float64()),
+    ]
+)
+
 # Two data mixes on the same facts: how much more the first keeps of what the base knows.
 ARMS = pa.schema(
     [
@@ -168,6 +188,21 @@ SCORES = pa.schema(
         pa.field("value", pa.float64(), nullable=False),
         pa.field("n", pa.int64(), nullable=False),
         pa.field("standard_error", pa.float64()),
+    ]
+)
+
+# One row a model and fact, on the shot set on which adapters are compared with the base.
+FACT_STORIES = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("role", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("correct", pa.int32(), nullable=False),  # of `asked`
+        pa.field("asked", pa.int32(), nullable=False),
+        pa.field("refused", pa.int32(), nullable=False),  # of `asked`
+        pa.field("answer", pa.string()),  # first line of the most frequent raw answer
+        pa.field("answer_count", pa.int32()),
     ]
 )
 

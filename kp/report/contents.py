@@ -15,15 +15,18 @@ from kp.report.capacity_section import capacity_section
 from kp.report.curves import style_sentence
 from kp.report.discrepancies_section import discrepancies_section
 from kp.report.document import Block, Document, Figure, Row, Section, Table, Text, columns
+from kp.report.drift_section import drift_section
 from kp.report.effects_section import effects_section, verdict_cell
 from kp.report.labels import dagger_note
 from kp.report.locality_section import locality_section
 from kp.report.notation import MISSING, percent, points_interval
+from kp.report.paper_section import paper_section
 from kp.report.published_section import published_section
 from kp.report.reasons_section import reasons_section
 from kp.report.scale_section import scale_section
 from kp.report.search_section import search_section
 from kp.report.shifts_section import shifts_section
+from kp.report.stories_section import stories_section
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.trials_section import trials_section
 from kp.report.where_section import where_section
@@ -45,6 +48,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         search_section(found),
         scale_section(tables, found, context.margin, pictures),
         capacity_section(tables, summary, pictures),
+        drift_section(tables, found, pictures),
         base_model_section(tables, context.matcher, pictures),
         published_section(tables.published_agreement, context.matcher),
         _learning(summary, pictures),
@@ -53,6 +57,8 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         locality_section(tables, summary),
         answers_section(tables, summary, pictures),
         _benchmarks(tables, summary, pictures, context.margin),
+        paper_section(tables, context, summary),
+        stories_section(tables, summary),
         discrepancies_section(context.config),
         provenance.made_section(tables, context, found),
     )

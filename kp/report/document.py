@@ -3,8 +3,9 @@
 The page and the Markdown file are both rendered from one `Document`, so they say the same things in the same order.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,20 @@ class Figure:
     caption: str
 
 
-Block = Text | Points | Code | Definitions | Table | Figure
+@dataclass(frozen=True)
+class Browser:
+    """A table too long to print, to search on the page; `excerpt` is what a printed report shows of it.
+
+    `data` is plain JSON that the page's script knows how to read.
+    """
+
+    kind: ClassVar[str] = "browser"
+    caption: str
+    data: Mapping[str, Any]
+    excerpt: Table
+
+
+Block = Text | Points | Code | Definitions | Table | Figure | Browser
 
 
 @dataclass(frozen=True)

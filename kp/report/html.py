@@ -1,16 +1,22 @@
-"""The report as one self-contained file: styles, data and plotly.js are inside, and nothing is fetched."""
+"""The report as one self-contained file: styles, data and plotly.js are inside, and nothing is fetched.
+
+The figures are scatters and bars, so the page carries plotly's basic build, which is a quarter of the whole library.
+"""
 
 import json
+import re
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from kp.report.document import Document
 from kp.report.figure_data import Picture
 from kp.report.figures_html import interactive
+
+_INTERVAL = re.compile(r"\([^()\n]{1,16} to [^()\n]{1,16}\)")
 
 
 def render_html(document: Document, pictures: Mapping[str, Picture]) -> str:
@@ -20,13 +26,18 @@ def render_html(document: Document, pictures: Mapping[str, Picture]) -> str:
     )
     environment.filters |= {"embedded_json": embedded_json, "unbroken": unbroken}
     figures = {name: interactive(picture) for name, picture in pictures.items()}
-    # A closing tag inside the library would end its script element early; JavaScript reads the escaped slash as the same text.
-    library = Markup(get_plotlyjs().replace("</script", "<\\/script"))
-    return environment.get_template("report.html.j2").render(document=document, figures=figures, plotly=library)
+    return environment.get_template("report.html.j2").render(document=document, figures=figures, plotly=_plotly() if figures else "")
+
+
+def _plotly() -> Markup:
+    """plotly.js; a closing tag inside it would end its script element early, and JavaScript reads the escaped slash as the same text."""
+    library = (files("kp.report") / "assets" / "plotly-basic.min.js").read_text(encoding="utf-8")
+    return Markup(library.replace("</script", "<\\/script"))
 
 
 def unbroken(text: str) -> str:
-    """Keeps a value, its error and its percent sign on one line."""
+    """Keeps a value, its error and its percent sign on one line, and an interval in brackets on one."""
+    text = _INTERVAL.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
     return text.replace(" ± ", "\u00a0±\u00a0").replace(" % ", "\u00a0% ")
 
 

@@ -8,6 +8,7 @@ from kp.benchmarks.registry import SCORES
 from kp.report.capacity_curves import bits_per_parameter, recall_against_load
 from kp.report.capacity_section import capacity_dots
 from kp.report.curves import learning_curves, loss_curves
+from kp.report.drift_section import drift_scatter
 from kp.report.figure_data import (
     Dot,
     DotPanel,
@@ -59,6 +60,7 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "capacity": capacity_dots(tables, summary),
         "recall_against_load": recall_against_load(tables, summary),
         "bits_per_parameter": bits_per_parameter(tables, summary),
+        "drift": drift_scatter(found, margin),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
 

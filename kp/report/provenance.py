@@ -48,6 +48,7 @@ DEFINITIONS = (
     ("exposures", "times that an Unknown fact was trained on, in its own words or as a paraphrase."),
     ("refusals", "share of answers that decline to answer."),
     ("cut by length", "share of answers that were not over at categorise.max_new_tokens tokens; what would have followed is not judged."),
+    ("drift", "KL divergence of the adapter from the base over the next token, per token of neutral text, in nats; 0 if nothing changed."),
     ("unique answers, mean count", "different answers after normalisation, and how often one of them occurs on average."),
     ("MMLU-dev", "accuracy on MMLU's development questions with shots from the same subject; not comparable with published MMLU."),
     (

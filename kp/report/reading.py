@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kp import schema
 from kp.config.study import ReportConfig
+from kp.metrics.drift import drift_summary
 from kp.metrics.scale_curve import scale_curve
 from kp.report.derived import derived_tables
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
@@ -36,4 +37,6 @@ def read_report(folder: Path, settings: ReportConfig) -> tuple[ReportTables, Rep
     anew = derived_tables(found["outcomes"], found["facts"], found["benchmark_items"], found["scores"], settings.margin)
     if "scaled_outcomes" in optional:
         optional["scale_curve"] = scale_curve(found["outcomes"], optional["scaled_outcomes"], found["facts"], settings.margin)
+    if "drift" in optional:
+        optional["drift_summary"] = drift_summary(optional["drift"])
     return ReportTables(**(found | anew), **optional, training_rows=rows), context

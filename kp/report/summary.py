@@ -7,6 +7,7 @@ disagree. Rates are shares (0 to 1), differences are differences of shares, and 
 import polars as pl
 
 from kp.benchmarks.registry import SCORES
+from kp.metrics.drift import NEUTRAL
 from kp.metrics.refusal_changes import refusal_changes
 from kp.report.labels import KNOBS, trial_labels
 from kp.report.tables import ReportTables
@@ -18,8 +19,9 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability` on S1 and
     `reliability_s2`, `facts_packed` (reliability x N), `knowledge_loss` (see `_loss`) and `dev_loss`, `generality`, `refusal_rate`,
-    `unique_answers`, one for each score of a benchmark; `*_delta` is the difference to the base over the same prompts or questions, `*_se`
-    a standard error, `*_lower` and `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
+    `unique_answers`, one for each score of a benchmark, and `drift` (KL a token on neutral text, in nats) if the study measures it;
+    `*_delta` is the difference to the base over the same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95%
+    interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
     """
     frame = _join(_labelled(tables.trials), _score(tables.scores, "reliability"))
     frame = frame.with_columns(
@@ -36,6 +38,8 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
         frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
         effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
         frame = _join(frame, _delta(effects, score.column, "resolvable", "verdict"))
+    if tables.drift_summary is not None:
+        frame = _join(frame, _drift(tables.drift_summary))
     order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
     return frame.sort(order)
 
@@ -67,6 +71,13 @@ def _loss(effects: pl.DataFrame, subset: FactSubset) -> pl.DataFrame:
         pl.col("n").alias("knowledge_loss_n"),
         pl.col("verdict").alias("knowledge_loss_verdict"),
     )
+
+
+def _drift(drift: pl.DataFrame) -> pl.DataFrame:
+    """The drift of adapters as trained, on neutral text."""
+    whole = drift.filter(scale=1.0, register=NEUTRAL)
+    interval = (pl.col(end).alias(f"drift_{end}") for end in ("lower", "upper"))
+    return whole.select("trial_id", pl.col("kl").alias("drift"), _error("drift"), *interval)
 
 
 def _labelled(trials: pl.DataFrame) -> pl.DataFrame:

@@ -39,6 +39,7 @@ OPTIONAL = {
     "parts": schema.PARTS,
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
+    "fact_stories": result_schema.FACT_STORIES,
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "reasons": result_schema.REASONS,
     "locality": result_schema.LOCALITY,
@@ -47,6 +48,8 @@ OPTIONAL = {
     "scale_curve": result_schema.SCALE_CURVE,
     "surprisal": schema.TRIAL_SURPRISAL,
     "capacity": result_schema.CAPACITY,
+    "drift": schema.DRIFT,
+    "drift_summary": result_schema.DRIFT_SUMMARY,
 }
 """Tables that only some studies have."""
 
@@ -71,6 +74,7 @@ class ReportTables:
     training_rows: Mapping[str, pl.DataFrame]  # by trial_id
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
+    fact_stories: pl.DataFrame | None = None  # with trial_id "base"; results made before there were any lack them
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     reasons: pl.DataFrame | None = None  # these three need the raw answers
@@ -80,6 +84,8 @@ class ReportTables:
     scale_curve: pl.DataFrame | None = None  # likewise
     surprisal: pl.DataFrame | None = None  # if it is measured, with trial_id "base"
     capacity: pl.DataFrame | None = None  # likewise, without the base
+    drift: pl.DataFrame | None = None  # if adapters are compared with the base on texts
+    drift_summary: pl.DataFrame | None = None  # likewise
 
     def __post_init__(self) -> None:
         for name, wanted in SCHEMAS.items():

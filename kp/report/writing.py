@@ -10,7 +10,7 @@ from kp.errors import UserError
 from kp.metrics import result_schema
 from kp.report.arms_section import arm_table
 from kp.report.contents import compose
-from kp.report.figures_png import save_png
+from kp.report.figures_print import save_picture
 from kp.report.html import render_html
 from kp.report.markdown import render_markdown
 from kp.report.pictures import pictures
@@ -40,7 +40,7 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
     _write_tables(tables, {"summary": summary, "arms": arms}, folder / "tables")
     (folder / "figures").mkdir()
     for name, picture in drawn.items():
-        save_png(picture, folder / "figures" / f"{name}.png")
+        save_picture(picture, folder / "figures", name)
     context.save(folder / CONTEXT_FILE)
     (folder / "report.md").write_text(render_markdown(document), encoding="utf-8")
     page = folder / "report.html"

@@ -20,6 +20,7 @@ BENCHMARKS_FILE = "benchmarks.parquet"
 BENCHMARK_ITEMS_FILE = "benchmark_items.parquet"
 BENCHMARK_CHOICES_FILE = "benchmark_choices.parquet"
 SURPRISAL_FILE = "surprisal.parquet"
+DRIFT_FILE = "drift.parquet"
 ADAPTER_FOLDER = "adapter"
 MACHINE_CHOICES_FILE = "machine_choices.json"  # in a study's folder: what `auto` stands for
 

@@ -17,7 +17,7 @@ from kp.config.study import StudyConfig
 from kp.facts.description import bucket_table, histogram_table, measure_table, rejected_table, relation_table
 from kp.facts.schema import FACT_BUCKETS, FACT_FAULTS, FACT_HISTOGRAMS, FACT_MEASURES, FACT_RELATIONS
 from kp.report.facts_page import Chosen, facts_page, facts_pictures
-from kp.report.figures_png import save_png
+from kp.report.figures_print import save_picture
 from kp.report.markdown import render_markdown
 from kp.schema import frame
 from kp.store import files
@@ -80,7 +80,7 @@ def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen,
         tables[name].write_csv(folder / f"{name}.csv")
     (folder / "figures").mkdir()
     for name, picture in facts_pictures(tables).items():
-        save_png(picture, folder / "figures" / f"{name}.png")
+        save_picture(picture, folder / "figures", name)
     (folder / PAGE_FILE).write_text(render_markdown(facts_page(chosen, tables)), encoding="utf-8")
     shutil.copyfile(session.store.file(session.graph.steps["facts"], RECORD), folder / FACTS_RECORD)
 

@@ -17,6 +17,7 @@ from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
 from kp.metrics.capacity import adapter_sizes, capacity_table
 from kp.metrics.compared_answers import ComparedAnswers
+from kp.metrics.drift import drift_summary
 from kp.metrics.locality import locality
 from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
@@ -24,6 +25,7 @@ from kp.metrics.published import published_agreement
 from kp.metrics.reasons import reasons
 from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
+from kp.metrics.stories import fact_stories
 from kp.report.derived import derived_tables
 from kp.report.tables import ReportTables
 from kp.schema import frame
@@ -32,6 +34,7 @@ from kp.store.filenames import (
     BENCHMARK_ITEMS_FILE,
     BENCHMARKS_FILE,
     CATEGORIES_FILE,
+    DRIFT_FILE,
     EPOCHS_FILE,
     PARTS_FILE,
     PUBLISHED_FILE,
@@ -75,6 +78,7 @@ class _Adapter:
     reasons: pl.DataFrame  # REASONS
     locality: pl.DataFrame  # LOCALITY
     answer_changes: pl.DataFrame  # ANSWER_CHANGES
+    stories: pl.DataFrame  # FACT_STORIES of its answers on S1
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     trials = frame(pa.Table.from_pylist([*ended, *failed], schema=TRIALS))
     bits = _surprisal(config, graph, store)
     scaled = _scaled_outcomes(config, graph, store, parts, rows)
+    drift = _drift(config, graph, store)
     items = _benchmarks(config, graph, store, BENCHMARK_ITEMS_FILE, schema.BENCHMARK_ITEMS)
     scores = pl.concat([_answer_scores(BASE, answers, categories, matcher), *(one.scores for one in measured)])
     return ReportTables(
@@ -125,11 +130,14 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         disagreement=disagreement_table(answers),
         training_rows=rows,
         parts=parts,
+        fact_stories=pl.concat([_stories(answers, of_base), *(one.stories for one in measured)]),
         placebo=_placebo(config, graph, store, roles),
         surprisal=bits,
         capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials), rows, fact_entropy(config)),
         scaled_outcomes=scaled,
         scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
+        drift=drift,
+        drift_summary=None if drift is None else drift_summary(drift),
         slick=frame(store.read(graph.steps["samples"], SLICK_FILE, schema.SLICK)) if "samples" in graph.steps else None,
         published_agreement=agreement_with_published(graph, store, matcher),
     )
@@ -145,7 +153,9 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
         scores.append(score_generality(trial.trial_id, held_out, rows.filter(role=Role.UNKNOWN.value)["fact_id"].to_list(), matcher))
     outcomes = outcome_table(trial.trial_id, answers, categories, roles, matcher)
     compared = ComparedAnswers(trial.trial_id, base.facts, pl.concat([base.outcomes, outcomes]), base.answers, answers, rows, matcher)
-    return _Adapter(outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared))
+    return _Adapter(
+        outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared), _stories(answers, outcomes)
+    )
 
 
 def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
@@ -173,6 +183,17 @@ def _scaled_outcomes(
             roles = fact_roles(answers["fact_id"].unique(maintain_order=True).to_list(), parts, rows[trial.trial_id])
             outcomes = outcome_table(trial.trial_id, answers, categories, roles, config.categorise.matcher)
             tables.append(outcomes.with_columns(scale=pl.lit(scale)))
+    return pl.concat(tables) if tables else None
+
+
+def _drift(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:
+    """The DRIFT of every adapter at every scale, if the study measures it."""
+    steps = [
+        (scale, trial.measurements.get(scaled_name("drift", scale)))
+        for trial in evaluated(config, graph, store)
+        for scale in config.evaluate.scales
+    ]
+    tables = [frame(store.read(step, DRIFT_FILE, schema.TEXT_DRIFT)).with_columns(scale=pl.lit(scale)) for scale, step in steps if step]
     return pl.concat(tables) if tables else None
 
 
@@ -208,6 +229,11 @@ def _on(table: pl.DataFrame, shot_sets: Iterable[ShotSet]) -> pl.DataFrame:
 def _answer_scores(trial_id: str, answers: pl.DataFrame, categories: pl.DataFrame, matcher: Matcher) -> pl.DataFrame:
     """The SCORES of answers on the shot set on which adapters are compared with the base."""
     return score_answers(trial_id, _on(answers, (ADAPTER_SHOT_SET,)), _on(categories, (ADAPTER_SHOT_SET,)), matcher)
+
+
+def _stories(answers: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """The FACT_STORIES of one model on the shot set on which adapters are compared with the base."""
+    return fact_stories(_on(answers, (ADAPTER_SHOT_SET,)), _on(outcomes, (ADAPTER_SHOT_SET,)))
 
 
 def trial_columns(trial: Trial, drawn: int | None = None) -> dict[str, Any]:

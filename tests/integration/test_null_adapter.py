@@ -85,6 +85,15 @@ def test_null_adapter_changes_no_benchmark_and_no_refusal(tables: dict[str, pl.D
     assert tables["arms"].is_empty()
 
 
+def test_null_adapter_has_no_drift_and_the_perplexity_of_its_base(tables: dict[str, pl.DataFrame]) -> None:
+    drift, summary = tables["drift"], tables["drift_summary"]
+    assert {"questions", "poems", "news"} <= set(drift["register"])
+    assert set(drift["kl"]) == set(summary["kl"]) == {0.0}
+    assert drift["nll"].equals(drift["base_nll"])
+    assert set(summary["ratio"]) == {1.0}
+    assert set(tables["summary"]["drift"]) == {0.0}
+
+
 def test_null_adapter_is_never_said_to_harm(tables: dict[str, pl.DataFrame]) -> None:
     effects, differences = tables["effects"], tables["benchmark_effects"]
     for found in (effects["verdict"], effects["verdict_alone"], differences["verdict"]):

@@ -17,6 +17,7 @@ from kp.store.filenames import (
     BENCHMARK_ITEMS_FILE,
     BENCHMARKS_FILE,
     CATEGORIES_FILE,
+    DRIFT_FILE,
     EPOCHS_FILE,
     FACTS_FILE,
     PARTS_FILE,
@@ -124,6 +125,10 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
         commit(store, trial.measurements["generality"], {ANSWERS_FILE: (held_out, schema.HELD_OUT_ANSWERS)})
     for step, model_id, gain in ((graph.base["surprisal"], "base", 0.0), (trial.measurements["surprisal"], "digest", 3.0)):
         commit(store, step, {SURPRISAL_FILE: (surprisal_of(model_id, gain), schema.SURPRISAL)})
+    if "drift" in trial.measurements:
+        commit(
+            store, trial.measurements["drift"], {DRIFT_FILE: (frame_of([drifted(trial.trial_id)], schema.TEXT_DRIFT), schema.TEXT_DRIFT)}
+        )
     if "benchmarks" in trial.measurements:
         for step, items in (
             (graph.base["benchmarks"], benchmark_items("base", 0.0)),
@@ -132,6 +137,10 @@ def filled(config: StudyConfig, root: Path, columns: pa.Schema = TRIALS, recorde
             scored = {BENCHMARKS_FILE: (benchmarks_of(items), schema.BENCHMARKS), BENCHMARK_ITEMS_FILE: (items, schema.BENCHMARK_ITEMS)}
             commit(store, step, scored)
     return graph, store
+
+
+def drifted(trial_id: str) -> dict[str, object]:
+    return {"trial_id": trial_id, "text": "news-01", "register": "news", "tokens": 50, "kl": 5.0, "nll": 160.0, "base_nll": 150.0}
 
 
 def collected(root: Path, *overrides: str) -> ReportTables:
@@ -181,6 +190,16 @@ def test_collect_tables_of_adapters_that_answered_nothing_have_bits_and_no_effec
     assert tables.reasons is None
     assert tables.capacity is not None
     assert tables.capacity["memorised_bits"].to_list() == [18.0]
+
+
+def test_collect_tables_drift_comes_with_its_summary_and_is_missing_where_it_is_not_measured(tmp_path: Path) -> None:
+    tables = collected(tmp_path / "measured")
+    assert tables.drift is not None
+    assert tables.drift_summary is not None
+    assert tables.drift["scale"].to_list() == [1.0]
+    assert tables.drift_summary.select("register", "kl").rows() == [("neutral", 0.1), ("news", 0.1)]
+    without = collected(tmp_path / "not measured", "evaluate.drift_words=0")
+    assert (without.drift, without.drift_summary) == (None, None)
 
 
 def effect(tables: ReportTables, subset: str, name: str, shift: str | None, at_risk: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from kp.facts.description import Measure, bucket_table, histogram_table, measure_table, rejected_table, relation_table
 from kp.report.document import Document, Table
 from kp.report.facts_page import RELATIONS_DRAWN, RELATIONS_SHOWN, Chosen, facts_page, facts_pictures
-from kp.report.figures_png import save_png
+from kp.report.figures_print import save_picture
 from kp.report.markdown import render_markdown
 from kp.report.terminal import WIDTH, terminal_table
 
@@ -171,7 +171,7 @@ def test_pictures_are_drawn_with_every_count(tmp_path: Path) -> None:
     assert set(pictures) == {"relations", "lengths"}
     assert [panel.counts for panel in pictures["lengths"].panels][-1] == (1, 2, 1)  # type: ignore[union-attr]
     for name, picture in pictures.items():
-        save_png(picture, tmp_path / f"{name}.png")
+        save_picture(picture, tmp_path, name)
         drawn = imread(tmp_path / f"{name}.png")
         assert drawn.shape[1] > 1000
         assert drawn[..., :3].min() < 0.2  # something is on it

@@ -76,7 +76,7 @@ def test_build_graph_held_out_paraphrases_are_measured_of_every_trial() -> None:
     assert len(extra) == len(held_out.trials) == 3
     assert [step.kind for step in plain.evaluation_steps()] == [
         *("benchmarks", "surprisal"),
-        *["answers", "answers", "benchmarks", "surprisal"] * 3,
+        *["answers", "answers", "benchmarks", "surprisal", "drift"] * 3,
     ]
     assert not any("generality" in trial.measurements for trial in plain.trials)
 

@@ -141,6 +141,7 @@ CHANGES: tuple[tuple[dict[str, Any], set[str]], ...] = (
     ({"categorise": {"repeat_measurements": 2}}, {"repeat/S3", "repeat/S4"}),
     ({"search": {"sampler": "random", "trials": 2, "optuna_batch": 9}}, set()),
     ({"evaluate": {"mmlu_dev": 20}}, {"benchmarks"}),
+    ({"evaluate": {"drift_words": 500}}, {"drift"}),
     ({"evaluate": {"held_out_paraphrases": 3}}, {"generality"}),
     ({"categorise": {"max_new_tokens": 9}}, {"categorise", "answers/S1", "answers/S2", "generality"}),
     ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks", "surprisal"}),

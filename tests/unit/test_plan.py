@@ -220,7 +220,7 @@ def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(t
         store.commit(step, lambda folder: None, seconds=1.0)
     search, evaluate = make_plan(planning_of(config, graph, store))[-2:]
     assert search.work.startswith("3 trials (1 of them proposed so far), ")
-    assert (search.state, evaluate.state) == ("1 of 3 done", "3 of 10 done")
+    assert (search.state, evaluate.state) == ("1 of 3 done", "4 of 13 done")
 
 
 def test_plan_and_price_fit_eighty_columns(tmp_path: Path) -> None:

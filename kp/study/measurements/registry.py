@@ -3,12 +3,13 @@
 from kp.study.measurement import Measurement
 from kp.study.measurements.answers import Answers
 from kp.study.measurements.benchmarks import Benchmarks
+from kp.study.measurements.drift import Drift
 from kp.study.measurements.generality import Generality
 from kp.study.measurements.harness import Harness
 from kp.study.measurements.placebo import Placebo
 from kp.study.measurements.surprisal import SurprisalMeasurement
 
-MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Harness(), SurprisalMeasurement(), Placebo())
+MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Harness(), SurprisalMeasurement(), Drift(), Placebo())
 
 
 def measurement_of(name: str) -> Measurement:

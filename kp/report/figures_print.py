@@ -1,4 +1,4 @@
-"""The pictures for print and for Markdown, drawn by matplotlib.
+"""The pictures for print (SVG) and for Markdown (PNG), drawn by matplotlib.
 
 Figures are made without pyplot: there is no global state and no display, and two reports in one process cannot interfere.
 """
@@ -56,6 +56,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "figure.facecolor": "white",
+    "svg.hashsalt": "kp",  # else the names inside differ from run to run
 }
 DOTS_PER_INCH = 200  # twice matplotlib's default
 PANELS_ABREAST = 3  # histograms, or panels of lines, in one row
@@ -64,8 +65,8 @@ BAR_COLOUR = "#0072B2"
 KEYS_ABREAST = 4  # entries in one row of a legend of lines
 
 
-def save_png(picture: Picture | Histograms, path: Path) -> None:
-    """Draw the picture and write it to `path`."""
+def save_picture(picture: Picture | Histograms, folder: Path, name: str) -> None:
+    """Draw the picture and write it into `folder` as `name`.png and `name`.svg; the same picture gives the same files."""
     with _style():
         match picture:
             case Scatter():
@@ -78,7 +79,8 @@ def save_png(picture: Picture | Histograms, path: Path) -> None:
                 figure = _dots(picture)
             case Histograms():
                 figure = _histograms(picture)
-        figure.savefig(path, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            figure.savefig(folder / f"{name}.{ending}", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.12, metadata=metadata)
 
 
 @contextmanager
