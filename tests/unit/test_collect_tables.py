@@ -183,7 +183,9 @@ def test_collect_tables_without_surprisal_has_no_capacity(tmp_path: Path) -> Non
 
 
 def test_collect_tables_of_adapters_that_answered_nothing_have_bits_and_no_effects(tmp_path: Path) -> None:
-    tables = collected(tmp_path, "evaluate.shot_sets=[]", "evaluate.held_out_paraphrases=0", "evaluate.scales=[0.5, 1.0]")
+    tables = collected(
+        tmp_path, "evaluate.shot_sets=[]", "evaluate.held_out_paraphrases=0", "evaluate.drift_words=0", "evaluate.scales=[0.5, 1.0]"
+    )
     assert set(tables.outcomes["trial_id"]) == set(tables.scores["trial_id"]) == {"base"}
     assert tables.effects.is_empty()
     assert tables.scaled_outcomes is None
