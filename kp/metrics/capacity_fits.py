@@ -21,8 +21,11 @@ LEAST_LOADS = 4
 """Distinct loads below which no curve is fitted."""
 LEAST_RANKS = 2
 """Ranks that must come near their capacity, for a power of the rank."""
-SATURATED = 1.5
-"""h N / C from which a rank counts as near its capacity: there the curve is below four fifths of a straight line."""
+LEAST_SIZES = 3
+"""Different N of a rank, for it to come near its capacity."""
+BENT = 0.8
+"""A rank has come near its capacity if a fact of its largest N has at most this share of the bits of one of its smallest N, and the two
+intervals do not meet. The curve alone would take slow learning at a low rank for a small capacity."""
 WIDEST = 4.0
 """The upper end of an interval of a load or a capacity over its lower end, above which it is not determined."""
 DRAWS = 200
@@ -67,10 +70,6 @@ class CapacityFit:
     power: Parameter  # b
     bits_per_fact: Parameter  # h
 
-    def most(self, rank: pl.Expr) -> pl.Expr:
-        """C, the most bits at this rank."""
-        return self.at_rank_one.value * rank**self.power.value
-
 
 def fit_recall(capacity: pl.DataFrame, seed: int = 0) -> RecallFit | NoFit:
     """The curve of recall against load through trials with `load` and `recall`."""
@@ -90,22 +89,31 @@ def fit_recall(capacity: pl.DataFrame, seed: int = 0) -> RecallFit | NoFit:
 
 
 def fit_capacity(capacity: pl.DataFrame, seed: int = 0) -> CapacityFit | NoFit:
-    """The curve of memorised bits through trials with `rank`, `facts`, `load` and `per_fact`."""
-    trials = capacity.drop_nulls(["rank", "facts", "per_fact"])
+    """The curve of memorised bits through trials with `rank`, `facts`, `load`, `per_fact`, and `lower` and `upper` of M."""
+    trials = capacity.drop_nulls(["rank", "facts", "per_fact", "lower", "upper"])
     if (few := _too_few(trials)) is not None:
         return few
+    ranks = [of_rank for _, of_rank in trials.group_by("rank")]
+    if (near := sum(map(_is_bent, ranks))) < LEAST_RANKS:
+        return NoFit(f"{near} of {len(ranks)} ranks hold fewer bits of a fact as N grows, and a power of the rank needs {LEAST_RANKS}")
     most = max(float((trials["per_fact"] * trials["facts"]).max()), 1e-3)  # type: ignore[arg-type]
     each = max(float(trials["per_fact"].max()), 1e-3)  # type: ignore[arg-type]
     starts = [[np.log(most / ratio), power, np.log(each)] for ratio in (1.0, 4.0) for power in (0.5, 1.0)]
     sample = trials.select("rank", "facts", "per_fact").to_numpy().astype(np.float64)
     found = _fitted(sample, _bits_residuals, starts, ([-10.0, -1.0, -10.0], [25.0, 3.0, 6.0]), seed)
     fit = CapacityFit(found.parameter(0, np.exp), found.parameter(1, float), found.parameter(2, np.exp))
-    near = trials.filter(pl.col("facts") * fit.bits_per_fact.value >= SATURATED * fit.most(pl.col("rank")))["rank"].n_unique()
-    if near < LEAST_RANKS:
-        return NoFit(f"{near} of {trials['rank'].n_unique()} ranks come near their capacity, and a power of the rank needs {LEAST_RANKS}")
     if fit.at_rank_one.spread > WIDEST or fit.bits_per_fact.spread > WIDEST:
         return NoFit("trials do not determine how many bits a rank holds")
     return fit
+
+
+def _is_bent(of_rank: pl.DataFrame) -> bool:
+    """Whether the trials of a rank show that it comes near its capacity."""
+    if of_rank["facts"].n_unique() < LEAST_SIZES:
+        return False
+    few, many = (of_rank.filter(pl.col("facts") == end) for end in (of_rank["facts"].min(), of_rank["facts"].max()))
+    least, most = (few["lower"] / few["facts"]).to_numpy().min(), (many["upper"] / many["facts"]).to_numpy().max()
+    return bool(most < least and many["per_fact"].to_numpy().mean() <= BENT * few["per_fact"].to_numpy().mean())
 
 
 @dataclass(frozen=True)

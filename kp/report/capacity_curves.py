@@ -47,6 +47,20 @@ def range_sentences(trials: pl.DataFrame) -> str:
     )
 
 
+def opening_sentence(tables: ReportTables, summary: pl.DataFrame) -> str | None:
+    """What a study whose adapters answered no questions found: the trial with the most bits a parameter; None without any bits."""
+    trials = loaded_trials(tables, summary)
+    if trials.is_empty():
+        return None
+    most = trials.sort("per_parameter", descending=True).row(0, named=True)
+    interval = "" if most["lower"] is None else f" ({measured(most['per_parameter_lower'])} to {measured(most['per_parameter_upper'])})"
+    return (
+        f"Adapters answered no questions; of {len(trials)} measured trials, {most['label']} memorised the most, "
+        f"{measured(most['per_parameter'])}{interval} bits a parameter, {measured(most['per_fact'])} bits of each of {most['facts']:,} "
+        f"facts after {measured(most['exposures'])} exposures of each."
+    )
+
+
 def fit_sentences(trials: pl.DataFrame) -> str:
     """What curves through these `loaded_trials` say, or why they say nothing."""
     recall, capacity = fit_recall(trials), fit_capacity(trials)

@@ -11,7 +11,7 @@ from kp.report.capacity_curves import CAPTIONS, bits_per_parameter, fit_sentence
 from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
 from kp.report.writing import write_report
-from tests.made_up_study import context, frame_of, study
+from tests.made_up_study import context, frame_of, study, told
 
 STUDY = study()
 
@@ -47,6 +47,13 @@ def test_range_names_the_loads_and_exposures_that_were_measured() -> None:
     assert "Measured at 0.100 to 0.400 bits to learn a parameter (of each fact, the entropy" in known
     assert "its surprisal under the base, an upper bound" in unknown
     assert "at 7.00 to 14.0 exposures a fact" in known
+
+
+def test_report_of_adapters_that_answered_nothing_begins_with_the_most_bits_a_parameter() -> None:
+    unasked = replace(with_capacity(), scores=STUDY.scores.clear())
+    assert told(unasked).startswith("Adapters answered no questions; of 5 measured trials, N=40")
+    assert "0.280 (0.260 to 0.300) bits a parameter, 7.00 bits of each of 40 facts after" in told(unasked)
+    assert not told(with_capacity()).startswith("Adapters answered")
 
 
 def test_two_loads_give_no_curve_and_say_why() -> None:

@@ -1,5 +1,7 @@
 """Curves of capacity: what made-up data were made of is found again, and data without a bend give no number."""
 
+import itertools
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +12,11 @@ HALF, STEEPNESS = 1.2, 3.0
 AT_ONE, POWER, EACH = 1500.0, 0.8, 9.0
 PARAMETERS = 2112
 SIZES, RANKS = (25, 50, 100, 200, 400, 800, 1600), (1, 2, 4)
+
+
+def bits_of(each: float, size: int) -> dict[str, float]:
+    """The columns of memorised bits, with an interval of half a bit a fact to either side."""
+    return {"per_fact": each, "lower": (each - 0.5) * size, "upper": (each + 0.5) * size}
 
 
 def trials(noise: float = 0.0, seed: int = 0, sizes: tuple[int, ...] = SIZES) -> pl.DataFrame:
@@ -23,7 +30,7 @@ def trials(noise: float = 0.0, seed: int = 0, sizes: tuple[int, ...] = SIZES) ->
             wobble = random.normal(0, noise, 2)
             rows.append(
                 {"rank": rank, "facts": size, "load": load, "recall": float(np.clip(recall + wobble[0], 0, 1))}
-                | {"per_fact": each + EACH * wobble[1]}
+                | bits_of(each + EACH * wobble[1], size)
             )
     return pl.DataFrame(rows)
 
@@ -54,10 +61,9 @@ def test_curves_through_noisy_trials_have_intervals_that_cover_what_made_them() 
 @pytest.mark.parametrize("seed", range(2))
 def test_noise_around_nothing_memorised_is_not_identified(seed: int) -> None:
     random = np.random.default_rng(seed)
-    nothing = trials().with_columns(
-        recall=pl.Series(np.abs(random.normal(0, 0.01, len(SIZES) * len(RANKS)))),
-        per_fact=pl.Series(random.normal(0, 0.5, len(SIZES) * len(RANKS))),
-    )
+    each = random.normal(0, 0.5, len(SIZES) * len(RANKS))
+    made = trials().with_columns(recall=pl.Series(np.abs(random.normal(0, 0.01, len(each)))), per_fact=pl.Series(each))
+    nothing = made.with_columns(lower=pl.Series(each - 1) * pl.col("facts"), upper=pl.Series(each + 1) * pl.col("facts"))
     assert isinstance(fit_recall(nothing), NoFit)
     assert isinstance(fit_capacity(nothing), NoFit)
 
@@ -69,6 +75,17 @@ def test_trials_that_never_fill_an_adapter_have_no_capacity() -> None:
     assert "does not pass one half" in recall.reason
     assert isinstance(capacity, NoFit)
     assert "0 of 3 ranks" in capacity.reason
+
+
+def test_higher_ranks_that_only_learn_faster_have_no_capacity() -> None:
+    """Bits of a fact that do not depend on N, as where training ended long before an adapter was full."""
+    rows = [
+        {"rank": rank, "facts": size, "load": 0.01 * size / rank, "recall": 0.0, **bits_of(0.2 * rank, size)}
+        for rank, size in itertools.product(RANKS, SIZES)
+    ]
+    found = fit_capacity(pl.DataFrame(rows))
+    assert isinstance(found, NoFit)
+    assert "0 of 3 ranks hold fewer bits of a fact as N grows" in found.reason
 
 
 def test_three_loads_are_too_few_for_a_curve() -> None:
