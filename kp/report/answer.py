@@ -15,6 +15,7 @@ from kp.metrics.benchmark_chance import at_chance
 from kp.metrics.refusal_changes import CHANGED_BELOW
 from kp.report.arms_section import arm_table, arms_sentences
 from kp.report.benchmarks_section import measured_scores, score_title
+from kp.report.capacity_curves import opening_sentence
 from kp.report.effects_section import harm_sentences
 from kp.report.labels import free_knobs
 from kp.report.notation import MISSING, learning_rate, measured, percent, points, with_error
@@ -47,7 +48,8 @@ def answer_sentences(tables: ReportTables, found: Evidence, arms: pl.DataFrame, 
     rows = list(found.summary.iter_rows(named=True))
     finished = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
     best = best_trial(found)
-    sentences = [_packed(found, best)]
+    asked = found.summary["reliability"].null_count() < len(found.summary)
+    sentences = [(None if asked else opening_sentence(tables, found.summary)) or _packed(found, best)]
     if best is not None:
         sentences += harm_sentences(tables.effects, best["trial_id"], margin)
     sentences += [largest_reach(found), *arms_sentences(found, arms), _refusals(finished, tables.scores)]

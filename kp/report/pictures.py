@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from kp.report.benchmarks_section import benchmark_dots
+from kp.report.capacity_curves import bits_per_parameter, recall_against_load
 from kp.report.capacity_section import capacity_dots
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.drift_section import drift_scatter
@@ -57,6 +58,8 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "benchmarks": benchmark_dots(tables, summary),
         "scales": scale_lines(tables, summary),
         "capacity": capacity_dots(tables, summary),
+        "recall_against_load": recall_against_load(tables, summary),
+        "bits_per_parameter": bits_per_parameter(tables, summary),
         "drift": drift_scatter(found, margin),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
