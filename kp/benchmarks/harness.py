@@ -146,7 +146,7 @@ def _chance(doc: Mapping[str, Any], choices: int) -> float | None:
     labels = (doc.get("mc2_targets") or {}).get("labels", [])
     if len(labels) == choices and sum(labels) > 1:
         return statistics.fmean(labels)
-    return 1 / choices if choices else None
+    return 1 / choices if choices > 1 else None  # a single text to score is no choice
 
 
 def _is_score(name: str) -> bool:
