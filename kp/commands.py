@@ -148,6 +148,22 @@ def _report(
 
 
 _study_command("report", _report)
+
+
+def _compare(first: tyro.conf.Positional[Path], second: tyro.conf.Positional[Path], to: Path = Path("compared")) -> int:
+    """Set two finished studies side by side.
+
+    Args:
+        first: The folder of a study, such as runs/quickstart, or of committed results, such as results/quickstart.
+        second: The other one.
+        to: Folder for compare.html and compare.md.
+    """
+    from kp.study.comparing import compare_studies
+
+    return compare_studies(first, second, to)
+
+
+_study_command("compare", _compare)
 _command(
     "audit",
     "audit",

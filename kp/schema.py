@@ -227,6 +227,7 @@ BENCHMARKS = pa.schema(
         pa.field("num_fewshot", pa.int32(), nullable=False),
         pa.field("task_version", pa.string(), nullable=False),
         pa.field("template_hash", pa.string(), nullable=False),
+        pa.field("chance", pa.float64()),  # the score of guessing, a mean over the questions; null if answers are generated
     ]
 )
 

@@ -28,5 +28,7 @@ def benchmarks_of(items: pl.DataFrame) -> pl.DataFrame:
     means = items.group_by("trial_id", "task", "metric", maintain_order=True).agg(pl.col("score").mean().alias("value"), n=pl.len())
     error = (pl.col("value") * (1 - pl.col("value")) / pl.col("n")).sqrt()
     shots = pl.when(task="kp_mmlu_dev").then(2).otherwise(0)
-    made = means.with_columns(standard_error=error, num_fewshot=shots, task_version=pl.lit("1.0"), template_hash=pl.lit("0123456789abcdef"))
+    made = means.with_columns(
+        standard_error=error, num_fewshot=shots, task_version=pl.lit("1.0"), template_hash=pl.lit("0123456789abcdef"), chance=pl.lit(0.25)
+    )
     return made.select(schema.BENCHMARKS.names).cast(dict(pl.DataFrame(schema.BENCHMARKS.empty_table()).schema))

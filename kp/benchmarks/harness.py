@@ -35,6 +35,7 @@ ASKED = pa.schema(
         pa.field("scores", pa.list_(pa.float64()), nullable=False),  # one a metric, from 0 to 1
         pa.field("log_likelihoods", pa.list_(pa.float64()), nullable=False),  # one a choice, in nats; empty if answers are generated
         pa.field("greedy", pa.list_(pa.bool_()), nullable=False),  # likewise
+        pa.field("chance", pa.float64()),  # the score of guessing; null if answers are generated
         pa.field("num_fewshot", pa.int32(), nullable=False),
         pa.field("task_version", pa.string(), nullable=False),
     ]
@@ -136,7 +137,16 @@ def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
         "scores": [score / 100 if name.startswith(HUNDREDS) and name.endswith("_max") else score for name, score in scores.items()],
         "log_likelihoods": [float(likelihood) for likelihood, _ in choices],
         "greedy": [bool(greedy) for _, greedy in choices],
+        "chance": _chance(sample["doc"], len(choices)),
     }
+
+
+def _chance(doc: Mapping[str, Any], choices: int) -> float | None:
+    """The score of guessing: of MC2 the share of right choices, of others one among the choices."""
+    labels = (doc.get("mc2_targets") or {}).get("labels", [])
+    if len(labels) == choices and sum(labels) > 1:
+        return statistics.fmean(labels)
+    return 1 / choices if choices > 1 else None  # a single text to score is no choice
 
 
 def _is_score(name: str) -> bool:
@@ -184,6 +194,8 @@ def _means(name: str, tasks: Sequence[HarnessTask], trial_id: str, rows: Sequenc
             by_metric.setdefault(metric, []).append(score)
     same = {"trial_id": trial_id, "task": name, "num_fewshot": rows[0]["num_fewshot"], "task_version": rows[0]["task_version"]}
     same["template_hash"] = _hash_of_all(tuple(tasks))
+    guessed = [row["chance"] for row in rows if row["chance"] is not None]
+    same["chance"] = statistics.fmean(guessed) if guessed else None
     return [
         same | {"metric": metric, "value": statistics.fmean(scores), "standard_error": share_error(scores), "n": len(scores)}
         for metric, scores in by_metric.items()

@@ -25,6 +25,8 @@ from kp.models.names import cache_root
 from kp.store.files import read_json, write_json
 
 FIELD = "evaluate.tasks"
+KINDS = ("multiple_choice", "loglikelihood", "generate_until")
+"""lm-eval's kinds of tasks that score one question at a time."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,17 @@ def validate_tasks(settings: EvaluateConfig) -> None:
     """Raise UserError if lm-eval lacks a task that is asked for, or the folder with task data lacks a file."""
     for asked in settings.tasks:
         for task in single_tasks(asked.name):
+            _validate_kind(task)
             if settings.task_data:
                 data_files(Path(settings.task_data), data_set(task), task.name)
+
+
+def _validate_kind(task: HarnessTask) -> None:
+    kind = _config(task).get("output_type", "generate_until")
+    if kind not in KINDS:
+        raise UserError(
+            f"'{task.name}' is of lm-eval's kind {kind}, which has no score a question; kp asks {', '.join(KINDS)}", field=FIELD
+        )
 
 
 def template_hash(task: HarnessTask) -> str:
@@ -131,7 +142,11 @@ def make_task(task: HarnessTask, folder: Path) -> Any:
     named = {file.name.split(".")[0]: str(file) for file in files}
     config = _config(task)
     absent = [name for name in ("training_split", "validation_split", "test_split") if config.get(name) and config[name] not in named]
-    local = {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": named}}
+    local: dict[str, Any] = {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": named}}
+    asked = next((config[name] for name in ("test_split", "validation_split") if config.get(name) in named), None)
+    others = [config[name] for name in ("fewshot_split", "training_split", "validation_split") if config.get(name) in named]
+    # lm-eval leaves a question out of its own shots only where it is told that both are of one split.
+    local["fewshot_split"] = next((split for split in others if split != asked), asked)
     with contextlib.redirect_stderr(io.StringIO()):  # bars of datasets
         return ConfigurableTask(config=config | local | dict.fromkeys(absent))
 

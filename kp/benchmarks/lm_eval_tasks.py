@@ -15,7 +15,7 @@ import json
 import logging
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,7 @@ SHARD_ITEMS = pa.schema(
         *BENCHMARK_ITEMS,
         pa.field("num_fewshot", pa.int32(), nullable=False),
         pa.field("task_version", pa.string(), nullable=False),
+        pa.field("chance", pa.float64(), nullable=False),  # the score of guessing
     ]
 )
 """What lm-eval found for some questions: BENCHMARK_ITEMS, and how it asked."""
@@ -85,6 +86,7 @@ def run_shard(model: Any, tokenizer: Any, settings: EvaluateConfig, shard: Shard
             "item": sample["doc_id"],
             "group": benchmark.group_of(sample["doc_id"]),
             "score": float(sample[score.metric]),
+            "chance": _chance(score.metric, sample),
         }
         for score in benchmark.scores
         for sample in samples
@@ -125,12 +127,20 @@ def _mean(score: Score, items: list[dict[str, Any]]) -> dict[str, Any]:
     first, n = items[0], len(items)
     values = [item["score"] for item in items]
     same = {name: first[name] for name in ("trial_id", "task", "metric", "num_fewshot", "task_version")}
-    return same | {
-        "value": statistics.fmean(values),
-        "standard_error": share_error(values),
-        "n": n,
-        "template_hash": _template_hash(first["task"]),
-    }
+    chance = statistics.fmean(item["chance"] for item in items)
+    made = {"value": statistics.fmean(values), "standard_error": share_error(values), "n": n, "chance": chance}
+    return {**same, **made, "template_hash": _template_hash(first["task"])}
+
+
+def _chance(metric: str, sample: Mapping[str, Any]) -> float:
+    """The score of a question for one who finds all of its choices equally likely."""
+    match metric:
+        case "mc1":
+            return 1 / len(sample["doc"]["mc1_targets"]["choices"])
+        case "mc2":
+            return statistics.fmean(sample["doc"]["mc2_targets"]["labels"])
+        case _:
+            return 1 / len(sample["filtered_resps"])
 
 
 def share_error(scores: Sequence[float]) -> float | None:

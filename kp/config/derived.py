@@ -41,6 +41,11 @@ def base_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     return asked_shot_sets(config.categorise.repeat_measurements)
 
 
+def fact_entropy(config: StudyConfig) -> float | None:
+    """The bits of each fact, if they are known, as those of synthetic facts are: log2 of the objects of a relation."""
+    return math.log2(config.facts.synthetic.vocabulary) if config.facts.source == "synthetic" else None
+
+
 def repeated_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     """The shot sets beyond S2, on which the base is only measured again."""
     return base_shot_sets(config)[len(BASE_SHOT_SETS) :]

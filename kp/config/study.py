@@ -147,7 +147,7 @@ class TaskConfig(Section):
 class EvaluateConfig(Section):
     shot_sets: tuple[ShotSet, ...] = (ShotSet.S1, ShotSet.S2)
     """Shot sets that adapters are asked on: S1 and S2, or S1 alone at half the cost, which cannot separate an adapter's shifts from the
-    noise of the prompts."""
+    noise of the prompts. Empty: adapters answer no questions, and no harm is measured; for studies of what adapters hold (`surprisal`)."""
     held_out_paraphrases: int = Field(2, ge=0, le=10)
     """Paraphrases of each packed fact on which generality is measured: the last of its list, as many as are left of those that the trial's
     arm does not train on. 0: it is not measured."""
@@ -169,9 +169,9 @@ class EvaluateConfig(Section):
     surprisal: bool = True
     """Also measure, for base and adapters, the surprisal of every fact's canonical answer in bits, which tells how much an adapter holds.
     It costs one pass over the facts."""
-    drift_words: int = Field(2000, ge=0, le=8000)
-    """Words of neutral text on which every adapter is compared with the base token by token (KL divergence and perplexity), and on up to
-    100 questions of the study; whole passages of several registers, the same for every model. 0 leaves it out."""
+    drift_words: int = Field(2000, ge=0, le=12000)
+    """Words of neutral text on which every adapter is compared with the base token by token (KL divergence and perplexity): whole passages
+    of several registers, the same for every model. A question of the study for every 20 words, up to 100, is read as well. 0: none."""
     placebo: bool = False
     """Also ask the base model once more on these shot sets, in other batches: what that changes is rounding, below which no effect of an
     adapter means anything."""
@@ -188,8 +188,11 @@ class EvaluateConfig(Section):
     def _measured(self) -> Self:
         if len({task.name for task in self.tasks}) != len(self.tasks):
             raise FieldError("a task stands in it twice", field="tasks")
-        if self.shot_sets not in ((ShotSet.S1,), (ShotSet.S1, ShotSet.S2)):
-            raise FieldError("expected ['S1', 'S2'], or ['S1'] alone", field="shot_sets")
+        if self.shot_sets not in ((), (ShotSet.S1,), (ShotSet.S1, ShotSet.S2)):
+            raise FieldError("expected ['S1', 'S2'], ['S1'] alone, or none", field="shot_sets")
+        if not self.shot_sets and (self.placebo or self.held_out_paraphrases):
+            field = "placebo" if self.placebo else "held_out_paraphrases"
+            raise FieldError("asks questions, and there are no shot_sets", field=field)
         if self.scales[-1:] != (1.0,) or min(self.scales) <= 0 or list(self.scales) != sorted(set(self.scales)):
             raise FieldError("expected numbers above 0, ascending to 1.0, such as [0.5, 1.0]", field="scales")
         return self

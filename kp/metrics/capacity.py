@@ -22,12 +22,12 @@ import polars as pl
 from scipy import special
 
 from kp.metrics.effect_summary import fact_clusters
-from kp.metrics.intervals import CONFIDENCE
+from kp.metrics.intervals import CONFIDENCE, Support, estimate_mean
 from kp.metrics.result_schema import CAPACITY
 from kp.schema import frame
-from kp.vocabulary import BASE, Category, FactRole, ShotSet
+from kp.vocabulary import BASE, Category, Role, ShotSet
 
-_UNTAUGHT = (FactRole.UNTOUCHED.value, FactRole.CONTROL_DEV.value, FactRole.CONTROL_TEST.value)
+_PACKED = (Role.UNKNOWN.value, Role.PARAPHRASE.value)
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,33 @@ class Memorised:
     stand_ins: int  # packed facts of relations without untaught ones
 
 
-def capacity_table(surprisal: pl.DataFrame, outcomes: pl.DataFrame, facts: pl.DataFrame, parameters: Mapping[str, int]) -> pl.DataFrame:
+def capacity_table(
+    surprisal: pl.DataFrame,
+    outcomes: pl.DataFrame,
+    facts: pl.DataFrame,
+    parameters: Mapping[str, int],
+    training_rows: Mapping[str, pl.DataFrame],
+    entropy: float | None = None,
+) -> pl.DataFrame:
     """The CAPACITY of every trial in `surprisal` (TRIAL_SURPRISAL, with the base) that packed facts.
 
-    `outcomes` (OUTCOMES) has the roles of facts and their categories on S0, `facts` (FACTS) their relations, `parameters` the size of each
-    trial's adapter. A trial without an untaught Unknown fact is left out: nothing tells its facts from what it learned of relations.
+    `outcomes` (OUTCOMES) has the base's categories on S0, `facts` (FACTS) relations, `parameters` the size of each trial's adapter,
+    `training_rows` (TRAINING_ROWS) what each was taught; `entropy` is that of a fact, where it is known. A trial without an untaught
+    Unknown fact is left out: nothing tells its facts from what it learned of relations.
     """
     of_base = surprisal.filter(trial_id=BASE).select("fact_id", base="bits")
     unknown = outcomes.filter(trial_id=BASE, shot_set=ShotSet.S0.value, category=Category.UNKNOWN.value)["fact_id"].implode()
-    roles = outcomes.filter((pl.col("trial_id") != BASE) & (pl.col("shot_set") == ShotSet.S1.value)).select("trial_id", "fact_id", "role")
     rows = []
     for trial_id in surprisal["trial_id"].unique(maintain_order=True):
         if trial_id == BASE:
             continue
         named = surprisal.filter(trial_id=trial_id).join(of_base, on="fact_id", maintain_order="left")
-        named = named.join(roles.filter(trial_id=trial_id).drop("trial_id"), on="fact_id", maintain_order="left")
         named = named.join(facts.select("fact_id", "relation", "object"), on="fact_id", maintain_order="left")
-        packed = named.filter(role=FactRole.TRAINED.value)
-        untaught = named.filter(pl.col("role").is_in(_UNTAUGHT) & pl.col("fact_id").is_in(unknown))
+        taught = training_rows[trial_id]
+        packed = named.join(taught.filter(pl.col("role").is_in(_PACKED)), on="fact_id", how="semi", maintain_order="left")
+        untaught = named.filter(pl.col("fact_id").is_in(unknown)).join(taught, on="fact_id", how="anti", maintain_order="left")
         if len(packed) and len(untaught):
-            rows.append(_row(trial_id, packed, memorised(packed, untaught), parameters[trial_id]))
+            rows.append(_row(trial_id, packed, untaught, parameters[trial_id], entropy))
     return pl.DataFrame(rows, schema=frame(CAPACITY.empty_table()).schema)
 
 
@@ -105,7 +112,8 @@ def _limits(total: float, parts: np.ndarray, clusters: np.ndarray) -> tuple[floa
     return total - reach, total + reach
 
 
-def _row(trial_id: str, packed: pl.DataFrame, found: Memorised, parameters: int) -> dict[str, object]:
+def _row(trial_id: str, packed: pl.DataFrame, untaught: pl.DataFrame, parameters: int, entropy: float | None) -> dict[str, object]:
+    found = memorised(packed, untaught)
     lower, upper = found.limits or (None, None)
     held = float(packed["base"].sum())
     return {
@@ -119,8 +127,18 @@ def _row(trial_id: str, packed: pl.DataFrame, found: Memorised, parameters: int)
         "per_fact": found.bits / len(packed),
         "per_parameter": found.bits / parameters,
         "load": held / parameters,
+        "entropy": entropy,
         "untaught_gain": found.untaught_gain,
         "untaught_facts": found.untaught_facts,
         "stand_ins": found.stand_ins,
         "end_loss": float(packed["end_bits"].to_numpy().mean()),
+        **_recall(packed, untaught),
     }
+
+
+def _recall(packed: pl.DataFrame, untaught: pl.DataFrame) -> dict[str, float | None]:
+    """The shares of packed facts, with their interval, and of untaught ones whose answer is the greedy choice."""
+    recalled, others = (one["is_greedy"].cast(pl.Float64).to_numpy() for one in (packed, untaught))
+    estimate = estimate_mean(recalled, fact_clusters(packed), support=Support.COUNT)
+    lower, upper = estimate.limits() or (None, None)
+    return {"recall": estimate.value, "recall_lower": lower, "recall_upper": upper, "untaught_recall": float(others.mean())}

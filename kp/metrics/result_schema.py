@@ -64,6 +64,11 @@ CAPACITY = pa.schema(
         pa.field("per_fact", pa.float64(), nullable=False),  # memorised bits
         pa.field("per_parameter", pa.float64(), nullable=False),  # likewise
         pa.field("load", pa.float64(), nullable=False),  # held bits a parameter
+        pa.field("entropy", pa.float64()),  # of a fact, in bits: log2 of its possible objects, known of synthetic facts alone
+        pa.field("recall", pa.float64(), nullable=False),  # share of packed facts whose answer is the greedy choice, token by token
+        pa.field("recall_lower", pa.float64()),  # 95% interval
+        pa.field("recall_upper", pa.float64()),
+        pa.field("untaught_recall", pa.float64(), nullable=False),  # the same of Unknown facts that were not trained on
         pa.field("untaught_gain", pa.float64(), nullable=False),  # mean gain of Unknown facts that were not trained on, which is taken off
         pa.field("untaught_facts", pa.int64(), nullable=False),  # of these facts
         pa.field("stand_ins", pa.int64(), nullable=False),  # packed facts whose relation has no such fact: the mean of all stands in

@@ -10,9 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import SCORES, Score
+from kp.benchmarks.registry import SCORES
+from kp.metrics.benchmark_chance import at_chance
 from kp.metrics.refusal_changes import CHANGED_BELOW
 from kp.report.arms_section import arm_table, arms_sentences
+from kp.report.benchmarks_section import measured_scores, score_title
+from kp.report.capacity_curves import opening_sentence
 from kp.report.effects_section import harm_sentences
 from kp.report.labels import free_knobs
 from kp.report.notation import MISSING, learning_rate, measured, percent, points, with_error
@@ -30,6 +33,8 @@ from kp.report.winners import (
 from kp.vocabulary import BASE, TrialStatus, Verdict
 
 Row = Mapping[str, Any]
+_WORDS = {(benchmark.task, score.metric): score.words for benchmark, score in SCORES}
+_TOLD = ("acc",)  # of tasks that are asked for by name: the score that every one of several choices has
 
 
 def answer_paragraph(tables: ReportTables, margin: float) -> str:
@@ -43,11 +48,12 @@ def answer_sentences(tables: ReportTables, found: Evidence, arms: pl.DataFrame, 
     rows = list(found.summary.iter_rows(named=True))
     finished = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
     best = best_trial(found)
-    sentences = [_packed(found, best)]
+    asked = found.summary["reliability"].null_count() < len(found.summary)
+    sentences = [(None if asked else opening_sentence(tables, found.summary)) or _packed(found, best)]
     if best is not None:
         sentences += harm_sentences(tables.effects, best["trial_id"], margin)
     sentences += [largest_reach(found), *arms_sentences(found, arms), _refusals(finished, tables.scores)]
-    sentences += [_benchmarks(finished, margin), stopped_sentence(found.summary), _unfinished(rows)]
+    sentences += [_benchmarks(tables, finished, margin), stopped_sentence(found.summary), _unfinished(rows)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -108,30 +114,33 @@ def _refusals(rows: list[dict[str, Any]], scores: pl.DataFrame) -> str:
     return f"Refusals: {percent(base['value'][0])} % of the base model's answers, {span} % of the adapters'{shown}."
 
 
-def _benchmarks(rows: list[dict[str, Any]], margin: float) -> str:
-    parts = [_benchmark(score, rows, margin) for _, score in SCORES]
-    measured = "; ".join(part for part in parts if part)
+def _benchmarks(tables: ReportTables, rows: list[dict[str, Any]], margin: float) -> str:
+    """What is shown of the scores on which the base is above chance."""
+    guessed, finished = at_chance(tables.benchmarks), {row["trial_id"] for row in rows}
+    parts = []
+    for task, metric in measured_scores(tables.benchmarks):
+        if (task, metric) in guessed or (metric not in _TOLD and (task, metric) not in _WORDS):
+            continue
+        effects = tables.benchmark_effects.filter(pl.col("trial_id").is_in(list(finished)), task=task, metric=metric)
+        parts += [_benchmark(_WORDS.get((task, metric), score_title(task, metric)), effects.to_dicts(), margin)] if len(effects) else []
+    measured = "; ".join(parts)
     return f"Benchmarks against the base over the same questions, in points: {measured}." if measured else ""
 
 
-def _benchmark(score: Score, rows: list[dict[str, Any]], margin: float) -> str:
-    """The range of a score's differences, and for how many adapters each verdict holds; empty if it was not measured."""
-    name = f"{score.column}_delta"
-    known = [row for row in rows if row[name] is not None]
-    if not known:
-        return ""
-    deltas = [row[name] for row in known]
-    verdicts = Counter(Verdict(row[f"{name}_verdict"]) for row in known)
-    words = {
+def _benchmark(words: str, known: list[dict[str, Any]], margin: float) -> str:
+    """The range of a score's differences, and for how many adapters each verdict holds."""
+    deltas = [row["value"] for row in known]
+    verdicts = Counter(Verdict(row["verdict"]) for row in known)
+    said = {
         Verdict.HARM_SHOWN: "harm shown for",
         Verdict.WITHIN_MARGIN: f"no harm beyond {100 * margin:g} points shown for",
         Verdict.NOT_RESOLVED: "not resolved for",
     }
-    counts = [f"{words[verdict]} {verdicts[verdict]}" for verdict in words if verdicts[verdict]]
-    left_open = [row[f"{name}_resolvable"] for row in known if row[f"{name}_verdict"] == Verdict.NOT_RESOLVED]
+    counts = [f"{said[verdict]} {verdicts[verdict]}" for verdict in said if verdicts[verdict]]
+    left_open = [row["resolvable"] for row in known if row["verdict"] == Verdict.NOT_RESOLVED]
     resolvable = sorted(100 * harm for harm in left_open if harm is not None)
     could = f", where a harm of {_span(f'{resolvable[0]:.1f}', f'{resolvable[-1]:.1f}')} could have been resolved" if resolvable else ""
-    return f"{score.words} {_span(points(min(deltas)), points(max(deltas)))} (of {_adapters(len(known))}: {', '.join(counts)}{could})"
+    return f"{words} {_span(points(min(deltas)), points(max(deltas)))} (of {_adapters(len(known))}: {', '.join(counts)}{could})"
 
 
 def _unfinished(rows: list[dict[str, Any]]) -> str:

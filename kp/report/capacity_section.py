@@ -4,10 +4,11 @@ from typing import Any
 
 import polars as pl
 
+from kp.report.capacity_curves import CAPTIONS, fit_sentences, loaded_trials, range_sentences
 from kp.report.document import Block, Figure, Row, Section, Table, Text, columns
 from kp.report.figure_data import Dot, DotPanel, DotPanels, arm_styles
 from kp.report.labels import dagger_note
-from kp.report.notation import MINUS, counted, measured
+from kp.report.notation import MINUS, counted, measured, percent
 from kp.report.tables import ReportTables
 
 EXPLAINED = (
@@ -31,26 +32,34 @@ def capacity_section(tables: ReportTables, summary: pl.DataFrame, pictures: set[
     if "capacity" in pictures:
         seen = "Memorised bits a packed fact, and a parameter of the adapter, with 95% intervals; the line is what facts held on average."
         blocks.append(Figure("capacity", seen + dagger_note(summary)))
-    rows = {row["trial_id"]: row for row in tables.capacity.iter_rows(named=True)}
-    named = [(trial, rows[trial["trial_id"]]) for trial in summary.iter_rows(named=True) if trial["trial_id"] in rows]
+    blocks += [Figure(name, caption) for name, caption in CAPTIONS.items() if name in pictures]
+    trials = loaded_trials(tables, summary)
+    blocks.append(Text(f"{range_sentences(trials)} {fit_sentences(trials)}"))
     head = columns(
-        "trial", "facts packed", "parameters", "bits they held", "bits memorised", "bits a fact", "bits a parameter",
-        "load (bits a parameter)", "gain of untaught facts (bits)",
+        "trial", "facts packed", "exposures a fact", "recalled (%)", "parameters", "bits they held", "bits memorised",
+        "bits a fact", "bits a parameter", "load (bits a parameter)", "gain of untaught facts (bits)",
     )  # fmt: skip
     caption = (
         "Memorised bits with 95% intervals (packed and untaught facts, clustered by relation and object; one training each). Held: the "
-        "surprisal of the packed answers under the base. The load is that, a parameter of the adapter."
+        "surprisal of the packed answers under the base. The load is that, a parameter of the adapter. Recalled: "
+        "without shots, token by token the greedy choice."
     )
-    blocks.append(Table(caption, head, tuple(Row(_cells(trial, row)) for trial, row in named)))
+    blocks.append(Table(caption, head, tuple(Row(_cells(row)) for row in trials.iter_rows(named=True))))
     return Section("capacity", "Bits that adapters hold", tuple(blocks))
 
 
-def _cells(trial: dict[str, Any], row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     n = row["facts"]
     return (
-        trial["label"], counted(n), counted(row["parameters"]), measured(row["held_bits"]), _spread(row, 1), _spread(row, n),
-        _spread(row, row["parameters"]), measured(row["load"]), f"{_signed(row['untaught_gain'])}\nn = {row['untaught_facts']:,}",
+        row["label"], counted(n), measured(row["exposures"]), _recall(row), counted(row["parameters"]), measured(row["held_bits"]),
+        _spread(row, 1), _spread(row, n), _spread(row, row["parameters"]), measured(row["held_bits"] / row["parameters"]),
+        f"{_signed(row['untaught_gain'])}\nn = {row['untaught_facts']:,}",
     )  # fmt: skip
+
+
+def _recall(row: dict[str, Any]) -> str:
+    value, *ends = (row[name] for name in ("recall", "recall_lower", "recall_upper"))
+    return percent(value) + ("" if None in ends else f"\n({percent(ends[0])} to {percent(ends[1])})")
 
 
 def _spread(row: dict[str, Any], divisor: float) -> str:

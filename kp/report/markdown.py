@@ -5,6 +5,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from kp.report.document import Document
 
 _ESCAPES = str.maketrans({"|": "\\|", "*": "\\*", "_": "\\_", "<": "&lt;", "\n": "<br>"})
+# Texts of models and files of facts may hold anything; what they hold must not act where the report is printed.
+_CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"} | dict.fromkeys(range(0x7F, 0xA0), "\u2421")
 
 
 def render_markdown(document: Document) -> str:
@@ -17,5 +19,8 @@ def render_markdown(document: Document) -> str:
 
 
 def escape(text: str) -> str:
-    """Plain text as one line of Markdown that renders as itself, also inside a table."""
-    return text.translate(_ESCAPES)
+    """Plain text as one line of Markdown that renders as itself, also inside a table.
+
+    Control characters, which a terminal obeys, are written as their names in Unicode's control pictures.
+    """
+    return text.translate(_ESCAPES).translate(_CONTROLS)

@@ -5,6 +5,7 @@ The other sections say what kp holds to be right; this one counts as the paper c
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -18,7 +19,14 @@ from kp.vocabulary import BASE, GREEDY_CATEGORIES, ShiftView
 
 TITLE = "The paper's tables"
 BENCHMARKS = (
-    ("Table 7", "table7_benchmarks", (("mmlu", "acc", "mmlu"), ("truthfulqa_mc1", "acc", "mc1"), ("truthfulqa_mc2", "acc", "mc2"))),
+    (
+        "Table 7",
+        "table7_benchmarks",
+        (
+            *(("mmlu", "acc", "mmlu"), ("truthfulqa_mc1", "acc", "mc1"), ("truthfulqa_mc2", "acc", "mc2")),
+            *(("truthfulqa_gen", f"{name}_max", name) for name in ("bleu", "rouge1", "rouge2", "rougeL")),
+        ),
+    ),
     ("Table 8", "table8_arc_logiqa", tuple((task, "acc", task) for task in ("arc_easy", "arc_challenge", "logiqa"))),
 )
 """Table, file of the published one, and the tasks in it: name and metric in lm-eval, and the published column."""
@@ -45,13 +53,14 @@ def _own(title: str) -> bool:
 
 
 def paper_section(tables: ReportTables, context: ReportContext, summary: pl.DataFrame) -> Section:
-    """Tables 1 to 4 and 6 to 8 as far as they were measured; empty if none was."""
+    """Tables 1 to 8 as far as they were measured; empty if none was."""
     trials = _Trials(summary)
     blocks: list[Block] = [
         *_categories(tables, context),
         *_reliability(trials),
         *_shifts(tables, trials),
         *_answers(tables, trials),
+        *_reasons(tables, trials),
         *_benchmarks(tables, trials),
     ]
     return Section("paper", TITLE, (Text(_introduction(context)), *blocks) if blocks else ())
@@ -148,6 +157,40 @@ def _printed_answers(row: Mapping[str, float] | None) -> tuple[str, ...]:
     return percent(row["refused"] / FACTS), counted(row["unique_answers"]), measured(row["mean_count"]), measured(row["spread"])
 
 
+REASONS = (("UK->HK", "uk_to_hk", "pos", ("non_refusal", "explosion", "target", "domain", "explained")),
+           ("HK->UK", "hk_to_uk", "neg", ("explosion", "target", "domain", "explained")))  # fmt: skip
+"""Direction of REASONS, the published column with its count, the prefix of its shares, and the reasons."""
+
+
+def _reasons(tables: ReportTables, trials: _Trials) -> Iterator[Table]:
+    """One table a direction, by the released definitions."""
+    if tables.reasons is None:
+        return
+    of_released = tables.reasons.filter(variant="released")
+    found = {(row["trial_id"], row["direction"], row["reason"]): row for row in of_released.iter_rows(named=True)}
+    for direction, counted_as, prefix, reasons in REASONS:
+        names = ("facts", *(f"{reason.replace('_', ' ')} (%)" for reason in reasons))
+        caption = f"Table 5: why facts moved {direction.replace('->', ' → ')}, by the released definitions, on the first prompt alone."
+        columns_of = (counted_as, *(f"{prefix}_{reason}" for reason in reasons))
+        cells = partial(_reason_cells, found, direction, reasons, columns_of)
+        yield from trials.table(caption, (*names, *(f"published {name}" for name in names)), cells)
+
+
+def _reason_cells(
+    found: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    direction: str,
+    reasons: tuple[str, ...],
+    printed_as: tuple[str, ...],
+    row: Mapping[str, Any],
+) -> tuple[str, ...]:
+    own = [found.get((row["trial_id"], direction, reason)) for reason in reasons]
+    shares = [MISSING if one is None else percent(one["share"]) for one in own]
+    mix = mix_of(row)
+    printed = published("table5_reasons").get(mix, {}) if mix and not mix[2] else {}
+    theirs = (counted(printed.get(printed_as[0])), *(percent(printed.get(name)) for name in printed_as[1:]))
+    return (MISSING if own[0] is None else counted(own[0]["n"]), *shares, *theirs)
+
+
 def _benchmarks(tables: ReportTables, trials: _Trials) -> Iterator[Table]:
     found = {(row["trial_id"], row["task"], row["metric"]): row for row in tables.benchmarks.iter_rows(named=True)}
     for title, file, tasks in BENCHMARKS:
@@ -160,9 +203,16 @@ def _benchmarks(tables: ReportTables, trials: _Trials) -> Iterator[Table]:
             return tuple(MISSING if row is None else percent(row["value"], row["standard_error"]) for row in rows)
 
         def cells(row: Mapping[str, Any], asked: list[tuple[str, str, str]] = asked, file: str = file) -> tuple[str, ...]:
-            return (*own(row["trial_id"], asked), *(percent(_printed(file, row, name)) for _, _, name in asked))
+            return (*own(row["trial_id"], asked), *(_printed_share(name, _printed(file, row, name)) for _, _, name in asked))
 
         printed = published(file).get(BASE_MIX, {})
-        base = Row(("base", MISSING, "no adapter", *own(BASE), *(percent(printed.get(name)) for _, _, name in asked)), reference=True)
+        base = Row(
+            ("base", MISSING, "no adapter", *own(BASE), *(_printed_share(name, printed.get(name)) for _, _, name in asked)), reference=True
+        )
         titles = (*(f"{task} (%)" for task, _, _ in asked), *(f"published {task} (%)" for task, _, _ in asked))
         yield from trials.table(f"{title}: benchmarks, share right ± one standard error.", titles, cells, (base,))
+
+
+def _printed_share(name: str, value: float | None) -> str:
+    """A published score; those of generated answers are printed as percentages, the others as shares."""
+    return percent(value / 100 if value is not None and name.startswith(("bleu", "rouge")) else value)

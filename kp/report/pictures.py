@@ -4,7 +4,8 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import SCORES
+from kp.report.benchmarks_section import benchmark_dots
+from kp.report.capacity_curves import bits_per_parameter, recall_against_load
 from kp.report.capacity_section import capacity_dots
 from kp.report.curves import learning_curves, loss_curves
 from kp.report.drift_section import drift_scatter
@@ -54,9 +55,11 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "loss_curves": loss_curves(tables, summary),
         "shifts": shift_bars(tables, summary),
         "answers": answer_dots(tables, summary),
-        "benchmarks": benchmark_dots(summary),
+        "benchmarks": benchmark_dots(tables, summary),
         "scales": scale_lines(tables, summary),
         "capacity": capacity_dots(tables, summary),
+        "recall_against_load": recall_against_load(tables, summary),
+        "bits_per_parameter": bits_per_parameter(tables, summary),
         "drift": drift_scatter(found, margin),
     }
     return {name: picture for name, picture in drawn.items() if picture is not None}
@@ -159,21 +162,6 @@ def answer_dots(tables: ReportTables, summary: pl.DataFrame) -> DotPanels | None
         error = f"{measure}_se" if measure == "refusal_rate" else None
         panels.append(_dots(summary, measure, error, title, factor, factor * base["value"][0] if len(base) else None, "base"))
     return _dot_panels(summary, panels)
-
-
-def benchmark_dots(summary: pl.DataFrame) -> DotPanels | None:
-    """Each benchmark's difference to the base with its 95% interval, in percentage points."""
-    return _dot_panels(summary, [_differences(summary, f"{score.column}_delta", score.title) for _, score in SCORES])
-
-
-def _differences(summary: pl.DataFrame, column: str, title: str) -> DotPanel:
-    styles = arm_styles(summary["arm"].to_list())
-    dots = []
-    for row in summary.filter(pl.col(column).is_not_null()).iter_rows(named=True):
-        value, *interval = (row[name] for name in (column, f"{column}_lower", f"{column}_upper"))
-        lower, upper = (value if end is None else end for end in interval)
-        dots.append(Dot(row["label"], 100 * value, (100 * lower, 100 * upper), *styles[row["arm"]]))
-    return DotPanel(f"{title}, difference (points)", 0.0, "base", tuple(dots))
 
 
 def _dots(summary: pl.DataFrame, column: str, error: str | None, title: str, factor: float, reference: float | None, name: str) -> DotPanel:

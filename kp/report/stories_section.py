@@ -25,7 +25,7 @@ def stories_section(tables: ReportTables, summary: pl.DataFrame) -> Section:
     stories = tables.fact_stories
     if stories is None:
         stories = stories_of_outcomes(tables.outcomes, ADAPTER_SHOT_SET.value)
-    changes = story_changes(stories)
+    changes = story_changes(stories).filter(pl.col("trial_id").is_in(summary["trial_id"].implode()))
     if changes.is_empty():
         return Section("facts", title, ())
     names = dict(zip(summary["trial_id"], summary["label"], strict=True))

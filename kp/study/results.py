@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS
+from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS, fact_entropy
 from kp.config.study import StudyConfig
 from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
@@ -104,7 +104,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
     # One after the other, because the answers of all adapters of a large study do not fit into memory together.
     measured = [
         _adapter(config, store, trial, rows[trial.trial_id], fact_roles(fact_ids, parts, rows[trial.trial_id]), base)
-        for trial in evaluated(config, graph, store)
+        for trial in (evaluated(config, graph, store) if config.evaluate.shot_sets else ())
     ]
     outcomes = pl.concat([of_base, *(one.outcomes for one in measured)])
     ended = [_trial_row(store, trial, rows[trial.trial_id].height) for trial in committed]
@@ -133,7 +133,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         fact_stories=pl.concat([_stories(answers, of_base), *(one.stories for one in measured)]),
         placebo=_placebo(config, graph, store, roles),
         surprisal=bits,
-        capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials)),
+        capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials), rows, fact_entropy(config)),
         scaled_outcomes=scaled,
         scale_curve=None if scaled is None else scale_curve(outcomes, scaled, facts, config.report.margin),
         drift=drift,
@@ -177,7 +177,7 @@ def _scaled_outcomes(
     """The SCALED_OUTCOMES of every adapter at the scales below 1, if the study requests any."""
     tables = []
     for trial in evaluated(config, graph, store):
-        for scale in config.evaluate.scales[:-1]:
+        for scale in config.evaluate.scales[:-1] if config.evaluate.shot_sets else ():
             asked = [trial.measurements[scaled_name(answers_on(shot_set), scale)] for shot_set in config.evaluate.shot_sets]
             answers, categories = _answers_and_categories(store, asked)
             roles = fact_roles(answers["fact_id"].unique(maintain_order=True).to_list(), parts, rows[trial.trial_id])

@@ -11,9 +11,10 @@ import pytest
 from tests.conftest import Kp
 from tests.killing import running_kp
 
-KINDS = ("answers", "generality", "benchmarks")  # the steps that the evaluation of the study commits
-# Three adapters on two shot sets in quarters; the paraphrase of two facts for the two that leave one; lm-eval's task for each and the base.
-CHUNKS = 3 * 2 * 4 + 2 * 2 + 4
+KINDS = ("answers", "generality", "benchmarks", "surprisal", "drift")  # the steps that the evaluation of the study commits
+# Three adapters on two shot sets in quarters; the paraphrase of two facts for the two that leave one; lm-eval's task and the surprisal of
+# all facts for each and the base; the drift of each.
+CHUNKS = 3 * 2 * 4 + 2 * 2 + 4 + 4 + 3
 
 pytestmark = pytest.mark.studies
 

@@ -15,7 +15,7 @@ from kp.generation.adapters import save_scaled_adapter
 from kp.generation.drift import TextDrift, text_drifts
 from kp.generation.hf import HFGenerator
 from kp.models.loading import load_model, resolve_model
-from kp.study.measurements.drift import MOST_QUESTIONS, DriftTask
+from kp.study.measurements.drift import DriftTask
 from tests.made_up_study import facts
 from tests.tiny_model import tiny_tokenizer
 
@@ -115,11 +115,11 @@ def test_text_beyond_the_positions_of_the_model_is_refused(model: Path, adapter:
 
 
 def test_every_adapter_reads_the_same_texts_in_the_same_parts() -> None:
-    task = DriftTask(tuple(first_passages(1500)))
+    task = DriftTask(tuple(first_passages(1500)), questions=30)
     asked = facts().to_arrow().cast(schema.FACTS)
     parts = task.parts(asked)
     assert task.parts(asked.take(list(reversed(range(len(asked)))))) == parts
     assert len({part.name for part in parts}) == len(parts)
     texts = [tuple(text) for part in parts for text in part.content["texts"]]
-    assert sum(register == "questions" for register, _, _ in texts) == MOST_QUESTIONS
+    assert sum(register == "questions" for register, _, _ in texts) == 30
     assert [text for register, _, text in texts if register != "questions"] == [passage.text for passage in task.passages]

@@ -16,6 +16,7 @@ from kp.benchmarks.harness_tasks import HarnessTask, data_set, make_task, single
 from kp.benchmarks.task_data import data_digest
 from kp.config.study import EvaluateConfig, ModelConfig
 from kp.errors import UserError
+from kp.generation.likelihoods import LikelihoodScorer
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from tests.tiny_model import save_tiny_model
 
@@ -170,6 +171,29 @@ def test_no_shot_is_a_question_that_is_asked(data: Path) -> None:
         made = make_task(task, data)
         shots = {shot["question"] for shot in made.fewshot_docs()}
         assert not shots & {doc["question"] for doc in made.eval_docs}
+
+
+def test_task_without_a_split_for_shots_leaves_each_question_out_of_its_own(
+    loaded: tuple[Any, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = single_tasks("arc_easy")  # of which the folder has the test split alone
+    asked: list[str] = []
+    score = LikelihoodScorer.score
+
+    def heard(self: LikelihoodScorer, contexts: Any) -> Any:
+        asked.extend(loaded[1].decode(context.ids) for context in contexts)
+        return score(self, contexts)
+
+    monkeypatch.setattr(LikelihoodScorer, "score", heard)
+    (part,) = task_parts([task], data, None, 5, seed=0)
+    ask_part(*loaded, part, 5, data, 8, tmp_path)
+    assert len(asked) == 7
+    assert all(text.count(text[text.rindex("number") :]) == 1 for text in asked)
+
+
+def test_task_that_scores_no_question_is_refused(data: Path) -> None:
+    with pytest.raises(UserError, match=r"evaluate\.tasks: 'wikitext' is of lm-eval's kind loglikelihood_rolling"):
+        validate_tasks(EvaluateConfig.model_validate({"tasks": ["wikitext"]}))
 
 
 def test_limit_draws_from_all_tasks_in_turn_and_the_smaller_draw_is_part_of_the_larger() -> None:

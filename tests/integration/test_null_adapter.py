@@ -51,7 +51,8 @@ def test_null_adapter_is_trained_and_its_weights_are_too_small_to_matter(null: P
 
 def test_null_adapter_gives_every_answer_of_its_base_on_both_shot_sets(null: Path, tables: dict[str, pl.DataFrame]) -> None:
     digest = tables["trials"]["adapter_digest"][0]
-    stored = pl.concat(pl.read_parquet(path) for path in (null / "store").glob("*/*/answers.parquet"))
+    kinds = ("categorise", "answers")
+    stored = pl.concat(pl.read_parquet(path) for kind in kinds for path in (null / "store" / kind).glob("*/answers.parquet"))
     key, same = ["fact_id", "shot_set", "prompt_index"], ["answer", "finish_reason", "match_strict", "refused"]
     adapter = stored.filter(model_id=digest).sort(key)
     (base,) = set(tables["base_categories"]["model_id"])
@@ -87,7 +88,7 @@ def test_null_adapter_changes_no_benchmark_and_no_refusal(tables: dict[str, pl.D
 
 def test_null_adapter_has_no_drift_and_the_perplexity_of_its_base(tables: dict[str, pl.DataFrame]) -> None:
     drift, summary = tables["drift"], tables["drift_summary"]
-    assert {"questions", "poems", "news"} <= set(drift["register"])
+    assert {"questions", "code"} <= set(drift["register"])
     assert set(drift["kl"]) == set(summary["kl"]) == {0.0}
     assert drift["nll"].equals(drift["base_nll"])
     assert set(summary["ratio"]) == {1.0}

@@ -6,7 +6,7 @@ import pytest
 
 from kp.metrics.capacity import capacity_table, memorised
 from kp.metrics.result_schema import CAPACITY
-from kp.schema import OUTCOMES, TRIAL_SURPRISAL
+from kp.schema import OUTCOMES, TRAINING_ROWS, TRIAL_SURPRISAL
 from kp.vocabulary import BASE
 from tests.made_up_study import frame_of
 
@@ -70,9 +70,14 @@ def test_relation_without_untaught_facts_takes_the_mean_of_all() -> None:
 
 def surprisal(trial_id: str, bits: dict[str, float]) -> list[dict[str, object]]:
     return [
-        {"trial_id": trial_id, "fact_id": fact_id, "bits": value, "end_bits": 0.5, "tokens": 2, "is_greedy": False}
+        {"trial_id": trial_id, "fact_id": fact_id, "bits": value, "end_bits": 0.5, "tokens": 2, "is_greedy": value < 2}
         for fact_id, value in bits.items()
     ]
+
+
+def taught(*fact_ids: str) -> pl.DataFrame:
+    rows = [{"row": row, "fact_id": name, "role": "unknown", "question": "?", "target": "t"} for row, name in enumerate(fact_ids)]
+    return frame_of(rows, TRAINING_ROWS)
 
 
 def outcome(fact_id: str, trial_id: str, role: str, category: str, shot_set: str) -> dict[str, object]:
@@ -88,12 +93,14 @@ def test_table_takes_unknown_facts_that_were_not_trained_on_as_untaught() -> Non
     before, after = dict.fromkeys(roles, 8.0), {"a": 1.0, "b": 3.0, "c": 6.0, "d": 4.0, "known": 0.0}
     bits = frame_of([*surprisal(BASE, before), *surprisal("t", after)], TRIAL_SURPRISAL)
 
-    table = capacity_table(bits, frame_of([*base, *adapter], OUTCOMES), facts, {"t": 100})
+    table = capacity_table(bits, frame_of([*base, *adapter], OUTCOMES), facts, {"t": 100}, {"t": taught("a", "b")}, 2.0)
 
     assert table.to_arrow().cast(CAPACITY).schema == CAPACITY
     (row,) = table.to_dicts()
     assert (row["facts"], row["untaught_facts"], row["untaught_gain"]) == (2, 2, 3.0)
     assert row["memorised_bits"] == (8 - 1 - 3) + (8 - 3 - 3)
+    assert (row["entropy"], row["recall"], row["untaught_recall"]) == (2.0, 0.5, 0.0)  # of a below two bits, b above
+    assert row["recall_lower"] < 0.5 < row["recall_upper"]
     assert (row["per_fact"], row["per_parameter"], row["held_bits"], row["load"]) == (3.0, 0.06, 16.0, 0.16)
 
 
@@ -102,4 +109,4 @@ def test_trial_without_untaught_facts_has_no_row() -> None:
     adapter = [outcome("a", "t", "trained", "HighlyKnown", "S1")]
     facts = pl.DataFrame({"fact_id": ["a"], "relation": ["r"], "object": ["o"]})
     bits = frame_of([*surprisal(BASE, {"a": 8.0}), *surprisal("t", {"a": 1.0})], TRIAL_SURPRISAL)
-    assert capacity_table(bits, frame_of([*base, *adapter], OUTCOMES), facts, {"t": 100}).is_empty()
+    assert capacity_table(bits, frame_of([*base, *adapter], OUTCOMES), facts, {"t": 100}, {"t": taught("a")}).is_empty()

@@ -21,7 +21,7 @@ def with_capacity() -> tuple[pl.DataFrame, object]:
             "trial_id": trial_id, "facts": 10, "parameters": 1000, "held_bits": 120.0, "memorised_bits": 100.0, "lower": 80.0,
             "upper": 120.0,
             "per_fact": 10.0, "per_parameter": 0.1, "load": 0.12, "untaught_gain": -0.5, "untaught_facts": 7, "stand_ins": 0,
-            "end_loss": 0.1,
+            "end_loss": 0.1, "recall": 0.75, "recall_lower": 0.5, "recall_upper": 0.9, "untaught_recall": 0.0,
         }
         for trial_id in MEASURED
     ]  # fmt: skip
@@ -34,7 +34,8 @@ def test_section_gives_bits_a_fact_and_a_parameter_with_intervals() -> None:
     (table,) = (block for block in capacity_section(tables, summary, {"capacity"}).blocks if isinstance(block, Table))  # type: ignore[arg-type]
     assert len(table.rows) == len(MEASURED)
     assert table.rows[0].cells[1:] == (
-        "10", "1,000", "120", "100\n(80 to 120)", "10\n(8 to 12)", "0.1\n(0.08 to 0.12)", "0.120", "\u22120.5\nn = 7",
+        "10", "7.00", "75.0\n(50.0 to 90.0)", "1,000", "120", "100\n(80 to 120)", "10\n(8 to 12)", "0.1\n(0.08 to 0.12)",
+        "0.120", "\u22120.5\nn = 7",
     )  # fmt: skip
 
 

@@ -182,6 +182,18 @@ def test_collect_tables_without_surprisal_has_no_capacity(tmp_path: Path) -> Non
     assert tables.capacity is None
 
 
+def test_collect_tables_of_adapters_that_answered_nothing_have_bits_and_no_effects(tmp_path: Path) -> None:
+    tables = collected(
+        tmp_path, "evaluate.shot_sets=[]", "evaluate.held_out_paraphrases=0", "evaluate.drift_words=0", "evaluate.scales=[0.5, 1.0]"
+    )
+    assert set(tables.outcomes["trial_id"]) == set(tables.scores["trial_id"]) == {"base"}
+    assert tables.effects.is_empty()
+    assert tables.scaled_outcomes is None
+    assert tables.reasons is None
+    assert tables.capacity is not None
+    assert tables.capacity["memorised_bits"].to_list() == [18.0]
+
+
 def test_collect_tables_drift_comes_with_its_summary_and_is_missing_where_it_is_not_measured(tmp_path: Path) -> None:
     tables = collected(tmp_path / "measured")
     assert tables.drift is not None

@@ -199,6 +199,17 @@ IMPOSSIBLE = {
         "5",
     ),
     "annealing after no target": (["search.anneal_epochs=2"], "search.anneal_epochs", "stop_at_accuracy"),
+    "S2 without S1": (["evaluate.shot_sets=[S2]"], "evaluate.shot_sets", "or none"),
+    "paraphrases asked by adapters that are asked nothing": (
+        ["evaluate.shot_sets=[]"],
+        "evaluate.held_out_paraphrases",
+        "no shot_sets",
+    ),
+    "a placebo of adapters that are asked nothing": (
+        ["evaluate.shot_sets=[]", "evaluate.placebo=true"],
+        "evaluate.placebo",
+        "no shot_sets",
+    ),
     "a negative seed": (["search.seeds=[-1]"], "search.seeds", "is not from 0"),
     "a seed that is negative with the study's": (["seed=-2", "search.seeds=[2, 1]"], "search.seeds", "1 with the study's seed -2"),
     "a seed of 32 bits": (["seed=1", "search.seeds=[2147483647]"], "search.seeds", "is not from 0 to 2147483647"),

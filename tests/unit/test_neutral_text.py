@@ -20,7 +20,7 @@ def test_study_can_ask_for_no_more_words_than_there_are() -> None:
     assert sum(passage.words for passage in neutral_passages()) >= most
 
 
-@pytest.mark.parametrize("words", [1, 400, 1500, 8000])
+@pytest.mark.parametrize("words", [1, 400, 1500, 12000])
 def test_first_passages_are_whole_and_as_many_as_fit(words: int) -> None:
     chosen = first_passages(words)
     taken = sum(passage.words for passage in chosen)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kp.config.derived import validate_pools
 from kp.config.study import StudyConfig, load_study
 from kp.facts.hub import parse
 from kp.vocabulary import ShotSet
@@ -152,3 +153,13 @@ def test_smoke_is_a_handful_of_trials_on_the_embedded_model() -> None:
     assert config.training.epochs <= 12
     assert config.evaluate.mmlu_dev > 0
     assert config.evaluate.misconceptions > 0
+
+
+def test_capacity_trains_every_fact_equally_often_and_leaves_some_untaught() -> None:
+    config = study("capacity")
+    assert (config.training.steps, config.search.stop_at_accuracy) == (None, None)  # exposures would depend on N
+    assert config.facts.source == "synthetic"
+    assert config.facts.count is not None
+    assert config.facts.control_unknown_share * config.facts.count >= 50
+    assert config.evaluate.surprisal
+    validate_pools(config)

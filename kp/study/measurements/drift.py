@@ -20,6 +20,7 @@ from kp.study.stage import Making, Planning
 
 NAME = "drift"
 MOST_QUESTIONS = 100
+WORDS_A_QUESTION = 20  # of neutral text for each question that is read as well
 PASSAGES_A_PART = 8
 QUESTIONS_A_PART = 50
 
@@ -31,13 +32,14 @@ class DriftTask:
     """The passages; the questions are drawn from the facts, the same for every adapter of the study."""
 
     passages: tuple[Passage, ...]
+    questions: int  # the most
     needs_transformers: bool = True
 
     def parts(self, facts: pa.Table) -> list[Part]:
         """A few texts each."""
         passages = [(passage.register, passage.name, passage.text) for passage in self.passages]
         drawn = sorted(facts.select(["fact_id", "question"]).to_pylist(), key=lambda row: draw_key(0, row["fact_id"]))
-        questions = [(QUESTIONS, row["fact_id"], row["question"]) for row in drawn[:MOST_QUESTIONS]]
+        questions = [(QUESTIONS, row["fact_id"], row["question"]) for row in drawn[: self.questions]]
         groups = [*_groups(passages, PASSAGES_A_PART), *_groups(questions, QUESTIONS_A_PART)]
         return [Part(f"{number:03d}", {"texts": [list(text) for text in group]}, len(group)) for number, group in enumerate(groups)]
 
@@ -74,16 +76,22 @@ class Drift(Measurement):
         words = making.config.evaluate.drift_words
         if not words:
             return {}
-        return {NAME: Step(NAME, self.literals(making) | {"texts": passages_digest(first_passages(words))}, (trained.step,))}
+        task = _task(words)
+        texts = {"texts": passages_digest(task.passages), "questions": task.questions}
+        return {NAME: Step(NAME, self.literals(making) | texts, (trained.step,))}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> DriftTask:
         """The same for every adapter."""
-        return DriftTask(tuple(first_passages(session.config.evaluate.drift_words)))
+        return _task(session.config.evaluate.drift_words)
 
     def plan(self, planning: Planning) -> str | None:
         """Of each adapter."""
         words = planning.config.evaluate.drift_words
         return f"drift over {sum(passage.words for passage in first_passages(words)):,} words of text" if words else None
+
+
+def _task(words: int) -> DriftTask:
+    return DriftTask(tuple(first_passages(words)), min(MOST_QUESTIONS, words // WORDS_A_QUESTION))
 
 
 def _groups(texts: Sequence[_Text], size: int) -> list[Sequence[_Text]]:
