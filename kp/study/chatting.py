@@ -6,6 +6,7 @@ Questions are asked in the form in which a study asks them, because an adapter i
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,7 +152,10 @@ def _scaled(folder: Path, scale: float) -> Iterator[Path]:
 
 def _generator(config: StudyConfig) -> Generator:
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the answers are all that is to be seen
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     settings, resources = config.categorise, config.resources
     use_gpu = torch.cuda.is_available() if resources.gpu is None else resources.gpu
     threads = resources.threads or os.cpu_count() or 1
