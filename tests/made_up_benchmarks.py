@@ -29,6 +29,6 @@ def benchmarks_of(items: pl.DataFrame) -> pl.DataFrame:
     error = (pl.col("value") * (1 - pl.col("value")) / pl.col("n")).sqrt()
     shots = pl.when(task="kp_mmlu_dev").then(2).otherwise(0)
     made = means.with_columns(
-        standard_error=error, num_fewshot=shots, task_version=pl.lit("1.0"), template_hash=pl.lit("0123456789abcdef"), chance=pl.lit(0.25)
+        standard_error=error, num_fewshot=shots, task_version=pl.lit("1.0"), template_hash=pl.lit("0123456789abcdef"), chance=pl.lit(0.01)
     )
     return made.select(schema.BENCHMARKS.names).cast(dict(pl.DataFrame(schema.BENCHMARKS.empty_table()).schema))

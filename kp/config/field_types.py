@@ -106,7 +106,8 @@ def _example_value(found: FieldType) -> str:
     if found.kind is Kind.SECTION:
         assert found.section is not None
         name, field = next(iter(found.section.model_fields.items()))
-        return f"{{{name} = {_EXAMPLES[_type_of(field.annotation, None).kind]}}}"
+        kind = _type_of(field.annotation, None).kind
+        return f'{{{name} = "{_EXAMPLES[kind]}"}}' if kind is Kind.TEXT else f"{{{name} = {_EXAMPLES[kind]}}}"
     if found.default and not found.is_list and " " not in str(found.default):
         return str(found.default).lower() if found.kind is Kind.SWITCH else str(found.default)
     return found.words[0] if found.words else _EXAMPLES[found.kind]

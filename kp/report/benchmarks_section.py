@@ -28,8 +28,10 @@ def score_title(task: str, metric: str) -> str:
 
 
 def measured_scores(benchmarks: pl.DataFrame) -> list[tuple[str, str]]:
-    """The task and metric of every score that was measured, in the order of the table."""
-    return benchmarks.select("task", "metric").unique().sort("task", "metric").rows()
+    """The task and metric of every score that was measured: those of the registry in its order, then the others by name."""
+    found = sorted(benchmarks.select("task", "metric").unique().rows())
+    known = list(_TITLES)
+    return sorted(found, key=lambda score: known.index(score) if score in _TITLES else len(known))
 
 
 def benchmarks_section(tables: ReportTables, summary: pl.DataFrame, pictures: set[str], margin: float) -> Section:
@@ -65,7 +67,11 @@ def _guessed(guessed: frozenset[tuple[str, str]]) -> str:
 
 def _caption(items: pl.DataFrame, margin: float) -> str:
     grouped = items.group_by("task").agg(pl.col("group").n_unique() < pl.col("item").n_unique())
-    groups = "".join(f"; questions of {task} are clustered" for task in sorted(grouped.filter(pl.col("group"))["task"]))
+    together = {benchmark.task: benchmark.group for benchmark in BENCHMARKS}
+    groups = "".join(
+        f"; questions of {task} are clustered by {together.get(task) or 'single task'}"
+        for task in sorted(grouped.filter(pl.col("group"))["task"])
+    )
     return (
         "Share right ± one standard error. A difference is the mean of adapter − base over the same questions, with the 95% interval of "
         f"one trial alone{groups}. Verdicts are corrected (Holm) over the trials of each metric, and so is what the study could resolve, "

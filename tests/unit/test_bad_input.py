@@ -95,7 +95,19 @@ def test_facts_that_a_shot_gives_away_have_it_replaced_and_kept_in_a_table(tmp_p
 
 
 def test_dry_run_without_facts_and_shots_prices_the_study_and_names_them(tmp_path: Path) -> None:
-    done = run_kp("study", SMOKE.with_name("paper.toml"), "--dry-run", "--results", tmp_path)
+    sources = ("facts.source=facts/dbpedia.parquet", "categorise.shots=facts/triviaqa_shots.jsonl")
+    replayed = "search.replay_source=facts/triviaqa_facts.jsonl"
+    done = run_kp(
+        "study",
+        SMOKE.with_name("paper.toml"),
+        *sources,
+        replayed,
+        "facts.count=21036",
+        "evaluate.tasks=[]",
+        "--dry-run",
+        "--results",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "note: facts.source: facts/dbpedia.parquet: cannot be read" in done.stdout
     assert "note: categorise.shots: facts/triviaqa_shots.jsonl: cannot be read" in done.stdout

@@ -260,7 +260,9 @@ def test_parts_of_benchmarks_hold_every_question_once_and_whole_subjects(monkeyp
 
 def shard_items(task: str, metric: str, scores: dict[int, float]) -> pa.Table:
     common = {"trial_id": "t", "task": task, "metric": metric, "group": "g", "num_fewshot": 2, "task_version": "1.0"}
-    return pa.Table.from_pylist([common | {"item": item, "score": score} for item, score in scores.items()], schema=SHARD_ITEMS)
+    return pa.Table.from_pylist(
+        [common | {"item": item, "score": score, "chance": 0.25} for item, score in scores.items()], schema=SHARD_ITEMS
+    )
 
 
 def test_benchmarks_put_together_from_shards_equal_those_of_one_shard() -> None:
