@@ -1,5 +1,6 @@
 """The numbers printed in a report.md, compared with those computed once more from its tables, at the precision that is printed."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -113,7 +114,13 @@ def _trials(numbers: Numbers, rows: list[dict[str, str]]) -> Iterator[str]:
 def _measured(numbers: Numbers, cells: dict[str, str], row: dict[str, Any] | None, trial: str) -> Iterator[str]:
     """The cells of what was measured after training; dashes if nothing was."""
     if row is None:
-        names = ("reliability ± s.e.", "facts packed", "loss of known facts (points)", "refusals (%)", *DELTAS)
+        names = (
+            "reliability ± s.e.",
+            "facts packed",
+            "loss of known facts (points)",
+            "refusals (%)",
+            *(name for name in DELTAS if name in cells),
+        )
         yield from (misprinted(cells[name], []) for name in names)
         return
     loss = cells["loss of known facts (points)"]
@@ -124,6 +131,8 @@ def _measured(numbers: Numbers, cells: dict[str, str], row: dict[str, Any] | Non
         yield f"the star of {trial} is wrong: {loss}"
     yield misprinted(cells["refusals (%)"], [100 * row["refusal_rate"]])
     for title, name in DELTAS.items():
+        if title not in cells:  # of a score on which the base guesses
+            continue
         difference = numbers.differences.get((trial, *SCORES[name]))
         yield misprinted(cells[title], interval(difference) if difference else [])
 
@@ -214,4 +223,19 @@ def _benchmarks(numbers: Numbers, rows: list[dict[str, str]], labels: dict[str, 
         yield misprinted(cells["value (%)"].partition(" ±")[0], [100 * row["value"]])
         yield misprinted(cells["n"], [row["n"]])
         yield misprinted(cells["difference to base (points)"], interval(difference) if difference else [])
-        yield from _verdict(cells["verdict"], difference or {"verdict": None, "resolvable": None})
+        guesses = _guesses(numbers.benchmarks["base", *key[1:]])
+        if guesses and difference:
+            yield "" if cells["verdict"] == "base at chance" else f"a base that guesses has the verdict {cells['verdict']}"
+        else:
+            yield from _verdict(cells["verdict"], difference or {"verdict": None, "resolvable": None})
+
+
+def _guesses(base: dict[str, Any]) -> bool:
+    """Whether the base's score is not above chance by its 95% interval: of a share by the roots of Wilson's equation."""
+    value, n, z = base["value"], base["n"], 1.959964
+    if base["chance"] is None:
+        return False
+    if abs(value * n - round(value * n)) > 1e-6:
+        return bool(value - z * base["standard_error"] <= base["chance"])
+    middle, reach = value + z * z / (2 * n), z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+    return bool((middle - reach) / (1 + z * z / n) <= base["chance"])

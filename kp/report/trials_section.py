@@ -5,7 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import SCORES
+from kp.benchmarks.registry import SCORES, Score
+from kp.metrics.benchmark_chance import at_chance
 from kp.report.document import Row, Section, Table, columns
 from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
 from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points_interval, with_error
@@ -20,6 +21,8 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
     knobs = varied_knobs(summary)
     cells = [_trial_cells(row, knobs) for row in summary.iter_rows(named=True)]
     without = {"seed"} if summary["seed"].n_unique() < 2 else set()
+    guessed = at_chance(tables.benchmarks)
+    without |= {delta_title(score) for benchmark, score in SCORES if (benchmark.task, score.metric) in guessed}
     without |= {"generality ± s.e."} if summary["generality"].null_count() == len(summary) else set()
     titles = [title for title in (cells[0] if cells else ()) if title not in without]
     notes = [_note(row) for row in summary.iter_rows(named=True)]
@@ -29,7 +32,8 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
         rows.insert(0, Row(tuple(base.get(title, MISSING) for title in titles), reference=True))
     caption = (
         "Every trial, failed ones included with their cause. Δ is the difference to the base, with its 95% interval; ± is one standard "
-        "error. A star marks a loss of known facts that is a harm shown, with Holm's correction over the trials."
+        "error. A star marks a loss of known facts that is a harm shown, with Holm's correction over the trials. Scores on which the "
+        "base is at chance are left out."
     )
     if len(summary.filter(STOPPED)):
         caption += (
@@ -89,9 +93,14 @@ def _loss_cell(row: Mapping[str, Any]) -> str:
 
 def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
     return {
-        f"{score.title} Δ (points)": points_interval(*(row[f"{score.column}_delta{ending}"] for ending in ("", "_lower", "_upper")))
+        delta_title(score): points_interval(*(row[f"{score.column}_delta{ending}"] for ending in ("", "_lower", "_upper")))
         for _, score in SCORES
     }
+
+
+def delta_title(score: Score) -> str:
+    """The title of the column with a score's difference to the base."""
+    return f"{score.title} Δ (points)"
 
 
 def score_value(scores: Mapping[str, Mapping[str, Any]], measure: str) -> float | None:

@@ -58,9 +58,9 @@ def test_better_learning_is_shown_with_its_interval_and_trials_of_one_study_are_
 
 def test_compared_results_are_written_as_page_and_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = Path(__file__).parents[2] / "results"
-    assert compare_studies(results / "quickstart", results / "search", tmp_path / "to") == 0
-    assert "Settings that differ" in (tmp_path / "to" / "compare.md").read_text(encoding="utf-8")
-    assert "Settings that differ" in (tmp_path / "to" / "compare.html").read_text(encoding="utf-8")
+    assert compare_studies(results / "quickstart", results / "quickstart", tmp_path / "to") == 0
+    assert "Trials of the same setting" in (tmp_path / "to" / "compare.md").read_text(encoding="utf-8")
+    assert "Trials of the same setting" in (tmp_path / "to" / "compare.html").read_text(encoding="utf-8")
     assert "compared:" in capsys.readouterr().out
 
 
