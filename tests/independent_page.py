@@ -223,7 +223,9 @@ def _benchmarks(numbers: Numbers, rows: list[dict[str, str]], labels: dict[str, 
         yield misprinted(cells["value (%)"].partition(" ±")[0], [100 * row["value"]])
         yield misprinted(cells["n"], [row["n"]])
         yield misprinted(cells["difference to base (points)"], interval(difference) if difference else [])
-        guesses = _guesses(numbers.benchmarks["base", *key[1:]])
+        asked = numbers.study.tables["benchmarks"]
+        (base,) = (one for one in asked if (one["trial_id"], one["task"], one["metric"]) == ("base", *key[1:]))
+        guesses = _guesses(base)
         if guesses and difference:
             yield "" if cells["verdict"] == "base at chance" else f"a base that guesses has the verdict {cells['verdict']}"
         else:
