@@ -82,8 +82,10 @@ def answer_chunks(job: PipelineJob, chunks: pa.Table, files: ChunkFiles, cluster
     # The pipeline has the other thread, because signals and whatever fails in committing must end this one.
     pipeline = threading.Thread(target=run, daemon=True)
     pipeline.start()
-    while pipeline.is_alive():
+    running = True
+    while running:
         pipeline.join(POLL_SECONDS)
+        running = pipeline.is_alive()  # before the look at what is committed, or the last chunks could be missed
         if committed := files.committed_since():
             yield committed
     if failed:

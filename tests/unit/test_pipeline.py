@@ -1,10 +1,14 @@
 """What an actor of the pipeline returns for its chunks, and what is collected from that; no Ray."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kp import schema
@@ -13,7 +17,8 @@ from kp.generation.protocol import FinishReason, Generation
 from kp.inference import pipeline
 from kp.inference.answering import EngineSpec
 from kp.inference.base_answers import Categorisation, _collect, _OfBase
-from kp.inference.pipeline import _ChunkAnswerer
+from kp.inference.chunk_files import ChunkFiles
+from kp.inference.pipeline import _ChunkAnswerer, answer_chunks
 from kp.prompts import Messages, builtin_prompts
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.vocabulary import ShotSet
@@ -79,3 +84,27 @@ def test_collected_answers_that_are_missing_or_there_twice_are_refused(job: Cate
     made = pa.concat_tables([answered(job, part) for part in parts])
     with pytest.raises(RuntimeError, match="60 answers were asked for"):
         _collect(made, job, 6 * job.answers_each)
+
+
+def test_chunk_that_is_committed_as_the_pipeline_ends_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files, handled = ChunkFiles(tmp_path), threading.Event()
+
+    def commit(chunk_id: str) -> None:
+        pq.write_table(pa.table({"chunk_id": [chunk_id]}), files.committed / f"{chunk_id}.parquet")
+
+    def run(*_: object) -> None:
+        commit("first")
+        assert handled.wait(60)
+        commit("last")  # while the caller is busy with the first, and with nothing after it
+
+    monkeypatch.setattr(pipeline, "_run", run)
+    cluster: Any = SimpleNamespace(generators=1)
+    job: Any = None
+    tally: Any = None
+    found: list[str] = []
+    for committed in answer_chunks(job, pa.table({"chunk_id": ["first", "last"]}), files, cluster, tally):
+        found += sorted(committed)
+        handled.set()
+        for thread in [one for one in threading.enumerate() if one.name.startswith("Thread-")]:
+            thread.join(60)
+    assert found == ["first", "last"]
