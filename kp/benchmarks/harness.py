@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from kp.benchmarks.harness_tasks import HarnessTask, make_task, template_hash
 from kp.benchmarks.lm_eval_tasks import quiet, share_error
+from kp.benchmarks.registry import SHARD_QUESTIONS, divided
 from kp.schema import BENCHMARK_CHOICES, BENCHMARK_ITEMS, BENCHMARKS
 
-PART_QUESTIONS = 128
 GROUP_STEP = 1_000_000
 """What is added to the number of a question for each task of its group before its own."""
 HUNDREDS = ("bleu", "rouge")  # scores from 0 to 100
@@ -57,7 +57,7 @@ def task_parts(tasks: Sequence[HarnessTask], folder: Path, limit: int | None, fe
     return [
         TaskPart(task, part)
         for task, questions in drawn.items()
-        for part in _divided(questions, PART_QUESTIONS if _facts_of(task, folder).same_shots(fewshot) else len(questions))
+        for part in divided(questions, str, SHARD_QUESTIONS if _facts_of(task, folder).same_shots(fewshot) else len(questions))
     ]
 
 
@@ -77,10 +77,6 @@ def drawn_questions(counts: Mapping[HarnessTask, int], limit: int | None, seed: 
     for turn, place in turns[:limit]:
         chosen[tasks[place]].append(shuffled[tasks[place]][turn])
     return {task: tuple(sorted(questions)) for task, questions in chosen.items() if questions}
-
-
-def _divided(questions: Sequence[int], most: int) -> list[tuple[int, ...]]:
-    return [tuple(questions[start : start + most]) for start in range(0, len(questions), most)]
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def _folder() -> Path:
     return Path(lm_eval.tasks.__file__).parent
 
 
+@cache  # of every step of every trial
 def data_set(task: HarnessTask) -> DataSet:
     """The data that a task asks questions and shots of."""
     config = _config(task)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +32,9 @@ from kp.store.hardware import distinct_hardware
 from kp.store.steps import covered_seconds
 from kp.vocabulary import ShotSet
 
+if TYPE_CHECKING:
+    from kp.generation.hf import HFGenerator
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -45,6 +48,14 @@ class LoadedModel:
     batch_size: int
     work: Path  # the part's folder for what libraries write; it may not exist yet
     keys: AnswerKeys  # of all facts
+
+    @property
+    def transformers(self) -> "HFGenerator":
+        """The generator, for a task that needs a transformers model."""
+        from kp.generation.hf import HFGenerator
+
+        assert isinstance(self.generator, HFGenerator), "a task that needs transformers gets its engine"
+        return self.generator
 
     def answers(self, questions: FactIndex, part: "Part") -> pa.Table:
         """The ANSWERS to a part of `question_parts`, some of these questions."""

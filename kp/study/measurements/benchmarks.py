@@ -41,11 +41,8 @@ class BenchmarkTask:
 
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """SHARD_ITEMS."""
-        from kp.generation.hf import HFGenerator
-
-        generator = model.generator
+        generator = model.transformers
         shard = Shard(benchmark_of(part.content["task"]), tuple(part.content["questions"]))
-        assert isinstance(generator, HFGenerator), "lm-eval asks a model of transformers"
         settings, batch, work = self.asked.settings, model.batch_size, model.work
         made = run_shard(generator.model, generator.tokenizer, settings, shard, model.trial_id, batch, work)
         generator.on_answered(part.prompts)  # lm-eval does not ask through the generator

@@ -46,10 +46,8 @@ class DriftTask:
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """TEXT_DRIFT."""
         from kp.generation.drift import text_drifts
-        from kp.generation.hf import HFGenerator
 
-        generator, texts = model.generator, part.content["texts"]
-        assert isinstance(generator, HFGenerator), "the logits of all tokens are read off a model of transformers"
+        generator, texts = model.transformers, part.content["texts"]
         found = text_drifts(generator, [text for _, _, text in texts])
         generator.on_answered(len(texts))
         rows = [

@@ -3,6 +3,7 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kp import schema
 from kp.benchmarks.harness_tasks import HarnessTask, data_set, single_tasks
 from kp.benchmarks.task_data import data_digest, fetch_data
 from kp.config.identity import Reads
-from kp.config.study import EvaluateConfig, TaskConfig
+from kp.config.study import TaskConfig
 from kp.inference.evaluation import LoadedModel, Part
 from kp.store import prefetched
 from kp.store.filenames import BENCHMARK_CHOICES_FILE, BENCHMARK_ITEMS_FILE, BENCHMARKS_FILE
@@ -56,11 +57,8 @@ class HarnessMeasurement:
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """ASKED of kp.benchmarks.harness."""
         from kp.benchmarks.harness import TaskPart, ask_part
-        from kp.generation.hf import HFGenerator
 
-        generator = model.generator
-        assert isinstance(generator, HFGenerator), "lm-eval asks a model of transformers"
-        content = part.content
+        generator, content = model.transformers, part.content
         asked = TaskPart(HarnessTask(content["name"], content["file"]), tuple(content["questions"]))
         made = ask_part(generator.model, generator.tokenizer, asked, self.asked.fewshot, self.folder, model.batch_size, model.work)
         generator.on_answered(part.prompts)
@@ -97,7 +95,9 @@ class Harness(Measurement):
     def _steps(self, making: Making, of: dict[str, str], inputs: tuple[Step, ...]) -> dict[str, Step]:
         settings = making.config.evaluate
         return {
-            harness_on(task.name): Step(NAME, self._literals(making, task) | {"data": _data_identity(settings, task)} | of, inputs)
+            harness_on(task.name): Step(
+                NAME, self._literals(making, task) | {"data": _data_identity(settings.task_data, task.name)} | of, inputs
+            )
             for task in settings.tasks
         }
 
@@ -132,8 +132,9 @@ def _data_folder(session: Session) -> Path:
     return prefetched.task_folder(here.folder) if here else session.folder.path.resolve() / DATA_FOLDER
 
 
-def _data_identity(settings: EvaluateConfig, asked: TaskConfig) -> str:
+@cache  # of every trial's step, and it reads files
+def _data_identity(folder: str | None, name: str) -> str:
     """What a task's data are: the digest of their files if they are here, otherwise what lm-eval's task files name on the Hub."""
-    if settings.task_data is None:
+    if folder is None:
         return "hub"
-    return data_digest(Path(settings.task_data), [(data_set(task), task.name) for task in single_tasks(asked.name)])
+    return data_digest(Path(folder), [(data_set(task), task.name) for task in single_tasks(name)])

@@ -33,11 +33,9 @@ class SurprisalTask:
 
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """SURPRISAL."""
-        from kp.generation.hf import HFGenerator
         from kp.generation.surprisal import surprisals
 
-        generator = model.generator
-        assert isinstance(generator, HFGenerator), "other engines do not give probabilities"
+        generator = model.transformers
         facts = model.facts.take(part.content["fact_ids"])
         asked = [
             (question, answers[0]) for question, answers in zip(*(facts[name].to_pylist() for name in ("question", "answers")), strict=True)
