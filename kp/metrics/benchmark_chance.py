@@ -7,9 +7,8 @@ share of right answers, otherwise two standard errors). So of bases that guess, 
 import polars as pl
 
 from kp.metrics.intervals import wilson
+from kp.metrics.statistics import NORMAL_95
 from kp.vocabulary import BASE
-
-_NORMAL_95 = 1.96
 
 
 def at_chance(benchmarks: pl.DataFrame) -> frozenset[tuple[str, str]]:
@@ -21,4 +20,4 @@ def at_chance(benchmarks: pl.DataFrame) -> frozenset[tuple[str, str]]:
 def _lower(row: dict[str, float]) -> float:
     right = row["value"] * row["n"]
     limits = wilson(right, row["n"]) if abs(right - round(right)) < 1e-6 else None
-    return limits[0] if limits else row["value"] - _NORMAL_95 * (row["standard_error"] or 0.0)
+    return limits[0] if limits else row["value"] - NORMAL_95 * (row["standard_error"] or 0.0)

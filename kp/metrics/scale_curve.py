@@ -22,8 +22,8 @@ from kp.vocabulary import BASE, EffectKind, FactSubset
 class ScaleMeasure(StrEnum):
     """The measures of SCALE_CURVE."""
 
-    RELIABILITY = "reliability"  # on S1
-    RELIABILITY_S2 = "reliability_s2"
+    RELIABILITY = Measure.RELIABILITY.value  # on S1
+    RELIABILITY_S2 = Measure.RELIABILITY_S2.value
     LOSS = "loss"  # of right answers to known control facts, a share; of untrained known facts if the study has no control facts
     DEV_LOSS = "dev_loss"  # on the half on which a scale is chosen; the same as LOSS without control facts
     TEST_LOSS = "test_loss"  # on the half on which the chosen scale's loss is reported; likewise
@@ -74,7 +74,6 @@ def best_scale(curve: pl.DataFrame, trial_id: str, margin: float) -> float | Non
 
 def _learned(outcomes: pl.DataFrame) -> pl.DataFrame:
     wanted = [ScaleMeasure.RELIABILITY.value, ScaleMeasure.RELIABILITY_S2.value]
-    assert wanted == [Measure.RELIABILITY.value, Measure.RELIABILITY_S2.value]
     found = score_learning(outcomes).filter((pl.col("trial_id") != BASE) & pl.col("measure").is_in(wanted))
     return found.select("trial_id", "measure", "value", "n", "standard_error")
 

@@ -15,10 +15,9 @@ from kp.metrics.answer_texts import answer_texts
 from kp.metrics.categories import of_matcher, validate_unique_facts
 from kp.metrics.intervals import SMALL_COUNT, wilson
 from kp.metrics.result_schema import SCORES
-from kp.metrics.statistics import clustered_share_error
+from kp.metrics.statistics import NORMAL_95, clustered_share_error
 from kp.vocabulary import Category, FactRole, Matcher, ShotSet
 
-_NORMAL_95 = 1.96  # standard errors to each side of a 95% interval
 _LEARNED_FROM = 0.5  # a fact counts as learned if at least this share of its answers is right
 
 
@@ -105,7 +104,7 @@ def _cautious_error(successes: np.ndarray, sizes: np.ndarray) -> float | None:
     limits = wilson(float(successes.sum() / sizes.sum()) * sizes.size, sizes.size)
     if unlike >= SMALL_COUNT or limits is None:
         return error
-    return max(error or 0.0, (limits[1] - limits[0]) / 2 / _NORMAL_95)
+    return max(error or 0.0, (limits[1] - limits[0]) / 2 / NORMAL_95)
 
 
 def score_generality(trial_id: str, answers: pl.DataFrame, trained_unknown: Collection[str], matcher: Matcher) -> pl.DataFrame:

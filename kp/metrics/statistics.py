@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from statsmodels.regression.linear_model import OLS
 
+NORMAL_95 = 1.96
+"""Standard errors to each side of a 95% interval."""
+
 
 def binomial_standard_error(successes: float, n: int) -> float | None:
     """Standard error of the share successes/n of independent trials, sqrt(p(1-p)/n); None if n is 0."""

@@ -12,15 +12,15 @@ from typing import Any
 
 import polars as pl
 
+from kp.metrics.statistics import NORMAL_95
 from kp.report.document import Document, Row, Section, Table, Text, columns
 from kp.report.notation import MISSING, learning_rate, points_interval
 from kp.report.summary import summary_table
 from kp.report.tables import ReportContext, ReportTables
 
 KEY = ("arm", "unknown", "rank", "learning_rate")
-_NORMAL_95 = 1.96
-MEASURES = (("reliability", "reliability", 1), ("knowledge_loss", "loss of known facts", 1), ("generality", "generality", 1))
-"""Column of the summary, its title, and the sign that makes more of it a larger number."""
+MEASURES = {"reliability": "reliability", "knowledge_loss": "loss of known facts", "generality": "generality"}
+"""Column of the summary, and its title."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _means(study: Compared) -> dict[Setting, Mean]:
     found: dict[Setting, Mean] = {}
     summary = summary_table(study.tables)
     for key, trials in summary.group_by(KEY, maintain_order=True):
-        values = {column: mean for column, _, _ in MEASURES if (mean := _mean(trials, column))}
+        values = {column: mean for column in MEASURES if (mean := _mean(trials, column))}
         if values:
             found[tuple(key)] = values
     return found
@@ -83,12 +83,12 @@ def _difference(one: tuple[float, float | None], other: tuple[float, float | Non
     value = other[0] - one[0]
     if one[1] is None or other[1] is None:
         return value, None, None
-    reach = _NORMAL_95 * math.hypot(one[1], other[1])
+    reach = NORMAL_95 * math.hypot(one[1], other[1])
     return value, value - reach, value + reach
 
 
 def _trials(means: list[dict[Setting, Mean]], both: list[Setting], names: tuple[str, str]) -> Table:
-    titles = [title for _, title, _ in MEASURES]
+    titles = MEASURES.values()
     head = columns("mix", "N", "rank", "learning rate", *(f"{title}: {side}" for title in titles for side in (*names, "difference")))
     caption = (
         f"Percentage points, differences ({names[1]} minus {names[0]}) with 95% intervals as of independent studies. Means over the seeds "
@@ -103,7 +103,7 @@ def _setting(key: Setting) -> tuple[str, ...]:
 
 
 def _cells(one: Mean, other: Mean) -> Iterator[str]:
-    for column, _, _ in MEASURES:
+    for column in MEASURES:
         here, there = one.get(column), other.get(column)
         yield from (MISSING if mean is None else f"{100 * mean[0]:.1f}" for mean in (here, there))
         yield MISSING if here is None or there is None else points_interval(*_difference(here, there))
@@ -111,7 +111,7 @@ def _cells(one: Mean, other: Mean) -> Iterator[str]:
 
 def _shown(means: list[dict[Setting, Mean]], both: list[Setting], names: tuple[str, str]) -> Iterator[str]:
     """How many differences lie beyond their interval."""
-    for column, title, _ in MEASURES:
+    for column, title in MEASURES.items():
         pairs = [(means[0][key][column], means[1][key][column]) for key in both if column in means[0][key] and column in means[1][key]]
         ends = [_difference(*pair)[1:] for pair in pairs]
         known = [(lower, upper) for lower, upper in ends if lower is not None and upper is not None]
