@@ -6,7 +6,8 @@ A stage's command runs that stage and whatever it needs that is not done.
 import inspect
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,14 +54,22 @@ def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
     return inspect_study(config, results, Inspection(what))
 
 
-def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
+@contextmanager
+def _loaded(file: Path, overrides: tuple[str, ...] = ()) -> Iterator["StudyConfig"]:
+    """The study, which within the block reads its prefetched folder instead of the Hub if it names one."""
     from kp.config.study import load_study
     from kp.store.prefetched import reading
-    from kp.study.run import describe_study
-    from kp.study.stage import Command
 
     config = load_study(file, list(overrides))
     with reading(config.resources.prefetched):
+        yield config
+
+
+def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
+    from kp.study.run import describe_study
+    from kp.study.stage import Command
+
+    with _loaded(file, overrides) as config:
         if not dry_run:
             return task(config, results, what)
         return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE)
@@ -150,6 +159,7 @@ def _report(
 _study_command("report", _report)
 
 
+@app.command(name="compare")
 def _compare(first: tyro.conf.Positional[Path], second: tyro.conf.Positional[Path], to: Path = Path("compared")) -> int:
     """Set two finished studies side by side.
 
@@ -163,7 +173,6 @@ def _compare(first: tyro.conf.Positional[Path], second: tyro.conf.Positional[Pat
     return compare_studies(first, second, to)
 
 
-_study_command("compare", _compare)
 _command(
     "audit",
     "audit",
@@ -190,12 +199,9 @@ def _trials(
         watch: Redraw after this many seconds, until all trials have ended or you press Ctrl-C.
         export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
     """
-    from kp.config.study import load_study
-    from kp.store.prefetched import reading
     from kp.study.trials_view import show_trials
 
-    config = load_study(file, list(overrides))
-    with reading(config.resources.prefetched):
+    with _loaded(file, overrides) as config:
         return show_trials(config, results, watch, export)
 
 
@@ -270,12 +276,9 @@ def _chat(
         shots: Worked examples before the question, 0 or 4; adapters are trained without, and measured with 4.
         scale: How much of the adapter's change of the weights is applied, above 0 and at most 1.
     """
-    from kp.config.study import load_study
-    from kp.store.prefetched import reading
     from kp.study.chatting import chat_with
 
-    config = load_study(file, [])
-    with reading(config.resources.prefetched):
+    with _loaded(file) as config:
         return chat_with(config, results, trial, question=question, shots=shots, scale=scale)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from kp.config.derived import ADAPTER_SHOT_SET
 from kp.report.document import Block, Row, Section, Table, Text, columns
 from kp.report.notation import MISSING, counted, measured, percent, share_with_interval, with_error
-from kp.report.published import BASE_MIX, FACTS, MODEL, OTHER_MODEL, SOURCE, Mix, published, published_categories
+from kp.report.paper_figures import BASE_MIX, FACTS, MODEL, OTHER_MODEL, SOURCE, Mix, published, published_categories
 from kp.report.tables import ReportContext, ReportTables
 from kp.vocabulary import BASE, GREEDY_CATEGORIES, ShiftView
 

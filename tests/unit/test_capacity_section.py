@@ -9,13 +9,14 @@ from kp.metrics.result_schema import CAPACITY
 from kp.report.capacity_section import capacity_dots, capacity_section
 from kp.report.document import Table
 from kp.report.summary import summary_table
+from kp.report.tables import ReportTables
 from tests.made_up_study import frame_of, study
 
 TABLES = study()
 MEASURED = sorted(set(TABLES.outcomes["trial_id"]) - {"base"})
 
 
-def with_capacity() -> tuple[pl.DataFrame, object]:
+def with_capacity() -> tuple[pl.DataFrame, ReportTables]:
     rows = [
         {
             "trial_id": trial_id, "facts": 10, "parameters": 1000, "held_bits": 120.0, "memorised_bits": 100.0, "lower": 80.0,
@@ -31,7 +32,7 @@ def with_capacity() -> tuple[pl.DataFrame, object]:
 
 def test_section_gives_bits_a_fact_and_a_parameter_with_intervals() -> None:
     summary, tables = with_capacity()
-    (table,) = (block for block in capacity_section(tables, summary, {"capacity"}).blocks if isinstance(block, Table))  # type: ignore[arg-type]
+    (table,) = (block for block in capacity_section(tables, summary, {"capacity"}).blocks if isinstance(block, Table))
     assert len(table.rows) == len(MEASURED)
     assert table.rows[0].cells[1:] == (
         "10", "7.00", "75.0\n(50.0 to 90.0)", "1,000", "120", "100\n(80 to 120)", "10\n(8 to 12)", "0.1\n(0.08 to 0.12)",
@@ -41,7 +42,7 @@ def test_section_gives_bits_a_fact_and_a_parameter_with_intervals() -> None:
 
 def test_picture_has_a_dot_a_trial_in_each_panel() -> None:
     summary, tables = with_capacity()
-    picture = capacity_dots(tables, summary)  # type: ignore[arg-type]
+    picture = capacity_dots(tables, summary)
     assert picture is not None
     assert [[(dot.value, dot.ends) for dot in panel.dots[:1]] for panel in picture.panels] == [[(10.0, (8.0, 12.0))], [(0.1, (0.08, 0.12))]]
     assert picture.panels[0].reference == 12.0

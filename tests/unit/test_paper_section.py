@@ -8,8 +8,8 @@ import pytest
 from kp.metrics.result_schema import REASONS
 from kp.report.document import Table
 from kp.report.markdown import escape
+from kp.report.paper_figures import BASE_MIX, published
 from kp.report.paper_section import paper_section
-from kp.report.published import BASE_MIX, published
 from kp.report.summary import summary_table
 from kp.report.tables import ReportTables
 from tests.made_up_study import context, frame_of, study

@@ -9,6 +9,7 @@ from rich.table import Table
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
 from kp.report.answer import answer_paragraph
+from kp.report.reading import read_report
 from kp.report.summary import summary_table
 from kp.report.writing import write_report
 from kp.store.steps import Step
@@ -41,9 +42,11 @@ class Report(Stage):
         causes = {row["trial_id"]: f"{row['status']}: {row['cause']}" for row in failures}
         finished = evaluated(session.config, session.graph, session.store)
         step = report_step(session.config, session.graph, finished, causes)
-        tables = collect_tables(session.config, session.graph, session.store, failures)
-        if not session.is_done(step, self.name):
+        if session.is_done(step, self.name):
+            tables, _ = read_report(session.store.fetch(step), session.config.report)
+        else:
             began = time.monotonic()
+            tables = collect_tables(session.config, session.graph, session.store, failures)
             context = report_context(session)
             session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
         save_chosen_scales(session, tables.scale_curve)
