@@ -49,6 +49,7 @@ lora_alpha = 16
 lora_dropout = 0.0
 
 [evaluate]
+completions = 0
 mmlu_dev = 0
 misconceptions = 2
 drift_words = 200

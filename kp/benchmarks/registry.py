@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kp.config.study import EvaluateConfig, StudyConfig
-from kp.data.tasks import misconceptions, mmlu_dev
+from kp.data.tasks import completions, misconceptions, mmlu_dev
 from kp.errors import UserError
 
 
@@ -45,6 +45,16 @@ class Benchmark:
 
 
 BENCHMARKS = (
+    Benchmark(
+        task="kp_completions",
+        field="completions",
+        scores=(Score("acc", "completions", "completions", "completions"),),
+        askable=lambda _: len(completions.load_sentences()),
+        draw=lambda settings, seed: completions.draw(settings.completions, seed),
+        shots=lambda _: None,
+        limits="are there",
+        data_files=("completions.jsonl",),
+    ),
     Benchmark(
         task="kp_mmlu_dev",
         field="mmlu_dev",

@@ -151,6 +151,8 @@ class EvaluateConfig(Section):
     held_out_paraphrases: int = Field(2, ge=0, le=10)
     """Paraphrases of each packed fact on which generality is measured: the last of its list, as many as are left of those that the trial's
     arm does not train on. 0: it is not measured."""
+    completions: int = Field(100, ge=0)
+    """Number of everyday sentences to complete with one of three endings, a seeded draw over the topics in turn; 0 leaves the task out."""
     mmlu_dev: int = Field(57, ge=0, le=280)
     """Number of MMLU development questions, a seeded draw over the 57 subjects in turn; 0 leaves the task out."""
     mmlu_fewshot: int = Field(2, ge=0, le=4)

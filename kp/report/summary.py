@@ -6,7 +6,7 @@ disagree. Rates are shares (0 to 1), differences are differences of shares, and 
 
 import polars as pl
 
-from kp.benchmarks.registry import SCORES
+from kp.benchmarks.registry import SCORES, Benchmark, Score
 from kp.metrics.drift import NEUTRAL
 from kp.metrics.refusal_changes import refusal_changes
 from kp.report.labels import KNOBS, trial_labels
@@ -19,9 +19,9 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
 
     Columns: `trial_id`, `label` (short, unique), `arm`, the knobs, `status`, `cause`, `epochs`, `unknown_accuracy`, `reliability` on S1 and
     `reliability_s2`, `facts_packed` (reliability x N), `knowledge_loss` (see `_loss`) and `dev_loss`, `generality`, `refusal_rate`,
-    `unique_answers`, one for each score of a benchmark, and `drift` (KL a token on neutral text, in nats) if the study measures it;
-    `*_delta` is the difference to the base over the same prompts or questions, `*_se` a standard error, `*_lower` and `*_upper` a 95%
-    interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
+    `unique_answers`, one for each measured score of kp's own benchmarks, and `drift` (KL a token on neutral text, in nats) if the study
+    measures it; `*_delta` is the difference to the base over the same prompts or questions, `*_se` a standard error, `*_lower` and
+    `*_upper` a 95% interval; `*_p_holm`, `*_verdict` and `*_resolvable` are corrected over all trials.
     """
     frame = _join(_labelled(tables.trials), _score(tables.scores, "reliability"))
     frame = frame.with_columns(
@@ -34,7 +34,7 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
     frame = _join(frame, _score(tables.scores, "refusal_rate"))
     frame = _join(frame, _delta(refusal_changes(tables.outcomes, tables.facts), "refusal_rate", "p_holm"))
     frame = _join(frame, _score(tables.scores, "unique_answers").drop("unique_answers_se"))
-    for benchmark, score in SCORES:
+    for benchmark, score in measured_scores(tables.benchmarks):
         frame = _join(frame, _benchmark(tables.benchmarks, benchmark.task, score.metric, score.column))
         effects = tables.benchmark_effects.filter(task=benchmark.task, metric=score.metric)
         frame = _join(frame, _delta(effects, score.column, "resolvable", "verdict"))
@@ -42,6 +42,12 @@ def summary_table(tables: ReportTables) -> pl.DataFrame:
         frame = _join(frame, _drift(tables.drift_summary))
     order = ["paraphrases", "highly_known", "maybe_known", "unknown", "rank", "learning_rate", "seed", *KNOBS, "trial_id"]
     return frame.sort(order)
+
+
+def measured_scores(benchmarks: pl.DataFrame) -> list[tuple[Benchmark, Score]]:
+    """The scores of kp's own benchmarks that BENCHMARKS has."""
+    measured = set(benchmarks.select("task", "metric").iter_rows())
+    return [(benchmark, score) for benchmark, score in SCORES if (benchmark.task, score.metric) in measured]
 
 
 def harm_subset(effects: pl.DataFrame) -> FactSubset:

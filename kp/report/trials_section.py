@@ -5,11 +5,12 @@ from typing import Any
 
 import polars as pl
 
-from kp.benchmarks.registry import SCORES, Score
+from kp.benchmarks.registry import Score
 from kp.metrics.benchmark_chance import at_chance
 from kp.report.document import Row, Section, Table, columns
 from kp.report.labels import KNOBS, STOPPED_MARK, knob_value, marked, varied_knobs
 from kp.report.notation import MISSING, counted, learning_rate, measured, percent, points_interval, with_error
+from kp.report.summary import measured_scores
 from kp.report.tables import ReportTables
 from kp.report.winners import STOPPED, Evidence
 from kp.vocabulary import BASE, TrialStatus, Verdict
@@ -18,11 +19,10 @@ from kp.vocabulary import BASE, TrialStatus, Verdict
 def trials_section(tables: ReportTables, found: Evidence) -> Section:
     """Every trial with N, mix, rank, learning rate, and the other knobs that differ between trials."""
     summary = found.summary
-    knobs = varied_knobs(summary)
-    cells = [_trial_cells(row, knobs) for row in summary.iter_rows(named=True)]
+    knobs, guessed = varied_knobs(summary), at_chance(tables.benchmarks)
+    scores = [score for benchmark, score in measured_scores(tables.benchmarks) if (benchmark.task, score.metric) not in guessed]
+    cells = [_trial_cells(row, knobs, scores) for row in summary.iter_rows(named=True)]
     without = {"seed"} if summary["seed"].n_unique() < 2 else set()
-    guessed = at_chance(tables.benchmarks)
-    without |= {delta_title(score) for benchmark, score in SCORES if (benchmark.task, score.metric) in guessed}
     without |= {"generality ± s.e."} if summary["generality"].null_count() == len(summary) else set()
     titles = [title for title in (cells[0] if cells else ()) if title not in without]
     notes = [_note(row) for row in summary.iter_rows(named=True)]
@@ -60,7 +60,7 @@ def _base_cells(tables: ReportTables) -> dict[str, str]:
     return {"trial": "base", "mix": "no adapter"} | measured_cells
 
 
-def _trial_cells(row: Mapping[str, Any], knobs: list[str]) -> dict[str, str]:
+def _trial_cells(row: Mapping[str, Any], knobs: list[str], scores: list[Score]) -> dict[str, str]:
     """A trial's cells by the title of their column, in order."""
     return {
         "trial": str(row["trial_id"]),
@@ -79,7 +79,7 @@ def _trial_cells(row: Mapping[str, Any], knobs: list[str]) -> dict[str, str]:
         "loss of known facts (points)": _loss_cell(row),
         "refusals (%)": percent(row["refusal_rate"]),
         "unique answers": counted(row["unique_answers"]),
-        **_benchmark_cells(row),
+        **_benchmark_cells(row, scores),
     }
 
 
@@ -91,10 +91,10 @@ def _loss_cell(row: Mapping[str, Any]) -> str:
     return f"{text}*" if row["knowledge_loss_verdict"] == Verdict.HARM_SHOWN else text
 
 
-def _benchmark_cells(row: Mapping[str, Any]) -> dict[str, str]:
+def _benchmark_cells(row: Mapping[str, Any], scores: list[Score]) -> dict[str, str]:
     return {
         delta_title(score): points_interval(*(row[f"{score.column}_delta{ending}"] for ending in ("", "_lower", "_upper")))
-        for _, score in SCORES
+        for score in scores
     }
 
 

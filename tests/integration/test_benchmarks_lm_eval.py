@@ -28,11 +28,13 @@ from tests.benchmarked import run_benchmarks
 from tests.model_zoo import ARCHITECTURES, FAMILIES, zoo_model, zoo_tokenizer
 
 
-def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int) -> BenchmarkPlan:
-    return BenchmarkPlan(EvaluateConfig(mmlu_dev=mmlu_dev, mmlu_fewshot=mmlu_fewshot, misconceptions=misconceptions), seed=0)
+def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int, completions: int = 0) -> BenchmarkPlan:
+    asked = {"mmlu_dev": mmlu_dev, "misconceptions": misconceptions, "completions": completions}
+    return BenchmarkPlan(EvaluateConfig(mmlu_fewshot=mmlu_fewshot, **asked), seed=0)
 
 
-PLAN = plan(5, 2, 6)
+PLAN = plan(5, 2, 6, completions=4)
+ASKED = ("kp_completions", "kp_mmlu_dev", "kp_misconceptions")
 FP32 = 1e-4  # nats
 BF16 = 0.3  # HFLM rounds a log-likelihood itself to bfloat16
 TASKS = str(Path(kp.data.tasks.__file__).parent)
@@ -86,8 +88,13 @@ def test_run_benchmarks_gives_one_row_a_metric_with_truthful_shots(run: tuple[Sc
     table = run[0].means
     assert table.schema == BENCHMARKS
     rows = {(row["task"], row["metric"]): row for row in table.to_pylist()}
-    assert list(rows) == [("kp_mmlu_dev", "acc"), ("kp_misconceptions", "mc1"), ("kp_misconceptions", "mc2")]
-    assert [(row["num_fewshot"], row["n"], row["task_version"]) for row in rows.values()] == [(2, 5, "1.0"), (0, 6, "1.0"), (0, 6, "1.0")]
+    assert {key: (row["num_fewshot"], row["n"], row["task_version"]) for key, row in rows.items()} == {
+        ("kp_completions", "acc"): (0, 4, "1.0"),
+        ("kp_mmlu_dev", "acc"): (2, 5, "1.0"),
+        ("kp_misconceptions", "mc1"): (0, 6, "1.0"),
+        ("kp_misconceptions", "mc2"): (0, 6, "1.0"),
+    }
+    assert [rows[task, "acc"]["chance"] for task in ASKED[:2]] == pytest.approx([1 / 3, 1 / 4])
     assert all(0 <= row["value"] <= 1 and row["standard_error"] >= 0 and row["trial_id"] == "base" for row in rows.values())
 
 
@@ -113,7 +120,7 @@ def test_run_shard_by_shard_gives_the_tables_of_all_questions_at_once(
 ) -> None:
     monkeypatch.setattr("kp.benchmarks.registry.SHARD_QUESTIONS", 2)
     shards = PLAN.shards()
-    assert len(shards) == 3 + 3
+    assert len(shards) == 2 + 3 + 3
     made = [run_shard(model, tokenizer, PLAN.settings, shard, "base", 8, tmp_path) for shard in reversed(shards)]
     found = scored(PLAN, made)
     for table, whole in ((found.means, run[0].means), (found.items, run[0].items)):
@@ -176,13 +183,13 @@ def test_shared_context_likelihoods_equal_those_of_plain_hflm(model_type: str, t
     run_benchmarks(model, tokenizer, PLAN, "base", 8, tmp_path)
     plain = simple_evaluate(
         model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4),
-        tasks=["kp_mmlu_dev", "kp_misconceptions"],
+        tasks=list(ASKED),
         num_fewshot=2,
-        samples={task: [sample["question"] for sample in samples(tmp_path, task)] for task in ("kp_mmlu_dev", "kp_misconceptions")},
+        samples={task: [sample["question"] for sample in samples(tmp_path, task)] for task in ASKED},
         bootstrap_iters=0,
         task_manager=TaskManager(include_path=TASKS, include_defaults=False),
     )["samples"]
-    for task in ("kp_mmlu_dev", "kp_misconceptions"):
+    for task in ASKED:
         expected = [[likelihood for likelihood, _ in sample["filtered_resps"]] for sample in plain[task]]
         found = [sample["log_likelihoods"] for sample in samples(tmp_path, task)]
         assert len(found) == len(expected)
@@ -282,7 +289,7 @@ def test_run_benchmarks_adapter_changes_the_scores_of_its_base(run: tuple[Scored
     torch.manual_seed(1)
     adapted = get_peft_model(tiny_model("llama"), LoraConfig(r=4, target_modules=["up_proj"], init_lora_weights=False)).eval()
     found = run_benchmarks(adapted, tokenizer, PLAN, "t1", 8, tmp_path)
-    mc2 = [one.means["value"].to_pylist()[2] for one in (found, run[0])]
+    mc2 = [one.means["value"].to_pylist()[-1] for one in (found, run[0])]
     assert mc2[0] != pytest.approx(mc2[1], abs=1e-6)
     assert found.means["template_hash"].to_pylist() == run[0].means["template_hash"].to_pylist()
     effects = benchmark_effects(pl.concat([frame(run[0].items), frame(found.items)]))

@@ -32,7 +32,7 @@ from tests.tiny_model import save_tiny_model
 
 FACTS = facts().head(12).to_arrow().cast(schema.FACTS)
 SHOT_SETS = {ShotSet.S1: builtin_prompts(ShotSet.S1)}
-PLAN = BenchmarkPlan(EvaluateConfig(mmlu_dev=4, mmlu_fewshot=1, misconceptions=3), seed=0)
+PLAN = BenchmarkPlan(EvaluateConfig(completions=0, mmlu_dev=4, mmlu_fewshot=1, misconceptions=3), seed=0)
 LAYERS: dict[str, list[int] | None] = {"all": None, "upper": [1], "upper again": [1]}
 
 pytestmark = pytest.mark.usefixtures("local_ray")

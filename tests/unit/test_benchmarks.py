@@ -8,16 +8,16 @@ import pytest
 from kp.benchmarks.lm_eval_tasks import harness_digest
 from kp.benchmarks.registry import BENCHMARKS, BenchmarkPlan
 from kp.config.study import EvaluateConfig, StudyConfig
-from kp.data.tasks import misconceptions, mmlu_dev
+from kp.data.tasks import completions, misconceptions, mmlu_dev
 from kp.errors import UserError
 from kp.study.building import build_graph
 from kp.study.identities import Identities
 
 
-def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int, seed: int = 0) -> BenchmarkPlan:
+def plan(mmlu_dev: int, mmlu_fewshot: int, misconceptions: int, seed: int = 0, completions: int = 0) -> BenchmarkPlan:
     # Past the field's own limit where a test wants more questions than there are.
-    settings = EvaluateConfig.model_construct(mmlu_dev=mmlu_dev, mmlu_fewshot=mmlu_fewshot, misconceptions=misconceptions)
-    return BenchmarkPlan(settings, seed)
+    asked = {"mmlu_dev": mmlu_dev, "misconceptions": misconceptions, "completions": completions}
+    return BenchmarkPlan(EvaluateConfig.model_construct(mmlu_fewshot=mmlu_fewshot, **asked), seed)
 
 
 def task_names(plan: BenchmarkPlan) -> list[str]:
@@ -81,6 +81,25 @@ def scores(*likelihoods: float) -> dict[str, float]:
     return misconceptions.scores(doc, [(likelihood, False) for likelihood in likelihoods])
 
 
+def test_completions_differ_by_sense_and_not_by_form() -> None:
+    sentences = completions.load_sentences()
+    assert len({row["start"] for row in sentences}) == len(sentences) == 168
+    assert Counter(row["right"] for row in sentences) == {0: 56, 1: 56, 2: 56}
+    for row in sentences:
+        assert all(text.isascii() and text == text.strip() for text in (row["start"], *row["endings"]))
+        assert row["start"][-1].isalnum() or row["start"][-1] == ","
+        assert max(map(len, row["endings"])) <= 2 * min(map(len, row["endings"])) + 5
+    lengths = [sorted(range(3), key=lambda place: len(row["endings"][place])).index(row["right"]) for row in sentences]
+    assert all(30 <= count <= 80 for count in Counter(lengths).values())  # a guess by length is near a guess
+
+
+def test_completions_draw_is_seeded_and_nested_and_has_every_topic() -> None:
+    topics = [row["topic"] for row in completions.load_sentences()]
+    assert {topics[index] for index in completions.draw(13, seed=0)} == set(topics)
+    assert set(completions.draw(30, seed=0)) < set(completions.draw(90, seed=0))
+    assert completions.draw(90, seed=0) != completions.draw(90, seed=1)
+
+
 def test_misconception_scores_mc2_is_the_share_of_true_statements() -> None:
     found = scores(math.log(0.1), math.log(0.2), math.log(0.4), math.log(0.1))
     assert found["mc2"] == pytest.approx(0.3 / 0.8)
@@ -113,6 +132,7 @@ def test_plan_zero_leaves_the_task_out() -> None:
         (plan(281, 2, 0, 0), "evaluate.mmlu_dev: 281 asked, 280"),
         (plan(266, 4, 0, 0), "evaluate.mmlu_dev: 266 asked, 265"),
         (plan(0, 0, 5000, 0), "evaluate.misconceptions: 5000 asked"),
+        (plan(0, 0, 0, completions=169), "evaluate.completions: 169 asked, 168"),
     ],
 )
 def test_plan_more_questions_than_there_are_is_an_error_naming_the_field(asked: BenchmarkPlan, field: str) -> None:
@@ -127,18 +147,22 @@ def test_step_of_benchmarks_changes_with_every_field_that_decides_a_score() -> N
         graph = build_graph(StudyConfig.model_validate(document), Identities("model", "facts", "shots"))
         return graph.base["benchmarks"].fingerprint, graph.trials[0].measurements["benchmarks"].literals["harness"]
 
-    changes = ({"mmlu_dev": 56}, {"mmlu_fewshot": 1}, {"misconceptions": 99}, {"seed": 1})
-    assert len({steps(**one)[0] for one in ({}, *changes)}) == 5
+    changes = ({"mmlu_dev": 56}, {"mmlu_fewshot": 1}, {"misconceptions": 99}, {"completions": 50}, {"seed": 1})
+    assert len({steps(**one)[0] for one in ({}, *changes)}) == 6
     assert steps(stopped=False) == steps(mmlu_dev=57) == steps()
 
 
 def test_harness_digest_changes_with_the_tasks_that_are_asked() -> None:
     assert harness_digest(PLAN) == harness_digest(plan(56, 1, 3))
-    assert len({harness_digest(one) for one in (PLAN, plan(57, 2, 0), plan(0, 2, 100))}) == 3
+    assert len({harness_digest(one) for one in (PLAN, plan(57, 2, 0), plan(0, 2, 100), plan(0, 2, 100, completions=5))}) == 4
 
 
 def test_benchmark_group_is_a_field_of_its_documents() -> None:
-    assert {benchmark.task: benchmark.group for benchmark in BENCHMARKS} == {"kp_mmlu_dev": "subject", "kp_misconceptions": ""}
+    assert {benchmark.task: benchmark.group for benchmark in BENCHMARKS} == {
+        "kp_completions": "",
+        "kp_mmlu_dev": "subject",
+        "kp_misconceptions": "",
+    }
     assert all(hasattr(question, "subject") for question in mmlu_dev.load_questions())
 
 

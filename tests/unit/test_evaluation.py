@@ -247,9 +247,9 @@ def test_divided_keeps_whole_groups_together_and_cuts_only_what_is_larger_than_a
 
 def test_parts_of_benchmarks_hold_every_question_once_and_whole_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kp.benchmarks.registry.SHARD_QUESTIONS", 20)
-    plan = BenchmarkPlan(EvaluateConfig(mmlu_dev=114, mmlu_fewshot=2, misconceptions=30), seed=0)
+    plan = BenchmarkPlan(EvaluateConfig(completions=30, mmlu_dev=114, mmlu_fewshot=2, misconceptions=30), seed=0)
     parts = BenchmarkTask(plan).parts(TABLE)
-    assert sum(part.prompts for part in parts) == 144
+    assert sum(part.prompts for part in parts) == 174
     for benchmark in BENCHMARKS:
         of_task = [part.content["questions"] for part in parts if part.content["task"] == benchmark.task]
         assert all(len(questions) <= 20 for questions in of_task)
@@ -266,7 +266,7 @@ def shard_items(task: str, metric: str, scores: dict[int, float]) -> pa.Table:
 
 
 def test_benchmarks_put_together_from_shards_equal_those_of_one_shard() -> None:
-    task = BenchmarkTask(BenchmarkPlan(EvaluateConfig(mmlu_dev=4, mmlu_fewshot=2, misconceptions=0), seed=0))
+    task = BenchmarkTask(BenchmarkPlan(EvaluateConfig(completions=0, mmlu_dev=4, mmlu_fewshot=2, misconceptions=0), seed=0))
     scores = {3: 1.0, 5: 0.0, 8: 1.0, 13: 1.0}
     whole = task.tables([shard_items("kp_mmlu_dev", "acc", scores)])
     parts = [shard_items("kp_mmlu_dev", "acc", {item: scores[item] for item in items}) for items in ([5, 13], [8], [3])]

@@ -153,6 +153,7 @@ def test_smoke_is_a_handful_of_trials_on_the_embedded_model() -> None:
     assert config.training.epochs <= 12
     assert config.evaluate.mmlu_dev > 0
     assert config.evaluate.misconceptions > 0
+    assert config.evaluate.completions > 0
 
 
 def test_capacity_trains_every_fact_equally_often_and_leaves_some_untaught() -> None:

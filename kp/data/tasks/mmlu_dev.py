@@ -8,7 +8,6 @@ college physics twice, which is kept once, or its answer would stand among its o
 
 import importlib.metadata
 import importlib.util
-import random
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kp.data.tasks.drawing import draw_in_turn
 from kp.errors import UserError
 
 _CARRIED = 282
@@ -60,22 +60,10 @@ def askable(shots: int) -> int:
 def draw(count: int, shots: int, seed: int) -> list[int]:
     """Ascending indices into `load_questions()` of `count` questions with at least `shots` others of their subject.
 
-    The subjects take turns in a shuffled order, each giving its questions in a shuffled order, so the draw of a smaller count is part
-    of the draw of a larger one. `count` is at most `askable(shots)`.
+    Every subject has its turn, and the draw of a smaller count is part of the draw of a larger one. `count` is at most `askable(shots)`.
     """
-    generator = random.Random(seed)
-    per_subject = _per_subject()
-    subjects = sorted(subject for subject, size in per_subject.items() if size > shots)
-    generator.shuffle(subjects)
-    turns = {subject: turn for turn, subject in enumerate(subjects)}
-    indices: dict[str, list[int]] = {subject: [] for subject in subjects}
-    for index, question in enumerate(load_questions()):
-        if question.subject in indices:
-            indices[question.subject].append(index)
-    for subject in subjects:
-        generator.shuffle(indices[subject])
-    order = sorted((round_, turns[subject], index) for subject in subjects for round_, index in enumerate(indices[subject]))
-    return sorted(index for _, _, index in order[:count])
+    sizes = _per_subject()
+    return draw_in_turn([row.subject if sizes[row.subject] > shots else None for row in load_questions()], count, seed)
 
 
 def dataset(**_: object) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class Benchmarks(Measurement):
 
     name = NAME
     version = 3
-    reads = Reads(("model.dtype", "evaluate.mmlu_dev", "evaluate.mmlu_fewshot", "evaluate.misconceptions", "seed"))
+    reads = Reads(("model.dtype", "evaluate.completions", "evaluate.mmlu_dev", "evaluate.mmlu_fewshot", "evaluate.misconceptions", "seed"))
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
