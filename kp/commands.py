@@ -6,8 +6,7 @@ A stage's command runs that stage and whatever it needs that is not done.
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,22 +53,12 @@ def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
     return inspect_study(config, results, Inspection(what))
 
 
-@contextmanager
-def _loaded(file: Path, overrides: tuple[str, ...] = ()) -> Iterator["StudyConfig"]:
-    """The study, which within the block reads its prefetched folder instead of the Hub if it names one."""
-    from kp.config.study import load_study
-    from kp.store.prefetched import reading
-
-    config = load_study(file, list(overrides))
-    with reading(config.resources.prefetched):
-        yield config
-
-
 def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
+    from kp.study.opening import opened
     from kp.study.run import describe_study
     from kp.study.stage import Command
 
-    with _loaded(file, overrides) as config:
+    with opened(file, overrides) as config:
         if not dry_run:
             return task(config, results, what)
         return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE)
@@ -199,9 +188,10 @@ def _trials(
         watch: Redraw after this many seconds, until all trials have ended or you press Ctrl-C.
         export: Write what is shown, and more, to a .csv, .parquet, .json or .jsonl file.
     """
+    from kp.study.opening import opened
     from kp.study.trials_view import show_trials
 
-    with _loaded(file, overrides) as config:
+    with opened(file, overrides) as config:
         return show_trials(config, results, watch, export)
 
 
@@ -277,8 +267,9 @@ def _chat(
         scale: How much of the adapter's change of the weights is applied, above 0 and at most 1.
     """
     from kp.study.chatting import chat_with
+    from kp.study.opening import opened
 
-    with _loaded(file) as config:
+    with opened(file) as config:
         return chat_with(config, results, trial, question=question, shots=shots, scale=scale)
 
 

@@ -9,7 +9,7 @@ from tests.independent_numbers import Row
 from tests.independent_page import NUMBER, interval, misprinted
 from tests.independent_report import SCORES, Numbers, mix, times
 
-TITLES = {"MMLU-dev": "mmlu_dev", "misconceptions MC1": "mc1", "misconceptions MC2": "mc2"}
+TITLES = {"completions": "completions", "MMLU-dev": "mmlu_dev", "misconceptions MC1": "mc1", "misconceptions MC2": "mc2"}
 REACHED = 0.95
 
 Expected = list[float | None]

@@ -23,7 +23,12 @@ from tests.independent_numbers import (
 )
 from tests.independent_statistics import Mean, holm, mean_in_clusters
 
-SCORES = {"mmlu_dev": ("kp_mmlu_dev", "acc"), "mc1": ("kp_misconceptions", "mc1"), "mc2": ("kp_misconceptions", "mc2")}
+SCORES = {
+    "completions": ("kp_completions", "acc"),
+    "mmlu_dev": ("kp_mmlu_dev", "acc"),
+    "mc1": ("kp_misconceptions", "mc1"),
+    "mc2": ("kp_misconceptions", "mc2"),
+}
 RELIABLE, LEARNED = 0.8, 0.05
 
 

@@ -4,9 +4,11 @@ Every knob has its docstring below it, so there is no second list of options to 
 study runs and where; all others determine what its numbers mean, and only those are part of a step's identity.
 """
 
+import copy
 import json
 import math
 import tomllib
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -338,7 +340,7 @@ def control_count(facts: int, share: float) -> int:
     return math.floor(Fraction(str(share)) * facts + Fraction(1, 2))
 
 
-def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
+def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study file, apply `section.key=value` overrides, whose values are read by the type of their field, validate.
 
     Raises UserError if the file cannot be read or an override has no field to set, and InvalidStudyError with every invalid field.
@@ -349,10 +351,16 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyConfig:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides or []:
-        apply_override(document, override, StudyConfig)
+    return study_of(document, overrides, path)
+
+
+def study_of(document: Mapping[str, Any], overrides: Sequence[str] = (), origin: Path = Path("study")) -> StudyConfig:
+    """The same of a study file's content as nested values; `origin` stands in messages."""
+    changed = copy.deepcopy(dict(document))
+    for override in overrides:
+        apply_override(changed, override, StudyConfig)
     try:
         # Through JSON, because pydantic's strict mode then reads lists as tuples and strings as enums, but not "24" as 24.
-        return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
+        return StudyConfig.model_validate_json(json.dumps(changed, default=str), strict=True)
     except ValidationError as error:
-        raise InvalidStudyError(path, faults_of(error, StudyConfig)) from None
+        raise InvalidStudyError(origin, faults_of(error, StudyConfig)) from None

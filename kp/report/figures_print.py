@@ -5,6 +5,7 @@ Figures are made without pyplot: there is no global state and no display, and tw
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ STYLE: Any = {
 DOTS_PER_INCH = 200  # twice matplotlib's default
 PANELS_ABREAST = 3  # histograms, or panels of lines, in one row
 LONGEST_TICKS = 20  # characters of all labels below a histogram; longer ones are rotated
+METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+"""By the endings that a picture can have: what would make the same picture another file."""
 BAR_COLOUR = "#0072B2"
 KEYS_ABREAST = 4  # entries in one row of a legend of lines
 
@@ -68,19 +71,35 @@ KEYS_ABREAST = 4  # entries in one row of a legend of lines
 def save_picture(picture: Picture | Histograms, folder: Path, name: str) -> None:
     """Draw the picture and write it into `folder` as `name`.png and `name`.svg; the same picture gives the same files."""
     with _style():
-        match picture:
-            case Scatter():
-                figure = _scatter(picture)
-            case LinePanels():
-                figure = _lines(picture)
-            case StackedBars():
-                figure = _bars(picture)
-            case DotPanels():
-                figure = _dots(picture)
-            case Histograms():
-                figure = _histograms(picture)
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            figure.savefig(folder / f"{name}.{ending}", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.12, metadata=metadata)
+        figure = _drawn(picture)
+        for ending in METADATA:
+            _save(figure, folder / f"{name}.{ending}", ending)
+
+
+def picture_bytes(picture: Picture | Histograms, ending: str) -> bytes:
+    """The picture as a file with this ending, `png` or `svg`."""
+    file = BytesIO()
+    with _style():
+        _save(_drawn(picture), file, ending)
+    return file.getvalue()
+
+
+def _save(figure: Figure, to: Path | BytesIO, ending: str) -> None:
+    figure.savefig(to, format=ending, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.12, metadata=METADATA[ending])
+
+
+def _drawn(picture: Picture | Histograms) -> Figure:
+    match picture:
+        case Scatter():
+            return _scatter(picture)
+        case LinePanels():
+            return _lines(picture)
+        case StackedBars():
+            return _bars(picture)
+        case DotPanels():
+            return _dots(picture)
+        case Histograms():
+            return _histograms(picture)
 
 
 @contextmanager

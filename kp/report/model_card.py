@@ -5,13 +5,16 @@ the verdict of the study. The metadata above it is what the Hub reads.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from kp.errors import UserError
+from kp.models.names import EMBEDDED
 from kp.prompts import QUESTION_PREFIX, SYSTEM
 from kp.report.effects_section import VERDICTS
 from kp.report.labels import KNOBS, knob_value
@@ -33,6 +36,26 @@ class CardBase:
     revision: str | None = None  # a commit on the Hub
     license: str | None = None  # as the Hub writes it
     note: str | None = None  # how the base of this study differs from that
+
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_EMBEDDED_BASE = CardBase(
+    EMBEDDED,
+    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+    license="apache-2.0",
+    note="Trained and measured on a copy of the base with weights rounded to 4 bits; with the base's own weights it was not measured.",
+)
+
+
+def card_base(context: ReportContext) -> CardBase:
+    """The base of a study as others can get it; of a local folder only its name."""
+    if context.model_name == EMBEDDED:
+        return _EMBEDDED_BASE
+    if Path(context.model_name).expanduser().is_dir() or Path(context.model_name).is_absolute():
+        note = "The base model was a folder on the machine of the study; you need the same model under a name of your own."
+        return CardBase(Path(context.model_name).name, note=note)
+    commit = context.model_revision if _COMMIT.fullmatch(context.model_revision) else None
+    return CardBase(context.model_name, hub_id=context.model_name, revision=commit)
 
 
 def model_card(tables: ReportTables, context: ReportContext, trial_id: str, base: CardBase, repo: str) -> str:

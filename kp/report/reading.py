@@ -9,12 +9,27 @@ from pathlib import Path
 
 from kp import schema
 from kp.config.study import ReportConfig
+from kp.errors import UserError
 from kp.metrics.drift import drift_summary
 from kp.metrics.scale_curve import scale_curve
 from kp.report.derived import derived_tables
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
 from kp.report.writing import CONTEXT_FILE
 from kp.schema import frame
+
+
+def find_report(folder: Path) -> Path:
+    """The report in this folder, or in its folder `report`; raises UserError if neither has one."""
+    found = next((one for one in (folder, folder / "report") if (one / CONTEXT_FILE).is_file()), None)
+    if found is None:
+        raise UserError(f"{folder}: no report there; give the folder of a finished study, such as runs/quickstart, or of committed results")
+    return found
+
+
+def reopen_report(folder: Path) -> tuple[ReportTables, ReportContext]:
+    """`read_report` of what `find_report` finds, with the settings that it was made with."""
+    found = find_report(folder)
+    return read_report(found, ReportConfig(margin=ReportContext.load(found / CONTEXT_FILE).margin))
 
 
 def read_report(folder: Path, settings: ReportConfig) -> tuple[ReportTables, ReportContext]:

@@ -8,11 +8,13 @@ import polars as pl
 from kp import schema
 from kp.errors import UserError
 from kp.metrics import result_schema
+from kp.metrics.capacity import adapter_sizes
 from kp.report.arms_section import arm_table
 from kp.report.contents import compose
 from kp.report.figures_print import save_picture
 from kp.report.html import render_html
 from kp.report.markdown import render_markdown
+from kp.report.model_card import card_base, model_card
 from kp.report.pictures import pictures
 from kp.report.summary import summary_table
 from kp.report.tables import OPTIONAL, SCHEMAS, ReportContext, ReportTables
@@ -24,7 +26,7 @@ SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "benchmark_effects"
 
 
 def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:
-    """Write report.html, report.md, context.json, figures/ and tables/ into `folder`; returns the page's path.
+    """Write report.html, report.md, context.json, cards/, figures/ and tables/ into `folder`; returns the page's path.
 
     The same tables and context give the same files. Raises UserError if the folder is missing or not empty.
     """
@@ -43,9 +45,18 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
         save_picture(picture, folder / "figures", name)
     context.save(folder / CONTEXT_FILE)
     (folder / "report.md").write_text(render_markdown(document), encoding="utf-8")
+    _write_cards(tables, context, folder / "cards")
     page = folder / "report.html"
     page.write_text(render_html(document, drawn), encoding="utf-8")
     return page
+
+
+def _write_cards(tables: ReportTables, context: ReportContext, folder: Path) -> None:
+    """The model card of every adapter, as TRIAL.md."""
+    folder.mkdir()
+    for trial_id in adapter_sizes(tables.trials):
+        card = model_card(tables, context, trial_id, card_base(context), f"adapters/{trial_id}")
+        (folder / f"{trial_id}.md").write_text(card, encoding="utf-8")
 
 
 def _write_tables(tables: ReportTables, made: Mapping[str, pl.DataFrame], folder: Path) -> None:

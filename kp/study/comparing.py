@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-from kp.config.study import ReportConfig
 from kp.errors import UserError
 from kp.report.compare_page import Compared, compare_page
 from kp.report.html import render_html
 from kp.report.markdown import render_markdown
-from kp.report.reading import read_report
-from kp.report.tables import ReportContext
-from kp.report.writing import CONTEXT_FILE
+from kp.report.reading import reopen_report
 from kp.study.session import shown
 
 
@@ -28,10 +25,5 @@ def compare_studies(first: Path, second: Path, to: Path) -> int:
 
 
 def _read(folder: Path) -> Compared:
-    """The report in this folder, or in its folder `report`."""
-    found = next((one for one in (folder, folder / "report") if (one / CONTEXT_FILE).is_file()), None)
-    if found is None:
-        raise UserError(f"{folder}: no report there; give the folder of a finished study, such as runs/quickstart, or of committed results")
-    context = ReportContext.load(found / CONTEXT_FILE)
-    tables, _ = read_report(found, ReportConfig(margin=context.margin))
+    tables, context = reopen_report(folder)
     return Compared(context.study, tables, context)

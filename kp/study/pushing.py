@@ -5,29 +5,19 @@ that others can load: in the study it may be a folder of this machine, whose pat
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from kp.config.study import StudyConfig
 from kp.errors import UserError, first_line
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
-from kp.models.names import EMBEDDED
 from kp.progress import Display
-from kp.report.model_card import CardBase, model_card
+from kp.report.model_card import CardBase, card_base, model_card
 from kp.report.reading import read_report
-from kp.report.tables import ReportContext
 from kp.study.finished_adapters import TRIAL_FIELD, FoundAdapter, find_adapter, study_folder
 
 REPO_FIELD = "REPO"  # the argument, in messages
 CARD_FILE = "README.md"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_EMBEDDED_BASE = CardBase(
-    EMBEDDED,
-    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-    license="apache-2.0",
-    note="Trained and measured on a copy of the base with weights rounded to 4 bits; with the base's own weights it was not measured.",
-)
 
 
 def push_adapter(config: StudyConfig, root: Path, wanted: str, repo: str, *, private: bool, dry_run: bool) -> int:
@@ -64,17 +54,6 @@ def pushed_files(config: StudyConfig, study: Path, adapter: FoundAdapter, repo: 
         CONFIG_FILE: portable_config(adapter.folder / CONFIG_FILE, base).encode(),
         WEIGHTS_FILE: (adapter.folder / WEIGHTS_FILE).resolve(),
     }
-
-
-def card_base(context: ReportContext) -> CardBase:
-    """The base of a study as others can get it; of a local folder only its name."""
-    if context.model_name == EMBEDDED:
-        return _EMBEDDED_BASE
-    if Path(context.model_name).expanduser().is_dir() or Path(context.model_name).is_absolute():
-        note = "The base model was a folder on the machine of the study; you need the same model under a name of your own."
-        return CardBase(Path(context.model_name).name, note=note)
-    commit = context.model_revision if _COMMIT.fullmatch(context.model_revision) else None
-    return CardBase(context.model_name, hub_id=context.model_name, revision=commit)
 
 
 def portable_config(file: Path, base: CardBase) -> str:

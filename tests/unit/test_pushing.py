@@ -16,12 +16,13 @@ from safetensors.numpy import save_file
 
 from kp.config.study import StudyConfig, load_study
 from kp.errors import UserError
+from kp.report.model_card import card_base
 from kp.report.reading import read_report
 from kp.report.summary import summary_table
 from kp.report.tables import ReportContext
 from kp.report.writing import CONTEXT_FILE
 from kp.study.finished_adapters import find_adapter
-from kp.study.pushing import card_base, push_adapter
+from kp.study.pushing import push_adapter
 from tests.conftest import REPOSITORY
 
 RESULT = REPOSITORY / "results" / "quickstart"

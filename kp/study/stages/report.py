@@ -29,7 +29,7 @@ class Report(Stage):
 
     name = "report"
     command = Command.REPORT
-    version = 11
+    version = 12
     reads = SHOWN
 
     def steps(self, graph: Graph) -> tuple[Step, ...]:
