@@ -18,9 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from kp.benchmarks.harness_tasks import HarnessTask, make_task, template_hash
-from kp.benchmarks.lm_eval_tasks import quiet, share_error
+from kp.benchmarks.harness_tasks import FIELD, HarnessTask, make_task, template_hash
+from kp.benchmarks.lm_eval_tasks import quiet
+from kp.benchmarks.mean_scores import share_error
 from kp.benchmarks.registry import SHARD_QUESTIONS, divided
+from kp.errors import UserError
 from kp.schema import BENCHMARK_CHOICES, BENCHMARK_ITEMS, BENCHMARKS
 
 GROUP_STEP = 1_000_000
@@ -120,17 +122,21 @@ def ask_part(model: Any, tokenizer: Any, part: TaskPart, fewshot: int | None, fo
         )
     common = {"task": name, "num_fewshot": results["n-shot"][name], "task_version": str(results["versions"][name])}
     samples = sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
-    return pa.Table.from_pylist([common | _asked(sample) for sample in samples], schema=ASKED)
+    return pa.Table.from_pylist([common | question_row(name, sample) for sample in samples], schema=ASKED)
 
 
-def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of ASKED from one of lm-eval's samples."""
+def question_row(task: str, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ASKED from one of lm-eval's samples; raises UserError if a metric is no share."""
     scores = {name: float(sample[name]) for name in sample["metrics"] if isinstance(sample.get(name), (int, float)) and _is_score(name)}
     choices = [response for response in sample["filtered_resps"] if not isinstance(response, str)]
+    shares = {name: score / 100 if name.startswith(HUNDREDS) and name.endswith("_max") else score for name, score in scores.items()}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"'{task}': its metric {name} is {share:g}, and kp compares scores from 0 to 1 alone", field=FIELD)
     return {
         "question": sample["doc_id"],
         "metrics": list(scores),
-        "scores": [score / 100 if name.startswith(HUNDREDS) and name.endswith("_max") else score for name, score in scores.items()],
+        "scores": list(shares.values()),
         "log_likelihoods": [float(likelihood) for likelihood, _ in choices],
         "greedy": [bool(greedy) for _, greedy in choices],
         "chance": _chance(sample["doc"], len(choices)),
@@ -188,7 +194,9 @@ def _means(name: str, tasks: Sequence[HarnessTask], trial_id: str, rows: Sequenc
     for row in rows:
         for metric, score in zip(row["metrics"], row["scores"], strict=True):
             by_metric.setdefault(metric, []).append(score)
-    same = {"trial_id": trial_id, "task": name, "num_fewshot": rows[0]["num_fewshot"], "task_version": rows[0]["task_version"]}
+    (shots,) = {row["num_fewshot"] for row in rows}  # see `validate_tasks`
+    versions = ", ".join(sorted({row["task_version"] for row in rows}))
+    same = {"trial_id": trial_id, "task": name, "num_fewshot": shots, "task_version": versions}
     same["template_hash"] = _hash_of_all(tuple(tasks))
     guessed = [row["chance"] for row in rows if row["chance"] is not None]
     same["chance"] = statistics.fmean(guessed) if guessed else None

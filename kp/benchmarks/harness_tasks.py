@@ -20,7 +20,7 @@ from typing import Any
 
 from kp.benchmarks.task_data import DataSet, data_files
 from kp.config.study import EvaluateConfig
-from kp.errors import UserError
+from kp.errors import UserError, first_line
 from kp.models.names import cache_root
 from kp.store.files import read_json, write_json
 
@@ -110,10 +110,21 @@ def data_set(task: HarnessTask) -> DataSet:
 def validate_tasks(settings: EvaluateConfig) -> None:
     """Raise UserError if lm-eval lacks a task that is asked for, or the folder with task data lacks a file."""
     for asked in settings.tasks:
+        if asked.fewshot is None:
+            _validate_shots(asked.name)
         for task in single_tasks(asked.name):
             _validate_kind(task)
             if settings.task_data:
                 data_files(Path(settings.task_data), data_set(task), task.name)
+
+
+def _validate_shots(name: str) -> None:
+    shots = sorted({int(_config(task).get("num_fewshot") or 0) for task in single_tasks(name)})
+    if len(shots) > 1:
+        raise UserError(
+            f"'{name}' has tasks with {' and '.join(map(str, shots))} shots, which make no one score; give it `fewshot`, or name its tasks",
+            field=FIELD,
+        )
 
 
 def _validate_kind(task: HarnessTask) -> None:
@@ -153,7 +164,10 @@ def make_task(task: HarnessTask, folder: Path) -> Any:
 
 
 def _config(task: HarnessTask) -> dict[str, Any]:
-    """The contents of the task's file, with its functions."""
+    """The contents of the task's file, with its functions; raises UserError if those need a package that is not installed."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    return dict(load_yaml(_folder() / task.file, resolve_func=True))
+    try:
+        return dict(load_yaml(_folder() / task.file, resolve_func=True))
+    except ImportError as error:
+        raise UserError(f"'{task.name}' needs packages of its own: {first_line(error)}", field=FIELD) from error

@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from kp.benchmarks.mean_scores import share_error
 from kp.benchmarks.registry import Benchmark, BenchmarkPlan, Score, Shard
 from kp.config.study import EvaluateConfig
 from kp.data import tasks
@@ -141,15 +141,6 @@ def _chance(metric: str, sample: Mapping[str, Any]) -> float:
             return statistics.fmean(sample["doc"]["mc2_targets"]["labels"])
         case _:
             return 1 / len(sample["filtered_resps"])
-
-
-def share_error(scores: Sequence[float]) -> float | None:
-    """The standard error of a mean of scores: that of a share if all are 0 or 1; None for one score that is neither."""
-    n = len(scores)
-    if set(scores) <= {0.0, 1.0}:
-        mean = statistics.fmean(scores)
-        return math.sqrt(mean * (1 - mean) / n)
-    return statistics.stdev(scores) / math.sqrt(n) if n > 1 else None
 
 
 def _write_samples(samples: list[dict[str, Any]], benchmark: Benchmark, work: Path) -> None:

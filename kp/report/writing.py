@@ -1,5 +1,6 @@
 """Write a report to disk: the page, the same as Markdown, the pictures and every table it rests on."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from kp.metrics.capacity import adapter_sizes
 from kp.report.arms_section import arm_table
 from kp.report.contents import compose
 from kp.report.figures_print import save_picture
+from kp.report.harness_results import harness_results
 from kp.report.html import render_html
 from kp.report.markdown import render_markdown
 from kp.report.model_card import card_base, model_card
@@ -26,7 +28,7 @@ SPREADSHEETS = ("effects", "shifts", "scores", "benchmarks", "benchmark_effects"
 
 
 def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> Path:
-    """Write report.html, report.md, context.json, cards/, figures/ and tables/ into `folder`; returns the page's path.
+    """Write report.html, report.md, context.json, cards/, figures/, lm_eval/ and tables/ into `folder`; returns the page's path.
 
     The same tables and context give the same files. Raises UserError if the folder is missing or not empty.
     """
@@ -46,9 +48,18 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
     context.save(folder / CONTEXT_FILE)
     (folder / "report.md").write_text(render_markdown(document), encoding="utf-8")
     _write_cards(tables, context, folder / "cards")
+    _write_harness_results(tables, context, folder / "lm_eval")
     page = folder / "report.html"
     page.write_text(render_html(document, drawn), encoding="utf-8")
     return page
+
+
+def _write_harness_results(tables: ReportTables, context: ReportContext, folder: Path) -> None:
+    """What each model scored on benchmarks, as MODEL.json in lm-eval's form."""
+    for trial_id in tables.benchmarks["trial_id"].unique().sort():
+        folder.mkdir(exist_ok=True)
+        found = harness_results(tables, context, trial_id)
+        (folder / f"{trial_id}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_cards(tables: ReportTables, context: ReportContext, folder: Path) -> None:
