@@ -1,7 +1,7 @@
 """The scores of benchmarks in the form of lm-eval's own result files, for tools that read those.
 
-Each model has a file with `results`, `n-shot`, `versions`, `n-samples` and `task_hashes` by task; as in lm-eval, a group has an entry and so
-has each of its tasks. What lm-eval knows besides (its settings, the time) is not of this study's tables and stands in none.
+Each model has a file with `results`, `n-shot`, `versions`, `n-samples` and `task_hashes` by task; a group has an entry and so has each of
+its tasks. What lm-eval knows besides (its settings, the time) is not of this study's tables and stands in none.
 """
 
 from typing import Any
