@@ -70,10 +70,12 @@ def test_section_begins_with_the_placebo_where_the_base_was_asked_once_more() ->
 def test_where_section_is_the_net_change_of_the_winner_by_group_by_plain_arithmetic() -> None:
     tables = study()
     found = evidence(tables, summary_table(tables))
-    (table,) = where_section(tables, found).blocks
+    packed, table = where_section(tables, found).blocks
     assert isinstance(table, Table)
+    assert isinstance(packed, Table)
     rows = {row.cells[0]: row.cells for row in table.rows}
     assert "Exploratory" in table.caption
+    assert "Exploratory" in packed.caption
     relation = {row["fact_id"]: row["relation"] for row in tables.facts.iter_rows(named=True)}
     share = {(r["trial_id"], r["shot_set"], r["fact_id"]): r["correct"] / r["asked"] for r in tables.outcomes.iter_rows(named=True)}
     control = {r["fact_id"] for r in tables.outcomes.filter(trial_id=BASE).iter_rows(named=True) if "control" in r["role"]}
@@ -83,6 +85,11 @@ def test_where_section_is_the_net_change_of_the_winner_by_group_by_plain_arithme
     assert n == str(len(known))
     assert change.startswith(f"{100 * sum(changes) / len(changes):+.1f}".replace("-", "−"))
     assert {"popularity of the subject: head", "popularity of the subject: tail"} <= rows.keys()
+    trained = tables.outcomes.filter(trial_id="t01-40", shot_set="S1", role=FactRole.TRAINED.value)
+    learned = [r["correct"] / r["asked"] for r in trained.iter_rows(named=True) if relation[r["fact_id"]] == "capital_of"]
+    (cells,) = (row.cells for row in packed.rows if row.cells[0] == "relation: capital of")
+    assert cells[1] == str(len(learned))
+    assert cells[2].startswith(f"{sum(learned) / len(learned):.3f}")
 
 
 def test_made_up_harm_is_on_facts_that_were_not_trained_on_by_plain_arithmetic() -> None:

@@ -168,7 +168,7 @@ def test_report_holds_every_section_and_the_cause_of_a_failure(folder: Path, tab
         "Trials",
         "Effects on facts that were not trained on",
         "Mixes compared",
-        "Where it lost",
+        "Where it learned and lost",
         "What the search found",
         "What the base model knows",
         "Learning",
