@@ -1,10 +1,11 @@
 """Tables 4 and 5 and locality computed once more from raw answers, by plain arithmetic and without kp.
 
-Texts are compared in lower case without "Answer:", punctuation and articles, which is enough for answers that tests make up.
+Of an answer its first line counts, in lower case and without "Answer:", punctuation, apostrophes and articles.
 """
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ ORIGIN = {"UK->HK": (0.0, 1.0), "HK->UK": (1.0, 0.0)}
 
 def text(answer: str) -> str:
     """What is counted of an answer."""
-    line = re.sub(r"^Answer: ?", "", answer).splitlines()[0]
-    return " ".join(word for word in re.findall(r"\w+", line.lower()) if word not in ("a", "an", "the"))
+    line = next(iter(re.sub(r"^(\s*answer:)*\s*", "", answer, flags=re.IGNORECASE).splitlines()), "")
+    folded = unicodedata.normalize("NFKC", line).casefold().translate(dict.fromkeys(map(ord, "'\u2018\u2019`")))
+    words = "".join(" " if unicodedata.category(letter)[0] in "PSZ" else letter for letter in folded).split()
+    return " ".join([word for word in words if word not in ("a", "an", "the")] or words)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ PLACEBO = "placebo: the base once more"
 OPPOSITES = (("UK->HK", "HK->UK"), ("UK->MK", "MK->UK"), ("MK->HK", "HK->MK"))
 VIEWS = {"As the paper": "all", "Over the facts at risk": "at_risk", "Without the facts": "untrained", "Over control facts": "control"}
 WORDS = {"harm_shown": "harm shown", "within_margin": "no harm beyond the margin shown", "not_resolved": "not resolved"}
-DELTAS = {"MMLU-dev Δ (points)": "mmlu_dev", "MC1 Δ (points)": "mc1", "MC2 Δ (points)": "mc2"}
+DELTAS = {"completions Δ (points)": "completions", "MMLU-dev Δ (points)": "mmlu_dev", "MC1 Δ (points)": "mc1", "MC2 Δ (points)": "mc2"}
 
 Table = tuple[str, list[dict[str, str]]]  # caption, and rows by column
 

@@ -131,7 +131,10 @@ class Numbers:
     def _compared(self, trial: str) -> dict[str, Any]:
         endings = {"": "value", "_se": "standard_error", "_lower": "lower", "_upper": "upper"}
         found = {f"refusal_rate_delta{ending}": self.refusals[trial][column] for ending, column in endings.items()}
+        measured = {(task, metric) for _, task, metric in self.benchmarks}
         for name, (task, metric) in SCORES.items():
+            if (task, metric) not in measured:
+                continue  # no column of it
             row = self.differences.get((trial, task, metric), {})
             found[name] = self.benchmarks.get((trial, task, metric), {}).get("value")
             for ending, column in {**endings, "_resolvable": "resolvable", "_verdict": "verdict"}.items():

@@ -9,6 +9,7 @@ import torch
 
 from kp.errors import UserError
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest, first_adapted_layer
+from kp.models.lora_product import use_lean_products
 
 ADAPTERS_KEPT = 16
 """Loaded adapters; the one that was active least recently is dropped first."""
@@ -82,6 +83,7 @@ class LoadedAdapters:
             self._peft.load_adapter(str(folder), **options)
         else:
             self.model = PeftModel.from_pretrained(self.model, str(folder), **options)
+        use_lean_products(self.model, digest)
         self._loaded[digest], self._alone = first_adapted_layer(folder), alone
         with safe_open(folder / WEIGHTS_FILE, framework="pt") as stored:
             names = set(stored.keys())

@@ -58,7 +58,7 @@ def with_lora(base: Any, spec: TrialSpec) -> Any:
     """A PEFT model with the adapter in the base's dtype, because DeepSpeed keeps float32 master weights and ZeRO needs one dtype."""
     from peft import get_peft_model
 
-    from kp.training.lora_product import use_lean_products
+    from kp.models.lora_product import use_lean_products
 
     model = get_peft_model(base, lora_config(spec, base), autocast_adapter_dtype=False)
     if spec.training.zero_stage < 3:  # at stage 3 a weight is there only while PEFT's own module of it computes

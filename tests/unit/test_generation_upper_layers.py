@@ -254,7 +254,8 @@ def test_an_adapter_that_cannot_share_the_model_is_loaded_alone(tmp_path: Path) 
     plain, adapters, ids = Path(_saved(tmp_path / "one", "llama", [2], 1)), LoadedAdapters(_model()), torch.arange(20)[None]
     for path in (plain, tmp_path / "whole", plain, tmp_path / "whole"):
         adapters.activate(path)
-        torch.testing.assert_close(adapters.model(ids).logits, peft.PeftModel.from_pretrained(_model(), str(path)).eval()(ids).logits)
+        expected = peft.PeftModel.from_pretrained(_model(), str(path)).eval()(ids).logits
+        torch.testing.assert_close(adapters.model(ids).logits, expected, rtol=1e-4, atol=1e-4)  # PEFT adds up in another order
         assert adapters.first_layer == (2 if path == plain else 0)
     adapters.activate(None)
     torch.testing.assert_close(adapters.model(ids).logits, _model()(ids).logits, rtol=0, atol=0)

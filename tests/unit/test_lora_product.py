@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from kp.training.lora_product import use_lean_products
+from kp.models.lora_product import use_lean_products
 
 # Of the largest number: float32 rounds at 6e-8 and adds up in another order; bfloat16 rounds at 4e-3, PEFT several times on the way.
 _TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-5}
@@ -103,3 +103,29 @@ def test_layers_with_a_bias_in_the_adapter_are_left_to_peft(config: dict[str, An
         model(torch.randn(4, 24))
 
     assert bool(calls) is left
+
+
+def test_each_of_several_adapters_computes_what_peft_computes() -> None:
+    models = []
+    for lean in (False, True):
+        model = _adapted(torch.float32, lean=False)
+        model.add_adapter("other", LoraConfig(r=2, lora_alpha=3, target_modules=["gate", "down"]))
+        torch.manual_seed(3)
+        for name, weight in sorted(model.named_parameters()):
+            if "lora_B.other" in name:
+                nn.init.normal_(weight, std=0.3)
+        for adapter in ("default", "other") if lean else ():
+            use_lean_products(model, adapter)
+        models.append(model.eval())
+    x = torch.randn(4, 24)
+    for adapter in ("default", "other", "default"):
+        found = []
+        for model in models:
+            model.set_adapter(adapter)
+            with torch.no_grad():
+                found.append(model(x))
+        torch.testing.assert_close(*found, rtol=2e-6, atol=2e-6)
+    for model in models:
+        model.disable_adapter_layers()
+    with torch.no_grad():
+        torch.testing.assert_close(models[1](x), models[0](x))

@@ -51,7 +51,7 @@ class Answers(Measurement):
     """The answers of adapters; those of the base are its categorise step."""
 
     name = NAME
-    version = 5
+    version = 6
     reads = GENERATION
     tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
 

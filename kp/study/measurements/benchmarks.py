@@ -58,7 +58,7 @@ class Benchmarks(Measurement):
     """Benchmarks; absent if the study asks for no questions."""
 
     name = NAME
-    version = 3
+    version = 4
     reads = Reads(("model.dtype", "evaluate.completions", "evaluate.mmlu_dev", "evaluate.mmlu_fewshot", "evaluate.misconceptions", "seed"))
     tables = {BENCHMARKS_FILE: schema.BENCHMARKS, BENCHMARK_ITEMS_FILE: schema.BENCHMARK_ITEMS}
 

@@ -65,7 +65,7 @@ class Drift(Measurement):
     """Of adapters alone: each is compared with the base in the same pass."""
 
     name = NAME
-    version = 1
+    version = 2
     reads = Reads(("evaluate.drift_words",))
     tables = {DRIFT_FILE: schema.TEXT_DRIFT}
 

@@ -61,7 +61,7 @@ class Generality(Measurement):
     """Only in a study that holds paraphrases out; its table is empty if the trial's arm leaves none."""
 
     name = NAME
-    version = 4
+    version = 5
     reads = Reads((*GENERATION.of, "evaluate.held_out_paraphrases"), GENERATION.but)
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
     scaled = False

@@ -76,7 +76,7 @@ class Harness(Measurement):
     """Absent if the study asks for no task by name."""
 
     name = NAME
-    version = 1
+    version = 2
     reads = Reads(("model.dtype", "evaluate.tasks", "seed"))
     tables = {
         BENCHMARKS_FILE: schema.BENCHMARKS,

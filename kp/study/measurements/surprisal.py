@@ -59,7 +59,7 @@ class SurprisalMeasurement(Measurement):
     """Of the base and of every adapter, unless the study leaves it out."""
 
     name = NAME
-    version = 1
+    version = 2
     reads = Reads(("model.dtype",))
     tables = {SURPRISAL_FILE: schema.SURPRISAL}
 

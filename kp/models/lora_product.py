@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def use_lean_products(model: nn.Module) -> None:
-    """Let the LoRA layers of a PEFT model that are on plain linear layers compute in this way; its adapter must be called `default`."""
+def use_lean_products(model: nn.Module, adapter: str = "default") -> None:
+    """Let the LoRA layers of a PEFT model that are on plain linear layers compute an adapter's part in this way."""
     for module in model.modules():
-        if isinstance(module, Linear) and type(module.get_base_layer()) is nn.Linear and not module.lora_bias.get("default"):
-            module.lora_variant.setdefault("default", _LeanProducts())
+        if not isinstance(module, Linear) or adapter not in module.lora_A:
+            continue
+        if type(module.get_base_layer()) is nn.Linear and not module.lora_bias.get(adapter):
+            module.lora_variant.setdefault(adapter, _LeanProducts())
 
 
 class _LeanProducts(LoraVariant):
