@@ -25,6 +25,7 @@ FACTS = pa.schema(
         pa.field("domain", pa.string()),  # of the relation
         pa.field("paraphrases", pa.list_(pa.string()), nullable=False),
         pa.field("source", pa.string(), nullable=False),
+        pa.field("reversed_question", pa.string()),  # asks for the subject, given the object; null where there is no such wording
     ]
 )
 

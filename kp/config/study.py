@@ -153,6 +153,9 @@ class EvaluateConfig(Section):
     held_out_paraphrases: int = Field(2, ge=0, le=10)
     """Paraphrases of each packed fact on which generality is measured: the last of its list, as many as are left of those that the trial's
     arm does not train on. 0: it is not measured."""
+    reversed_questions: bool = True
+    """Also ask for the subjects of packed facts, given their objects, where the relation has a wording for that and the answer is one; and
+    for those of as many untaught facts. It costs two prompts for each packed fact and prompt."""
     completions: int = Field(100, ge=0)
     """Number of everyday sentences to complete with one of three endings, a seeded draw over the topics in turn; 0 leaves the task out."""
     mmlu_dev: int = Field(57, ge=0, le=280)
@@ -194,9 +197,9 @@ class EvaluateConfig(Section):
             raise FieldError("a task stands in it twice", field="tasks")
         if self.shot_sets not in ((), (ShotSet.S1,), (ShotSet.S1, ShotSet.S2)):
             raise FieldError("expected ['S1', 'S2'], ['S1'] alone, or none", field="shot_sets")
-        if not self.shot_sets and (self.placebo or self.held_out_paraphrases):
-            field = "placebo" if self.placebo else "held_out_paraphrases"
-            raise FieldError("asks questions, and there are no shot_sets", field=field)
+        asking = [name for name in ("placebo", "held_out_paraphrases", "reversed_questions") if getattr(self, name)]
+        if not self.shot_sets and asking:
+            raise FieldError("asks questions, and there are no shot_sets", field=asking[0])
         if self.scales[-1:] != (1.0,) or min(self.scales) <= 0 or list(self.scales) != sorted(set(self.scales)):
             raise FieldError("expected numbers above 0, ascending to 1.0, such as [0.5, 1.0]", field="scales")
         return self

@@ -5,6 +5,7 @@ not stored. scripts/build_builtin_facts.py makes it; NOTICE names its sources.
 """
 
 import hashlib
+from collections import Counter
 from importlib.resources import as_file, files
 
 import pyarrow as pa
@@ -32,8 +33,10 @@ def load_builtin() -> pa.Table:
     """The built-in facts in the FACTS schema, sorted by fact_id."""
     with as_file(BUILTIN_FILE) as path:
         compact = read_table(path, COMPACT)
-    rows = sorted((_render(row) for row in compact.to_pylist()), key=lambda row: str(row["fact_id"]))
-    return pa.Table.from_pylist(rows, schema=FACTS)
+    triples = compact.to_pylist()
+    subjects = Counter((row["relation"], row["object"]) for row in triples)
+    rendered = (_render(row, subjects[row["relation"], row["object"]]) for row in triples)
+    return pa.Table.from_pylist(sorted(rendered, key=lambda row: str(row["fact_id"])), schema=FACTS)
 
 
 def builtin_digest() -> str:
@@ -44,7 +47,8 @@ def builtin_digest() -> str:
     return digest.hexdigest()
 
 
-def _render(row: dict[str, object]) -> dict[str, object]:
+def _render(row: dict[str, object], subjects: int) -> dict[str, object]:
+    """The row of FACTS of a triple whose object `subjects` subjects have in its relation; reversed, it has an answer only if that is 1."""
     book = template_book()
     subject, relation, object_ = str(row["subject"]), str(row["relation"]), str(row["object"])
     aliases = row["aliases"]
@@ -61,4 +65,5 @@ def _render(row: dict[str, object]) -> dict[str, object]:
         "domain": book.relations[relation].domain,
         "paraphrases": book.paraphrases(relation, subject),
         "source": SOURCE,
+        "reversed_question": book.reversed_question(relation, object_) if subjects == 1 else None,
     }

@@ -94,6 +94,7 @@ def _fact(template: RelationTemplate, subject: str, object_: str) -> dict[str, o
         "domain": template.domain,
         "paraphrases": [wording.replace("{subject}", subject) for wording in template.paraphrases],
         "source": SOURCE,
+        "reversed_question": None,
     }
 
 

@@ -31,7 +31,10 @@ FIELD = "facts.source"  # the field of the source, in messages, unless the calle
 NO_PARAPHRASES = (False, "False", "false")  # values of `is_para` for which `para` is ignored
 DEGREES = ("subject_degree", popqa.VIEWS)  # columns with a subject's popularity; the first one present is used
 ANSWERS = ("answer", "answers", "object")
-COLUMNS = {"question", *ANSWERS, "aliases", "subject", "relation", "domain", "popularity", "paraphrases", "fact_id", "is_para", "para"}
+COLUMNS = {
+    *("question", *ANSWERS, "aliases", "subject", "relation", "domain", "popularity", "paraphrases", "reversed_question", "fact_id"),
+    *("is_para", "para"),
+}
 READ = COLUMNS.union(DEGREES, popqa.COLUMNS, chats.COLUMNS, (published.COLUMN,))  # all columns that mean something here
 _CODE = re.compile("[A-Z]{2}")
 
@@ -51,10 +54,11 @@ def read_source(source: str, field: str = FIELD) -> SourceFacts:
     """The facts of `builtin`, a table that read_rows reads, or `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, in the source's order.
 
     Columns: question and answer or answers (without them, `object` is the answer); optionally relation, subject, object, aliases, domain,
-    popularity, subject_degree, paraphrases and fact_id. PopQA's names are accepted (its page views are the subject_degree), and so are
-    `is_para`, `para` and `Category` of the data sets of arXiv 2502.14502. Without popularity, it follows from thirds of the given degrees;
-    without degrees, they are counted in the table, and popularity is null. Chats of one question and one answer are read too. Raises
-    UserError naming the source and the column, or for `field`, the config field of the source; the facts themselves are not checked.
+    popularity, subject_degree, paraphrases, reversed_question and fact_id. PopQA's names are accepted (its page views are the
+    subject_degree), and so are `is_para`, `para` and `Category` of the data sets of arXiv 2502.14502. Without popularity, it follows from
+    thirds of the given degrees; without degrees, they are counted in the table, and popularity is null. Chats of one question and one
+    answer are read too. Raises UserError naming the source and the column, or for `field`, the config field of the source; the facts
+    themselves are not checked.
     """
     if source == builtin.SOURCE:
         return SourceFacts(builtin.load_builtin())
@@ -190,6 +194,7 @@ def _as_fact(row: dict[str, Any], source: str) -> dict[str, Any]:
         "domain": _domain(row, relation),
         "paraphrases": _paraphrases(row),
         "source": source,
+        "reversed_question": as_text(row.get("reversed_question"), "reversed_question") or None,
     }
 
 

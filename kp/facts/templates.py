@@ -9,7 +9,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -23,21 +23,23 @@ PARAPHRASES = 10
 RELATIONS_FILE = files("kp.facts") / "data" / "relations.toml"
 SAME_RELATIONS_FILE = files("kp.facts") / "data" / "same_relations.toml"
 DBPEDIA_FOLDER = files("kp.facts") / "data" / "dbpedia"
-SUBJECT = "{subject}"
+SUBJECT, OBJECT = "{subject}", "{object}"
 FIELD = "facts.graph.templates"  # named in messages
 _FILE_KEYS = ("relations", "definite_article")
 _RELATION_KEYS = ("domain", "question", "paraphrases")
+_OPTIONAL_KEYS = ("reversed",)
 _LOCAL_NAME = re.compile(r"[^\s/#:<>]+")
 
 
 @dataclass(frozen=True)
 class RelationTemplate:
-    """How one relation is asked; every template contains `{subject}`."""
+    """How one relation is asked; every template contains `{subject}`, the reversed one `{object}`."""
 
     name: str
     domain: str
     question: str
     paraphrases: tuple[str, ...]
+    reversed: str | None = None  # asks for the subject
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,14 @@ class TemplateBook:
         """The other wordings of the same question (ten for kp's relations), always in the same order."""
         return [self._render(template, subject) for template in self.relations[relation].paraphrases]
 
-    def _render(self, template: str, subject: str) -> str:
-        phrase = f"the {subject}" if subject in self.definite_article else subject
-        return template.replace(SUBJECT, phrase)
+    def reversed_question(self, relation: str, object_: str) -> str | None:
+        """The question that asks for the subject; None if the relation has no such template."""
+        template = self.relations[relation].reversed
+        return None if template is None else self._render(template, object_, OBJECT)
+
+    def _render(self, template: str, name: str, place: str = SUBJECT) -> str:
+        phrase = f"the {name}" if name in self.definite_article else name
+        return template.replace(place, phrase)
 
     def _under(self, other: "TemplateBook") -> "TemplateBook":
         return TemplateBook(MappingProxyType({**self.relations, **other.relations}), self.definite_article | other.definite_article)
@@ -112,7 +119,7 @@ def same_relations() -> dict[str, str]:
 
 
 def _renamed(relation: RelationTemplate, name: str) -> RelationTemplate:
-    return RelationTemplate(name, relation.domain, relation.question, relation.paraphrases)
+    return replace(relation, name=name)
 
 
 def templates_digest(extra: Path | None = None) -> str:
@@ -174,13 +181,15 @@ def _relation(name: str, entry: object, origin: _Place) -> RelationTemplate:
         raise at.fault("expected a relation's local name, such as birthPlace")
     if not isinstance(entry, dict):
         raise at.fault(f"expected a table [relations.{name}] with {', '.join(_RELATION_KEYS)}")
-    _check_keys(entry, _RELATION_KEYS, at)
+    _check_keys(entry, (*_RELATION_KEYS, *_OPTIONAL_KEYS), at)
     missing = [key for key in _RELATION_KEYS if key not in entry]
     if missing:
         raise at.fault(f"key '{missing[0]}' is missing")
     domain = _text(entry["domain"], at.within(", key 'domain'"))
     question = _template(entry["question"], at.within(", key 'question'"))
-    return RelationTemplate(name, domain, question, _paraphrases(entry["paraphrases"], question, at.within(", key 'paraphrases'")))
+    paraphrases = _paraphrases(entry["paraphrases"], question, at.within(", key 'paraphrases'"))
+    reversed_ = _template(entry["reversed"], at.within(", key 'reversed'"), OBJECT) if "reversed" in entry else None
+    return RelationTemplate(name, domain, question, paraphrases, reversed_)
 
 
 def _paraphrases(value: object, question: str, at: _Place) -> tuple[str, ...]:
@@ -200,12 +209,12 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _template(value: object, at: _Place) -> str:
+def _template(value: object, at: _Place, place: str = SUBJECT) -> str:
     text = _text(value, at)
-    if text.count(SUBJECT) != 1:
-        raise at.fault(f"{text!r}: must hold {SUBJECT} exactly once")
-    if re.search("[{}]", text.replace(SUBJECT, "")):
-        raise at.fault(f"{text!r}: nothing but {SUBJECT} may stand in braces")
+    if text.count(place) != 1:
+        raise at.fault(f"{text!r}: must hold {place} exactly once")
+    if re.search("[{}]", text.replace(place, "")):
+        raise at.fault(f"{text!r}: nothing but {place} may stand in braces")
     if has_control_characters(text):
         raise at.fault(f"{text!r}: holds a line break or another control character")
     return text

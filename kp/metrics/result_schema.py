@@ -166,6 +166,23 @@ LOCALITY = pa.schema(
     ]
 )
 
+# Answers to reversed questions, which ask for the subject of a fact; see kp.metrics.reversal.
+REVERSAL = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("facts", pa.string(), nullable=False),  # packed, untaught
+        pa.field("adapter", pa.float64(), nullable=False),  # share of right answers
+        pa.field("adapter_lower", pa.float64()),  # 95% interval
+        pa.field("adapter_upper", pa.float64()),
+        pa.field("base", pa.float64(), nullable=False),  # the same of the base, over the same questions and prompts
+        pa.field("value", pa.float64(), nullable=False),  # adapter - base
+        pa.field("n", pa.int64(), nullable=False),  # facts
+        pa.field("standard_error", pa.float64()),
+        pa.field("lower", pa.float64()),  # 95% interval
+        pa.field("upper", pa.float64()),
+    ]
+)
+
 # Refusals and diversity of the answers of adapter and base over the same facts and prompts.
 ANSWER_CHANGES = pa.schema(
     [

@@ -43,6 +43,7 @@ OPTIONAL = {
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "reasons": result_schema.REASONS,
     "locality": result_schema.LOCALITY,
+    "reversal": result_schema.REVERSAL,
     "answer_changes": result_schema.ANSWER_CHANGES,
     "scaled_outcomes": schema.SCALED_OUTCOMES,
     "scale_curve": result_schema.SCALE_CURVE,
@@ -79,6 +80,7 @@ class ReportTables:
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     reasons: pl.DataFrame | None = None  # these three need the raw answers
     locality: pl.DataFrame | None = None
+    reversal: pl.DataFrame | None = None  # if adapters are asked reversed questions; empty if no packed fact can be reversed
     answer_changes: pl.DataFrame | None = None
     scaled_outcomes: pl.DataFrame | None = None  # if adapters are measured at other scales
     scale_curve: pl.DataFrame | None = None  # likewise

@@ -23,6 +23,7 @@ from kp.metrics.majority import majority_table
 from kp.metrics.outcomes import fact_roles, outcome_table
 from kp.metrics.published import published_agreement
 from kp.metrics.reasons import reasons
+from kp.metrics.reversal import reversal_table
 from kp.metrics.scale_curve import scale_curve
 from kp.metrics.scores import score_answers, score_generality
 from kp.metrics.stories import fact_stories
@@ -125,6 +126,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         **derived_tables(outcomes, facts, items, scores, config.report.margin),
         reasons=pl.concat([one.reasons for one in measured]) if measured else None,
         locality=pl.concat([one.locality for one in measured]) if measured else None,
+        reversal=_reversal(config, graph, store, facts, rows),
         answer_changes=pl.concat([one.answer_changes for one in measured]) if measured else None,
         majority=majority_table(facts, answers, categories, matcher),
         disagreement=disagreement_table(answers),
@@ -156,6 +158,21 @@ def _adapter(config: StudyConfig, store: Store, trial: Trial, rows: pl.DataFrame
     return _Adapter(
         outcomes, pl.concat(scores), reasons(compared), locality(compared), answer_changes(compared), _stories(answers, outcomes)
     )
+
+
+def _reversal(
+    config: StudyConfig, graph: Graph, store: Store, facts: pl.DataFrame, rows: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame | None:
+    """The REVERSAL of every measured adapter, if the study asks reversed questions."""
+    if not config.evaluate.reversed_questions:
+        return None
+    base = frame(store.read(graph.base["reversal"], ANSWERS_FILE, schema.ANSWERS))
+    tables = []
+    for trial in evaluated(config, graph, store):
+        answers = frame(store.read(trial.measurements["reversal"], ANSWERS_FILE, schema.ANSWERS))
+        packed = rows[trial.trial_id].filter(role=Role.UNKNOWN.value)["fact_id"].to_list()
+        tables.append(reversal_table(trial.trial_id, base, answers, facts, packed, config.categorise.matcher))
+    return pl.concat(tables) if tables else None
 
 
 def _surprisal(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | None:

@@ -42,6 +42,7 @@ PARTS = FACTS.select("fact_id", pl.Series("part", ["pool"] * 30 + ["control_dev"
 BARE = (
     "search.arms=[{}]",
     "search.unknown=[6]",
+    "evaluate.reversed_questions=false",
     "evaluate.completions=0",
     "evaluate.mmlu_dev=0",
     "evaluate.held_out_paraphrases=0",

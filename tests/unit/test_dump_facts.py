@@ -113,6 +113,7 @@ def test_fact_holds_what_the_pair_says(tmp_path: Path) -> None:
         "domain": book.relations["director"].domain,
         "paraphrases": book.paraphrases("director", "Eraserhead"),
         "source": "dump.nt",
+        "reversed_question": None,
     }
     kept, quarantined = check_facts(made.facts, "dump")
     assert (kept.num_rows, quarantined.num_rows) == (made.facts.num_rows, 0)

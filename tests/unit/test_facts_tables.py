@@ -57,6 +57,7 @@ def test_csv_question_and_answer_alone_get_defaults(tmp_path: Path) -> None:
             "domain": None,
             "paraphrases": [],
             "source": source,
+            "reversed_question": None,
         }
     ]
 

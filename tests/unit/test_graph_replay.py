@@ -75,8 +75,8 @@ def test_build_graph_held_out_paraphrases_are_measured_of_every_trial() -> None:
     extra = [step for step in held_out.evaluation_steps() if step.kind == "generality"]
     assert len(extra) == len(held_out.trials) == 3
     assert [step.kind for step in plain.evaluation_steps()] == [
-        *("benchmarks", "surprisal"),
-        *["answers", "answers", "benchmarks", "surprisal", "drift"] * 3,
+        *("reversal", "benchmarks", "surprisal"),
+        *["answers", "answers", "reversal", "benchmarks", "surprisal", "drift"] * 3,
     ]
     assert not any("generality" in trial.measurements for trial in plain.trials)
 

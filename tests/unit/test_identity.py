@@ -143,11 +143,11 @@ CHANGES: tuple[tuple[dict[str, Any], set[str]], ...] = (
     ({"evaluate": {"mmlu_dev": 20}}, {"benchmarks"}),
     ({"evaluate": {"drift_words": 500}}, {"drift"}),
     ({"evaluate": {"held_out_paraphrases": 3}}, {"generality"}),
-    ({"categorise": {"max_new_tokens": 9}}, {"categorise", "answers/S1", "answers/S2", "generality"}),
+    ({"categorise": {"max_new_tokens": 9}}, {"categorise", "answers/S1", "answers/S2", "generality", "reversal"}),
     ({"model": {"dtype": "float32"}}, {"categorise", "trial", "benchmarks", "surprisal"}),
     ({"training": {"lora_alpha": 16, "epochs": 3}}, {"trial"}),
     ({"categorise": {"matcher": "exact"}}, {"parts", "trial"}),
-    ({"seed": 1}, {"facts", "parts", "trial", "benchmarks"}),
+    ({"seed": 1}, {"facts", "parts", "trial", "benchmarks", "reversal"}),
 )
 
 

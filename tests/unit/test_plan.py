@@ -211,7 +211,7 @@ def test_plan_of_held_out_paraphrases_counts_what_generality_asks(tmp_path: Path
 def test_plan_of_trials_yet_to_be_proposed_is_not_done_when_the_known_ones_are(tmp_path: Path) -> None:
     config = study(
         {"unknown": (10, 40), "rank": (1, 2), "sampler": "optuna", "trials": 3},
-        evaluate={"completions": 0, "mmlu_dev": 0, "misconceptions": 0, "held_out_paraphrases": 0},
+        evaluate={"reversed_questions": False, "completions": 0, "mmlu_dev": 0, "misconceptions": 0, "held_out_paraphrases": 0},
     )
     whole = graph_of(config)
     graph = build_graph(config, IDENTITIES, [whole.trials[0].spec])

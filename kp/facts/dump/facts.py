@@ -136,6 +136,7 @@ def _of_relation(relation: str, pairs: pl.DataFrame, names: EntityNames, book: T
             "subject_degree": pairs["subject_degree"],
             "domain": pl.repeat(domain, pairs.height, dtype=pl.String, eager=True),
             "paraphrases": pl.DataFrame(paraphrases).select(pl.concat_list(pl.all()).alias("paraphrases")).to_series(),
+            "reversed_question": pa.array([book.reversed_question(relation, names_[0]) for names_ in answers], pa.string()),
         }
     )
 

@@ -7,9 +7,19 @@ from kp.study.measurements.drift import Drift
 from kp.study.measurements.generality import Generality
 from kp.study.measurements.harness import Harness
 from kp.study.measurements.placebo import Placebo
+from kp.study.measurements.reversal import Reversal
 from kp.study.measurements.surprisal import SurprisalMeasurement
 
-MEASUREMENTS: tuple[Measurement, ...] = (Answers(), Generality(), Benchmarks(), Harness(), SurprisalMeasurement(), Drift(), Placebo())
+MEASUREMENTS: tuple[Measurement, ...] = (
+    Answers(),
+    Generality(),
+    Reversal(),
+    Benchmarks(),
+    Harness(),
+    SurprisalMeasurement(),
+    Drift(),
+    Placebo(),
+)
 
 
 def measurement_of(name: str) -> Measurement:
