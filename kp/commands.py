@@ -53,6 +53,12 @@ def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
     return inspect_study(config, results, Inspection(what))
 
 
+def _score_base(config: "StudyConfig", results: Path, _: str) -> int:
+    from kp.study.base_benchmarks import score_base
+
+    return score_base(config, results)
+
+
 def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
     from kp.study.opening import opened
     from kp.study.run import describe_study
@@ -170,6 +176,7 @@ _command(
     _inspect,
 )
 _command("noise", "noise", "Compare the base model with itself: what would count as shifts although nothing was trained.", _inspect)
+_command("benchmarks", "benchmarks", "Score the base model on the study's benchmarks; nothing is trained.", _score_base)
 
 
 def _trials(

@@ -12,6 +12,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ARC = "allenai/ai2_arc"
+ARC_CARD = """---
+configs:
+- config_name: ARC-Easy
+  data_files:
+  - split: test
+    path: ARC-Easy/test-*
+---
+"""
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?")
 FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
@@ -22,6 +34,22 @@ def commit_of(folder: Path) -> str:
     for file in _files(folder):
         digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def arc_questions(count: int) -> list[dict[str, Any]]:
+    """As many made-up questions with two choices in the columns of ARC."""
+    choices = {"text": ["a stone", "a tree"], "label": ["A", "B"]}
+    return [
+        {"id": str(number), "question": f"Which is {number}?", "choices": choices, "answerKey": "AB"[number % 2]} for number in range(count)
+    ]
+
+
+def save_arc_easy(root: Path, count: int) -> None:
+    """A data set of ARC's form and name with as many made-up questions, of one split, for a Hub that serves `root`."""
+    arc = root / "datasets" / ARC
+    (arc / "ARC-Easy").mkdir(parents=True, exist_ok=True)
+    (arc / "README.md").write_text(ARC_CARD, encoding="utf-8")
+    pq.write_table(pa.Table.from_pylist(arc_questions(count)), arc / "ARC-Easy" / "test-00000-of-00001.parquet")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,18 +1,22 @@
 """The data of lm-eval tasks in a local folder, one file a split: `ORGANISATION/NAME/CONFIG/SPLIT.parquet`, or .jsonl or .json, also .gz.
 
 `kp prefetch` writes such a folder; a user may as well. The names are those of the data set on the Hub as the task's file gives them
-(cais/mmlu, anatomy, test), the columns those of that data set.
+(cais/mmlu, anatomy, test), the columns those of that data set. What is fetched is of one commit, which a record beside the files names.
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kp.errors import UserError, first_line
+from kp.errors import UserError
+from kp.store.data_commits import explained
+from kp.store.files import read_json, write_json
 
 FIELD = "evaluate.task_data"
 ENDINGS = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+FETCHED = "fetched.json"  # written last, with the commit
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class DataSet:
     config: str
     splits: tuple[str, ...]
     needed: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Its name in the manifest of a prefetched folder."""
+        return f"{self.path}:{self.config}"
 
     def folder(self, root: Path) -> Path:
         """Where its files are below a folder of task data."""
@@ -54,24 +63,24 @@ def data_digest(root: Path, data: Iterable[tuple[DataSet, str]]) -> str:
     return digest.hexdigest()
 
 
-def fetch_data(root: Path, data: DataSet) -> None:
-    """Bring the splits of a data set on the Hub that are not there yet into `root`; raises UserError if it cannot be had."""
+def fetch_data(root: Path, data: DataSet, commit: str) -> None:
+    """Bring the splits of a data set on the Hub into `root`, unless those of this commit are there.
+
+    Raises MissingSourceError if the Hub does not give it, or UserError if it lacks a split that a task needs.
+    """
     from datasets import get_dataset_split_names, load_dataset
 
     config = None if data.config == "default" else data.config
     folder = data.folder(root)
-    wanted = [split for split in data.splits if not _of_split(folder, split)]
-    if not wanted or all(_of_split(folder, split) for split in data.needed):
+    if (read_json(folder / FETCHED) or {}).get("commit") == commit:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        there = set(get_dataset_split_names(data.path, config))
-        for split in wanted:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with explained(f"{data.path} ({data.config})", FIELD):
+        there = set(get_dataset_split_names(data.path, config, revision=commit))
+        if absent := set(data.needed) - there:
+            raise UserError(f"{data.path} ({data.config}) at {commit} has no split {' or '.join(sorted(absent))}", field=FIELD)
+        for split in data.splits:
             if split in there:
-                part = folder / f".{split}.parquet.part"
-                load_dataset(data.path, config, split=split).to_parquet(part)
-                part.rename(folder / f"{split}.parquet")
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{data.path} ({data.config}) cannot be had: {first_line(error)}; `evaluate.task_data` names a folder that has it", field=FIELD
-        ) from error
+                load_dataset(data.path, config, revision=commit, split=split).to_parquet(folder / f"{split}.parquet")
+    write_json(folder / FETCHED, {"commit": commit})

@@ -1,13 +1,8 @@
-"""Rows of a data set on the Hub, or of a folder that `datasets` can read: facts and shots.
-
-`datasets` and its Hub client fail in many ways (no network, no such data set, no such split), which mean the same to the author of a study:
-the field's source is not available. They become one error that says so and quotes the first line of the cause.
-"""
+"""Rows of a data set on the Hub, or of a folder that `datasets` can read: facts and shots."""
 
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +11,10 @@ import pyarrow.parquet as pq
 
 from kp.errors import MissingSourceError, UserError
 from kp.store import prefetched
+from kp.store.data_commits import data_set_commit, explained
 
 PREFIX = "hf:"
 DEFAULT_SPLIT = "train"
-TIMEOUT_S = 5.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATTERN = re.compile(r"hf:(?P<name>[^@:]+)(@(?P<revision>[^@:]+))?(:((?P<config>[^@:/]+)/)?(?P<split>[^@:/]+))?")
 SYNTAX = "hf:NAME[@REVISION][:[CONFIG/]SPLIT]"
@@ -73,7 +68,7 @@ def is_local(source: str, field: str) -> bool:
 def _loaded(wanted: HubSource, source: str, field: str) -> Any:
     import datasets  # imported here because it takes seconds and most studies do not need it
 
-    with _explained(source, field):
+    with explained(source, field):
         return datasets.load_dataset(wanted.name, wanted.config, revision=wanted.revision, split=wanted.split)
 
 
@@ -113,10 +108,7 @@ def identity(source: str, field: str) -> str:
 def _commit(wanted: HubSource, source: str, field: str) -> str:
     if wanted.revision and COMMIT.fullmatch(wanted.revision):
         return wanted.revision
-    from huggingface_hub import HfApi
-
-    with _explained(source, field):
-        return str(HfApi().dataset_info(wanted.name, revision=wanted.revision, timeout=TIMEOUT_S).sha)
+    return data_set_commit(wanted.name, wanted.revision, source, field)
 
 
 def _folder_digest(folder: Path) -> str:
@@ -125,16 +117,3 @@ def _folder_digest(folder: Path) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def _explained(source: str, field: str) -> Iterator[None]:
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
-
-    transport = HfHubHTTPError.__bases__  # the errors of the Hub client's HTTP library, which depends on the client's version
-    try:
-        yield
-    except (OSError, ValueError, DatasetsError, *transport) as error:
-        cause = str(error).strip().splitlines() or [type(error).__name__]
-        raise MissingSourceError(f"'{source}' cannot be loaded: {cause[0]}", field=field) from error

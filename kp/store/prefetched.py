@@ -22,11 +22,12 @@ MANIFEST = "prefetched.json"
 
 @dataclass(frozen=True)
 class Prefetched:
-    """A filled folder: `models` by name and asked revision, `data` by source (`hf:...`)."""
+    """A filled folder: `models` by name and asked revision, `data` by source (`hf:...`), `tasks` by `NAME:CONFIG`."""
 
     folder: Path
     models: Mapping[str, Mapping[str, Any]]
     data: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, Mapping[str, Any]]
 
     @property
     def hub(self) -> Path:
@@ -58,7 +59,7 @@ def read_manifest(folder: Path) -> Prefetched:
     manifest = read_json(folder / MANIFEST)
     if manifest is None:
         raise UserError(f"{folder}: no {MANIFEST} there; `kp prefetch STUDY --to {folder}` writes it last", field=FIELD)
-    return Prefetched(folder, manifest["models"], manifest["data"])
+    return Prefetched(folder, manifest["models"], manifest["data"], manifest["tasks"])
 
 
 def in_use() -> Prefetched | None:

@@ -1,7 +1,7 @@
 """The inputs of a study, identified by digests of their contents: the same model, facts and shots with other names give the same steps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser, replay_settings
@@ -14,6 +14,7 @@ from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import describe_model, resolve_model
 from kp.models.names import EMBEDDED, NAME_FIELD, NOT_FETCHED, NamedModel
 from kp.study.probing import ProbedStudy
+from kp.study.task_data import TaskData
 
 NOT_HERE = "not here"  # the identity of an input that is missing in a dry run
 
@@ -28,6 +29,7 @@ class Identities:
     paraphraser: str | None = None  # the model that writes paraphrases, if the study names one
     drawing: Mapping[str, str] | None = None  # if the source is a dump: templates, aliases and so on, by their field
     replay: str | None = None  # the source of the replayed facts, if the study names one
+    task_data: Mapping[str, TaskData] = field(default_factory=dict)  # of lm-eval tasks by their names, as far as they are known
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ and is written after each part, so that an interrupted call continues.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kp.benchmarks.harness_tasks import data_set, single_tasks
+from kp.benchmarks.task_data import FIELD as TASK_DATA_FIELD
 from kp.benchmarks.task_data import DataSet, data_files, fetch_data
 from kp.config.derived import PARAPHRASER_FIELD, paraphraser
 from kp.config.study import StudyConfig
@@ -21,9 +23,11 @@ from kp.models.digests import sha256_of
 from kp.models.hub import fetch_into
 from kp.models.names import EMBEDDED, NAME_FIELD, NamedModel
 from kp.progress import Display
+from kp.store.data_commits import data_set_commit
 from kp.store.draws import draw_key
 from kp.store.files import read_json, write_json
 from kp.store.prefetched import MANIFEST, hub_cache, model_key, task_folder
+from kp.study.task_data import REMEDY
 
 
 def prefetch_study(config: StudyConfig, to: Path) -> int:
@@ -33,7 +37,7 @@ def prefetch_study(config: StudyConfig, to: Path) -> int:
         (folder / "data").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{to}: cannot be made: {error.strerror}", field="--to") from error
-    manifest: dict[str, Any] = read_json(folder / MANIFEST) or {"models": {}, "data": {}}
+    manifest: dict[str, Any] = read_json(folder / MANIFEST) or {"models": {}, "data": {}, "tasks": {}}
     for field, model in models_of(config):
         entry = _fetched_model(model, folder, field)
         manifest["models"][model_key(model.name, model.revision)] = entry
@@ -43,14 +47,11 @@ def prefetch_study(config: StudyConfig, to: Path) -> int:
         entry = manifest["data"][source] = _fetched_data(source, folder, field)
         write_json(folder / MANIFEST, manifest)
         display.line(f"{field}: {entry['identity']}, {entry['rows']:,} rows")
+    commit_of = cache(lambda name: data_set_commit(name, None, name, TASK_DATA_FIELD, REMEDY))  # one of all configs of a data set
     for task, data in task_data_of(config):
-        fetch_data(task_folder(folder), data)
-        files = data_files(task_folder(folder), data, task)
-        manifest.setdefault("tasks", {})[f"{data.path}:{data.config}"] = {
-            str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files
-        }
+        entry = manifest["tasks"][data.key] = _fetched_task_data(task, data, commit_of(data.path), folder)
         write_json(folder / MANIFEST, manifest)
-        display.line(f"evaluate.tasks: {data.path} ({data.config}), for {task}")
+        display.line(f"evaluate.tasks: {data.path} ({data.config}) at {entry['revision']}, for {task}")
     write_json(folder / MANIFEST, manifest)
     display.line(f"prefetched into {folder}; without a network: kp study STUDY resources.prefetched={folder}")
     return 0
@@ -108,6 +109,16 @@ def _fetched_data(source: str, folder: Path, field: str) -> dict[str, Any]:
         "rows": rows,
         "bytes": file.stat().st_size,
         "sha256": sha256_of(file),
+    }
+
+
+def _fetched_task_data(task: str, data: DataSet, commit: str, folder: Path) -> dict[str, Any]:
+    """Its entry in the manifest, with the size and the digest of the file of every split."""
+    fetch_data(task_folder(folder), data, commit)
+    files = data_files(task_folder(folder), data, task)
+    return {
+        "revision": commit,
+        "files": {str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files},
     }
 
 

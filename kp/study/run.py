@@ -6,6 +6,7 @@ Ray is started only if something that needs it is left to do, so a second run of
 import contextlib
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser, validate_pools
@@ -22,13 +23,14 @@ from kp.store import files
 from kp.store.steps import Store
 from kp.study.building import proposed_graph
 from kp.study.graph import Graph
-from kp.study.identities import Identities, described_identities
+from kp.study.identities import Identities, Missing, described_identities
 from kp.study.machine_choices import keep_machine_choices
 from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial_table
 from kp.study.probing import probed
 from kp.study.registry import STAGES
 from kp.study.session import Session
 from kp.study.stage import Command
+from kp.study.task_data import described_task_data, keep_task_data, task_data_identities
 from kp.trackers.registry import validate_installed
 
 
@@ -46,7 +48,12 @@ def describe_study(config: StudyConfig, root: Path, until: Command = Command.REP
     def revision_of(model: NamedModel, field: str) -> str:
         return study.identity(describe_model(model, field), field)
 
-    identities = described_identities(config, revision_of, lambda missing: display.line(f"note: {missing}"))
+    def note(missing: Missing) -> None:
+        display.line(f"note: {missing}")
+
+    identities = described_identities(config, revision_of, note)
+    task_data = described_task_data(config, root / config.name, lambda error: note(Missing(error)))
+    identities = replace(identities, task_data=task_data)
     planning = planning_of(config, proposed_graph(config, identities, store).graph, store)
     display.console.print(plan_table(config, make_plan(planning), identities.model))
     display.console.print(price_table(planning))
@@ -78,6 +85,7 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
         study.identity(writer.revision, PARAPHRASER_FIELD) if writer else None,
         drawing,
         replay_identity(config),
+        task_data_identities(config, root / config.name),
     )
     store = Store(root)
 
@@ -86,6 +94,7 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
 
     session = Session(config, root, model, writer, propose)
     keep_machine_choices(asked, config, session.folder.path)
+    keep_task_data(identities.task_data, session.folder.path)
     for line in settled:
         session.display.line(f"note: {line}")
     return session

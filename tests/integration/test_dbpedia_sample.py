@@ -11,10 +11,11 @@ from kp.facts.dump.reading import GraphCounts, read_graph
 from kp.facts.dump.schema import SET_ASIDE
 from kp.facts.validation import check_facts
 from kp.schema import read_table
+from tests.real_data import FOLDER, needs_real
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "dbpedia_sample.ttl.bz2"
+SAMPLE = FOLDER / "dbpedia_sample.ttl.bz2"
 
-pytestmark = pytest.mark.skipif(not SAMPLE.exists(), reason="the real DBpedia sample, which is no part of the repository, is not beside it")
+pytestmark = needs_real(SAMPLE.name)
 
 
 @pytest.fixture(scope="module")

@@ -14,20 +14,10 @@ import pytest
 from kp.store.prefetched import MANIFEST
 from tests.conftest import REPOSITORY, STUDY_SECONDS, Done, clean_environment, kp_command
 from tests.no_network import install
-from tests.stand_in_hub import commit_of
+from tests.stand_in_hub import ARC, commit_of, save_arc_easy
 
 MODEL, FACTS = "someone/tiny", "s-nlp/Tiny-DBpedia-HighlyKnown"
 CLOUD = ("169.254.169.254", "metadata.google.internal")  # where Ray looks for the cloud that it might be in
-
-
-ARC_CARD = """---
-configs:
-- config_name: ARC-Easy
-  data_files:
-  - split: test
-    path: ARC-Easy/test-*
----
-"""
 
 
 def run(variables: dict[str, str], *arguments: str | Path) -> Done:
@@ -63,14 +53,7 @@ def hub(tiny_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     data = root / "datasets" / FACTS / "data"
     data.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(authors_rows(tiny_study.parent / "facts.jsonl")), data / "full-00000-of-00001.parquet")
-    arc = root / "datasets" / "allenai" / "ai2_arc"
-    (arc / "ARC-Easy").mkdir(parents=True)
-    (arc / "README.md").write_text(ARC_CARD, encoding="utf-8")
-    choices = {"text": ["a stone", "a tree"], "label": ["A", "B"]}
-    asked = [
-        {"id": str(number), "question": f"Which is {number}?", "choices": choices, "answerKey": "AB"[number % 2]} for number in range(6)
-    ]
-    pq.write_table(pa.Table.from_pylist(asked), arc / "ARC-Easy" / "test-00000-of-00001.parquet")
+    save_arc_easy(root, 6)
     command = [sys.executable, "-m", "tests.stand_in_hub", str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as server:
         assert server.stdout is not None
@@ -109,7 +92,9 @@ def test_manifest_names_revisions_and_digests_of_model_and_data(prefetched: Path
         assert (prefetched / name).stat().st_size == entry["bytes"]
         assert len(entry["sha256"]) == 64
     assert any(name.endswith("model.safetensors") for name in model["files"])
-    assert list(manifest["tasks"]["allenai/ai2_arc:ARC-Easy"]) == ["task_data/allenai/ai2_arc/ARC-Easy/test.parquet"]
+    asked = manifest["tasks"][f"{ARC}:ARC-Easy"]
+    assert asked["revision"] == commit_of(hub[0] / "datasets" / ARC)
+    assert list(asked["files"]) == ["task_data/allenai/ai2_arc/ARC-Easy/test.parquet"]
 
 
 def test_study_runs_from_the_folder_where_no_process_reaches_another_machine(prefetched: Path, study_on_hub: Path, tmp_path: Path) -> None:
@@ -126,6 +111,9 @@ def test_study_runs_from_the_folder_where_no_process_reaches_another_machine(pre
     benchmarks = pq.read_table(root / "tiny" / "report" / "tables" / "benchmarks.parquet").to_pylist()
     assert {(row["task"], row["metric"], row["n"]) for row in benchmarks} >= {("arc_easy", "acc", 6), ("arc_easy", "acc_norm", 6)}
     assert "Published categories" in (root / "tiny" / "report" / "report.md").read_text(encoding="utf-8")
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in (root / "store" / "harness").glob("*/record.json")]
+    revision = json.loads((prefetched / MANIFEST).read_text(encoding="utf-8"))["tasks"][f"{ARC}:ARC-Easy"]["revision"]
+    assert [record["literals"]["data"] for record in records] == [{ARC: revision}] * 2
 
 
 def test_dry_run_from_the_folder_knows_model_and_facts(prefetched: Path, study_on_hub: Path, tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
 """scripts/fetch_wikidata_aliases.py against a small SPARQL service on this machine."""
 
-import importlib.util
 import json
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import parse_qs
 
 import polars as pl
@@ -17,8 +14,8 @@ import pytest
 
 from kp.config.study import GraphConfig
 from kp.facts.dump.entity_names import load_names
+from tests.loaded_script import load_script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "fetch_wikidata_aliases.py"
 DBR = "http://dbpedia.org/resource/"
 NAMES = {  # what the service knows, by Q-id or title: label, aliases
     "Q42": ("Douglas Adams", "Douglas Noel Adams", "DNA"),
@@ -29,17 +26,7 @@ NAMES = {  # what the service knows, by Q-id or title: label, aliases
 }
 
 
-def _loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[SCRIPT.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-script = _loaded()
+script = load_script("fetch_wikidata_aliases")
 
 
 class Service(ThreadingHTTPServer):

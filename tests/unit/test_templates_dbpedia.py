@@ -22,9 +22,10 @@ from kp.facts.templates import (
     templates_digest,
 )
 from kp.facts.validation import stands_in
+from tests.real_data import FOLDER, needs_real
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = ROOT.parent / "shared" / "data" / "dbpedia_sample.ttl.bz2"
+SAMPLE = FOLDER / "dbpedia_sample.ttl.bz2"
 TRIPLE = re.compile(r"<http://dbpedia\.org/resource/\S+> <http://dbpedia\.org/ontology/(\S+)> <http://dbpedia\.org/resource/(\S+)>")
 RELATIONS = [pytest.param(relation, id=name) for name, relation in dbpedia_book().relations.items()]
 each_relation = pytest.mark.parametrize("relation", RELATIONS)
@@ -129,9 +130,8 @@ def test_relation_wordings_hold_no_frequent_answer(name: str) -> None:
     assert [(answer, text) for answer in COMMON_ANSWERS[name].split("; ") for text in texts if stands_in(answer, text)] == []
 
 
+@needs_real(SAMPLE.name)
 def test_relation_wordings_hold_no_answer_of_a_real_dump() -> None:
-    if not SAMPLE.exists():
-        pytest.skip(f"needs the DBpedia sample {SAMPLE.name} beside the repository")
     relations = dbpedia_book().relations
     with bz2.open(SAMPLE, "rt", encoding="utf-8") as lines:
         found = {match.groups() for line in lines if (match := TRIPLE.match(line))}

@@ -3,7 +3,6 @@
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.benchmarks.harness_tasks import HarnessTask, data_set, single_tasks
-from kp.benchmarks.task_data import data_digest, fetch_data
+from kp.benchmarks.task_data import fetch_data
 from kp.config.identity import Reads
 from kp.config.study import TaskConfig
 from kp.inference.evaluation import LoadedModel, Part
@@ -19,6 +18,7 @@ from kp.store import prefetched
 from kp.store.filenames import BENCHMARK_CHOICES_FILE, BENCHMARK_ITEMS_FILE, BENCHMARKS_FILE
 from kp.store.steps import Step
 from kp.study.graph import Trial
+from kp.study.identities import NOT_HERE
 from kp.study.measurement import Measurement, Trained
 from kp.study.session import Session
 from kp.study.stage import Making, Planning, model_literals
@@ -93,28 +93,23 @@ class Harness(Measurement):
         return self._steps(making, {"of": BASE, **model_literals(making)}, ())
 
     def _steps(self, making: Making, of: dict[str, str], inputs: tuple[Step, ...]) -> dict[str, Step]:
-        settings = making.config.evaluate
-        return {
-            harness_on(task.name): Step(
-                NAME, self._literals(making, task) | {"data": _data_identity(settings.task_data, task.name)} | of, inputs
-            )
-            for task in settings.tasks
-        }
+        return {harness_on(task.name): Step(NAME, self._literals(making, task) | of, inputs) for task in making.config.evaluate.tasks}
 
     def _literals(self, making: Making, task: TaskConfig) -> dict[str, Any]:
         read = {name: value for name, value in self.literals(making).items() if name not in ("evaluate.tasks", "seed")}
         draw = {"limit": task.limit, "seed": making.config.seed} if task.limit else {}
-        return read | draw | {"task": task.name, "fewshot": task.fewshot, "lm_eval": importlib.metadata.version("lm-eval")}
+        asked = {"task": task.name, "fewshot": task.fewshot, "lm_eval": importlib.metadata.version("lm-eval")}
+        return read | draw | asked | {"data": making.identities.task_data.get(task.name, NOT_HERE)}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> HarnessMeasurement:
         """The same for every model; what the Hub has and this study does not is fetched."""
-        settings = session.config.evaluate
-        (asked,) = (one for one in settings.tasks if harness_on(one.name) == name)
+        (asked,) = (one for one in session.config.evaluate.tasks if harness_on(one.name) == name)
         tasks = tuple(single_tasks(asked.name))
         folder = _data_folder(session)
-        if not settings.task_data:
+        if folder == _own_folder(session):
+            commits = session.graph.base[name].literals["data"]
             for one in dict.fromkeys(map(data_set, tasks)):
-                fetch_data(folder, one)
+                fetch_data(folder, one, commits[one.path])
         return HarnessMeasurement(asked, tasks, folder, session.config.seed, trial.trial_id if trial else BASE)
 
     def plan(self, planning: Planning) -> str | None:
@@ -129,12 +124,8 @@ def _data_folder(session: Session) -> Path:
     if session.config.evaluate.task_data:
         return Path(session.config.evaluate.task_data).resolve()
     here = prefetched.in_use()
-    return prefetched.task_folder(here.folder) if here else session.folder.path.resolve() / DATA_FOLDER
+    return prefetched.task_folder(here.folder) if here else _own_folder(session)
 
 
-@cache  # of every trial's step, and it reads files
-def _data_identity(folder: str | None, name: str) -> str:
-    """What a task's data are: the digest of their files if they are here, otherwise what lm-eval's task files name on the Hub."""
-    if folder is None:
-        return "hub"
-    return data_digest(Path(folder), [(data_set(task), task.name) for task in single_tasks(name)])
+def _own_folder(session: Session) -> Path:
+    return session.folder.path.resolve() / DATA_FOLDER

@@ -47,17 +47,21 @@ class Evaluate(Stage):
 
     def run(self, session: Session) -> None:
         """Measure the base model and every adapter."""
-        wanted = _wanted(session)
-        missing = {trial: steps for trial, steps in ((trial, _missing(session, steps)) for trial, steps in wanted.items()) if steps}
-        count, left = (sum(map(len, steps.values())) for steps in (wanted, missing))
-        if left < count:
-            session.display.line(f"evaluate: {count - left} of {count} measurements already done, not redone")
-        if missing:
-            _measure(session, missing)
+        measure(session, _wanted(session))
 
 
 Steps = Mapping[str, Step]
 """Measurements of one model, by name."""
+
+
+def measure(session: Session, wanted: Mapping[Trial | None, Steps]) -> None:
+    """Make these measurements of the base (None) and of adapters, except those that are done; the study's facts must be there."""
+    missing = {trial: steps for trial, steps in ((trial, _missing(session, steps)) for trial, steps in wanted.items()) if steps}
+    count, left = (sum(map(len, steps.values())) for steps in (wanted, missing))
+    if left < count:
+        session.display.line(f"evaluate: {count - left} of {count} measurements already done, not redone")
+    if missing:
+        _measure(session, missing)
 
 
 def _wanted(session: Session) -> dict[Trial | None, Steps]:
