@@ -5,6 +5,7 @@ the verdict of the study. The metadata above it is what the Hub reads.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -153,23 +154,28 @@ def _verdicts_explained(margin: float) -> str:
 
 
 def _snippet(context: ReportContext, base: CardBase, repo: str) -> str:
-    revision = f", revision={base.revision!r}" if base.revision else ""
+    revision = f", revision={_quoted(base.revision)}" if base.revision else ""
     tokens = context.config.get("categorise", {}).get("max_new_tokens", 32)
     return f"""```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base, adapter = {base.hub_id or base.name!r}, {repo!r}
+base, adapter = {_quoted(base.hub_id or base.name)}, {_quoted(repo)}
 tokenizer = AutoTokenizer.from_pretrained(base{revision})
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{revision}), adapter)
 chat = [
-    {{"role": "system", "content": {SYSTEM!r}}},
-    {{"role": "user", "content": {QUESTION_PREFIX!r} + "Who wrote Emma?"}},
+    {{"role": "system", "content": {_quoted(SYSTEM)}}},
+    {{"role": "user", "content": {_quoted(f"{QUESTION_PREFIX}Who wrote Emma?")}}},
 ]
 inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 output = model.generate(**inputs, max_new_tokens={tokens}, do_sample=False)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```"""
+
+
+def _quoted(text: str) -> str:
+    """As Python writes it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _limits(tables: ReportTables, row: dict[str, Any], base: CardBase) -> Iterator[str]:

@@ -92,7 +92,7 @@ def test_card_of_every_adapter_loads_it_as_it_says(finished_tiny: Path) -> None:
     card = (folder / "report" / "cards" / f"{cards[0]}.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     model = study.context.model_name
-    here = snippet.replace(repr(Path(model).name), repr(model), 1)
+    here = snippet.replace(f'"{Path(model).name}"', f'"{model}"', 1)
     assert here != snippet  # a local base is named without its path
     told = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, cwd=folder, check=False)
     assert told.returncode == 0, told.stderr
