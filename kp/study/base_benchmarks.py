@@ -7,6 +7,7 @@ every measurement is given.
 from collections.abc import Mapping
 from pathlib import Path
 
+import polars as pl
 from rich.table import Table
 
 from kp import schema
@@ -33,22 +34,27 @@ def score_base(config: StudyConfig, root: Path) -> int:
         for stage in ("dump", "facts"):
             run_stage(session, stage)
         measure(session, {None: asked})
-        session.display.console.print(_scores(session, asked))
+        _show(session, asked)
     return 0
 
 
-def _scores(session: Session, asked: Mapping[str, Step]) -> Table:
-    table = Table(title=f"{session.config.name}: {session.model.name}, revision {session.model.revision[:12]}", title_justify="left")
-    for name in ("task", "metric", "score", "error", "questions", "shots", "guessing", "took"):
-        table.add_column(name, justify="left" if name in ("task", "metric") else "right", no_wrap=True)
-    for step in asked.values():
-        scores, record = frame(session.store.read(step, BENCHMARKS_FILE, schema.BENCHMARKS)), session.store.record(step) or {}
-        guessed = at_chance(scores)
-        for row in scores.iter_rows(named=True):
-            error = "" if row["standard_error"] is None else f"{row['standard_error']:.2%}"
-            chance = (
-                "" if row["chance"] is None else f"{row['chance']:.1%}{', as it is' if (row['task'], row['metric']) in guessed else ''}"
-            )
-            counts = f"{row['n']:,}", str(row["num_fewshot"])
-            table.add_row(row["task"], row["metric"], f"{row['value']:.2%}", error, *counts, chance, f"{record['wall_seconds']:,.0f} s")
-    return table
+def _show(session: Session, asked: Mapping[str, Step]) -> None:
+    scores = pl.concat([frame(session.store.read(step, BENCHMARKS_FILE, schema.BENCHMARKS)) for step in asked.values()])
+    title = f"{session.config.name}: {session.model.name}, revision {session.model.revision[:12]}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("task")
+    table.add_column("metric")
+    for name in ("score", "error", "n", "shots", "chance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in scores.iter_rows(named=True):
+        shares = (f"{row['value']:.2%}", _percent(row["standard_error"], 2), f"{row['n']:,}", str(row["num_fewshot"]))
+        table.add_row(row["task"], row["metric"], *shares, _percent(row["chance"], 1))
+    session.display.console.print(table)
+    if guessed := at_chance(scores):
+        session.display.line(f"no better than chance: {', '.join(f'{task} {metric}' for task, metric in sorted(guessed))}")
+    for name, step in asked.items():
+        session.display.line(f"{name} took {(session.store.record(step) or {})['wall_seconds']:,.0f} s")
+
+
+def _percent(share: float | None, digits: int) -> str:
+    return "" if share is None else f"{share:.{digits}%}"

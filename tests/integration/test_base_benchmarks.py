@@ -24,6 +24,7 @@ def test_base_is_scored_without_a_trial_once(tiny_study: Path, kp_on_ray: Kp, tm
         assert f"{row['value']:.2%}" in line
         assert "50.0%" in line  # guessing
     assert "kp_misconceptions" in done.stdout
+    assert "harness/arc_easy took " in done.stdout
     again = kp_on_ray(*run)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "2 of 2 measurements already done, not redone" in again.stdout

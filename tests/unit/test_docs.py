@@ -223,7 +223,7 @@ def test_modules_and_extras_named_exist(doc: Path) -> None:
 
 @pytest.mark.parametrize("doc", [REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "docs" / "adding-things.md"], ids=lambda doc: doc.name)
 def test_classes_and_constants_named_stand_in_the_code(doc: Path) -> None:
-    code = "\n".join(file.read_text(encoding="utf-8") for file in (REPOSITORY / "kp").rglob("*.py"))
+    code = "\n".join(file.read_text(encoding="utf-8") for room in ("kp", "tests") for file in (REPOSITORY / room).rglob("*.py"))
     words = set(re.findall(r"\w+", code))
     named = {match[0] for match in map(_NAME_IN_CODE.match, spans(doc)) if match}
     assert named
