@@ -145,7 +145,8 @@ class Numbers:
     def arms(self) -> dict[tuple[str, str], dict[str, Any]]:
         """ARMS by mixes; the interval only of trials with one seed, because that of several is drawn at random."""
         runs: dict[str, dict[tuple[Any, ...], str]] = {}
-        for trial in self.finished:
+        shown = [row["trial_id"] for row in self.study.tables["summary"]]  # says only which mix of two is the first
+        for trial in sorted(self.finished, key=shown.index):
             if self.net_change(trial, "control")["value"] is not None:
                 row = self.trials[trial]
                 setting = tuple(row[name] for name in ("unknown", "rank", "learning_rate", "seed"))
@@ -199,10 +200,11 @@ def _excludes_zero(mean: Mean, k: int) -> bool:
 
 
 def mix(trial: Row) -> str:
-    """The data mix in words."""
+    """The data mix in words, and behind a comma, as the trial has it, what else its arm sets."""
     counts = {"HighlyKnown": trial["highly_known"], "MaybeKnown": trial["maybe_known"], "paraphrase": trial["paraphrases"]}
     parts = [f"+{count} {name}{'s' if name == 'paraphrase' and count > 1 else ''}" for name, count in counts.items() if count]
-    return " ".join(parts) or "Unknown only"
+    words = " ".join(parts) or "Unknown only"
+    return str(trial["arm"]) if trial["arm"].startswith(f"{words}, ") else words
 
 
 def times(value: float | None, factor: float) -> float | None:

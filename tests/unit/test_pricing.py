@@ -67,7 +67,7 @@ def test_study_prompts_are_those_of_the_base_the_adapters_and_the_epochs(tmp_pat
     prompts = study_prompts(Planning(config, graph, Store(tmp_path), facts=100, replayed=20, trials=trials))
     assert prompts is not None
     assert prompts.base == 100 * 10 * 3 + 100 * 10 * 5 + 20 * 10
-    assert prompts.adapters == 2 * 100 * 10 * 2 + (10 + 40) * 3 * 10
+    assert prompts.adapters == 2 * 100 * 10 * 2 + (10 + 40) * 3 * 10 + 2 * (10 + 40) * 10  # answers, paraphrases, reversed questions
     assert prompts.evals == 4 * 2 * (10 + 25)
     assert prompts.count == prompts.base + prompts.adapters + prompts.evals
 
