@@ -11,7 +11,7 @@ SAID = {
     "facts": "facts: already done",
     "categorise": "categorise: already done",
     "search": "search: 3 of 3 trials already done, not redone",
-    "evaluate": "evaluate: 20 of 20 measurements already done, not redone",
+    "evaluate": "evaluate: 24 of 24 measurements already done, not redone",
     "report": "report: already done",
     "study": "report: already done",
     "audit": "refus",
