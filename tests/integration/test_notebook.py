@@ -73,6 +73,7 @@ def test_run_of_a_wrong_config_names_the_field(tiny_study: Path, tmp_path: Path)
         kp.run(tiny_study, "search.rank", results=tmp_path)
 
 
+@pytest.mark.slow
 def test_notebook_runs_on_a_finished_study(finished_tiny: Path) -> None:
     book = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in book.cells)  # it is kept without
