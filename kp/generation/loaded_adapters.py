@@ -9,7 +9,6 @@ import torch
 
 from kp.errors import UserError
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest, first_adapted_layer
-from kp.models.lora_product import use_lean_products
 
 ADAPTERS_KEPT = 16
 """Loaded adapters; the one that was active least recently is dropped first."""
@@ -67,6 +66,8 @@ class LoadedAdapters:
     def _load(self, folder: Path, digest: str) -> None:
         from peft import PeftModel, get_peft_model_state_dict
         from safetensors import safe_open
+
+        from kp.models.lora_product import use_lean_products  # which needs PEFT, as the base alone does not
 
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         if config.get("bias", "none") != "none":
