@@ -46,6 +46,12 @@ def fact_entropy(config: StudyConfig) -> float | None:
     return math.log2(config.facts.synthetic.vocabulary) if config.facts.source == "synthetic" else None
 
 
+def adapter_scales(config: StudyConfig, seed: int) -> tuple[float, ...]:
+    """The scales, ascending to 1, at which the adapter of a trial with this seed (the study's added) is measured."""
+    of = config.evaluate
+    return of.scales if of.scaled_seeds is None or seed - config.seed in of.scaled_seeds else (1.0,)
+
+
 def repeated_shot_sets(config: StudyConfig) -> tuple[ShotSet, ...]:
     """The shot sets beyond S2, on which the base is only measured again."""
     return base_shot_sets(config)[len(BASE_SHOT_SETS) :]

@@ -167,6 +167,8 @@ class EvaluateConfig(Section):
     scales: tuple[float, ...] = (1.0,)
     """Factors s, ascending to 1, at which every adapter is measured: with s times its change of the weights, from one training. Below 1 an
     adapter knows less and harms less; each further scale costs as much as the first. `report` picks the best one under the margin."""
+    scaled_seeds: tuple[int, ...] | None = None
+    """Those of `search.seeds` whose adapters are measured at the scales below 1 as well. Absent: all."""
     tasks: tuple[TaskConfig, ...] = ()
     """Further tasks of lm-eval's collection for base and adapters, each a name or, such as `{ name = "mmlu", fewshot = 5, limit = 570 }`, a
     table."""
@@ -202,6 +204,8 @@ class EvaluateConfig(Section):
             raise FieldError("asks questions, and there are no shot_sets", field=asking[0])
         if self.scales[-1:] != (1.0,) or min(self.scales) <= 0 or list(self.scales) != sorted(set(self.scales)):
             raise FieldError("expected numbers above 0, ascending to 1.0, such as [0.5, 1.0]", field="scales")
+        if self.scaled_seeds is not None and len(self.scales) == 1:
+            raise FieldError("only with scales below 1", field="scaled_seeds")
         return self
 
 
@@ -278,6 +282,8 @@ class StudyConfig(Section):
         for seed in self.search.seeds:
             if not 0 <= self.seed + seed <= MOST_SEED:
                 raise FieldError(f"{seed} with the study's seed {self.seed} is not from 0 to {MOST_SEED}", field="search.seeds")
+        if unknown := set(self.evaluate.scaled_seeds or ()) - set(self.search.seeds):
+            raise FieldError(f"{min(unknown)} is none of search.seeds", field="evaluate.scaled_seeds")
 
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from kp.config.derived import adapter_scales
 from kp.config.identity import Reads
 from kp.inference.evaluation import MeasurementTask
 from kp.store.steps import Step
@@ -63,7 +64,7 @@ class Measurement:
     def at_scales(self, making: Making, trained: Trained) -> dict[str, Step]:
         """The steps of one adapter at every scale of the study, by name."""
         plain = self.of_adapter(making, trained)
-        scales = making.config.evaluate.scales if self.scaled else (1.0,)
+        scales = adapter_scales(making.config, trained.spec.seed) if self.scaled else (1.0,)
         return {scaled_name(name, scale): _at_scale(step, scale) for scale in reversed(scales) for name, step in plain.items()}
 
     def task(self, session: Session, name: str, trial: Trial | None) -> MeasurementTask:

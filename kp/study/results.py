@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS, fact_entropy
+from kp.config.derived import ADAPTER_SHOT_SET, BASE_SHOT_SETS, adapter_scales, fact_entropy
 from kp.config.study import StudyConfig
 from kp.metrics.answer_changes import answer_changes
 from kp.metrics.audit import disagreement_table
@@ -194,7 +194,7 @@ def _scaled_outcomes(
     """The SCALED_OUTCOMES of every adapter at the scales below 1, if the study requests any."""
     tables = []
     for trial in evaluated(config, graph, store):
-        for scale in config.evaluate.scales[:-1] if config.evaluate.shot_sets else ():
+        for scale in adapter_scales(config, trial.spec.seed)[:-1] if config.evaluate.shot_sets else ():
             asked = [trial.measurements[scaled_name(answers_on(shot_set), scale)] for shot_set in config.evaluate.shot_sets]
             answers, categories = _answers_and_categories(store, asked)
             roles = fact_roles(answers["fact_id"].unique(maintain_order=True).to_list(), parts, rows[trial.trial_id])
@@ -208,7 +208,7 @@ def _drift(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | No
     steps = [
         (scale, trial.measurements.get(scaled_name("drift", scale)))
         for trial in evaluated(config, graph, store)
-        for scale in config.evaluate.scales
+        for scale in adapter_scales(config, trial.spec.seed)
     ]
     tables = [frame(store.read(step, DRIFT_FILE, schema.TEXT_DRIFT)).with_columns(scale=pl.lit(scale)) for scale, step in steps if step]
     return pl.concat(tables) if tables else None

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from kp.config.derived import adapter_scales
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
 from kp.prompts import PROMPTS_PER_SET
@@ -56,7 +57,7 @@ class Planning:
     @property
     def adapters(self) -> int:
         """Adapters to measure, each counted once for every scale."""
-        return self.trials.count * len(self.config.evaluate.scales)
+        return self.trials.total(lambda spec: len(adapter_scales(self.config, spec.seed)))
 
     @property
     def asked(self) -> int | None:

@@ -36,3 +36,23 @@ def test_name_at_a_scale_leads_back_to_the_measurement() -> None:
 def test_scales_that_do_not_ascend_to_1_are_refused(scales: str) -> None:
     with pytest.raises(InvalidStudyError, match=r"evaluate\.scales"):
         load_study(SMOKE, [f"evaluate.scales={scales}"])
+
+
+def test_only_adapters_of_the_scaled_seeds_are_measured_at_other_scales() -> None:
+    overrides = ["search.seeds=[3, 4]", "evaluate.scales=[0.5, 1.0]", "seed=7"]
+    alone = build_graph(load_study(SMOKE, [*overrides, "evaluate.scaled_seeds=[4]"]), Identities("model", "facts", "shots")).trials
+    every = build_graph(load_study(SMOKE, overrides), Identities("model", "facts", "shots")).trials
+
+    for one, other in zip(alone, every, strict=True):
+        scaled = one.spec.seed == 7 + 4
+        assert any("@" in name for name in one.measurements) is scaled
+        assert {name: step.fingerprint for name, step in other.measurements.items() if scaled or "@" not in name} == {
+            name: step.fingerprint for name, step in one.measurements.items()
+        }
+    assert {trial.spec.seed for trial in alone} == {10, 11}
+
+
+@pytest.mark.parametrize(("scales", "seeds"), [("[0.5, 1.0]", "[5]"), ("[1.0]", "[0]")])
+def test_scaled_seeds_that_no_trial_has_or_without_scales_are_refused(scales: str, seeds: str) -> None:
+    with pytest.raises(InvalidStudyError, match=r"evaluate\.scaled_seeds"):
+        load_study(SMOKE, [f"evaluate.scales={scales}", f"evaluate.scaled_seeds={seeds}"])

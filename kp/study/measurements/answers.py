@@ -71,9 +71,9 @@ class Answers(Measurement):
         """For each adapter, all prompts of its shot sets for all facts."""
         count, sets = planning.trials.count, len(planning.config.evaluate.shot_sets)
         adapters = f"{count} {'adapter' if count == 1 else 'adapters'}"
-        scales = len(planning.config.evaluate.scales)
-        at_scales = f" at {scales} scales" if scales > 1 else ""
-        return f"{number(planning.asked, planning.adapters * sets)} prompts on {adapters}{at_scales}"
+        scaled = planning.adapters - count
+        copies = f" and {scaled} scaled {'copy' if scaled == 1 else 'copies'}" if scaled else ""
+        return f"{number(planning.asked, planning.adapters * sets)} prompts on {adapters}{copies}"
 
     def prompts(self, planning: Planning) -> int | None:
         """For all adapters."""
