@@ -44,6 +44,9 @@ def benchmarks_section(tables: ReportTables, summary: pl.DataFrame, pictures: se
     if "benchmarks" in pictures:
         seen = "Difference to the base model over the same questions; bars are 95% intervals, each of one trial alone."
         blocks.append(Figure("benchmarks", seen + dagger_note(summary)))
+    if "scores_by_size" in pictures:
+        of_seeds = " A line is the mean over seeds, its band their range." if summary["seed"].n_unique() > 1 else ""
+        blocks.append(Figure("scores_by_size", f"Scores against the number of facts packed; the broken line is the base.{of_seeds}"))
     names = {BASE: "base"} | dict(zip(summary["trial_id"], summary["label"], strict=True))
     head = columns(
         "model", "task", "metric", "value (%)", "difference to base (points)", "verdict", "n", "chance (%)", "shots", "task version",

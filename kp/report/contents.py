@@ -38,7 +38,7 @@ def compose(tables: ReportTables, context: ReportContext, found: Evidence, arms:
         trials_section(tables, found),
         effects_section(tables, summary, context.margin),
         arms_section(found, arms),
-        where_section(tables, found),
+        where_section(tables, found, pictures),
         search_section(found),
         scale_section(tables, found, context.margin, pictures),
         capacity_section(tables, summary, pictures),

@@ -7,7 +7,6 @@ lines, stacked bars, dots with errors); a renderer draws a kind and does not kno
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 # Okabe and Ito's colours, distinguishable under all common kinds of colour blindness, without the yellow, which vanishes on white.
 ARM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -64,14 +63,8 @@ class Scatter:
     def best_point(self) -> Point | None:
         return next((point for group in self.groups for point in group.points if point.label == self.best), None)
 
-    @property
-    def best_label_side(self) -> Literal["left", "right"]:
-        """The side on which the label of the best point has room."""
-        widest = max((point.x for group in self.groups for point in group.points), default=0.0)
-        return "left" if self.best_point is not None and self.best_point.x > 0.4 * widest else "right"
 
-
-BEST = "most packed at reliability ≥ 0.8"
+BEST = "ring: most packed at reliability ≥ 0.8"
 CUT_SHORT = "x"  # the marker of a run that was cut short
 THIN, THICK = 0.9, 1.9  # widths of lines in points
 QUIET_COLOUR = "#9aa3ab"
@@ -129,6 +122,7 @@ class LinePanels:
     y_range: tuple[float, float]
     panels: tuple[LinePanel, ...]
     keys: tuple[LineKey, ...]
+    x_labels: tuple[str, ...] = ()  # written at the ticks; if empty, their numbers
 
 
 @dataclass(frozen=True)

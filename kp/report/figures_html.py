@@ -87,10 +87,8 @@ def _title(text: str) -> dict[str, Any]:
 def _scatter(picture: Scatter) -> Interactive:
     layout = _layout(picture.x_title, picture.y_title.replace(" (", "<br>("), 500)
     legend = [LegendItem(group.name, group.name, group.colour, group.marker) for group in picture.groups]
-    shapes, notes = (
-        [],
-        [{"x": 0, "y": 0, "text": "base", "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 8, "yshift": -3}],
-    )
+    shapes = []
+    notes = [{"x": 0, "y": 0, "text": "base", "showarrow": False, "xanchor": "left", "yanchor": "top", "xshift": 8, "yshift": -3}]
     if picture.band is not None:
         band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -picture.band, "y1": picture.band, "layer": "below"}
         shapes.append(band | {"fillcolor": "var(--band)", "line": {"width": 0}})
@@ -108,9 +106,7 @@ def _scatter(picture: Scatter) -> Interactive:
     if best is not None:
         ring = {"symbol": "circle-open", "size": 24, "color": INK, "line": {"width": 1.6}}
         data.append({"type": "scatter", "mode": "markers", "x": [best.x], "y": [best.y], "hoverinfo": "skip", "marker": ring})
-        sides = {"left": {"xanchor": "right", "xshift": -12}, "right": {"xanchor": "left", "xshift": 12}}
-        note = {"x": best.x, "y": best.y, "text": BEST.replace(" at ", "<br>at "), "showarrow": False, "yanchor": "bottom", "yshift": 4}
-        notes.append(note | sides[picture.best_label_side])
+        legend.append(LegendItem(BEST, "", INK, "ring"))
     if picture.x_ticks:
         layout["xaxis"] |= {"tickvals": [place for place, _ in picture.x_ticks], "ticktext": [label for _, label in picture.x_ticks]}
     return Interactive(tuple(legend), ({"data": data, "layout": layout | {"shapes": shapes, "annotations": notes}},))
@@ -156,15 +152,18 @@ def _lines(picture: LinePanels, panel: LinePanel) -> dict[str, Any]:
         | {"xanchor": "left", "yanchor": "bottom", "yshift": 6}
     ]
     layout["xaxis"] |= {"range": list(picture.x_range), "tickvals": list(picture.x_ticks)}
+    if picture.x_labels:
+        layout["xaxis"] |= {"ticktext": list(picture.x_labels)}
     layout["yaxis"] |= {"range": list(picture.y_range)}
-    return {"data": [trace for line in panel.lines for trace in (*_band_traces(line), _line_trace(line))], "layout": layout}
+    return {"data": [trace for line in panel.lines for trace in (*_band_traces(line), _line_trace(line, picture))], "layout": layout}
 
 
-def _line_trace(line: Line) -> dict[str, Any]:
+def _line_trace(line: Line, picture: LinePanels) -> dict[str, Any]:
     size = 4.5 if line.width > THIN else 3
     symbols, sizes = [line.marker] * len(line.x), [size] * len(line.x)
     if line.cut_short and line.last is not None:
         symbols[line.last], sizes[line.last] = CUT_SHORT, 9
+    places = [picture.x_labels[round(x)] if picture.x_labels else f"{x:.4g}" for x in line.x]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -174,7 +173,8 @@ def _line_trace(line: Line) -> dict[str, Any]:
         "y": list(line.y),
         "line": {"color": line.colour, "dash": line.dash, "width": line.width},
         "marker": {"size": sizes, "symbol": symbols},
-        "hovertemplate": "%{fullData.name}<br>epoch %{x}: %{y:.3~g}<extra></extra>",
+        "hovertemplate": f"%{{fullData.name}}<br>{picture.x_title} %{{customdata}}: %{{y:.3~g}}<extra></extra>",
+        "customdata": places,
     }
 
 

@@ -65,6 +65,7 @@ LONGEST_TICKS = 20  # characters of all labels below a histogram; longer ones ar
 METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 """By the endings that a picture can have: what would make the same picture another file."""
 BAR_COLOUR = "#0072B2"
+LEGEND_WIDTH = 120  # characters that fit beside each other in a legend
 KEYS_ABREAST = 4  # entries in one row of a legend of lines
 
 
@@ -123,6 +124,8 @@ def _scatter(picture: Scatter) -> Figure:
         keys.append(Patch(color="#9aa3ab", alpha=0.3, label="within the margin"))
     axes.plot([0], [0], marker="+", markersize=13, markeredgewidth=2, color=INK, linestyle="")
     axes.annotate("base", (0, 0), xytext=(8, -14), textcoords="offset points", color=INK, fontsize=9)
+    if picture.best_point is not None:
+        keys.append(Line2D([], [], linestyle="", marker="o", color=INK, markerfacecolor="none", markersize=11, label=BEST))
     if picture.hollow:
         keys.append(_marker_key("o", "hollow: reliability < 0.8"))
     if picture.stopped:
@@ -132,7 +135,9 @@ def _scatter(picture: Scatter) -> Figure:
     axes.set_xlabel(picture.x_title)
     axes.set_ylabel(picture.y_title.replace(" (", "\n("))
     axes.margins(x=0.07, y=0.1)
-    figure.legend(handles=keys, loc="outside upper left", ncols=5, handletextpad=0.4, columnspacing=1.6, handlelength=1.4)
+    longest = max(len(str(key.get_label())) for key in keys)
+    abreast = max(1, min(5, LEGEND_WIDTH // (longest + 5)))
+    figure.legend(handles=keys, loc="outside upper left", ncols=abreast, handletextpad=0.4, columnspacing=1.6, handlelength=1.4)
     return figure
 
 
@@ -155,10 +160,6 @@ def _draw_best(axes: Axes, picture: Scatter) -> None:
     if point is None:
         return
     axes.plot(point.x, point.y, marker="o", markersize=19, markeredgewidth=1.3, color=INK, markerfacecolor="none", zorder=5)
-    away = -13 if picture.best_label_side == "left" else 13
-    side: Any = "right" if away < 0 else "left"
-    paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.5}  # other points' error bars may lie behind it
-    axes.annotate(BEST, (point.x, point.y), xytext=(away, 8), textcoords="offset points", ha=side, fontsize=9, zorder=6, bbox=paper)
 
 
 def _lines(picture: LinePanels) -> Figure:
@@ -173,7 +174,7 @@ def _lines(picture: LinePanels) -> Figure:
         for line in panel.lines:
             _draw_line(axes, line)
     places[0].set(xlim=picture.x_range, ylim=picture.y_range)
-    places[0].set_xticks(picture.x_ticks)
+    places[0].set_xticks(picture.x_ticks, picture.x_labels or None)
     for row in grid:
         row[0].set_ylabel(picture.y_title)
     for place, axes in enumerate(places):

@@ -24,7 +24,9 @@ from kp.report.figure_data import (
 )
 from kp.report.notation import counted, learning_rate, points, with_error
 from kp.report.scale_section import scale_lines
+from kp.report.size_curves import scores_by_size
 from kp.report.tables import ReportTables
+from kp.report.where_section import POPULARITY, where_dots
 from kp.report.winners import RELIABLE, Evidence, best_trial
 from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet, TrialStatus
 
@@ -42,7 +44,6 @@ SHIFT_COLOURS = {
     "MK->UK": ("#f0b48a", "#2e1a0c"),
 }
 POSITIVE = ("UK->HK", "UK->MK", "MK->HK")
-POPULARITY = ("head", "torso", "tail")
 
 
 def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: float) -> dict[str, Picture]:
@@ -56,6 +57,8 @@ def pictures(tables: ReportTables, found: Evidence, matcher: Matcher, margin: fl
         "shifts": shift_bars(tables, summary),
         "answers": answer_dots(tables, summary),
         "benchmarks": benchmark_dots(tables, summary),
+        "scores_by_size": scores_by_size(tables, summary),
+        "where": where_dots(tables, found),
         "scales": scale_lines(tables, summary),
         "capacity": capacity_dots(tables, summary),
         "recall_against_load": recall_against_load(tables, summary),
