@@ -17,7 +17,9 @@ Expected = list[float | None]
 
 def wrong_opening(numbers: Numbers, page: Path) -> list[str]:
     """The sentences whose numbers are not those of the tables, and those with numbers that nothing here expects."""
-    paragraph = page.read_text(encoding="utf-8").split("\n\n")[2].replace("**", "").replace("\\_", "_").replace("\\*", "*")
+    blocks = page.read_text(encoding="utf-8").split("\n\n")[2:4]
+    opening = " ".join(line.removeprefix("- ") for block in blocks if block.startswith(("**", "- ")) for line in block.splitlines())
+    paragraph = opening.replace("**", "").replace("\\_", "_").replace("\\*", "*")
     sentences = re.split(r"(?<=[.])\s+(?=[A-Z“\d])", paragraph)
     return [wrong for sentence in sentences if (wrong := _wrong(numbers, sentence))]
 

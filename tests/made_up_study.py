@@ -18,7 +18,7 @@ from kp.metrics import result_schema
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.effect_summary import reported_effects
 from kp.metrics.shifts import outcome_shifts
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.summary import summary_table
 from kp.report.tables import ReportContext, ReportTables
 from kp.report.winners import Evidence, evidence
@@ -356,7 +356,7 @@ def without_controls(tables: ReportTables) -> ReportTables:
 
 def told(tables: ReportTables) -> str:
     """The opening paragraph at the usual margin."""
-    return answer_paragraph(tables, 0.02)
+    return answer_text(tables, 0.02)
 
 
 def context() -> ReportContext:

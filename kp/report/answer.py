@@ -37,14 +37,14 @@ _WORDS = {(benchmark.task, score.metric): score.words for benchmark, score in SC
 _TOLD = ("acc",)  # of tasks that are asked for by name: the score that every one of several choices has
 
 
-def answer_paragraph(tables: ReportTables, margin: float) -> str:
-    """The opening paragraph of a report in plain text: packed, cost, mixes, refusals, benchmarks."""
+def answer_text(tables: ReportTables, margin: float) -> str:
+    """The opening of a report in plain text, a line a sentence: packed, cost, mixes, refusals, benchmarks."""
     found = evidence(tables, summary_table(tables))
-    return " ".join(answer_sentences(tables, found, arm_table(tables, found), margin))
+    return "\n".join(answer_sentences(tables, found, arm_table(tables, found), margin))
 
 
 def answer_sentences(tables: ReportTables, found: Evidence, arms: pl.DataFrame, margin: float) -> list[str]:
-    """The sentences of the opening paragraph; the first says what could be packed. `arms` are the mixes compared (ARMS)."""
+    """The sentences of the opening; the first says what could be packed. `arms` are the mixes compared (ARMS)."""
     rows = list(found.summary.iter_rows(named=True))
     finished = [row for row in rows if row["status"] == TrialStatus.COMPLETED]
     best = best_trial(found)

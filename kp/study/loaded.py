@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from kp.errors import UserError
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.figure_data import Picture
 from kp.report.figures_print import METADATA, picture_bytes
 from kp.report.pictures import pictures
@@ -92,7 +92,7 @@ class LoadedStudy:
     @property
     def statement(self) -> str:
         """What the report opens with."""
-        return answer_paragraph(self._tables, self._context.margin)
+        return answer_text(self._tables, self._context.margin)
 
     @cached_property
     def figures(self) -> dict[str, StudyFigure]:

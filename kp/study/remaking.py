@@ -5,7 +5,7 @@ from pathlib import Path
 from kp.config.study import load_study
 from kp.errors import UserError
 from kp.progress import Display
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.reading import read_report
 from kp.report.writing import write_report
 
@@ -20,6 +20,6 @@ def remake_report(file: Path, overrides: list[str], folder: Path, to: Path) -> i
         raise UserError(f"{to}: cannot be made: {error.strerror}; name a new or empty folder", field="--to") from error
     page = write_report(tables, context, to)
     display = Display()
-    display.line(answer_paragraph(tables, settings.margin))
+    display.line(answer_text(tables, settings.margin))
     display.line(f"report: {page}")
     return 0

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from kp.metrics.benchmark_chance import at_chance
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.benchmarks_section import AT_CHANCE, benchmark_dots, benchmarks_section
 from kp.report.document import Table, Text
 from kp.report.summary import summary_table
@@ -56,8 +56,8 @@ def guessing(tables: ReportTables) -> ReportTables:
 
 def test_report_gives_no_verdict_and_no_sentence_where_the_base_guesses() -> None:
     above = dataclasses.replace(TABLES, benchmarks=TABLES.benchmarks.with_columns(chance=pl.lit(0.001)))
-    assert "Benchmarks against the base" in answer_paragraph(above, 0.02)
-    assert "Benchmarks against the base" not in answer_paragraph(guessing(TABLES), 0.02)
+    assert "Benchmarks against the base" in answer_text(above, 0.02)
+    assert "Benchmarks against the base" not in answer_text(guessing(TABLES), 0.02)
     for tables, said in ((above, False), (guessing(TABLES), True)):
         summary = summary_table(tables)
         section = benchmarks_section(tables, summary, set(), 0.02)
@@ -78,4 +78,4 @@ def test_task_that_is_asked_for_by_name_has_its_rows_and_its_panel() -> None:
     picture = benchmark_dots(tables, summary_table(tables))
     assert picture is not None
     assert [panel.x_title for panel in picture.panels] == ["arc_easy, difference (points)"]
-    assert "arc_easy" in answer_paragraph(tables, 0.02)
+    assert "arc_easy" in answer_text(tables, 0.02)

@@ -70,7 +70,7 @@ def test_section_begins_with_the_placebo_where_the_base_was_asked_once_more() ->
 def test_where_section_is_the_net_change_of_the_winner_by_group_by_plain_arithmetic() -> None:
     tables = study()
     found = evidence(tables, summary_table(tables))
-    packed, table = where_section(tables, found).blocks
+    packed, table = where_section(tables, found, set()).blocks
     assert isinstance(table, Table)
     assert isinstance(packed, Table)
     rows = {row.cells[0]: row.cells for row in table.rows}

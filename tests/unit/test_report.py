@@ -15,7 +15,7 @@ from kp.config.study import ReportConfig
 from kp.errors import UserError
 from kp.metrics import result_schema
 from kp.metrics.effect_summary import reported_effects
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.base_model import base_model_section
 from kp.report.document import Table
 from kp.report.figure_data import Scatter
@@ -115,7 +115,7 @@ def test_answer_says_of_a_small_loss_that_it_is_not_resolved_or_within_the_margi
     tables = study(harm=0.0)
     assert "This neither shows harm nor rules out more than 2 points of it; this study could have resolved" in told(tables)
     generous = dataclasses.replace(tables, effects=reported_effects(tables.outcomes, tables.facts, 0.5))
-    assert "This rules out a harm of more than 50 points." in answer_paragraph(generous, 0.5)
+    assert "This rules out a harm of more than 50 points." in answer_text(generous, 0.5)
 
 
 def test_answer_without_learning_says_so_first() -> None:
@@ -154,7 +154,7 @@ def test_page_needs_no_network(folder: Path) -> None:
 
 def test_page_figures_are_valid_plotly_specifications(folder: Path) -> None:
     specifications = [one for one in embedded((folder / "report.html").read_text()) if "layout" in one]
-    assert len(specifications) == 14
+    assert len(specifications) == 19
     for specification in specifications:
         text = json.dumps(specification)
         go.Figure(json.loads(re.sub(r"var\(--[a-z]+\)", "#123456", text)))
@@ -284,7 +284,7 @@ def test_limits_name_the_harm_that_intervals_can_show_also_where_no_fact_has_cha
 
 def test_markdown_pictures_are_beside_it(folder: Path) -> None:
     linked = re.findall(r"\]\((figures/[a-z_]+\.png)\)", (folder / "report.md").read_text())
-    assert len(linked) == 7
+    assert len(linked) == 9
     assert all((folder / path).read_bytes().startswith(b"\x89PNG") for path in linked)
     beside = [(folder / path).with_suffix(ending).name for path in linked for ending in (".png", ".svg")]
     assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(beside)

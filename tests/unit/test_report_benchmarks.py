@@ -7,7 +7,7 @@ import pytest
 
 from kp.metrics.benchmark_effects import benchmark_effects
 from kp.metrics.refusal_changes import refusal_changes
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.arms_section import arm_table
 from kp.report.contents import compose
 from kp.report.document import Table
@@ -75,7 +75,7 @@ def test_answer_says_for_how_many_adapters_each_verdict_on_a_benchmark_holds(
 
 
 def test_answer_names_the_margin_of_the_study(tables: ReportTables) -> None:
-    assert "no harm beyond 3.5 points shown for 5" in answer_paragraph(judged(tables, Verdict.WITHIN_MARGIN), 0.035)
+    assert "no harm beyond 3.5 points shown for 5" in answer_text(judged(tables, Verdict.WITHIN_MARGIN), 0.035)
 
 
 def test_answer_of_a_study_without_benchmarks_says_nothing_of_them(tables: ReportTables) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
-from kp.report.answer import answer_paragraph
+from kp.report.answer import answer_text
 from kp.report.reading import read_report
 from kp.report.summary import summary_table
 from kp.report.writing import write_report
@@ -52,7 +52,7 @@ class Report(Stage):
         save_chosen_scales(session, tables.scale_curve)
         page = session.folder.link("report", session.store.fetch(step)) / "report.html"
         session.display.console.print(_summary(summary_table(tables).to_dicts()))
-        session.display.line(answer_paragraph(tables, session.config.report.margin))
+        session.display.line(answer_text(tables, session.config.report.margin))
         session.display.line(f"report: {shown(page)}")
 
 
