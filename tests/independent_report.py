@@ -166,7 +166,8 @@ class Numbers:
     def printed_arms(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The same, with what is not computed again as arms.parquet has it."""
         table = {(row["first"], row["second"]): row for row in self.study.tables["arms"]}
-        return {key: {"_resolved": table[key]["p_holm"] < 2 * LEVEL, **table[key], **row} for key, row in self.arms.items()}
+        merged = {key: {"_resolved": table[key]["p_holm"] < 2 * LEVEL, **table[key], **row} for key, row in self.arms.items()}
+        return {key: row | {"_resolved": row["_resolved"] and row["seeds"] != 2} for key, row in merged.items()}
 
     def _arms_row(self, pairs: list[tuple[str, str]]) -> tuple[dict[str, Any], Mean | None]:
         study, subset = self.study, SUBSETS["control" if self.controls else "untrained"]

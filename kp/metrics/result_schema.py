@@ -117,6 +117,7 @@ ARMS = pa.schema(
         pa.field("first", pa.string(), nullable=False),
         pa.field("second", pa.string(), nullable=False),
         pa.field("pairs", pa.int64(), nullable=False),  # trials of each, paired by setting and seed
+        pa.field("seeds", pa.int64(), nullable=False),  # of these trials: one speaks of its adapters alone, two are too few for a verdict
         pa.field("facts", pa.int64(), nullable=False),  # known ones that no compared trial was trained on
         pa.field("value", pa.float64()),  # net change of the first - that of the second; null without facts
         pa.field("lower", pa.float64()),  # 95% interval

@@ -1,8 +1,9 @@
 """Data mixes compared: which of them loses less of what the base knows, fact by fact, and under which conditions.
 
 Trials of two mixes are paired by their setting and seed. A difference is resolved if its p-value, with Holm's correction over all pairs of
-mixes, is below 5%. Mixes that took different numbers of steps or ended at different learning rates differ in more than their mix, and every
-sentence and row says so.
+mixes, is below 5%. Two seeds settle nothing: an interval that is to cover other seeds needs three, and two that happen to agree look like
+certainty. With one seed the interval is about its adapters alone. Mixes that took different numbers of steps or ended at different learning
+rates differ in more than their mix, and every sentence and row says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ CONDITIONS = {
 }
 """What two mixes differ in if a condition does not hold."""
 
+TOO_FEW_SEEDS = 2
 SIDES = ("first", "second")
 TOLD_OF_BOTH = {
     "reliability": "reliability",
@@ -95,6 +97,7 @@ def _row(
         "first": pair[0],
         "second": pair[1],
         "pairs": len(compared.pairs),
+        "seeds": len({run.seed for arm in pair for run in runs[arm] if run.trial_id in paired}),
         "facts": compared.facts,
         "value": difference.value if difference else None,
         "lower": lower,
@@ -125,7 +128,7 @@ def arms_section(found: Evidence, arms: pl.DataFrame) -> Section:
     explained = (
         f"Both mixes of a row on the same facts ({found.known_facts}, by the base's category on S0), trial by trial of the same setting "
         "and seed. A difference above 0 means that the first mix keeps more. It is resolved if p, with Holm's correction over the rows, is "
-        "below 0.05."
+        "below 0.05, unless there are two seeds, which say too little about others."
     )
     head = columns(
         *("mixes", "trials of each", "facts", "first keeps more (points)", "p (Holm)", "resolved"),
@@ -144,7 +147,7 @@ def _cells(row: Comparison) -> tuple[str, ...]:
         f"{row['facts']:,}",
         MISSING if row["value"] is None else points_interval(row["value"], row["lower"], row["upper"]),
         measured(row["p_holm"]),
-        "yes" if _resolved(row) else "no",
+        "yes" if _resolved(row) else "two seeds" if row["seeds"] == TOO_FEW_SEEDS else "no",
         *(
             f"{measured(row[f'first_{name}'])}\n{measured(row[f'second_{name}'])}"
             for name in ("reliability", "steps", "exposures", "final_rate")
@@ -193,6 +196,7 @@ def _told(row: Comparison) -> str:
         less = "less" if row["value"] > 0 else "more"
         return f"“{row['first']}” loses {100 * abs(row['value']):.1f} points {less} ({interval})"
     could = "" if row["resolvable"] is None else f"; it could have resolved {100 * row['resolvable']:.1f} points"
+    could = "; two seeds are too few" if row["seeds"] == TOO_FEW_SEEDS else could
     return f"whether “{row['first']}” loses less or more is not resolved ({interval}{could})"
 
 
@@ -212,7 +216,7 @@ def _conditions(compared: Sequence[Comparison]) -> Iterator[str]:
 
 
 def _resolved(row: Comparison) -> bool:
-    return row["value"] is not None and row["p_holm"] < 1 - CONFIDENCE
+    return row["value"] is not None and row["seeds"] != TOO_FEW_SEEDS and row["p_holm"] < 1 - CONFIDENCE
 
 
 def _range(values: Iterator[int]) -> str:

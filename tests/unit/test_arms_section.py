@@ -28,6 +28,7 @@ def comparison(**changes: object) -> dict[str, object]:
         "first": "+1 HighlyKnown",
         "second": "Unknown only",
         "pairs": 2,
+        "seeds": 1,
         "facts": 40,
         "value": 0.051,
         "lower": 0.01,
@@ -126,6 +127,17 @@ def test_sentence_has_one_wording_for_less_for_more_and_for_what_is_not_resolved
         "whether “+1 HighlyKnown” loses less or more is not resolved (95% interval +1.0 to +9.2; it could have resolved 6.0 points)"
         in neither
     )
+
+
+def test_two_seeds_settle_nothing_and_three_do(tables: ReportTables) -> None:
+    two, _ = said(tables, comparison(seeds=2, p_holm=1e-6))
+    assert "whether “+1 HighlyKnown” loses less or more is not resolved (95% interval +1.0 to +9.2; two seeds are too few)" in two
+    three, _ = said(tables, comparison(seeds=3))
+    assert "“+1 HighlyKnown” loses 5.1 points less" in three
+    arms = arms_of(tables).with_columns(seeds=pl.lit(2, pl.Int64), p_holm=pl.lit(0.0))
+    (table,) = (block for block in arms_section(found_in(tables), arms).blocks if isinstance(block, Table))
+    place = [column.title for column in table.columns].index("resolved")
+    assert {row.cells[place] for row in table.rows} == {"two seeds"}
 
 
 def test_sentence_turns_a_comparison_that_stands_the_other_way_round(tables: ReportTables) -> None:
