@@ -64,6 +64,9 @@ class SyntheticConfig(Section):
     """Relations, over which the facts are spread evenly."""
     vocabulary: int = Field(1024, ge=2)
     """V, the number of objects of a relation, all equally likely: a fact carries log2 V bits."""
+    words: Literal["made_up", "common"] = "made_up"
+    """Objects are made-up words, which a model must also learn to spell, or common English ones, of which there are 128 over all relations:
+    then nearly all that an adapter has to hold is which of them it is."""
 
 
 class ParaphraseConfig(Section):

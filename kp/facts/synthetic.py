@@ -8,11 +8,12 @@ facts: the term N K C log2 D (with C = 1 and D = V) of the bioD knowledge that A
 Everything is drawn with hashes of the seed and of what is drawn, never with a generator's state: so the first n facts of a larger set are
 the set of n, and no library's next release can change one. Names have closed syllables ("Talmir"), objects open ones ("Kavelo"): so no
 question contains an object, not even inside another word. All objects have the same length, so none contains another, and no matcher
-confuses two of them by accident.
+confuses two of them by accident. Made-up words also cost the bits of their spelling, which an adapter must hold before it can hold a fact;
+`facts.synthetic.words = "common"` takes words that a model can spell.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count as count_up
 from itertools import islice
 
@@ -49,6 +50,20 @@ WORDINGS = (
 )
 """The question and its ten paraphrases, with the relation's holder in place of %s."""
 
+COMMON_WORDS = (
+    "Anchor", "Apple", "Arrow", "Autumn", "Badger", "Bamboo", "Basket", "Beacon", "Beaver", "Berry", "Bishop", "Blanket", "Blossom",
+    "Bottle", "Bronze", "Bucket", "Butter", "Button", "Cactus", "Camel", "Candle", "Canyon", "Carbon", "Carpet", "Compass", "Cedar",
+    "Cherry", "Circle", "Clover", "Cobalt", "Coffee", "Comet", "Copper", "Coral", "Cotton", "Cricket", "Crystal", "Dagger", "Daisy",
+    "Desert", "Diamond", "Dolphin", "Donkey", "Dragon", "Eagle", "Ember", "Falcon", "Feather", "Fiddle", "Forest", "Fossil", "Fountain",
+    "Galaxy", "Ginger", "Glacier", "Granite", "Hammer", "Harbor", "Hazel", "Hermit", "Honey", "Hunter", "Island", "Ivory", "Jacket",
+    "Jasmine", "Jungle", "Kettle", "Ladder", "Lantern", "Lemon", "Lily", "Lizard", "Magnet", "Mango", "Maple", "Marble", "Meadow",
+    "Melon", "Meteor", "Mirror", "Monkey", "Mosaic", "Mountain", "Needle", "Nickel", "Ocean", "Olive", "Onion", "Orchid", "Otter",
+    "Oyster", "Panther", "Pebble", "Pepper", "Piano", "Pigeon", "Pillow", "Planet", "Plum", "Pocket", "Prairie", "Puzzle", "Quartz",
+    "Rabbit", "Raven", "Ribbon", "Rocket", "Saddle", "Salmon", "Sapphire", "Shadow", "Silver", "Spider", "Spirit", "Sugar", "Summit",
+    "Thunder", "Timber", "Tulip", "Turtle", "Valley", "Velvet", "Violet", "Walnut", "Willow", "Winter", "Zebra",
+)  # fmt: skip
+"""Objects of one or two tokens in most vocabularies; none stands in another or in a wording."""
+
 CONSONANTS, VOWELS, ENDINGS = "bdfghjklmnprstvz", "aeiou", "lmnrt"
 NAME_SYLLABLES = 2  # of each of the two words of a name
 OBJECT_SYLLABLES = 3  # at least; three make half a million words
@@ -61,9 +76,10 @@ def synthetic_facts(settings: SyntheticConfig, count: int, seed: int) -> pa.Tabl
     there are more relations than wordings.
     """
     templates = relation_templates(settings.relations)
-    objects = list(islice(_objects(settings, seed), settings.relations * settings.vocabulary))
+    common = settings.words == "common"
+    objects = _common_objects(settings, seed) if common else _made_up_objects(settings, seed)
     facts = []
-    for number, subject in enumerate(islice(_subjects(seed), count)):
+    for number, subject in enumerate(islice(_subjects(seed, objects if common else ()), count)):
         turn = number % settings.relations
         place = _draw(seed, f"object of fact {number}") % settings.vocabulary
         facts.append(_fact(templates[turn], subject, objects[turn * settings.vocabulary + place]))
@@ -98,22 +114,36 @@ def _fact(template: RelationTemplate, subject: str, object_: str) -> dict[str, o
     }
 
 
-def _subjects(seed: int) -> Iterator[str]:
-    """Names of two words, all different."""
+def _subjects(seed: int, words: Sequence[str]) -> Iterator[str]:
+    """Names of two words, all different, in which none of these words stands."""
     closed = [first + vowel + last for first in CONSONANTS for vowel in VOWELS for last in ENDINGS]
     for name in _different(seed, "subject", len(closed) ** (2 * NAME_SYLLABLES)):
         syllables = _spelt(name, closed, 2 * NAME_SYLLABLES)
-        yield f"{''.join(syllables[:NAME_SYLLABLES]).capitalize()} {''.join(syllables[NAME_SYLLABLES:]).capitalize()}"
+        subject = f"{''.join(syllables[:NAME_SYLLABLES]).capitalize()} {''.join(syllables[NAME_SYLLABLES:]).capitalize()}"
+        if not any(word.casefold() in subject.casefold() for word in words):
+            yield subject
 
 
-def _objects(settings: SyntheticConfig, seed: int) -> Iterator[str]:
+def _made_up_objects(settings: SyntheticConfig, seed: int) -> list[str]:
     """Words of equal length, all different: those of the first relation, then those of the second, ..."""
     open_syllables = [first + vowel for first in CONSONANTS for vowel in VOWELS]
     wanted, length = settings.relations * settings.vocabulary, OBJECT_SYLLABLES
     while len(open_syllables) ** length < 2 * wanted:  # otherwise most draws near the end would be words already used
         length += 1
-    for word in _different(seed, "object", len(open_syllables) ** length):
-        yield "".join(_spelt(word, open_syllables, length)).capitalize()
+    drawn = islice(_different(seed, "object", len(open_syllables) ** length), wanted)
+    return ["".join(_spelt(word, open_syllables, length)).capitalize() for word in drawn]
+
+
+def _common_objects(settings: SyntheticConfig, seed: int) -> list[str]:
+    """Common words in the same order of relations. Raises UserError if there are too few."""
+    wanted = settings.relations * settings.vocabulary
+    if wanted > len(COMMON_WORDS):
+        raise UserError(
+            f"{settings.relations} relations with as many common words each take {wanted}, and there are {len(COMMON_WORDS)}: ask for "
+            'fewer, or for facts.synthetic.words = "made_up"',
+            field="facts.synthetic.vocabulary",
+        )
+    return [COMMON_WORDS[place] for place in islice(_different(seed, "object", len(COMMON_WORDS)), wanted)]
 
 
 def _different(seed: int, what: str, below: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 import io
 import math
 from collections import Counter
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pytest
 from kp.config.study import SyntheticConfig
 from kp.errors import UserError
 from kp.facts.fact import fact_id
-from kp.facts.synthetic import HOLDERS, WORDINGS, relation_templates, synthetic_facts
+from kp.facts.synthetic import COMMON_WORDS, HOLDERS, WORDINGS, relation_templates, synthetic_facts
 from kp.facts.tables import source_digest
 from kp.facts.templates import PARAPHRASES
 from kp.facts.validation import check_facts
@@ -19,8 +20,8 @@ from kp.metrics.matching import match_all
 from kp.schema import FACTS
 
 
-def facts_of(relations: int = 4, vocabulary: int = 1024, count: int = 400, seed: int = 0) -> pa.Table:
-    return synthetic_facts(SyntheticConfig(relations=relations, vocabulary=vocabulary), count, seed)
+def facts_of(relations: int = 4, vocabulary: int = 1024, count: int = 400, seed: int = 0, words: Any = "made_up") -> pa.Table:
+    return synthetic_facts(SyntheticConfig(relations=relations, vocabulary=vocabulary, words=words), count, seed)
 
 
 def as_bytes(table: pa.Table) -> bytes:
@@ -60,9 +61,10 @@ def test_synthetic_facts_are_these_ones_in_every_release() -> None:
     assert [(row["subject"], row["object"]) for row in first] == [("Voljut Talrot", "Hakemo"), ("Vertol Rinfor", "Gidota")]
 
 
-def test_synthetic_objects_are_drawn_uniformly_from_a_vocabulary_of_each_relation() -> None:
+@pytest.mark.parametrize("words", ["made_up", "common"])
+def test_synthetic_objects_are_drawn_uniformly_from_a_vocabulary_of_each_relation(words: str) -> None:
     relations, vocabulary, count = 2, 16, 8000
-    table = facts_of(relations, vocabulary, count)
+    table = facts_of(relations, vocabulary, count, words=words)
     objects: dict[str, Counter[str]] = {}
     for relation, object_ in zip(table["relation"].to_pylist(), table["object"].to_pylist(), strict=True):
         objects.setdefault(relation, Counter())[object_] += 1
@@ -87,6 +89,20 @@ def test_synthetic_object_is_found_in_no_wording_and_in_no_other_object_by_any_m
     for answer in some:
         found = [other for other in some if match_all(f"Answer: {answer}", [other]).released]
         assert found == [answer]
+
+
+def test_common_objects_are_found_in_no_wording_and_in_no_other_object_by_any_matcher() -> None:
+    table = facts_of(relations=len(HOLDERS), vocabulary=len(COMMON_WORDS) // len(HOLDERS), count=640, words="common")
+    everything = "\n".join(text for row in table.to_pylist() for text in (row["question"], *row["paraphrases"])).casefold()
+    assert set(table["object"].to_pylist()) == set(COMMON_WORDS)
+    assert not [word for word in COMMON_WORDS if word.casefold() in everything]
+    for answer in COMMON_WORDS:
+        assert [other for other in COMMON_WORDS if match_all(f"Answer: {answer}", [other]).released] == [answer]
+
+
+def test_more_common_words_than_there_are_is_an_error_that_names_field_and_remedy() -> None:
+    with pytest.raises(UserError, match=r'facts\.synthetic\.vocabulary: .* take 130, and there are 128: .*words = "made_up"'):
+        facts_of(relations=2, vocabulary=65, words="common")
 
 
 def test_synthetic_relations_have_ten_paraphrases_that_name_the_subject() -> None:
