@@ -54,8 +54,10 @@ def search_section(found: Evidence) -> Section:
     summary = found.summary
     if summary.is_empty():
         return Section("search", "What the search found", ())
-    sentences = [_reach(found, unknown, LISTED) for unknown in sorted(summary["unknown"].unique())]
     blocks: list[Block] = [Text(" ".join(filter(None, (_endings(summary), stopped_sentence(summary)))))]
+    if summary["reliability"].is_null().all():  # adapters were asked nothing
+        return Section("search", "What the search found", tuple(blocks))
+    sentences = [_reach(found, unknown, LISTED) for unknown in sorted(summary["unknown"].unique())]
     blocks += [Points(tuple(sentence for sentence in sentences if sentence)), _grid(found)]
     kept = tuple(block for block in blocks if not isinstance(block, Points) or block.items)
     return Section("search", "What the search found", kept)

@@ -190,6 +190,14 @@ def test_section_tells_how_the_trials_ended(tables: ReportTables) -> None:
     assert text.text.startswith("24 trials: 9 completed, 13 stopped, 1 diverged, 1 oom.")
 
 
+def test_section_of_adapters_that_were_asked_nothing_has_no_grid(tables: ReportTables) -> None:
+    found = found_in(tables)
+    unasked = dataclasses.replace(found, summary=found.summary.with_columns(reliability=pl.lit(None, pl.Float64)))
+    (block,) = search_section(unasked).blocks
+    assert isinstance(block, Text)
+    assert block.text.startswith("24 trials: ")
+
+
 def test_scatter_draws_stopped_trials_with_a_mark_of_their_own(tables: ReportTables) -> None:
     picture = pictures(tables, found_in(tables), Matcher.STRICT, 0.02)["packed_against_lost"]
     assert isinstance(picture, Scatter)
