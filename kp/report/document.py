@@ -58,6 +58,12 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def characters(self) -> int:
+        """Of the longest lines of all columns: what a row takes beside each other."""
+        cells = zip(*(row.cells for row in self.rows), strict=True)
+        return sum(max(len(line) for cell in column for line in cell.split("\n")) for column in cells)
+
 
 @dataclass(frozen=True)
 class Figure:

@@ -19,7 +19,7 @@ from kp.vocabulary import BASE, TrialStatus, Verdict
 def trials_section(tables: ReportTables, found: Evidence) -> Section:
     """Every trial with N, mix, rank, learning rate, and the other knobs that differ between trials."""
     summary = found.summary
-    knobs, guessed = varied_knobs(summary), at_chance(tables.benchmarks)
+    knobs, guessed = _knobs_beside_mix(summary), at_chance(tables.benchmarks)
     scores = [score for benchmark, score in measured_scores(tables.benchmarks) if (benchmark.task, score.metric) not in guessed]
     cells = [_trial_cells(row, knobs, scores) for row in summary.iter_rows(named=True)]
     without = {"seed"} if summary["seed"].n_unique() < 2 else set()
@@ -40,6 +40,14 @@ def trials_section(tables: ReportTables, found: Evidence) -> Section:
             f" {STOPPED_MARK} was stopped early by the scheduler: it trained for fewer epochs, so its harm is not that of a finished trial."
         )
     return Section("trials", "Trials", (Table(caption, columns(*titles, words=3), tuple(rows)),) if titles else ())
+
+
+def _knobs_beside_mix(summary: pl.DataFrame) -> list[str]:
+    """The knobs that differ between trials, less those that follow from the mix and stand in its name."""
+    arms = summary["arm"].unique().to_list()
+    of_arm = summary.group_by("arm").agg(pl.col(name).n_unique() for name in KNOBS)
+    follow = {name for name in KNOBS if of_arm[name].max() == 1 and any(f", {KNOBS[name]} " in arm for arm in arms)}
+    return [name for name in varied_knobs(summary) if name not in follow]
 
 
 def _note(row: Mapping[str, Any]) -> str | None:

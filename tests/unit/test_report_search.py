@@ -9,7 +9,7 @@ import pytest
 
 from kp.metrics import result_schema
 from kp.report.curves import learning_curves, loss_curves, style_sentence
-from kp.report.document import Points, Table, Text
+from kp.report.document import Points, Row, Table, Text
 from kp.report.figure_data import QUIET_COLOUR, Line, Scatter
 from kp.report.figures_html import interactive
 from kp.report.labels import free_knobs, varied_knobs
@@ -110,6 +110,21 @@ def test_trials_table_has_rank_and_learning_rate_and_only_knobs_that_vary(tables
     assert isinstance(table, Table)
     assert "schedule" in [column.title for column in table.columns]
     assert "N=100 · UK only r=16 lr=0.003 schedule=cosine" in summary_table(warmer)["label"].to_list()
+
+
+def test_trials_table_has_no_column_for_a_knob_that_stands_in_the_name_of_the_mix(tables: ReportTables) -> None:
+    found = found_in(tables)
+    with_kl = pl.when(pl.col("kl_coefficient") > 0).then(pl.format("{}, KL coefficient {}", "arm", "kl_coefficient")).otherwise("arm")
+    named = dataclasses.replace(found, summary=found.summary.with_columns(arm=with_kl))
+    (table,) = trials_section(tables, named).blocks
+    assert isinstance(table, Table)
+    assert [column.title for column in table.columns][4:8] == ["rank", "learning rate", "alpha", "epochs"]
+
+
+def test_width_of_a_table_is_that_of_its_longest_lines() -> None:
+    table = Table("", (), (Row(("a", "bb\nccc")), Row(("dddd", ""))))
+    assert table.characters == 7
+    assert Table("", (), ()).characters == 0
 
 
 def test_trials_table_gives_the_cause_of_what_did_not_run_its_course_alone(page: str, tables: ReportTables) -> None:
