@@ -33,15 +33,15 @@ def scores_by_size(tables: ReportTables, summary: pl.DataFrame) -> LinePanels | 
     sizes = sorted(measured["unknown"].unique())
     if len(sizes) < LEAST_SIZES:
         return None
-    guessed = at_chance(tables.benchmarks)
+    guessed, styles = at_chance(tables.benchmarks), arm_styles(summary["arm"].to_list())
+    configurations = _configurations(measured, summary)
     panels = []
     for task, metric in measured_scores(tables.benchmarks):
         values = dict(tables.benchmarks.filter(task=task, metric=metric).select("trial_id", "value").iter_rows())
         title = score_title(task, metric) + (f", {AT_CHANCE}" if (task, metric) in guessed else "")
-        panels.append(LinePanel(title, tuple(_lines(values, summary, sizes))))
+        panels.append(LinePanel(title, tuple(_lines(values, configurations, styles, sizes))))
     drawn = [value for panel in panels for line in panel.lines for value in (*line.y, *line.low, *line.high) if value is not None]
     height, middle = max((1 + 2 * ROOM) * (max(drawn) - min(drawn)), LEAST_HEIGHT), (max(drawn) + min(drawn)) / 2
-    styles = arm_styles(summary["arm"].to_list())
     keys = (*(LineKey(arm, arm, *style) for arm, style in styles.items()), LineKey(BASE_KEY, BASE_KEY, QUIET_COLOUR, DASHES[1]))
     return LinePanels(
         x_title="N, Unknown facts trained on",
@@ -55,25 +55,36 @@ def scores_by_size(tables: ReportTables, summary: pl.DataFrame) -> LinePanels | 
     )
 
 
-def _lines(values: Mapping[str, float], summary: pl.DataFrame, sizes: Sequence[int]) -> Iterator[Line]:
-    """The base, then one line for each configuration of mix and knobs."""
+def _configurations(measured: pl.DataFrame, summary: pl.DataFrame) -> list[tuple[str, list[Row]]]:
+    """Each configuration of mix and knobs: its name, and its measured trials."""
+    free = free_knobs(summary)
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in summary.filter(pl.col("trial_id").is_in(measured["trial_id"].implode())).iter_rows(named=True):
+        groups.setdefault((row["arm"], row["rank"], row["learning_rate"], *(row[name] for name in free)), []).append(row)
+    return [(_name(rows[0], free), rows) for rows in groups.values()]
+
+
+def _lines(
+    values: Mapping[str, float],
+    configurations: Sequence[tuple[str, list[Row]]],
+    styles: Mapping[str, tuple[str, str]],
+    sizes: Sequence[int],
+) -> Iterator[Line]:
+    """The base, then one line for each configuration."""
     if BASE in values:
         ends = (0.0, len(sizes) - 1.0)
         yield Line(BASE_KEY, BASE_KEY, QUIET_COLOUR, DASHES[1], "circle", THICK, ends, (100 * values[BASE],) * 2, (), (), cut_short=False)
-    free = free_knobs(summary)
-    styles = arm_styles(summary["arm"].to_list())
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in summary.iter_rows(named=True):
-        if row["trial_id"] in values:
-            groups.setdefault((row["arm"], row["rank"], row["learning_rate"], *(row[name] for name in free)), []).append(row)
-    for place, rows in enumerate(groups.values()):
-        aside = min(BESIDE, MOST_ASIDE / len(groups)) * (place - (len(groups) - 1) / 2)
+    for place, (name, rows) in enumerate(configurations):
+        aside = min(BESIDE, MOST_ASIDE / len(configurations)) * (place - (len(configurations) - 1) / 2)
         colour, marker = styles[rows[0]["arm"]]
-        by_size = {size: [100 * values[row["trial_id"]] for row in rows if row["unknown"] == size] for size in sizes}
+        scored = [(row["unknown"], 100 * values[row["trial_id"]]) for row in rows if row["trial_id"] in values]
+        if not scored:
+            continue
+        by_size = {size: [value for unknown, value in scored if unknown == size] for size in sizes}
         drawn = [(sizes.index(size) + aside, found) for size, found in by_size.items() if found]
         banded = max(len(found) for _, found in drawn) > 1
         yield Line(
-            name=_name(rows[0], free),
+            name=name,
             group=rows[0]["arm"],
             colour=colour,
             dash="solid",
