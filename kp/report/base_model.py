@@ -4,6 +4,7 @@ from itertools import combinations
 
 import polars as pl
 
+from kp.facts.popularity import BUCKETS
 from kp.report.audit_page import majority_block
 from kp.report.document import Block, Figure, Row, Section, Table, columns
 from kp.report.notation import MISSING, percent
@@ -12,7 +13,6 @@ from kp.vocabulary import Category, Matcher, ShotSet
 
 RISING = (Category.UNKNOWN, Category.MAYBE_KNOWN, Category.HIGHLY_KNOWN)
 ALWAYS = (ShotSet.S0, ShotSet.S1, ShotSet.S2)
-POPULARITY = ("head", "torso", "tail")
 RELATIONS_SHOWN = 12  # in the table of constant answers
 
 
@@ -92,7 +92,7 @@ def _ranked(categories: pl.DataFrame, shot_set: ShotSet) -> pl.DataFrame:
 
 def _by_group(assigned: pl.DataFrame) -> Table:
     rows = []
-    for name in POPULARITY:
+    for name in BUCKETS:
         frame = assigned.filter(pl.col("popularity") == name)
         rows += [Row((f"popularity: {name}", *_counts(frame)), reference=True)] if len(frame) else []
     for name in sorted(assigned["relation"].unique()):

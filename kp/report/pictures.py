@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 
+from kp.facts.popularity import BUCKETS
 from kp.report.benchmarks_section import benchmark_dots
 from kp.report.capacity_curves import bits_per_parameter, recall_against_load
 from kp.report.capacity_section import capacity_dots
@@ -26,7 +27,7 @@ from kp.report.notation import counted, learning_rate, points, with_error
 from kp.report.scale_section import scale_lines
 from kp.report.size_curves import scores_by_size
 from kp.report.tables import ReportTables
-from kp.report.where_section import POPULARITY, where_dots
+from kp.report.where_section import where_dots
 from kp.report.winners import RELIABLE, Evidence, best_trial
 from kp.vocabulary import BASE, NOISE, Category, Matcher, ShiftView, ShotSet, TrialStatus
 
@@ -123,7 +124,7 @@ def base_categories(tables: ReportTables, matcher: Matcher) -> StackedBars | Non
     assigned = categories.filter(pl.col("shot_set") == ShotSet.S0).join(
         tables.facts.select("fact_id", "relation", "popularity"), on="fact_id"
     )
-    buckets = [(name, assigned.filter(pl.col("popularity") == name)) for name in POPULARITY]
+    buckets = [(name, assigned.filter(pl.col("popularity") == name)) for name in BUCKETS]
     rows += [(name, frame) for name, frame in buckets if len(frame)]
     gaps.append(len(rows) - 1)
     rows += [(name.replace("_", " "), assigned.filter(pl.col("relation") == name)) for name in sorted(assigned["relation"].unique())]

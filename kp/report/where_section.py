@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from kp.facts.popularity import BUCKETS
 from kp.metrics.effect_summary import estimate_effect, fact_clusters
 from kp.metrics.effects import NET_CHANGE, fact_effects, on_categories, on_subset
 from kp.metrics.intervals import Support, estimate_mean
@@ -23,7 +24,6 @@ from kp.vocabulary import BASE, FactRole, ShotSet
 TITLE = "Where it learned and lost"
 GROUPS = {"relation": "relation", "popularity": "popularity of the subject"}
 """Column of FACTS, and its name in a table."""
-POPULARITY = ("head", "torso", "tail")
 MOST_ROWS = 40  # in the picture
 
 
@@ -52,7 +52,7 @@ def where_dots(tables: ReportTables, found: Evidence) -> DotPanels | None:
         DotPanel("net change of known facts (points)", 0.0, "", _dots(lost)),
     )
     order = [_title("relation", name) for name in sorted(set(tables.facts["relation"]))]
-    order += [_title("popularity", name) for name in POPULARITY]
+    order += [_title("popularity", name) for name in BUCKETS]
     named = {dot.row for panel in panels for dot in panel.dots}
     return DotPanels(tuple(name for name in order if name in named), panels) if all(panel.dots for panel in panels) else None
 
