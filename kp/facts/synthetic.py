@@ -73,7 +73,7 @@ def synthetic_facts(settings: SyntheticConfig, count: int, seed: int) -> pa.Tabl
     """`count` FACTS in a fixed order, relations in turn; each has its own subject and an object of log2(settings.vocabulary) bits.
 
     The first n of a larger `count` are the same rows, and the same arguments give the same bytes. Raises UserError naming the field if
-    there are more relations than wordings.
+    there are more relations than wordings, or fewer common words than objects.
     """
     templates = relation_templates(settings.relations)
     common = settings.words == "common"

@@ -97,7 +97,7 @@ def _row(
         "first": pair[0],
         "second": pair[1],
         "pairs": len(compared.pairs),
-        "seeds": len({run.seed for arm in pair for run in runs[arm] if run.trial_id in paired}),
+        "seeds": difference.runs if difference else 0,
         "facts": compared.facts,
         "value": difference.value if difference else None,
         "lower": lower,
@@ -195,8 +195,10 @@ def _told(row: Comparison) -> str:
     if _resolved(row):
         less = "less" if row["value"] > 0 else "more"
         return f"“{row['first']}” loses {100 * abs(row['value']):.1f} points {less} ({interval})"
-    could = "" if row["resolvable"] is None else f"; it could have resolved {100 * row['resolvable']:.1f} points"
-    could = "; two seeds are too few" if row["seeds"] == TOO_FEW_SEEDS else could
+    if row["seeds"] == TOO_FEW_SEEDS:
+        could = "; two seeds are too few"
+    else:
+        could = "" if row["resolvable"] is None else f"; it could have resolved {100 * row['resolvable']:.1f} points"
     return f"whether “{row['first']}” loses less or more is not resolved ({interval}{could})"
 
 
