@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.independent_capacity import wrong_most
 from tests.independent_numbers import Row
 from tests.independent_page import NUMBER, interval, misprinted
 from tests.independent_report import SCORES, Numbers, mix, times
@@ -38,6 +39,7 @@ def _wrong(numbers: Numbers, sentence: str) -> str:
         "Refusals: ": _refused,
         "Benchmarks against the base": _benchmarks,
         "Not measured": _missing,
+        "Adapters answered no questions": wrong_most,
     }
     if re.match(r"\d+ of \d+ trials w", sentence):
         return _stopped(numbers, sentence)

@@ -87,9 +87,9 @@ def wrong_page(numbers: Numbers, page: Path) -> list[str]:
         ("Trials", (_trials(numbers, rows) for _, rows in found["Trials"])),
         ("Effects", (_effects(numbers, rows, labels) for title in found if title.startswith("Effects") for _, rows in found[title])),
         ("Mixes", (_mixes(numbers, rows) for _, rows in found.get("Mixes compared", []))),
-        ("Shifts", (_shifts(numbers, caption, rows, labels) for caption, rows in found["Shifts"])),
-        ("Answers", (_answers(numbers, rows, labels) for _, rows in found["Answers"][:1])),
-        ("Changes of answers", (_changes(numbers, rows, labels) for _, rows in found["Answers"][1:])),
+        ("Shifts", (_shifts(numbers, caption, rows, labels) for caption, rows in found.get("Shifts", []))),
+        ("Answers", (_answers(numbers, rows, labels) for _, rows in found.get("Answers", [])[:1])),
+        ("Changes of answers", (_changes(numbers, rows, labels) for _, rows in found.get("Answers", [])[1:])),
         ("Benchmarks", (_benchmarks(numbers, rows, labels) for _, rows in (found["Benchmarks"] if numbers.benchmarks else ()))),
     )
     return [f"{title}: {wrong}" for title, tables in checks for table in tables for wrong in table if wrong]

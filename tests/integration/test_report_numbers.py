@@ -8,6 +8,7 @@ import pytest
 
 from kp.report.tables import ReportTables
 from tests.conftest import REPOSITORY
+from tests.independent_capacity import wrong_capacity
 from tests.independent_opening import wrong_opening
 from tests.independent_page import tables_of, wrong_page
 from tests.independent_paper import raw_answers, wrong_paper
@@ -25,6 +26,7 @@ def assert_right(report: Path) -> None:
     assert wrong_tables(numbers) == []
     assert wrong_page(numbers, page) == []
     assert wrong_opening(numbers, page) == []
+    assert wrong_capacity(numbers, page) == []
 
 
 def test_finished_study_reports_the_numbers_of_its_outcomes(finished_tiny: Path) -> None:
