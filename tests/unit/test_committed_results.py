@@ -13,6 +13,7 @@ from kp.metrics import result_schema
 from kp.report.reading import reopen_report
 from kp.report.summary import summary_table
 from kp.report.tables import OPTIONAL, SCHEMAS
+from kp.store.filenames import BENCHMARK_CHOICES_FILE
 from kp.store.files import digest_file, files_below
 from kp.store.steps import RECORD
 from kp.study.facts_description import SCHEMAS as DESCRIPTION_SCHEMAS
@@ -27,6 +28,7 @@ TABLES = (
     {**SCHEMAS, **OPTIONAL},
     *INSPECTION_SCHEMAS.values(),
     DESCRIPTION_SCHEMAS,
+    {Path(BENCHMARK_CHOICES_FILE).stem: schema.BENCHMARK_CHOICES},
 )
 
 
