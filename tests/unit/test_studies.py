@@ -161,6 +161,7 @@ def test_capacity_trains_every_fact_equally_often_and_leaves_some_untaught() -> 
     assert (config.training.steps, config.search.stop_at_accuracy) == (None, None)  # exposures would depend on N
     assert config.facts.source == "synthetic"
     assert config.facts.count is not None
+    assert config.facts.count - max(config.search.unknown) >= 50  # all are Unknown: those that the largest trial leaves untaught
     assert config.facts.control_unknown_share * config.facts.count >= 40
     assert config.evaluate.surprisal
     validate_pools(config)
