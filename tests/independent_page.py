@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.independent_numbers import Row, Study, effect_rows
 from tests.independent_report import SCORES, Numbers, times
 from tests.independent_statistics import bowker, wilson
 
-NUMBER = re.compile(r"(?<![\w.])[+\u2212-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+NUMBER = re.compile(r"(?<![\w.])[+\u2212-]?\d[\d,]*(?:\.\d+)?(?:e[+\u2212-]?\d+)?")
 NAMED = re.compile(r"“[^”]*”|\b(?:S\d|MC\d)\b")  # mixes and shot sets, whose numbers are names
 COLUMNS = (("net_change", None, False), ("net_change", None, True), ("crossed", "negative", True), ("crossed", "positive", True))
 SHIFTS = ("UK->HK", "UK->MK", "MK->HK", "positive", "HK->UK", "HK->MK", "MK->UK", "negative")
@@ -50,11 +50,14 @@ def _plain(text: str) -> str:
     return text.strip()
 
 
-def misprinted(text: str, expected: Sequence[float | None]) -> str:
-    """What is wrong with the numbers in a text, in words; empty if they are these, rounded as they are written. None is not printed."""
+def misprinted(text: str, expected: Sequence[float | None], agrees: Callable[[str, float], bool] | None = None) -> str:
+    """What is wrong with the numbers in a text, in words; empty if they are these, rounded as they are written. None is not printed.
+
+    `agrees` says whether a written number is a value, `is_rounded` if none is given.
+    """
     numbers = NUMBER.findall(NAMED.sub("", text))
     wanted = [number for number in expected if number is not None]
-    if len(numbers) == len(wanted) and all(is_rounded(*pair) for pair in zip(numbers, wanted, strict=True)):
+    if len(numbers) == len(wanted) and all((agrees or is_rounded)(*pair) for pair in zip(numbers, wanted, strict=True)):
         return ""
     return f"“{text}” should have {', '.join(f'{number:.6g}' for number in wanted) or 'no number'}".replace("\n", " ")
 
@@ -83,13 +86,14 @@ def wrong_page(numbers: Numbers, page: Path) -> list[str]:
     """What a report prints that its tables do not hold, in words; empty if all agrees."""
     found = tables_of(page)
     labels = {row["label"]: row["trial_id"] for row in numbers.study.tables["summary"]}
+    shifts, answers = (found["Shifts"], found["Answers"]) if numbers.study.adapters else ([], [])  # adapters may be asked nothing
     checks = (
         ("Trials", (_trials(numbers, rows) for _, rows in found["Trials"])),
         ("Effects", (_effects(numbers, rows, labels) for title in found if title.startswith("Effects") for _, rows in found[title])),
         ("Mixes", (_mixes(numbers, rows) for _, rows in found.get("Mixes compared", []))),
-        ("Shifts", (_shifts(numbers, caption, rows, labels) for caption, rows in found.get("Shifts", []))),
-        ("Answers", (_answers(numbers, rows, labels) for _, rows in found.get("Answers", [])[:1])),
-        ("Changes of answers", (_changes(numbers, rows, labels) for _, rows in found.get("Answers", [])[1:])),
+        ("Shifts", (_shifts(numbers, caption, rows, labels) for caption, rows in shifts)),
+        ("Answers", (_answers(numbers, rows, labels) for _, rows in answers[:1])),
+        ("Changes of answers", (_changes(numbers, rows, labels) for _, rows in answers[1:])),
         ("Benchmarks", (_benchmarks(numbers, rows, labels) for _, rows in (found["Benchmarks"] if numbers.benchmarks else ()))),
     )
     return [f"{title}: {wrong}" for title, tables in checks for table in tables for wrong in table if wrong]

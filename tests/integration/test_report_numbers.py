@@ -8,7 +8,7 @@ import pytest
 
 from kp.report.tables import ReportTables
 from tests.conftest import REPOSITORY
-from tests.independent_capacity import wrong_capacity
+from tests.independent_capacity import SECTION, wrong_capacity
 from tests.independent_opening import wrong_opening
 from tests.independent_page import tables_of, wrong_page
 from tests.independent_paper import raw_answers, wrong_paper
@@ -46,6 +46,19 @@ def test_made_up_study_with_many_changes_reports_the_numbers_of_its_outcomes(mad
 def test_committed_report_has_the_numbers_of_its_outcomes(report: Path) -> None:
     assert_right(report)
     assert wrong_paper(Numbers.read(report), report / "report.md") == []
+
+
+@pytest.mark.parametrize("printed", ["5.46", "0.232", "80.0<br>(49.0 to 100)"])
+def test_another_number_of_capacity_is_found(tmp_path: Path, printed: str) -> None:
+    report, changed = REPOSITORY / "results" / "capacity", tmp_path / "report.md"
+    text = (report / "report.md").read_text(encoding="utf-8")
+    before, after = text.split(f"\n## {SECTION}\n")
+    assert printed in after
+    other = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), printed, count=1)
+    changed.write_text(f"{before}\n## {SECTION}\n{after.replace(printed, other, 1)}", encoding="utf-8")
+    numbers = Numbers.read(report)
+    assert wrong_capacity(numbers, report / "report.md") == []
+    assert wrong_capacity(numbers, changed) != []
 
 
 @pytest.mark.parametrize("table", ["Table 1:", "Table 2:", "Tables 3 and 6:", "Table 4:", "Table 5:"])
