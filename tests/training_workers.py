@@ -25,6 +25,7 @@ from kp.vocabulary import Matcher, Role
 Result = TypeVar("Result")
 
 FACTS = 7
+LIFE = "tests"  # of workers, as far as their checkpoints are concerned
 RATE = 2e-2
 LEARNER_RATE, LEARNER_TARGET, LEARNER_STEPS = 3e-2, 0.2, 4
 
@@ -161,12 +162,12 @@ def train_part(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int
         losses += training.step_losses
         epoch = len(training.progress.epochs)
         if place.rank == 0:
-            checkpoints.begin(folder, epoch)
+            checkpoints.begin(folder, epoch, LIFE)
         torch.distributed.barrier()
-        training.save(checkpoints.unfinished(folder, epoch))
+        training.save(checkpoints.unfinished(folder, epoch, LIFE))
         torch.distributed.barrier()
         if place.rank == 0:
-            checkpoints.commit(folder, epoch)
+            checkpoints.commit(folder, epoch, LIFE)
         torch.distributed.barrier()
     training.close()
     newest = checkpoints.newest(folder)

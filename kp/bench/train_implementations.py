@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kp.training.base_model_cache import BaseModelCache
     from kp.training.trial import TrialTraining
 
+_LIFE = "bench"  # of the only workers that write checkpoints here
 _HERE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
 
 
@@ -155,5 +156,5 @@ def _checkpoint(training: "TrialTraining", folder: Path) -> None:
     from kp.training import checkpoints
 
     epoch = len(training.progress.epochs)
-    training.save(checkpoints.begin(folder, epoch))
-    checkpoints.commit(folder, epoch)
+    training.save(checkpoints.begin(folder, epoch, _LIFE))
+    checkpoints.commit(folder, epoch, _LIFE)

@@ -119,12 +119,12 @@ class _Worker:
     def _commit(self, training: TrialTraining, folder: Path) -> None:
         epoch = len(training.progress.epochs)
         if self._place.rank == 0:
-            checkpoints.begin(folder, epoch)
+            checkpoints.begin(folder, epoch, self.life)
         self._barrier()
-        training.save(checkpoints.unfinished(folder, epoch))
+        training.save(checkpoints.unfinished(folder, epoch, self.life))
         self._barrier()
         if self._place.rank == 0:
-            checkpoints.commit(folder, epoch)
+            checkpoints.commit(folder, epoch, self.life)
 
     def _may_continue(self, trial_id: str, measured: dict[str, Any]) -> bool:
         import ray.train

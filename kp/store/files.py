@@ -1,4 +1,4 @@
-"""Atomic files and folders, and the lease that prevents two drivers from doing the same work.
+"""Atomic files and folders.
 
 A folder is staged next to its final place and renamed, so a reader never sees an incomplete one. The results root must therefore be on a
 file system that renames atomically: a local disk, or NFS shared by the nodes of a cluster.
@@ -9,22 +9,15 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import stat
 import tempfile
-import threading
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kp.errors import UserError
 
-HEARTBEAT_SECONDS = 10.0
-STALE_SECONDS = 60.0  # a lease on another host whose heartbeat is older than this is taken over
-
-LEASE = "lease.json"
 ROOT_FIELD = "--results"  # the option that names the results root, in messages
 
 
@@ -43,6 +36,25 @@ def digest_json(value: object) -> str:
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted by path."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def described(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size (`bytes`) and digest (`sha256`) of every file below a folder, by its path from there."""
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest_file(path)} for path in files_below(folder)
+    }
+
+
+def is_intact(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether every file that `described` listed is still there and the same; others may have come."""
+    return all(_is_intact(folder / name, one) for name, one in listed.items())
+
+
+def _is_intact(path: Path, listed: Mapping[str, Any]) -> bool:
+    try:
+        return path.stat().st_size == listed["bytes"] and digest_file(path) == listed["sha256"]
+    except OSError:  # it is not there, no longer there, or not a file
+        return False
 
 
 def write_json(path: Path, value: object) -> None:
@@ -121,86 +133,3 @@ def link(path: Path, target: Path) -> None:
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     staged.symlink_to(os.path.relpath(target, path.parent), target_is_directory=True)
     staged.replace(path)
-
-
-@contextlib.contextmanager
-def lease(folder: Path, what: str) -> Iterator[None]:
-    """Hold `folder` for this process; raises UserError naming the holder if a living one has it.
-
-    A killed holder leaves its lease: on this host its process id shows that it is dead, on another host the age of its heartbeat.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LEASE
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "token": uuid.uuid4().hex}
-    _take(path, mine, what)
-    stop = threading.Event()
-    beat = threading.Thread(target=_heartbeat, args=(path, stop), daemon=True)
-    beat.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        beat.join()
-        if (read_json(path) or {}).get("token") == mine["token"]:
-            path.unlink(missing_ok=True)
-
-
-def lease_holder(folder: Path) -> dict[str, Any] | None:
-    """The living holder of the folder's lease (`host`, `pid`, `started`), or None; changes nothing."""
-    path = folder / LEASE
-    holder: dict[str, Any] = read_json(path) or {}
-    return holder if holder and _is_alive(path, holder) else None
-
-
-def _take(path: Path, mine: dict[str, Any], what: str) -> None:
-    while True:
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            holder = read_json(path) or {}
-            if _is_alive(path, holder):
-                raise UserError(
-                    f"{what} is being worked on by process {holder.get('pid')} on {holder.get('host')}; wait for it, or stop it first"
-                ) from None
-            # Renaming first makes sure that only one of several drivers that see a dead lease removes it.
-            trash = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-            with contextlib.suppress(FileNotFoundError):
-                path.rename(trash)
-                trash.unlink()
-            continue
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(mine, file)
-        except OSError:  # on a full disk an empty lease would keep the next run out for a while
-            path.unlink(missing_ok=True)
-            raise
-        return
-
-
-def _is_alive(path: Path, holder: dict[str, Any]) -> bool:
-    try:
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    if not holder:  # just made and not yet written, or damaged
-        return age < STALE_SECONDS
-    if holder["host"] == socket.gethostname():
-        return _process_started(holder["pid"]) == holder["started"]
-    return age < STALE_SECONDS
-
-
-def _process_started(pid: int) -> float | None:
-    """When a process of this host started, or None if it is dead; distinguishes a reused id from the old holder."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
-
-
-def _heartbeat(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT_SECONDS):
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(path)

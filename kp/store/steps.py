@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from kp import schema
-from kp.store import files
+from kp.store import files, leases
 from kp.store.code_version import code_version
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.store.study_folder import StudyFolder
@@ -57,6 +57,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._valid: dict[str, dict[str, Any]] = {}
+        self._leases: dict[str, leases.Lease] = {}  # of steps in work, by fingerprint
 
     def _folder(self, step: Step) -> Path:
         return self._root / "store" / step.kind / step.fingerprint
@@ -87,8 +88,9 @@ class Store:
     def working_on(self, what: str, study: str) -> Iterator[Path]:
         """A folder for unfinished work of several steps of a study, leased to this process; removed unless the block raises."""
         folder = self._root / "work" / what / study
-        with files.lease(folder, f"{what} of {study}"):
+        with leases.lease(folder, f"{what} of {study}") as held:
             yield folder
+            held.check()
         shutil.rmtree(folder, ignore_errors=True)
 
     def study(self, name: str) -> StudyFolder:
@@ -129,8 +131,12 @@ class Store:
     def working(self, step: Step) -> Iterator[Path]:
         """The step's work folder, leased to this process; removed once the step is done."""
         folder = self.work(step)
-        with files.lease(folder, str(step)):
-            yield folder
+        with leases.lease(folder, str(step)) as held:
+            self._leases[step.fingerprint] = held
+            try:
+                yield folder
+            finally:
+                del self._leases[step.fingerprint]
             done = self.is_done(step)
         if done:
             self.forget_work(step)
@@ -146,8 +152,11 @@ class Store:
     ) -> None:
         """Publish a step: `fill` writes its files into an empty folder, the record is written last, the folder is renamed into place.
 
-        `hardware` is reported by the processes that did the work (`process_hardware`); None if this process did it.
+        `hardware` is reported by the processes that did the work (`process_hardware`); None if this process did it. Raises UserError if
+        another process has taken over the lease on the step's work.
         """
+        if step.fingerprint in self._leases:
+            self._leases[step.fingerprint].check()
         final = self._folder(step)
         worked = [process_hardware()] if hardware is None else distinct_hardware(hardware)
         with files.staging(final) as staged:
@@ -195,16 +204,12 @@ def _utc(seconds: float) -> str:
 
 
 def _make_record(step: Step, folder: Path, seconds: float, details: dict[str, Any], hardware: list[dict[str, Any]]) -> dict[str, Any]:
-    listed = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.digest_file(path)}
-        for path in files.files_below(folder)
-    }
     return {
         "kind": step.kind,
         "fingerprint": step.fingerprint,
         "literals": step.literals,
         "inputs": {str(source): source.fingerprint for source in step.inputs},
-        "files": listed,
+        "files": files.described(folder),
         "packages": package_versions(),
         "code": code_version(),
         "hardware": hardware,
@@ -219,8 +224,4 @@ def _valid_record(folder: Path, step: Step) -> dict[str, Any] | None:
     record = files.read_json(folder / RECORD)
     if not isinstance(record, dict) or record.get("fingerprint") != step.fingerprint:
         return None
-    for name, listed in record["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != listed["bytes"] or files.digest_file(path) != listed["sha256"]:
-            return None
-    return record
+    return record if files.is_intact(folder, record["files"]) else None

@@ -23,7 +23,7 @@ from rich.text import Text
 from kp import schema
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.store import files
+from kp.store import files, leases
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
 from kp.study.building import ProposedGraph, proposed_graph
@@ -170,9 +170,13 @@ def _ended(trial: Trial, store: Store) -> TrialRow:
 
 
 def _progress(folder: Path) -> Progress:
-    while (newest := checkpoints.newest(folder)) is not None:
-        with suppress(FileNotFoundError):  # it has just been replaced by a newer one
-            return Progress.load(newest)
+    """Of the newest checkpoint that can be read; whether it is whole is not checked, which would read all of it."""
+    found: list[Path] = []
+    while (committed := checkpoints.committed(folder)) != found:  # some may be replaced by newer ones meanwhile
+        found = committed
+        for checkpoint in reversed(found):
+            with suppress(OSError, ValueError):
+                return Progress.load(checkpoint)
     return Progress()
 
 
@@ -187,7 +191,7 @@ def _standing(folder: Path, driver: _Driver | None, progress: Progress) -> Stand
 
 def _driver(folder: Path) -> _Driver | None:
     """The living process with the lease on the trial's folder."""
-    holder = files.lease_holder(folder)
+    holder = leases.lease_holder(folder)
     return _Driver(holder["started"]) if holder else None
 
 

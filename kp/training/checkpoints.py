@@ -1,8 +1,10 @@
-"""A trial's checkpoints: one folder per epoch, complete or absent.
+"""A trial's checkpoints: one folder per epoch, whole or not counted.
 
-Workers write into a temporary folder, which is renamed into place once all of them have written; if a worker is killed before that, readers
-ignore what it left. A trial's folder does not depend on the workers that train it, so any workers can continue from there. Two checkpoints
-are kept: the newest, and the one before it for the moment in which the newest is put in place.
+Workers write into a folder of their own, whose contents are listed with sizes and digests when all of them have written, and which is then
+renamed into place; if a worker is killed before that, readers ignore what it left. A checkpoint counts only if its files are still those:
+one that a full disk cut short or a bad block changed is passed over, and the trial goes on from the one before it. That is why two are
+kept. A trial's folder does not depend on the workers that train it, so any workers can continue from there. Workers that were cut off from
+the others and live on write into another folder than their successors, so the files of two never mix.
 """
 
 import json
@@ -12,50 +14,63 @@ from pathlib import Path
 from typing import Any
 
 from kp.store import files
-from kp.training.job import PROGRESS
 from kp.vocabulary import TrialStatus
 
 EPOCHS_FOLDER = "epochs"
 UNFINISHED = "unfinished"
+CONTENTS = "contents.json"
 KEPT = 2
 RUNNING = "running.json"
 FAILURE = "failure.json"
 
 
 def newest(trial_folder: Path) -> Path | None:
-    """The newest committed checkpoint of a trial, or None."""
-    found = committed(trial_folder)
-    return found[-1] if found else None
+    """The newest checkpoint of a trial that is whole, or None; reads all of its files."""
+    return next((folder for folder in reversed(committed(trial_folder)) if is_whole(folder)), None)
 
 
 def committed(trial_folder: Path) -> list[Path]:
-    """All committed checkpoints of a trial, oldest first."""
+    """All committed checkpoints of a trial, oldest first, damaged ones among them."""
     epochs = trial_folder / EPOCHS_FOLDER
-    return sorted(path for path in epochs.glob("[0-9]*") if (path / PROGRESS).is_file()) if epochs.is_dir() else []
+    return sorted(path for path in epochs.glob("[0-9]*") if path.is_dir()) if epochs.is_dir() else []
 
 
-def begin(trial_folder: Path, epoch: int) -> Path:
-    """Make an empty folder for the checkpoint of this epoch, and remove what an earlier attempt left."""
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is what its workers wrote."""
+    listed = files.read_json(checkpoint / CONTENTS)
+    return isinstance(listed, dict) and files.is_intact(checkpoint, listed)
+
+
+def begin(trial_folder: Path, epoch: int, life: str) -> Path:
+    """Make an empty folder for the checkpoint of this epoch by workers with this `life`, and remove what others left."""
     shutil.rmtree(trial_folder / UNFINISHED, ignore_errors=True)
-    folder = unfinished(trial_folder, epoch)
+    folder = unfinished(trial_folder, epoch, life)
     folder.mkdir(parents=True)
     return folder
 
 
-def unfinished(trial_folder: Path, epoch: int) -> Path:
+def unfinished(trial_folder: Path, epoch: int, life: str) -> Path:
     """The folder that `begin` made, for the other workers of the trial.
 
     Its name contains the epoch, because a node of a network file system may for a while resolve an old name to the folder that had it.
     """
-    return trial_folder / UNFINISHED / f"{epoch:04d}"
+    return trial_folder / UNFINISHED / f"{epoch:04d}-{life}"
 
 
-def commit(trial_folder: Path, epoch: int) -> Path:
-    """Publish the folder that `begin` made as the checkpoint of this epoch, and delete all but the last two checkpoints."""
-    final = trial_folder / EPOCHS_FOLDER / f"{epoch:04d}"
+def commit(trial_folder: Path, epoch: int, life: str) -> Path:
+    """Publish the folder that `begin` made as the checkpoint of this epoch, and delete all but the last two checkpoints.
+
+    If workers of another life were first, theirs stays: it is the same by definition.
+    """
+    made, final = unfinished(trial_folder, epoch, life), trial_folder / EPOCHS_FOLDER / f"{epoch:04d}"
+    files.write_json(made / CONTENTS, files.described(made))
     final.parent.mkdir(exist_ok=True)
-    shutil.rmtree(final, ignore_errors=True)  # one without progress, which readers ignore
-    unfinished(trial_folder, epoch).rename(final)
+    if final.exists():
+        if is_whole(final):
+            shutil.rmtree(made, ignore_errors=True)
+            return final
+        shutil.rmtree(final, ignore_errors=True)
+    made.rename(final)
     for old in committed(trial_folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return final

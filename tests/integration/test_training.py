@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kp.store import files
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training import checkpoints
 from kp.training.encoding import IGNORED, epoch_order
@@ -23,6 +24,7 @@ from tests.training_workers import (
     LEARNER_RATE,
     LEARNER_STEPS,
     LEARNER_TARGET,
+    LIFE,
     RATE,
     Outcome,
     Workers,
@@ -147,7 +149,7 @@ def test_worker_killed_while_it_writes_a_checkpoint_leaves_the_one_before(model:
         doomed.train(job(model), tmp_path, None, 1)
         with pytest.raises(BrokenProcessPool):
             doomed.call(_die_in_the_second_checkpoint, job(model), tmp_path)
-    assert list(checkpoints.unfinished(tmp_path, 2).rglob("*.pt"))  # it was in the middle of it
+    assert list(checkpoints.unfinished(tmp_path, 2, LIFE).rglob("*.pt"))  # it was in the middle of it
     newest = checkpoints.newest(tmp_path)
     assert newest is not None
     assert newest.name == "0001"
@@ -324,13 +326,13 @@ def _distance_of_saved(one_job: TrialJob, folder: Path) -> float:
     assert scales == {one_job.spec.lora_scale}
     while training.progress.status is None:
         training.run_epoch()
-    training.save(checkpoints.begin(folder, 2))
+    training.save(checkpoints.begin(folder, 2, LIFE))
     ids = torch.arange(40)[None] + 10
     with torch.no_grad():
         trained = training._model.eval()(input_ids=ids).logits
         base = AutoModelForCausalLM.from_pretrained(one_job.engine.model.name, dtype=torch.float32)
         plain = base(input_ids=ids).logits
-        adapted = PeftModel.from_pretrained(base, checkpoints.unfinished(folder, 2) / ADAPTER).eval()(input_ids=ids).logits
+        adapted = PeftModel.from_pretrained(base, checkpoints.unfinished(folder, 2, LIFE) / ADAPTER).eval()(input_ids=ids).logits
     training.close()
     assert float((trained - plain).abs().max()) > 1e-2  # something was learned, or the comparison would say nothing
     return float((trained - adapted).abs().max())
@@ -345,6 +347,7 @@ def test_progress_lists_the_machines_of_all_workers_and_of_those_before_a_resump
     assert progress.hardware == [process_hardware()]
     elsewhere = {**process_hardware(), "processor": "Another", "hosts": ["elsewhere"]}
     replace(progress, hardware=[elsewhere]).save(newest)
+    files.write_json(newest / checkpoints.CONTENTS, files.described(newest))
     two.train(one_job, tmp_path, epochs=1)
     newest = checkpoints.newest(tmp_path)
     assert newest is not None

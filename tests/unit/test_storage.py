@@ -1,12 +1,8 @@
-"""Files appear whole or not at all; one live driver holds a lease."""
+"""Files appear whole or not at all."""
 
 import errno
-import json
 import os
-import socket
 import stat
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -58,59 +54,6 @@ def test_results_root_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be made"):
         files.results_root(tmp_path / "file" / "runs")
-
-
-def test_lease_held_by_this_process_keeps_a_second_holder_out(tmp_path: Path) -> None:
-    refused = pytest.raises(UserError, match="step x is being worked on by process")
-    with files.lease(tmp_path, "step x"), refused, files.lease(tmp_path, "step x"):
-        pass
-
-
-def test_lease_released_can_be_taken_again(tmp_path: Path) -> None:
-    for _ in range(2):
-        with files.lease(tmp_path, "step x"):
-            assert (tmp_path / "lease.json").exists()
-    assert not (tmp_path / "lease.json").exists()
-
-
-def test_lease_that_a_full_disk_does_not_take_keeps_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(value: object, file: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as full:
-        full.setattr(files.json, "dump", refuse)
-        with pytest.raises(OSError, match="No space left"), files.lease(tmp_path, "step x"):
-            pass
-    with files.lease(tmp_path, "step x"):
-        pass
-
-
-def test_lease_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
-    program = (
-        "import os, pathlib, sys; from kp.store import files\n"
-        "held = files.lease(pathlib.Path(sys.argv[1]), 'x'); held.__enter__(); os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
-    assert (tmp_path / "lease.json").exists()
-    with files.lease(tmp_path, "step x"):
-        assert json.loads((tmp_path / "lease.json").read_text())["host"] == socket.gethostname()
-
-
-def test_lease_of_another_host_with_a_fresh_heartbeat_is_respected(tmp_path: Path) -> None:
-    (tmp_path / "lease.json").write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, "token": "t"}))
-    with pytest.raises(UserError, match="process 1 on elsewhere"), files.lease(tmp_path, "step x"):
-        pass
-
-
-def test_lease_of_another_host_without_a_heartbeat_is_taken_over(tmp_path: Path) -> None:
-    import time
-
-    path = tmp_path / "lease.json"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, "token": "t"}))
-    long_ago = time.time() - 10 * files.STALE_SECONDS
-    os.utime(path, (long_ago, long_ago))
-    with files.lease(tmp_path, "step x"):
-        assert json.loads(path.read_text())["host"] == socket.gethostname()
 
 
 def test_results_root_on_a_file_is_refused_as_one(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from kp import schema
 from kp.cli import main
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.store import files
+from kp.store import files, leases
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
 from kp.study import trials_view
@@ -32,7 +32,7 @@ from kp.study.probing import probed
 from kp.study.results import trial_columns
 from kp.study.trials_view import TrialRow, export_rows, failed_trials, show_trials, trial_row, trials_table
 from kp.training import checkpoints
-from kp.training.job import Progress
+from kp.training.job import PROGRESS, Progress
 from kp.training.spec import TRIALS
 from kp.vocabulary import TrialStatus
 
@@ -77,8 +77,8 @@ def epochs(count: int, steps: int = 3) -> list[dict[str, Any]]:
 def checkpoint(store: Store, trial: Trial, measured: list[dict[str, Any]]) -> None:
     """A committed checkpoint after these epochs."""
     folder = store.work(trial.step)
-    Progress(epochs=measured).save(checkpoints.begin(folder, len(measured)))
-    checkpoints.commit(folder, len(measured))
+    Progress(epochs=measured).save(checkpoints.begin(folder, len(measured), "life"))
+    checkpoints.commit(folder, len(measured), "life")
 
 
 def record(store: Store, trial: Trial, status: TrialStatus, measured: list[dict[str, Any]], cause: str = "") -> None:
@@ -106,7 +106,7 @@ def driver(store: Store, *trials: Trial) -> Iterator[None]:
 
     with ExitStack() as stack:
         for trial in trials:
-            stack.enter_context(files.lease(store.work(trial.step), "trial"))
+            stack.enter_context(leases.lease(store.work(trial.step), "trial"))
         yield
 
 
@@ -185,7 +185,7 @@ def test_trial_of_an_earlier_run_waits_in_a_new_one_until_workers_take_it_again(
         assert trial_row(trials[0], store).status == "running"
 
 
-@pytest.mark.parametrize(("age", "status"), [(0.0, "running"), (2 * files.STALE_SECONDS, "interrupted")])
+@pytest.mark.parametrize(("age", "status"), [(0.0, "running"), (2 * leases.STALE_SECONDS, "interrupted")])
 def test_trial_in_hand_on_another_host_runs_while_its_heart_beats(store: Store, trials: tuple[Trial, ...], age: float, status: str) -> None:
     folder = store.work(trials[0].step)
     checkpoints.note_running(folder)
@@ -235,9 +235,16 @@ def test_trial_whose_checkpoint_goes_while_it_is_read_is_read_from_the_next(
     store: Store, trials: tuple[Trial, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint(store, trials[0], epochs(2))
-    newest = checkpoints.newest
-    found = iter([store.work(trials[0].step) / "epochs" / "0001"])
-    monkeypatch.setattr(checkpoints, "newest", lambda folder: next(found, None) or newest(folder))
+    committed = checkpoints.committed
+    found = iter([[store.work(trials[0].step) / "epochs" / "0001"]])
+    monkeypatch.setattr(checkpoints, "committed", lambda folder: next(found, None) or committed(folder))
+    assert trial_row(trials[0], store).epochs == 2
+
+
+def test_trial_whose_newest_progress_is_empty_is_read_from_the_checkpoint_before(store: Store, trials: tuple[Trial, ...]) -> None:
+    checkpoint(store, trials[0], epochs(2))
+    checkpoint(store, trials[0], epochs(3))
+    (checkpoints.committed(store.work(trials[0].step))[-1] / PROGRESS).write_text("")
     assert trial_row(trials[0], store).epochs == 2
 
 
