@@ -4,12 +4,13 @@ A study that requests more than the cluster has would wait forever inside Ray; `
 """
 
 import logging
+import math
 import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,22 @@ from kp.store.hardware import MOST_CPU_GENERATORS
 LEAST_LOGICAL_CPUS = 4
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
 POLL_SECONDS = 1.0
+LEAST_PATIENCE = 900.0  # seconds for which a search without any worker waits for lost nodes to come back
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node has."""
+
+    cpus: int
+    gpus: int
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The resources that the study may use; threads are those of one actor or worker."""
+    """The resources that the study may use; threads are those of one actor or worker, counted for the smallest node that has some."""
 
-    cpus: int
-    gpus: int
-    nodes: int
+    nodes: tuple[Node, ...]  # those of now
     generators: int
     generator_threads: int
     concurrent_trials: int
@@ -42,6 +50,22 @@ class Cluster:
     use_gpu: bool
     most_generators: int | None = None
     """Generators if nodes join while they work; None for one per GPU that there will ever be. `generators` are those of now."""
+    patience: float = LEAST_PATIENCE
+    """Seconds without an epoch for which a search waits for nodes."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all nodes."""
+        return sum(node.gpus for node in self.nodes)
+
+    def task_cpus(self, tasks: int) -> int:
+        """CPUs that each of so many equal tasks can have: its share of all, and no more than one node has, or it would wait for ever."""
+        return max(1, min(self.cpus // tasks, max(node.cpus for node in self.nodes)))
 
     @property
     def actor_cpus(self) -> float:
@@ -59,7 +83,7 @@ class Cluster:
 
     def __str__(self) -> str:
         devices = f"{self.gpus} GPUs" if self.use_gpu else f"{self.cpus} cores"
-        nodes = f"{self.nodes} node{'s' if self.nodes > 1 else ''}"
+        nodes = f"{len(self.nodes)} node{'s' if len(self.nodes) > 1 else ''}"
         return f"{nodes}, {devices}; generators: {self.generators}, trials at once: {self.concurrent_trials}"
 
 
@@ -67,7 +91,7 @@ class Cluster:
 def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     """Join the cluster named by RAY_ADDRESS (a submitted job finds its own), or start Ray on this machine; leave it afterwards.
 
-    Raises UserError if no cluster answers at that address.
+    Raises UserError if no cluster answers at that address, or if it does not get what the study needs to begin.
     Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
     """
     # One authentication mode for every process of this run; otherwise Ray would make a token with which a later `ray start` fails.
@@ -97,45 +121,100 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
             runtime_env=runtime,
         )
     try:
-        yield _inspect(resources, on_this_machine=address is None)
+        if address:
+            _wait_for_gpus(resources)
+        yield plan_cluster(resources, _nodes(on_this_machine=address is None))
     finally:
         ray.shutdown()
 
 
-def _inspect(resources: ResourcesConfig, *, on_this_machine: bool) -> Cluster:
+def on_this_node() -> Any:
+    """Ray's scheduling strategy for an actor that must not be lost with any other node than the caller's.
+
+    An actor that reserves nothing is otherwise placed on a random node.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _nodes(*, on_this_machine: bool) -> list[Node]:
     import ray
 
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node["Resources"].get("GPU", 0) for node in alive))
-    cpus = int(sum(node["Resources"].get("CPU", 0) for node in alive))
-    if on_this_machine:
-        cpus = os.cpu_count() or 1  # the logical CPUs above are not cores
-    return plan_cluster(resources, cpus=cpus, gpus=gpus, nodes=len(alive))
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
+    # The logical CPUs of a cluster that kp has started are not cores.
+    return [Node(os.cpu_count() or 1, node.gpus) for node in found] if on_this_machine else found
 
 
-def plan_cluster(resources: ResourcesConfig, *, cpus: int, gpus: int, nodes: int) -> Cluster:
-    """Divide the available resources; raises UserError naming the field that requests more."""
-    use_gpu = gpus > 0 if resources.gpu is None else resources.gpu
-    if use_gpu and not gpus:
-        raise UserError("a GPU is asked for and the cluster has none", field="resources.gpu")
-    slots = gpus if use_gpu else cpus
+def _wait_for_gpus(resources: ResourcesConfig) -> None:
+    """Ask the cluster's autoscaler for the GPUs with which the study begins, and wait until they are there."""
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    if not resources.min_gpus:
+        return
+    deadline = time.monotonic() + 60 * resources.wait_for
+    request_resources(bundles=[{"GPU": 1}] * resources.min_gpus)
+    try:
+        while (there := int(ray.cluster_resources().get("GPU", 0))) < resources.min_gpus:
+            if time.monotonic() > deadline:
+                waited = f"after {resources.wait_for:g} minutes (resources.wait_for) " if resources.wait_for else ""
+                raise UserError(f"{resources.min_gpus} are asked for and {waited}the cluster has {there}", field="resources.min_gpus")
+            time.sleep(POLL_SECONDS)
+    finally:
+        request_resources(bundles=[])  # nodes in use stay by themselves
+
+
+def plan_cluster(resources: ResourcesConfig, nodes: Sequence[Node]) -> Cluster:
+    """Divide the available resources; raises UserError naming the field that requests more.
+
+    With `resources.max_gpus`, trials are divided among the GPUs that there may be: those that wait are what an autoscaler acts on.
+    """
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    most_gpus = max(gpus, resources.max_gpus or 0)
+    use_gpu = most_gpus > 0 if resources.gpu is None else resources.gpu
+    if use_gpu and not most_gpus:
+        raise UserError(
+            "a GPU is asked for and the cluster has none; where GPUs come when they are needed, set resources.max_gpus",
+            field="resources.gpu",
+        )
+    slots = most_gpus if use_gpu else cpus
+    unit = "GPUs" if use_gpu else "cores"
     if resources.workers_per_trial > slots:
-        unit = "GPUs" if use_gpu else "cores"
         raise UserError(
             f"{resources.workers_per_trial} are asked for and the cluster has {slots} {unit}", field="resources.workers_per_trial"
         )
-    if use_gpu and (resources.generators or 0) > gpus:
-        raise UserError(f"{resources.generators} are asked for and the cluster has {gpus} GPUs", field="resources.generators")
-    generators = resources.generators or (gpus if use_gpu else min(cpus, MOST_CPU_GENERATORS))
+    if use_gpu and (resources.generators or 0) > slots:
+        raise UserError(f"{resources.generators} are asked for and the cluster has {slots} GPUs", field="resources.generators")
+    generators = resources.generators or (max(1, gpus) if use_gpu else sum(min(node.cpus, MOST_CPU_GENERATORS) for node in nodes))
     fitting = slots // resources.workers_per_trial
     concurrent = resources.concurrent_trials or fitting
     if concurrent > fitting:
         raise UserError(f"{concurrent} are asked for and the cluster has room for {fitting}", field="resources.concurrent_trials")
-    generator_threads = resources.threads or max(1, cpus // generators)
-    worker_threads = resources.threads or max(1, cpus // (concurrent * resources.workers_per_trial))
-    # Without GPUs the number does not grow, because the threads of each were counted for the cores that there are now.
-    most = resources.generators if use_gpu else generators
-    return Cluster(cpus, gpus, nodes, generators, generator_threads, concurrent, worker_threads, use_gpu, most)
+    return Cluster(
+        tuple(nodes),
+        generators,
+        resources.threads or _threads(nodes, generators, use_gpu),
+        concurrent,
+        resources.threads or _threads(nodes, concurrent * resources.workers_per_trial, use_gpu),
+        use_gpu,
+        # Without GPUs the number does not grow, because the threads of each were counted for the cores that there are now.
+        (resources.generators or resources.max_gpus) if use_gpu else generators,
+        max(LEAST_PATIENCE, 60 * resources.wait_for),
+    )
+
+
+def _threads(nodes: Sequence[Node], actors: int, use_gpu: bool) -> int:
+    """CPU threads of one of so many actors, such that no node with any of them has more threads than cores.
+
+    One, if no node is there yet that could have some.
+    """
+    if use_gpu:
+        return max(1, min((node.cpus // node.gpus for node in nodes if node.gpus), default=1))
+    on_each = math.ceil(actors / len(nodes))
+    return max(1, min(node.cpus for node in nodes) // on_each)
 
 
 def _quieten(log_file: Path) -> None:
@@ -168,8 +247,9 @@ class Tally:
         import ray
 
         assert ray.is_initialized(), "Ray would start a cluster by itself for the counter"
-        actor: Any = ray.remote(num_cpus=0)(_Count)
-        self._actor = actor.remote()
+        options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": on_this_node()}
+        self._actor: Any = ray.remote(**options)(_Count).remote()
+        self._known = 0
 
     @contextmanager
     def counting(self, part: str) -> Iterator[Callable[[int], None]]:
@@ -190,11 +270,12 @@ class Tally:
         self._actor.set.remote(part, done)
 
     def get(self) -> int:
-        """The sum of all parts so far."""
+        """The sum of all parts so far; what it was, while nobody can tell: a counter must not end what it counts."""
         import ray
 
-        count: int = ray.get(self._actor.get.remote())
-        return count
+        with suppress(ray.exceptions.RayError):
+            self._known = max(self._known, ray.get(self._actor.get.remote()))
+        return self._known
 
     @contextmanager
     def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:

@@ -6,6 +6,7 @@ that is raised in another process comes back inside the exceptions of Ray, and a
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Mapping
 
 
@@ -34,6 +35,13 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says; its type if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def last_named(text: str) -> str:
+    """The last error named in an error text, which may quote tracebacks of other processes."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
+    return (named or lines or ["no error text"])[-1]
 
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))

@@ -240,7 +240,13 @@ class ResourcesConfig(Section):
     concurrent_trials: PositiveInt | None = None
     """Trials that train at once. Absent: as many as fit into the cluster."""
     gpu: bool | None = None
-    """Use GPUs. Absent: if the cluster has any."""
+    """Use GPUs. Absent: if the cluster has any, or `max_gpus` says that it may."""
+    min_gpus: PositiveInt | None = None
+    """GPUs without which the study does not begin; the cluster's autoscaler is asked for them."""
+    max_gpus: PositiveInt | None = None
+    """GPUs that the cluster may grow to, for one that adds nodes when they are needed. Absent: trials use those that are there at first."""
+    wait_for: float = Field(0.0, ge=0)
+    """Minutes to wait for `min_gpus`; and, if that is more than 15 minutes, for nodes that are lost while trials wait."""
     threads: PositiveInt | None = None
     """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
     vllm_python: str | None = None
@@ -287,6 +293,14 @@ class StudyConfig(Section):
                 raise FieldError(f"{seed} with the study's seed {self.seed} is not from 0 to {MOST_SEED}", field="search.seeds")
         if unknown := set(self.evaluate.scaled_seeds or ()) - set(self.search.seeds):
             raise FieldError(f"{min(unknown)} is none of search.seeds", field="evaluate.scaled_seeds")
+
+    def _gpus_possible(self) -> None:
+        resources = self.resources
+        if resources.gpu is False and (resources.min_gpus or resources.max_gpus):
+            field = "resources.min_gpus" if resources.min_gpus else "resources.max_gpus"
+            raise FieldError("resources.gpu is false, so the study uses none", field=field)
+        if resources.max_gpus and (resources.min_gpus or 0) > resources.max_gpus:
+            raise FieldError(f"{resources.min_gpus} is more than resources.max_gpus, {resources.max_gpus}", field="resources.min_gpus")
 
     def _vllm_possible(self) -> None:
         if self.resources.vllm_python is None or not Path(self.resources.vllm_python).is_absolute():
@@ -340,6 +354,7 @@ class StudyConfig(Section):
         self._kl_possible()
         self._arms_differ()
         self._seeds_possible()
+        self._gpus_possible()
         if self.training.zero_stage == 0 and self.model.dtype != "float32":
             raise FieldError(
                 f"stage 0 drifts with model.dtype {self.model.dtype} (another optimiser path); use 1 or more", field="training.zero_stage"

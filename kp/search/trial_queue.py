@@ -4,11 +4,14 @@ Starting a Ray Train run takes longer than training a small trial. So a *worker 
 another and keeps its processes, process group and base model. Trials are submitted to the queue, and worker groups take them from it; each
 epoch is reported to Tune, and the decision to continue or to stop is returned. No worker starts an epoch that Tune has not allowed.
 
-If workers die, Ray Train restarts their group, which gets the same trial again. A trial whose workers die too often has failed. The queue
-is plain asyncio; in a study it runs in a Ray actor.
+What is lost with workers returns to the queue, and whichever group asks next resumes it from its last epoch. The loss of a node is nobody's
+fault. What fails is charged twice: to the trial, which has failed after `MOST_ATTEMPTS` without an epoch in between, and to the group,
+which is retired after failing on two trials in a row, because then it is more likely the group's GPU or node that is broken. The queue is
+plain asyncio; in a study it runs in a Ray actor.
 """
 
 import asyncio
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -19,7 +22,11 @@ from typing import Any
 from kp.errors import UserError
 from kp.vocabulary import TrialStatus
 
-MOST_ATTEMPTS = 3  # times that workers may start or resume a trial before it counts as failed
+MOST_ATTEMPTS = 3  # failures of a trial's workers without an epoch in between before the trial counts as failed
+MOST_GROUP_FAILURES = 2  # trials in a row on which a worker group may fail before it is retired
+
+# What Ray says of an actor whose node was lost or is being drained.
+_NODE_LOST = re.compile(r"node has died|node was terminated|node .*preempt|ActorUnavailableError|temporarily unavailable", re.IGNORECASE)
 
 
 class Decision(StrEnum):
@@ -47,11 +54,23 @@ class WorkerReport:
     refusal: UserError | None = None  # what a user can mend, if that was the cause
 
 
+@dataclass(frozen=True)
+class GroupEnd:
+    """What follows from the end of a worker group: one that is retired is not started again, none is if the search is over."""
+
+    is_retired: bool
+    cause: str  # of its last failure, if it had any
+    is_over: bool
+    epochs: int  # that it has trained
+    idle_seconds: float  # since any group has trained one, or since the search began
+
+
 @dataclass
 class _Trial:
     epochs: list[dict[str, Any]] = field(default_factory=list)  # as reported to Tune, in order
     decisions: dict[int, Decision] = field(default_factory=dict)  # by epoch
     attempts: int = 0
+    failures: int = 0  # of its workers since its last epoch
     stopped: bool = False
     report: WorkerReport | None = None
     taken: float | None = None
@@ -60,15 +79,28 @@ class _Trial:
         return time.monotonic() - self.taken if self.taken is not None else 0.0
 
 
+@dataclass
+class _Group:
+    held: str | None = None  # the trial it has
+    failed_on: list[str] = field(default_factory=list)  # different trials in a row, without an epoch in between
+    cause: str = ""  # of its last failure
+    epochs: int = 0
+
+    @property
+    def is_retired(self) -> bool:
+        return len(self.failed_on) >= MOST_GROUP_FAILURES
+
+
 class TrialQueue:
     """Every method may be called again: callers that die and are restarted repeat their calls."""
 
     def __init__(self) -> None:
         self._trials: dict[str, _Trial] = {}
         self._waiting: deque[str] = deque()
-        self._held: dict[str, str | None] = {}  # worker group -> the trial it has
+        self._groups: defaultdict[str, _Group] = defaultdict(_Group)
         self._assignments: dict[tuple[str, str, int], TrialAssignment | None] = {}
         self._closed = False
+        self._progressed = time.monotonic()
         self._abandoned: WorkerReport | None = None
         self._changed = asyncio.Condition()
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -139,31 +171,30 @@ class TrialQueue:
 
     async def _next(self, group: str) -> TrialAssignment | None:
         async with self._changed:
-            left = self._held.get(group)
-            if left is not None and self._trials[left].report is None:
-                return self._assign(group, left) or await self._new(group)
-            return await self._new(group)
+            self._put_back(group)  # what an earlier life of its processes had, if anything
+            while not self._groups[group].is_retired:
+                await self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+                if not self._waiting:
+                    return None
+                assignment = self._assign(group, self._take(group))
+                if assignment:
+                    return assignment
+            return None
 
-    async def _new(self, group: str) -> TrialAssignment | None:
-        while True:
-            self._held[group] = None
-            await self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
-            if not self._waiting:
-                return None
-            assignment = self._assign(group, self._waiting.popleft())
-            if assignment:
-                return assignment
+    def _take(self, group: str) -> str:
+        """The first waiting trial on which this group has not just failed; the first of all if there is none."""
+        failed_on = self._groups[group].failed_on
+        trial_id = next((waiting for waiting in self._waiting if waiting not in failed_on), self._waiting[0])
+        self._waiting.remove(trial_id)
+        return trial_id
 
     def _assign(self, group: str, trial_id: str) -> TrialAssignment | None:
         trial = self._trials[trial_id]
         if trial.report is not None:
             return None
         trial.attempts += 1
-        if trial.attempts > MOST_ATTEMPTS:
-            self._end(trial_id, WorkerReport(TrialStatus.FAILED, f"its workers died {MOST_ATTEMPTS} times", trial.seconds()))
-            return None
         trial.taken = trial.taken or time.monotonic()
-        self._held[group] = trial_id
+        self._groups[group].held = trial_id
         return TrialAssignment(trial_id, trial.attempts)
 
     async def report_epoch(self, trial_id: str, epoch: int, measured: dict[str, Any]) -> None:
@@ -172,6 +203,12 @@ class TrialQueue:
         async with self._changed:
             if epoch > len(trial.epochs):
                 trial.epochs.append(measured)
+                trial.failures = 0
+                self._progressed = time.monotonic()
+                for group in self._groups.values():
+                    if group.held == trial_id:
+                        group.failed_on.clear()
+                        group.epochs += 1
                 self._changed.notify_all()
 
     async def wait_for_decision(self, trial_id: str, epoch: int) -> Decision:
@@ -187,22 +224,70 @@ class TrialQueue:
             if self._trials[trial_id].report is None:
                 self._end(trial_id, WorkerReport(status, cause, self._trials[trial_id].seconds(), refusal))
 
+    async def attempt_failed(self, group: str, trial_id: str, cause: str) -> None:
+        """Record that a trial failed for a reason that may lie in the group's process or node: it is moved, unless it failed too often.
+
+        All workers of a group may report the same failure; it counts once.
+        """
+        async with self._changed:
+            if self._groups[group].held == trial_id:
+                self._failed(group, cause)
+
     async def workers_died(self, group: str, errors: Sequence[str]) -> None:
         """Record Ray Train's errors of workers that died; if they ran out of memory, their trial is not tried again."""
-        trial_id = self._held.get(group)
-        cause = next((error for error in errors if out_of_memory(error)), None)
-        if trial_id is not None and cause is not None:
-            await self.report_end(trial_id, TrialStatus.OUT_OF_MEMORY, cause)
+        async with self._changed:
+            trial_id = self._groups[group].held
+            if trial_id is None:
+                return
+            memory = next(filter(out_of_memory, errors), None)
+            if memory is not None:
+                self._end(trial_id, WorkerReport(TrialStatus.OUT_OF_MEMORY, memory, self._trials[trial_id].seconds()))
+            elif any(map(node_lost, errors)):
+                self._put_back(group)
+            else:
+                self._failed(group, f"its workers died: {errors[-1] if errors else 'no error is known'}")
+
+    async def group_ended(self, group: str) -> GroupEnd:
+        """Record that a worker group is no more, whatever ended it; its trial is resumed by others."""
+        async with self._changed:
+            self._put_back(group)
+            one = self._groups[group]
+            return GroupEnd(one.is_retired, one.cause, self._closed, one.epochs, time.monotonic() - self._progressed)
+
+    def _failed(self, group: str, cause: str) -> None:
+        one = self._groups[group]
+        assert one.held is not None
+        trial_id, trial = one.held, self._trials[one.held]
+        one.cause = cause
+        if trial_id not in one.failed_on:
+            one.failed_on.append(trial_id)
+        trial.failures += 1
+        if trial.failures < MOST_ATTEMPTS:
+            self._put_back(group)
+        elif trial.report is None:
+            why = f"failed {MOST_ATTEMPTS} times without an epoch in between, at last because {cause}"
+            self._end(trial_id, WorkerReport(TrialStatus.FAILED, why, trial.seconds()))
+
+    def _put_back(self, group: str) -> None:
+        trial_id, self._groups[group].held = self._groups[group].held, None
+        if trial_id is not None and self._trials[trial_id].report is None:
+            self._waiting.appendleft(trial_id)
+            self._changed.notify_all()
 
     def _end(self, trial_id: str, report: WorkerReport) -> None:
         trial = self._trials[trial_id]
         trial.report = report
-        for group, held in self._held.items():
-            if held == trial_id:
-                self._held[group] = None
+        for group in self._groups.values():
+            if group.held == trial_id:
+                group.held = None
         self._changed.notify_all()
 
 
 def out_of_memory(error: str) -> bool:
     """Whether an error's text says that a GPU or a node ran out of memory."""
     return "OutOfMemory" in error or "out of memory" in error or "running low on memory" in error
+
+
+def node_lost(error: str) -> bool:
+    """Whether an error's text says that the node of a worker is gone or going, which no trial and no group is to blame for."""
+    return bool(_NODE_LOST.search(error))

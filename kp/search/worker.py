@@ -1,9 +1,12 @@
 """Ray Train's loop function: the worker of a group trains one trial after another from the queue.
 
-A trial that raises ends the group's processes, since a worker that broke leaves the others waiting inside a collective; Ray Train starts
-them again, and the queue knows by then that the trial is done with. Only a worker group of one continues in the same process.
+A trial that raises ends the group's processes, since a worker that broke leaves the others waiting inside a collective, and a GPU that
+broke leaves its process of no use; Ray Train starts them again, and the queue knows by then what becomes of the trial: it has failed if the
+error is its own, and is moved if the error may be that of the process, its node or the storage. Only a lone worker without a GPU, whose trial
+failed by an error of its own, continues in the same process.
 """
 
+import re
 import traceback
 import uuid
 from collections.abc import Mapping
@@ -20,6 +23,8 @@ from kp.training.job import TrialJob
 from kp.training.trial import TrialTraining
 from kp.vocabulary import TrialStatus
 
+_OF_DEVICE = re.compile(r"\b(CUDA|NCCL|cuBLAS|CUBLAS|cuDNN|CUDNN|[Gg]loo)\b")  # where libraries raise a plain RuntimeError
+
 
 @dataclass(frozen=True)
 class WorkerGroupJob:
@@ -30,6 +35,7 @@ class WorkerGroupJob:
     jobs: dict[str, Any]  # trial_id -> object reference of its TrialJob
     work: Mapping[str, Path]  # trial_id -> the folder of its checkpoints
     micro_batch: int | None
+    use_gpu: bool
 
 
 def train_trials(loop_config: dict[str, WorkerGroupJob]) -> None:
@@ -86,13 +92,16 @@ class _Worker:
                 training.restore(before)
             self._run(training, folder)
             training.close()
-        except Exception as error:  # any error ends this trial and not the study
+        except Exception as error:  # any error ends this attempt and not the study
             self._model_cache = None  # its state is unknown
             refusal = user_error_in(error)
             text = str(refusal or _last_line(error))
+            if refusal is None and not out_of_memory(text) and is_infrastructure(error):
+                self.ask("attempt_failed", self.job.group, assignment.trial_id, text)
+                raise
             status = TrialStatus.OUT_OF_MEMORY if out_of_memory(text) else TrialStatus.FAILED
             self.ask("report_end", assignment.trial_id, status, text, refusal)
-            if self._place.world > 1:
+            if self._place.world > 1 or self.job.use_gpu:
                 raise
 
     def _training(self, job: TrialJob) -> TrialTraining:
@@ -140,3 +149,13 @@ class _Worker:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in traceback.format_exception_only(error) if line.strip()]
     return " ".join(" ".join(lines).split())
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Whether an error may be that of a process, a GPU, a connection or the storage, so that the trial may succeed elsewhere or later."""
+    import ray.exceptions
+    import torch
+    import torch.distributed
+
+    kinds = (OSError, ray.exceptions.RayError, torch.AcceleratorError, torch.distributed.DistError)
+    return isinstance(error, kinds) or bool(_OF_DEVICE.search(str(error)))

@@ -13,7 +13,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from kp import schema
-from kp.cluster import Tally, plan_cluster
+from kp.cluster import Node, Tally, plan_cluster
 from kp.config.study import ModelConfig, ResourcesConfig
 from kp.inference.base_answers import Categorisation, _OfBase
 from kp.inference.chunk_files import ChunkFiles, unpacked
@@ -54,7 +54,7 @@ def test_pipeline_uses_a_node_that_joins_and_ends_without_one_that_is_lost(nodes
     meeting.mkdir()
     engine = NodeNamingEngine(ModelConfig(), 4, stop_at_newline=True, batch_size=4, threads=1, use_gpu=True, meeting=str(meeting))
     job = Categorisation(asked, SHOT_SETS, list(SHOT_SETS), engine)
-    cluster = plan_cluster(ResourcesConfig(gpu=True), cpus=4, gpus=1, nodes=2)
+    cluster = plan_cluster(ResourcesConfig(gpu=True), [Node(4, 0), Node(1, 1)])
     files, chunks = ChunkFiles(tmp_path / "work"), job.chunks()
 
     joined: Any = None

@@ -13,7 +13,7 @@ from ray.tune.schedulers import FIFOScheduler
 import kp.commands
 from kp import schema
 from kp.cli import main
-from kp.cluster import Cluster, plan_cluster
+from kp.cluster import Cluster, Node, plan_cluster
 from kp.config.study import ModelConfig, ResourcesConfig
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec
@@ -21,7 +21,8 @@ from kp.inference.base_answers import Categorisation, base_answers
 from kp.inference.evaluation import Evaluation, MeasuredModel, Measuring, evaluate_all
 from kp.progress import Display
 from kp.prompts import builtin_prompts
-from kp.search.tune import Listeners, SearchFolders, TrialOutcome, WorkerGroups, run_trials
+from kp.search.tune import Listeners, TrialOutcome, run_trials
+from kp.search.worker_groups import SearchFolders, WorkerGroups
 from kp.study.measurements.answers import AnswersTask
 from kp.vocabulary import ShotSet, TrialStatus
 from tests.conftest import run_here
@@ -38,7 +39,7 @@ ENGINE = EngineSpec(ModelConfig(name=ABSENT), 4, stop_at_newline=True, batch_siz
 
 
 def one_actor() -> Cluster:
-    return plan_cluster(ResourcesConfig(generators=1, concurrent_trials=1, threads=1), cpus=2, gpus=0, nodes=1)
+    return plan_cluster(ResourcesConfig(generators=1, concurrent_trials=1, threads=1), [Node(2, 0)])
 
 
 def assert_one_line(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch, line: str) -> None:

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 from kp import schema
 from kp.benchmarks.registry import BenchmarkPlan
-from kp.cluster import plan_cluster
+from kp.cluster import Node, plan_cluster
 from kp.config.study import EvaluateConfig, ModelConfig, ResourcesConfig
 from kp.generation.adapters import adapter_digest, first_adapted_layer, save_scaled_adapter
 from kp.generation.surprisal import surprisals
@@ -83,7 +83,7 @@ def test_evaluated_models_have_the_numbers_of_each_alone_and_undivided(tmp_path:
     tasks = {"answers/S1": AnswersTask(ShotSet.S1), "benchmarks": BenchmarkTask(PLAN), "surprisal": SurprisalTask()}
     measurings = [Measuring(f"{model.name}-{name}", model, name, task) for model in models for name, task in tasks.items()]
     evaluation = Evaluation(engine, FACTS, SHOT_SETS, tmp_path / "scratch", measurings)
-    cluster = plan_cluster(ResourcesConfig(generators=2, threads=1), cpus=2, gpus=0, nodes=1)
+    cluster = plan_cluster(ResourcesConfig(generators=2, threads=1), [Node(2, 0)])
 
     measured = list(evaluate_all([evaluation], tmp_path / "work", cluster, Display()))
 

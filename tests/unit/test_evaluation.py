@@ -16,7 +16,7 @@ import pytest
 from kp import schema
 from kp.benchmarks.lm_eval_tasks import SHARD_ITEMS
 from kp.benchmarks.registry import BENCHMARKS, BenchmarkPlan, divided
-from kp.cluster import plan_cluster
+from kp.cluster import Node, plan_cluster
 from kp.config.study import EvaluateConfig, ResourcesConfig
 from kp.generation.protocol import FinishReason, Generation
 from kp.inference import evaluation
@@ -124,7 +124,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 
 def run(work: Path, *measurings: Measuring) -> Iterator[Measured]:
-    cluster = plan_cluster(ResourcesConfig(generators=1), cpus=2, gpus=0, nodes=1)
+    cluster = plan_cluster(ResourcesConfig(generators=1), [Node(2, 0)])
     return evaluate_all([evaluated(*measurings)], work, cluster, Display())
 
 

@@ -106,17 +106,107 @@ def test_stop_of_a_trial_that_ended_by_itself_gives_that_end() -> None:
     asyncio.run(story())
 
 
-def test_next_trial_in_a_new_life_is_the_unfinished_one_until_it_is_too_often() -> None:
+def died(group: str, queue: TrialQueue, error: str = "ActorDiedError: the worker died") -> Awaitable[None]:
+    return queue.workers_died(group, [error])
+
+
+def test_trial_whose_workers_die_without_an_epoch_in_between_fails_after_the_third_time() -> None:
     async def story() -> None:
         queue = TrialQueue()
         await queue.submit("a")
-        await queue.submit("b")
         for life in range(MOST_ATTEMPTS):
             assert await soon(queue.next_trial("one", str(life), 0)) == TrialAssignment("a", life + 1)
-        assert await soon(queue.next_trial("one", "last", 0)) == TrialAssignment("b", 1)
+            await died("one", queue)
         report = await queue.stop("a")
         assert report.status is TrialStatus.FAILED
-        assert "died 3 times" in str(report.cause)
+        assert (
+            report.cause == "failed 3 times without an epoch in between, at last because its workers died: ActorDiedError: the worker died"
+        )
+
+    asyncio.run(story())
+
+
+def test_epoch_between_the_failures_of_a_trial_forgets_them() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        await queue.submit("a")
+        for life in range(3 * MOST_ATTEMPTS):
+            assert await soon(queue.next_trial("one", str(life), 0)) == TrialAssignment("a", life + 1)
+            await queue.report_epoch("a", life + 1, {"epoch": life + 1})
+            await died("one", queue)
+        assert (await queue.stop("a")).status is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "ActorDiedError: The actor died because its node has died. Node Id: 1234",
+        "WorkerHealthCheckFailedError: The actor is temporarily unavailable: RPC error",
+    ],
+)
+def test_loss_of_a_node_is_charged_neither_to_the_trial_nor_to_the_group(error: str) -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        await queue.submit("a")
+        for life in range(3 * MOST_ATTEMPTS):
+            assert await soon(queue.next_trial("one", str(life), 0)) == TrialAssignment("a", life + 1)
+            await died("one", queue, error)
+        assert not (await queue.group_ended("one")).is_retired
+        assert (await queue.stop("a")).status is None
+
+    asyncio.run(story())
+
+
+def test_trial_of_a_group_that_is_lost_goes_to_another() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        await queue.submit("a")
+        await queue.next_trial("one", "life", 0)
+        waiting = asyncio.ensure_future(queue.next_trial("two", "life", 0))
+        assert await is_open(waiting)
+        end = await queue.group_ended("one")
+        assert (end.is_retired, end.is_over, end.epochs) == (False, False, 0)
+        assert await soon(waiting) == TrialAssignment("a", 2)
+
+    asyncio.run(story())
+
+
+def test_group_that_fails_on_two_trials_in_a_row_is_retired_and_its_trials_are_moved() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        for trial in ("a", "b", "c"):
+            await queue.submit(trial)
+        for life, trial in enumerate(("a", "b")):  # not a again, so that it shows whether the trial or the group is broken
+            assert await soon(queue.next_trial("bad", str(life), 0)) == TrialAssignment(trial, 1)
+            for _ in range(2):  # both workers of the group tell of it
+                await queue.attempt_failed("bad", trial, "CUDA error: an illegal memory access was encountered")
+        assert await soon(queue.next_trial("bad", "2", 0)) is None
+        end = await queue.group_ended("bad")
+        assert (end.is_retired, end.cause) == (True, "CUDA error: an illegal memory access was encountered")
+        taken = [await soon(queue.next_trial("good", "life", turn)) for turn in range(1)]
+        for turn in range(1, 3):
+            assert taken[-1] is not None
+            await queue.report_end(taken[-1].trial_id, TrialStatus.COMPLETED, None)
+            taken.append(await soon(queue.next_trial("good", "life", turn)))
+        assert taken == [TrialAssignment("b", 2), TrialAssignment("a", 2), TrialAssignment("c", 1)]
+
+    asyncio.run(story())
+
+
+def test_group_that_trains_an_epoch_after_a_failure_is_not_retired_by_the_next() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        for trial in ("a", "b"):
+            await queue.submit(trial)
+        for life in range(4):
+            assignment = await soon(queue.next_trial("one", str(life), 0))
+            assert assignment is not None
+            await queue.report_epoch(assignment.trial_id, life + 1, {"epoch": life + 1})
+            await queue.attempt_failed("one", assignment.trial_id, "OSError: [Errno 5] Input/output error")
+        end = await queue.group_ended("one")
+        assert (end.is_retired, end.epochs) == (False, 4)
 
     asyncio.run(story())
 

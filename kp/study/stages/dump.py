@@ -71,4 +71,4 @@ def _read(session: Session, folder: Path) -> GraphReading:
         session.display.line(f"dump: {turtle} of {files} files are Turtle with prefixes or longer statements, read by a slower parser")
     if files == 1:
         return GraphReading(read_graph(source, folder, language=language), [process_hardware()])
-    return read_graph_on_cluster(source, folder, max(1, session.cluster.cpus // files), language)
+    return read_graph_on_cluster(source, folder, session.cluster.task_cpus(files), language)

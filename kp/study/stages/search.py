@@ -12,7 +12,8 @@ from kp import schema
 from kp.config.identity import Reads
 from kp.generation.adapters import adapter_digest
 from kp.progress import Bar
-from kp.search.tune import Listeners, SearchFolders, TrialOutcome, WorkerGroups, adapter_of, run_trials
+from kp.search.tune import Listeners, QueueLostError, TrialOutcome, adapter_of, run_trials
+from kp.search.worker_groups import SearchFolders, WorkerGroups
 from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
@@ -44,6 +45,9 @@ SCHEDULING = Reads(
         "search.replay_shortfall",  # with the same facts, a trial either is an error or replays all there are
     ),
 )
+
+
+MOST_RESTARTS = 5  # of a search whose queue died
 
 
 class Search(Stage):
@@ -89,11 +93,18 @@ class Search(Stage):
         if done:
             session.display.line(f"search: {done} of {len(session.graph.trials)} trials already done, not redone")
         validate_installed(session.config.trackers)
-        failures = session.failures
+        failures, restarts = session.failures, 0
         while True:
             missing = [t for t in session.graph.trials if t.trial_id not in failures and not session.store.is_done(t.step)]
             if missing:
-                _run(session, missing, failures)
+                try:
+                    _run(session, missing, failures)
+                except QueueLostError as lost:
+                    restarts += 1
+                    if restarts > MOST_RESTARTS:
+                        raise
+                    session.display.line(f"search: the process that hands out trials died ({lost}); they go on from their last epochs")
+                    continue
             if not session.propose():
                 break
         link_adapters(session)

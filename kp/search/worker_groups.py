@@ -1,0 +1,194 @@
+"""The worker groups of a search: each is a Ray Train run whose workers take one trial after another, and is started again when it is lost.
+
+The driver of a group's run is an actor. It may lie on any node, so that many groups do not fill the head's memory, and is killed when the
+search ends: what Ray Train leaves in its process (a controller, managers) ends with it.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kp.cluster import Cluster, on_this_node
+from kp.errors import UserError, last_named, user_error_in
+from kp.search.trial_queue import GroupEnd, TrialQueue, node_lost
+from kp.search.worker import WorkerGroupJob, train_trials
+from kp.training.job import TrialJob
+
+DRIVER_CPUS = 0.01  # the driver of a trial or worker group only waits; reserving more would leave none for workers
+MOST_FRUITLESS = 3  # starts in a row without an epoch of a worker group that had its resources and ended all the same
+STARTUP_FAILURES = 10  # times that a worker group's workers may fail to start, in all
+CLOSING_SECONDS = 30.0
+WATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class WorkerGroups:
+    """As many worker groups as trials run at once, each with `workers` Ray Train workers."""
+
+    cluster: Cluster
+    workers: int
+    micro_batch: int | None
+
+
+@dataclass(frozen=True)
+class SearchFolders:
+    """The folders of a search: that of each trial's checkpoints, by trial_id, and a `scratch` folder for Ray's own files."""
+
+    work: Mapping[str, Path]
+    scratch: Path
+
+
+@contextmanager
+def running_worker_groups(jobs: Mapping[str, TrialJob], folders: SearchFolders, groups: WorkerGroups) -> Iterator[Any]:
+    """A queue, and worker groups that take trials from it until the end of the block."""
+    import ray
+
+    # On the driver's node, which the search does not outlive anyway; many calls wait concurrently.
+    options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": on_this_node()}
+    queue: Any = ray.remote(**options)(TrialQueue).remote()
+    references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
+    count = min(groups.cluster.concurrent_trials, len(jobs))
+    supervisor = _Supervisor(queue, references, folders, groups)
+    for number in range(count):
+        supervisor.start(f"worker-group-{number}")
+    stop = threading.Event()
+    watch = threading.Thread(target=supervisor.watch, args=(stop,), daemon=True)
+    watch.start()
+    try:
+        yield queue
+    finally:
+        stop.set()
+        watch.join()
+        with suppress(ray.exceptions.RayActorError):  # it is dead already
+            ray.get(queue.close.remote())
+        supervisor.end()
+        ray.kill(queue)
+
+
+class _Supervisor:
+    """Starts worker groups, and starts those again that end while there is something to train."""
+
+    def __init__(self, queue: Any, jobs: dict[str, Any], folders: SearchFolders, groups: WorkerGroups) -> None:
+        self._queue, self._jobs, self._folders, self._groups = queue, jobs, folders, groups
+        self._actors: dict[str, Any] = {}
+        self._running: dict[Any, str] = {}  # reference of a group's run -> its name
+        self._starts: dict[str, int] = {}
+        self._fruitless: dict[str, int] = {}  # starts in a row without an epoch
+        self._cause: tuple[str, UserError | None] = "all worker groups shut down", None
+
+    def start(self, group: str) -> None:
+        """Start a group's driver and its Train run."""
+        import ray
+
+        self._starts[group] = self._starts.get(group, 0) + 1
+        groups = self._groups
+        job = WorkerGroupJob(self._job_name(group), self._queue, self._jobs, self._folders.work, groups.micro_batch, groups.cluster.use_gpu)
+        options: dict[str, Any] = {"num_cpus": DRIVER_CPUS, "scheduling_strategy": "SPREAD"}
+        actor: Any = ray.remote(**options)(_GroupDriver).remote()
+        self._actors[group] = actor
+        self._running[actor.run.remote(job, self._groups, self._folders.scratch / "train")] = group
+
+    def _job_name(self, group: str) -> str:
+        # New each time: Ray Train would try to resume a run of the same name, and trials are resumed by kp's own checkpoints.
+        return f"{group}-start-{self._starts[group]}"
+
+    def watch(self, stop: threading.Event) -> None:
+        """Until no group is left, or told to stop; if none is left, tell the queue, or Tune would wait for epochs for ever."""
+        import ray
+
+        while self._running and not stop.wait(WATCH_SECONDS):
+            ended, _ = ray.wait(list(self._running), num_returns=1, timeout=0)
+            for reference in ended:
+                self._ended(reference)
+        if not stop.is_set():
+            with suppress(ray.exceptions.RayActorError):
+                ray.get(self._queue.abandon.remote(*self._cause))
+
+    def _ended(self, reference: Any) -> None:
+        import ray
+
+        group = self._running.pop(reference)
+        error = None
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as raised:
+            error = raised
+        ray.kill(self._actors.pop(group))
+        try:
+            end: GroupEnd = ray.get(self._queue.group_ended.remote(self._job_name(group)))
+        except ray.exceptions.RayActorError:
+            return  # without a queue there is nothing to do for it
+        if end.is_retired:
+            self._cause = f"worker groups were taken out of use after failing on two trials in a row; the last failure: {end.cause}", None
+        elif error is not None:
+            refusal = user_error_in(error)
+            self._cause = f"no workers could be had: {refusal or last_named(str(error))}", refusal
+            self._fruitless[group] = 0 if end.epochs else self._fruitless.get(group, 0) + 1
+            if refusal is None and not end.is_over and may_restart(str(error), self._fruitless[group], end, self._groups.cluster.patience):
+                self.start(group)
+
+    def end(self) -> None:
+        """Let groups that are about to end do so, and end all."""
+        import ray
+
+        if self._running:
+            ray.wait(list(self._running), num_returns=len(self._running), timeout=CLOSING_SECONDS)
+        for actor in self._actors.values():
+            ray.kill(actor)
+
+
+def may_restart(error: str, fruitless: int, end: GroupEnd, patience: float) -> bool:
+    """Whether a worker group that ended with this error is started again, after as many starts in a row without an epoch.
+
+    One for which there is no node may wait as long as the study may, in seconds since any group trained an epoch.
+    """
+    if node_lost(error) or "WorkerGroupStartupTimeoutError" in error:
+        return end.idle_seconds < patience
+    return fruitless < MOST_FRUITLESS
+
+
+class _GroupDriver:
+    """An actor that drives one worker group's Train run."""
+
+    def run(self, job: WorkerGroupJob, groups: WorkerGroups, storage: Path) -> None:
+        """Return once the group has shut down."""
+        from ray.train import RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.config import FailureConfig  # ray.train has the same class, with the stub of an older one
+
+        cluster = groups.cluster
+        resources = cluster.worker_resources()
+        TorchTrainer(
+            train_trials,
+            train_loop_config={"group": job},
+            torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=groups.workers, use_gpu=cluster.use_gpu, resources_per_worker=resources),
+            run_config=RunConfig(
+                name=job.group,
+                storage_path=str(storage),
+                callbacks=[_messenger(job)],
+                # The queue counts what is charged to a trial and to its group; the loss of a node is charged to nobody.
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=STARTUP_FAILURES),
+            ),
+        ).fit()
+
+
+def _messenger(job: WorkerGroupJob) -> Any:
+    from ray.train import UserCallback
+
+    class Messenger(UserCallback):
+        """Reports Ray Train's errors of workers that died to the queue."""
+
+        def __init__(self, group: str, queue: Any) -> None:
+            self.group, self.queue = group, queue
+
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            import ray
+
+            errors = [f"{type(error).__name__}: {error}" for error in worker_exceptions.values()]
+            ray.get(self.queue.workers_died.remote(self.group, errors))
+
+    return Messenger(job.group, job.queue)
