@@ -179,6 +179,27 @@ _command("noise", "noise", "Compare the base model with itself: what would count
 _command("benchmarks", "benchmarks", "Score the base model on the study's benchmarks; nothing is trained.", _score_base)
 
 
+def _doctor(
+    file: tyro.conf.Positional[File],
+    overrides: tyro.conf.Positional[Overrides] = (),
+    results: Path = Path("runs"),
+) -> int:
+    """Look at every node of the cluster before a study runs there: packages, shared results folder, disk, clocks. Takes seconds.
+
+    Args:
+        file: The study.
+        overrides: Config values that replace the file's, such as resources.workers_per_trial=2.
+        results: Folder of all studies' results; on a cluster one that every node shares.
+    """
+    from kp.config.study import load_study
+    from kp.study.doctoring import diagnose
+
+    return diagnose(load_study(file, list(overrides)), results)
+
+
+_study_command("doctor", _doctor)
+
+
 def _trials(
     file: tyro.conf.Positional[File],
     overrides: tyro.conf.Positional[Overrides] = (),

@@ -115,7 +115,7 @@ def _captured(out: int, err: int) -> Iterator[None]:
 @contextmanager
 def _own_logging() -> Iterator[None]:
     """Take back afterwards what a study does to the loggers and the warnings of its process."""
-    from kp.cluster import NOISY_LOGGERS
+    from kp.cluster.connection import NOISY_LOGGERS
 
     loggers = [logging.getLogger(name) for name in (*NOISY_LOGGERS, "py.warnings")]
     kept = [(logger.handlers, logger.propagate) for logger in loggers]

@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.cluster import Cluster, Tally
+from kp.cluster.sizing import Cluster
+from kp.cluster.tally import Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.inference.chunk_files import ChunkFiles, unpacked

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from kp.cluster import Cluster
+from kp.cluster.sizing import Cluster
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, sorted_answers
 from kp.inference.base_answers import Categorisation
 from kp.metrics.agreement import Agreement, agreement

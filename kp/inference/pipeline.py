@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kp.cluster import Cluster, Tally
+from kp.cluster.sizing import Cluster
+from kp.cluster.tally import Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed

@@ -1,9 +1,9 @@
 """Ray Train's loop function: the worker of a group trains one trial after another from the queue.
 
 A trial that raises ends the group's processes, since a worker that broke leaves the others waiting inside a collective, and a GPU that
-broke leaves its process of no use; Ray Train starts them again, and the queue knows by then what becomes of the trial: it has failed if the
-error is its own, and is moved if the error may be that of the process, its node or the storage. Only a lone worker without a GPU, whose trial
-failed by an error of its own, continues in the same process.
+broke leaves its process of no use; Ray Train starts them again, and the queue knows by then what becomes of the trial: it has failed if
+the error is its own, and is moved if the error may be that of the process, its node or the storage. Only a lone worker without a GPU,
+whose trial failed by an error of its own, continues in the same process.
 """
 
 import re

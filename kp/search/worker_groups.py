@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kp.cluster import Cluster, on_this_node
+from kp.cluster.connection import on_this_node
+from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
 from kp.search.trial_queue import GroupEnd, TrialQueue, node_lost
 from kp.search.worker import WorkerGroupJob, train_trials

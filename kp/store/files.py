@@ -18,6 +18,7 @@ from typing import Any
 
 from kp.errors import UserError
 
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the entry point of a submitted job
 ROOT_FIELD = "--results"  # the option that names the results root, in messages
 
 
@@ -82,6 +83,11 @@ def results_root(root: Path) -> Path:
         raise UserError(f"{root}: must be a folder on a local or shared file system that renames atomically", field=ROOT_FIELD)
     if "?" in str(root.absolute()):
         raise UserError(f"{root}: has a '?' in its path, which Ray takes for the end of it; name a folder without", field=ROOT_FIELD)
+    if not root.is_absolute() and JOB_VARIABLE in os.environ:
+        raise UserError(
+            f"{root}: is relative, and a submitted job runs in a temporary folder of one node; name a folder that every node mounts",
+            field=ROOT_FIELD,
+        )
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; name a folder, which is made if it is missing", field=ROOT_FIELD)
     try:

@@ -59,6 +59,11 @@ class Store:
         self._valid: dict[str, dict[str, Any]] = {}
         self._leases: dict[str, leases.Lease] = {}  # of steps in work, by fingerprint
 
+    @property
+    def root(self) -> Path:
+        """The results root, for those who ask whether every node sees it."""
+        return self._root
+
     def _folder(self, step: Step) -> Path:
         return self._root / "store" / step.kind / step.fingerprint
 

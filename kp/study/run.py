@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from kp.cluster.address import cluster_address
 from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser, validate_pools
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError
@@ -18,7 +19,6 @@ from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import describe_model, resolve_model
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
-from kp.ray_address import cluster_address
 from kp.store import files
 from kp.store.steps import Store
 from kp.study.building import proposed_graph

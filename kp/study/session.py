@@ -12,7 +12,9 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.cluster import Cluster, connected
+from kp.cluster.connection import connected
+from kp.cluster.preflight import validate_cluster
+from kp.cluster.sizing import Cluster
 from kp.config.derived import PARAPHRASER_FIELD, REPLAY_SHOT_SET, base_shot_sets, paraphraser
 from kp.config.study import StudyConfig
 from kp.errors import UserError
@@ -65,6 +67,8 @@ class Session(ExitStack):
         self.display.line(f"starting Ray (library output goes to {shown(log)})")
         self.enter_context(self.display.quiet(log))
         cluster = self.enter_context(connected(self.config.resources, log))
+        if cluster.is_joined:
+            validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"))
         self.display.line(f"cluster: {cluster}")
         return cluster
 

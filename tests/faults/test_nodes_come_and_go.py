@@ -13,7 +13,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from kp import schema
-from kp.cluster import Node, Tally, plan_cluster
+from kp.cluster.sizing import Node, plan_cluster
+from kp.cluster.tally import Tally
 from kp.config.study import ModelConfig, ResourcesConfig
 from kp.inference.base_answers import Categorisation, _OfBase
 from kp.inference.chunk_files import ChunkFiles, unpacked

@@ -13,7 +13,7 @@ from ray.tune.schedulers import FIFOScheduler
 import kp.commands
 from kp import schema
 from kp.cli import main
-from kp.cluster import Cluster, Node, plan_cluster
+from kp.cluster.sizing import Cluster, Node, plan_cluster
 from kp.config.study import ModelConfig, ResourcesConfig
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec

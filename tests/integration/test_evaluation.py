@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 from kp import schema
 from kp.benchmarks.registry import BenchmarkPlan
-from kp.cluster import Node, plan_cluster
+from kp.cluster.sizing import Node, plan_cluster
 from kp.config.study import EvaluateConfig, ModelConfig, ResourcesConfig
 from kp.generation.adapters import adapter_digest, first_adapted_layer, save_scaled_adapter
 from kp.generation.surprisal import surprisals

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kp.cluster import Tally
+from kp.cluster.tally import Tally
 from kp.progress import Bar
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("local_ray")
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock by which ten seconds go by between any two looks at it: every amount is passed on at once."""
-    monkeypatch.setattr("kp.cluster.time", SimpleNamespace(monotonic=itertools.count(step=10).__next__))
+    monkeypatch.setattr("kp.cluster.tally.time", SimpleNamespace(monotonic=itertools.count(step=10).__next__))
 
 
 class DiedError(Exception):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kp.cluster import Node, plan_cluster
+from kp.cluster.sizing import Node, plan_cluster
 from kp.config.study import ResourcesConfig, StudyConfig
 from kp.errors import UserError
 

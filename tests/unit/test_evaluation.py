@@ -16,7 +16,7 @@ import pytest
 from kp import schema
 from kp.benchmarks.lm_eval_tasks import SHARD_ITEMS
 from kp.benchmarks.registry import BENCHMARKS, BenchmarkPlan, divided
-from kp.cluster import Node, plan_cluster
+from kp.cluster.sizing import Node, plan_cluster
 from kp.config.study import EvaluateConfig, ResourcesConfig
 from kp.generation.protocol import FinishReason, Generation
 from kp.inference import evaluation

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from kp import ray_address
+from kp.cluster import address
+from kp.cluster.address import cluster_address
 from kp.errors import UserError
-from kp.ray_address import cluster_address
 
 SOON = 15.0
 
@@ -70,7 +70,7 @@ def test_cluster_address_where_nothing_listens_is_refused(scheme: str, dead_port
 
 
 def test_cluster_address_of_another_server_is_refused(port_of_another_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_address, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(address, "PROBE_SECONDS", 1)
     assert "what answers there is no Ray cluster" in refusal(f"127.0.0.1:{port_of_another_server}", monkeypatch)
 
 

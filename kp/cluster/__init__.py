@@ -1,0 +1,1 @@
+"""The Ray cluster of a study: found or started, looked at, and divided."""

@@ -1,0 +1,115 @@
+"""The Ray cluster of a study: join or start it, and keep it quiet."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kp.cluster.address import cluster_address
+from kp.cluster.sizing import Cluster, Node, plan_cluster
+from kp.config.study import ResourcesConfig
+from kp.errors import UserError
+from kp.store import prefetched
+
+# Ray's own small tasks (file listing, checkpoint filters, trial drivers) need logical CPUs in addition to the computing actors; with only
+# the two of a small machine, Ray Data waits forever without a message.
+LEAST_LOGICAL_CPUS = 4
+NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
+POLL_SECONDS = 1.0
+
+
+@contextmanager
+def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
+    """Join the cluster named by RAY_ADDRESS (a submitted job finds its own), or start Ray on this machine; leave it afterwards.
+
+    Raises UserError if no cluster answers at that address, or if it does not get what the study needs to begin.
+    Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
+    """
+    # One authentication mode for every process of this run; otherwise Ray would make a token with which a later `ray start` fails.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would take an interrupt as the wish to end its run alone, and kp would continue without its trials.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    import ray
+    import ray.data
+    import ray.train
+    import ray.tune
+
+    _quieten(log_file)  # after the imports, because they set their own handlers
+    variables = prefetched.environment()
+    runtime = {"env_vars": variables} if variables else None  # workers on other nodes resolve models by themselves
+    if address := cluster_address():
+        ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    else:
+        # Disable a process per trial that watches for nodes about to be reclaimed; this machine is not.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        ray.init(
+            address="local",
+            num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+            include_dashboard=True,  # a Train run stopped by Tune needs the State API, which runs there
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime,
+        )
+    try:
+        if address:
+            _wait_for_gpus(resources)
+        yield replace(plan_cluster(resources, _nodes(on_this_machine=address is None)), is_joined=address is not None)
+    finally:
+        ray.shutdown()
+
+
+def on_this_node() -> Any:
+    """Ray's scheduling strategy for an actor that must not be lost with any other node than the caller's.
+
+    An actor that reserves nothing is otherwise placed on a random node.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _nodes(*, on_this_machine: bool) -> list[Node]:
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
+    # The logical CPUs of a cluster that kp has started are not cores.
+    return [Node(os.cpu_count() or 1, node.gpus) for node in found] if on_this_machine else found
+
+
+def _wait_for_gpus(resources: ResourcesConfig) -> None:
+    """Ask the cluster's autoscaler for the GPUs with which the study begins, and wait until they are there."""
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    if not resources.min_gpus:
+        return
+    deadline = time.monotonic() + 60 * resources.wait_for
+    request_resources(bundles=[{"GPU": 1}] * resources.min_gpus)
+    try:
+        while (there := int(ray.cluster_resources().get("GPU", 0))) < resources.min_gpus:
+            if time.monotonic() > deadline:
+                waited = f"after {resources.wait_for:g} minutes (resources.wait_for) " if resources.wait_for else ""
+                raise UserError(f"{resources.min_gpus} are asked for and {waited}the cluster has {there}", field="resources.min_gpus")
+            time.sleep(POLL_SECONDS)
+    finally:
+        request_resources(bundles=[])  # nodes in use stay by themselves
+
+
+def _quieten(log_file: Path) -> None:
+    handler = logging.FileHandler(log_file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False  # a log that a full disk does not take adds nothing to the error that the user sees
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for name in (*NOISY_LOGGERS, "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False

@@ -1,0 +1,80 @@
+"""A counter in the cluster, by which the driver's progress bar follows what actors do."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kp.cluster.connection import on_this_node
+from kp.progress import Bar
+
+POLL_SECONDS = 1.0
+
+
+class _Count:
+    def __init__(self) -> None:
+        self.parts: dict[str, int] = {}
+
+    def set(self, part: str, amount: int) -> None:
+        self.parts[part] = amount
+
+    def get(self) -> int:
+        return sum(self.parts.values())
+
+
+class Tally:
+    """A counter in the cluster to which actors add and which the driver's bar follows; the cluster must have been joined."""
+
+    def __init__(self) -> None:
+        import ray
+
+        assert ray.is_initialized(), "Ray would start a cluster by itself for the counter"
+        options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": on_this_node()}
+        self._actor: Any = ray.remote(**options)(_Count).remote()
+        self._known = 0
+
+    @contextmanager
+    def counting(self, part: str) -> Iterator[Callable[[int], None]]:
+        """Yields a function to call with each amount of work done; the sum is passed on once a second and at the end of the block.
+
+        Work is counted by the name of its part: a part that is restarted because its actor died does not count twice.
+        """
+        done, reported = 0, time.monotonic()
+
+        def count(amount: int) -> None:
+            nonlocal done, reported
+            done += amount
+            if time.monotonic() - reported >= POLL_SECONDS:
+                reported = time.monotonic()
+                self._actor.set.remote(part, done)
+
+        yield count
+        self._actor.set.remote(part, done)
+
+    def get(self) -> int:
+        """The sum of all parts so far; what it was, while nobody can tell: a counter must not end what it counts."""
+        import ray
+
+        with suppress(ray.exceptions.RayError):
+            self._known = max(self._known, ray.get(self._actor.get.remote()))
+        return self._known
+
+    @contextmanager
+    def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:
+        """Update `bar` about once a second with the count, on top of what was done `already` by an earlier run."""
+        stop = threading.Event()
+
+        def follow() -> None:
+            while not stop.wait(POLL_SECONDS):
+                bar.update(already + self.get())
+
+        bar.resume(already)
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            bar.update(already + self.get())

@@ -1,0 +1,41 @@
+"""`kp doctor`: the cluster, node by node, compared with what a study needs; nothing is computed."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from kp.cluster.connection import connected
+from kp.cluster.preflight import Probe, preflight
+from kp.config.study import StudyConfig
+from kp.progress import Display
+from kp.store import files
+
+LOG = "doctor.log"
+
+
+def diagnose(config: StudyConfig, root: Path) -> int:
+    """Print what every node has and what is wrong with it; returns 2 if a study cannot run there, otherwise 0.
+
+    Raises UserError if no cluster answers, or if it has less than `resources` asks for.
+    """
+    display, results = Display(), files.results_root(root)
+    log = results / LOG
+    with display.quiet(log), connected(config.resources, log) as cluster:
+        probes, findings = preflight(results)
+        display.line(f"cluster: {cluster}; each generator has {cluster.generator_threads} threads, each worker {cluster.worker_threads}")
+        display.console.print(_table(probes))
+        for finding in findings:
+            display.line(f"{'error' if finding.is_fatal else 'note'}: {finding.field}: {finding.message}")
+        if not findings:
+            display.line(f"nothing is wrong: {len(probes)} of {len(probes)} nodes share {results} and have the same packages")
+    return 2 if any(finding.is_fatal for finding in findings) else 0
+
+
+def _table(probes: list[Probe]) -> Table:
+    table = Table(title="nodes", title_justify="left")
+    for name in ("node", "kp", "torch", "results folder", "temporary"):
+        table.add_column(name, overflow="fold")
+    for probe in sorted(probes, key=lambda one: one.node):
+        folder = "not the same" if probe.folder_fault else f"{probe.free / 2**30:.0f} GiB free"
+        table.add_row(probe.node, probe.packages["kp"], probe.packages["torch"], folder, f"{probe.free_here / 2**30:.0f} GiB free")
+    return table
