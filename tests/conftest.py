@@ -129,7 +129,8 @@ def _own_logging() -> Iterator[None]:
         logger.handlers, logger.propagate = handlers, propagate
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -159,7 +160,7 @@ def shared_ray() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_AUTH_MODE": "disabled", **RAY_SETTINGS}.items():
             patch.setenv(name, value)
-        ports = {name: _free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}
+        ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}
         head = {"num_cpus": LOGICAL_CPUS, "include_dashboard": True, "object_store_memory": 256 << 20, **ports}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         yield cluster.address

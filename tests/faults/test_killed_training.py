@@ -12,7 +12,7 @@ from tests.killing import RunningKp, running_kp
 from tests.tables import report_tables
 from tests.tiny_study import NAME
 
-WORKER, TRIAL_DRIVER, GROUP_DRIVER = "RayTrainWorker", "ImplicitFunc", "_run_worker_group"
+WORKER, TRIAL_DRIVER, GROUP_DRIVER, QUEUE = "RayTrainWorker", "ImplicitFunc", "_GroupDriver", "TrialQueue"
 
 
 @pytest.fixture
@@ -53,6 +53,22 @@ def test_process_killed_in_each_trial_changes_no_number(untrained: Path, finishe
             run.wait_until(lambda before=trials_before: is_training(untrained, before))  # type: ignore[misc]
             kill_one(run, title)
         assert run.wait() == 0, run.output()
+    assert_as_uninterrupted(untrained, finished_tiny)
+
+
+@pytest.mark.studies
+def test_search_whose_queue_is_killed_begins_again_and_resumes_its_trial(
+    untrained: Path, finished_tiny: Path, tiny_study: Path, shared_ray: str
+) -> None:
+    with running_kp(untrained, "study", tiny_study, ray=shared_ray) as run:
+        run.wait_until(lambda: is_training(untrained, 1))
+        kill_one(run, QUEUE)
+        assert run.wait() == 0, run.output()
+        left = [
+            title for title in run.titles() if any(name in title for name in (WORKER, TRIAL_DRIVER, GROUP_DRIVER, QUEUE, "TrainController"))
+        ]
+    assert "search: the process that hands out trials died" in run.output()
+    assert left == []
     assert_as_uninterrupted(untrained, finished_tiny)
 
 
