@@ -1,4 +1,4 @@
-"""A study whose nodes are lost one after the other, in the search and in the evaluation, ends on those that came, as if nothing had happened.
+"""A study whose nodes are lost one after the other, in search and evaluation, ends on those that came, as if nothing had happened.
 
 The nodes are raylets on this machine. The head has no CPU, so everything but the study's driver, the queue and the tally is on the others.
 """
