@@ -11,8 +11,6 @@ from kp.config.study import ResourcesConfig
 from kp.errors import UserError
 from kp.store.hardware import MOST_CPU_GENERATORS
 
-LEAST_PATIENCE = 900.0  # seconds for which a search without any worker waits for lost nodes to come back
-
 
 @dataclass(frozen=True)
 class Node:
@@ -34,8 +32,8 @@ class Cluster:
     use_gpu: bool
     most_generators: int | None = None
     """Generators if nodes join while they work; None for one per GPU that there will ever be. `generators` are those of now."""
-    patience: float = LEAST_PATIENCE
-    """Seconds without an epoch for which a search waits for nodes."""
+    patience: float = 1800.0
+    """Seconds without a step of training, or an answer, after which nobody waits any longer."""
     is_joined: bool = False
     """Whether it was there before the study; otherwise Ray was started on this machine for it."""
 
@@ -108,7 +106,7 @@ def plan_cluster(resources: ResourcesConfig, nodes: Sequence[Node]) -> Cluster:
         use_gpu,
         # Without GPUs the number does not grow, because the threads of each were counted for the cores that there are now.
         (resources.generators or resources.max_gpus) if use_gpu else generators,
-        max(LEAST_PATIENCE, 60 * resources.wait_for),
+        60 * resources.stalled_after,
     )
 
 

@@ -246,7 +246,9 @@ class ResourcesConfig(Section):
     max_gpus: PositiveInt | None = None
     """GPUs that the cluster may grow to, for one that adds nodes when they are needed. Absent: trials use those that are there at first."""
     wait_for: float = Field(0.0, ge=0)
-    """Minutes to wait for `min_gpus`; and, if that is more than 15 minutes, for nodes that are lost while trials wait."""
+    """Minutes that a study waits for `min_gpus` before it begins."""
+    stalled_after: float = Field(30.0, gt=0)
+    """Minutes without a step of training or an answer after which the study ends and names what it waits for, such as lost nodes."""
     threads: PositiveInt | None = None
     """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
     vllm_python: str | None = None

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 from kp.cluster.sizing import Cluster
 from kp.cluster.tally import Tally
+from kp.errors import UserError
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed
 from kp.models.names import ResolvedModel
 from kp.store.hardware import process_hardware
 
-NO_PROGRESS_SECONDS = 1800
 POLL_SECONDS = 0.25
 
 Answerer = Callable[[Mapping[str, Any]], pa.Table]
@@ -90,14 +90,30 @@ def answer_chunks(job: PipelineJob, chunks: pa.Table, files: ChunkFiles, cluster
         if committed := files.committed_since():
             yield committed
     if failed:
-        raise failed[0]
+        raise _stalled(failed[0], cluster) or failed[0]
+
+
+def _stalled(error: BaseException, cluster: Cluster) -> UserError | None:
+    """The error for users if the pipeline made no progress for too long."""
+    import ray
+    from ray.data.exceptions import ExecutionTimeoutError
+
+    if not isinstance(error, ExecutionTimeoutError):
+        return None
+    kind, there = ("GPU" if cluster.use_gpu else "CPU"), ray.cluster_resources()
+    needed = f"a generator needs {cluster.actor_gpus if cluster.use_gpu else cluster.actor_cpus:g} {kind}"
+    return UserError(
+        f"nothing was answered for {cluster.patience / 60:.0f} minutes: {needed}, and the cluster has {there.get(kind, 0):g} in all; "
+        "add nodes and run it again, or allow more time for a chunk",
+        field="resources.stalled_after",
+    )
 
 
 def _run(job: PipelineJob, files: ChunkFiles, cluster: Cluster, actors: int, tally: Tally) -> None:
     import ray.data
     from ray.data import SaveMode
 
-    _configure(files)
+    _configure(files, cluster.patience)
     pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=actors, max_size=cluster.most_generators)
     pipeline = (
         ray.data.read_parquet(str(files.chunks))
@@ -116,13 +132,13 @@ def _run(job: PipelineJob, files: ChunkFiles, cluster: Cluster, actors: int, tal
     pipeline.write_parquet(str(files.answers), mode=SaveMode.APPEND)
 
 
-def _configure(files: ChunkFiles) -> None:
+def _configure(files: ChunkFiles, patience: float) -> None:
     import ray.data
     from ray.data.checkpoint import CheckpointConfig
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = NO_PROGRESS_SECONDS
+    context.execution_no_progress_timeout_s = int(patience)
     context.raise_original_map_exception = True  # Ray Data's own has it as its cause, which pickling drops
     context.checkpoint_config = CheckpointConfig(
         id_column="chunk_id", checkpoint_path=str(files.committed), delete_checkpoint_on_success=False

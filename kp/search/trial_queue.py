@@ -62,7 +62,25 @@ class GroupEnd:
     cause: str  # of its last failure, if it had any
     is_over: bool
     epochs: int  # that it has trained
-    idle_seconds: float  # since any group has trained one, or since the search began
+    idle_seconds: float  # since any group has taken a step of training, or since the search began
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trial in the hands of a worker group; `step` is its last known optimiser step, `seconds` since it was heard of."""
+
+    trial_id: str
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """What the search is doing."""
+
+    training: tuple[Training, ...]
+    waiting: int  # trials without a worker group
+    idle_seconds: float  # since the last step of any trial
 
 
 @dataclass
@@ -85,6 +103,8 @@ class _Group:
     failed_on: list[str] = field(default_factory=list)  # different trials in a row, without an epoch in between
     cause: str = ""  # of its last failure
     epochs: int = 0
+    step: int = 0
+    heard: float = 0.0
 
     @property
     def is_retired(self) -> bool:
@@ -141,6 +161,13 @@ class TrialQueue:
             assert trial.report is not None
             return trial.report
 
+    async def state(self) -> QueueState:
+        """What is being done, for those who watch."""
+        now = time.monotonic()
+        training = tuple(Training(one.held, one.step, now - one.heard) for one in self._groups.values() if one.held is not None)
+        waiting = sum(self._trials[trial_id].report is None for trial_id in self._waiting)
+        return QueueState(training, waiting, now - self._progressed)
+
     async def close(self) -> None:
         """Let worker groups shut down once they have no trial."""
         async with self._changed:
@@ -194,8 +221,15 @@ class TrialQueue:
             return None
         trial.attempts += 1
         trial.taken = trial.taken or time.monotonic()
-        self._groups[group].held = trial_id
+        one = self._groups[group]
+        one.held, one.step, one.heard = trial_id, 0, time.monotonic()
         return TrialAssignment(trial_id, trial.attempts)
+
+    async def heartbeat(self, group: str, step: int) -> None:
+        """Record that a group has come to this optimiser step of its trial."""
+        one = self._groups[group]
+        one.step, one.heard = step, time.monotonic()
+        self._progressed = one.heard
 
     async def report_epoch(self, trial_id: str, epoch: int, measured: dict[str, Any]) -> None:
         """Pass an epoch on to Tune; one that was reported before is not passed on again."""

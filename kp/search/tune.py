@@ -38,10 +38,11 @@ class TrialOutcome:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Callbacks in the driver's process: for every committed epoch of a trial, and for every outcome."""
+    """Callbacks in the driver's process: for every committed epoch of a trial, every outcome, and a line a minute on what is being done."""
 
     on_epoch: Callable[[str, dict[str, Any]], None]
     on_end: Callable[[TrialOutcome], None]
+    on_note: Callable[[str], None]
 
 
 class QueueLostError(Exception):
@@ -56,7 +57,7 @@ def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerG
     from ray import tune
 
     by_id = {job.trial_id: job for job in jobs}
-    with running_worker_groups(by_id, folders, groups) as queue:
+    with running_worker_groups(by_id, folders, groups, listeners.on_note) as queue:
         listener = _listener(by_id, folders.work, queue, listeners)
         tuner = tune.Tuner(
             tune.with_resources(_trial_function(queue), {"CPU": DRIVER_CPUS}),

@@ -7,6 +7,7 @@ whose trial failed by an error of its own, continues in the same process.
 """
 
 import re
+import time
 import traceback
 import uuid
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from kp.training.job import TrialJob
 from kp.training.trial import TrialTraining
 from kp.vocabulary import TrialStatus
 
+BEAT_SECONDS = 15.0  # between two signs of life in a long epoch
 _OF_DEVICE = re.compile(r"\b(CUDA|NCCL|cuBLAS|CUBLAS|cuDNN|CUDNN|[Gg]loo)\b")  # where libraries raise a plain RuntimeError
 
 
@@ -55,6 +57,7 @@ class _Worker:
         self.job, self._place = job, place
         self.life = self._same_for_all(uuid.uuid4().hex)
         self._model_cache: BaseModelCache | None = None
+        self._beaten = time.monotonic()
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Call a method of the queue and wait for the result."""
@@ -87,6 +90,7 @@ class _Worker:
             if self._place.rank == 0:
                 checkpoints.note_running(folder)
             training = self._training(job)
+            training.on_step = self._beat
             before = checkpoints.newest(folder)
             if before is not None:
                 training.restore(before)
@@ -103,6 +107,11 @@ class _Worker:
             self.ask("report_end", assignment.trial_id, status, text, refusal)
             if self._place.world > 1 or self.job.use_gpu:
                 raise
+
+    def _beat(self, step: int) -> None:
+        if self._place.rank == 0 and time.monotonic() - self._beaten >= BEAT_SECONDS:
+            self._beaten = time.monotonic()
+            self.job.queue.heartbeat.remote(self.job.group, step)
 
     def _training(self, job: TrialJob) -> TrialTraining:
         import torch

@@ -5,7 +5,8 @@ search ends: what Ray Train leaves in its process (a controller, managers) ends 
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from kp.cluster.connection import on_this_node
 from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
-from kp.search.trial_queue import GroupEnd, TrialQueue, node_lost
+from kp.search.trial_queue import GroupEnd, QueueState, TrialQueue, node_lost
 from kp.search.worker import WorkerGroupJob, train_trials
 from kp.training.job import TrialJob
 
@@ -23,6 +24,7 @@ MOST_FRUITLESS = 3  # starts in a row without an epoch of a worker group that ha
 STARTUP_FAILURES = 10  # times that a worker group's workers may fail to start, in all
 CLOSING_SECONDS = 30.0
 WATCH_SECONDS = 1.0
+TOLD_SECONDS = 60.0  # between two lines on what the search is doing
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class SearchFolders:
 
 
 @contextmanager
-def running_worker_groups(jobs: Mapping[str, TrialJob], folders: SearchFolders, groups: WorkerGroups) -> Iterator[Any]:
-    """A queue, and worker groups that take trials from it until the end of the block."""
+def running_worker_groups(
+    jobs: Mapping[str, TrialJob], folders: SearchFolders, groups: WorkerGroups, note: Callable[[str], None]
+) -> Iterator[Any]:
+    """A queue, and worker groups that take trials from it until the end of the block; `note` gets a line a minute on what they do."""
     import ray
 
     # On the driver's node, which the search does not outlive anyway; many calls wait concurrently.
@@ -52,7 +56,7 @@ def running_worker_groups(jobs: Mapping[str, TrialJob], folders: SearchFolders, 
     queue: Any = ray.remote(**options)(TrialQueue).remote()
     references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
     count = min(groups.cluster.concurrent_trials, len(jobs))
-    supervisor = _Supervisor(queue, references, folders, groups)
+    supervisor = _Supervisor(queue, references, folders, groups, note)
     for number in range(count):
         supervisor.start(f"worker-group-{number}")
     stop = threading.Event()
@@ -72,8 +76,8 @@ def running_worker_groups(jobs: Mapping[str, TrialJob], folders: SearchFolders, 
 class _Supervisor:
     """Starts worker groups, and starts those again that end while there is something to train."""
 
-    def __init__(self, queue: Any, jobs: dict[str, Any], folders: SearchFolders, groups: WorkerGroups) -> None:
-        self._queue, self._jobs, self._folders, self._groups = queue, jobs, folders, groups
+    def __init__(self, queue: Any, jobs: dict[str, Any], folders: SearchFolders, groups: WorkerGroups, note: Callable[[str], None]) -> None:
+        self._queue, self._jobs, self._folders, self._groups, self._note = queue, jobs, folders, groups, note
         self._actors: dict[str, Any] = {}
         self._running: dict[Any, str] = {}  # reference of a group's run -> its name
         self._starts: dict[str, int] = {}
@@ -97,13 +101,26 @@ class _Supervisor:
         return f"{group}-start-{self._starts[group]}"
 
     def watch(self, stop: threading.Event) -> None:
-        """Until no group is left, or told to stop; if none is left, tell the queue, or Tune would wait for epochs for ever."""
+        """Until no group is left, none takes a step any more, or told to stop; then tell the queue, or Tune would wait for ever."""
         import ray
 
+        told = time.monotonic()
         while self._running and not stop.wait(WATCH_SECONDS):
             ended, _ = ray.wait(list(self._running), num_returns=1, timeout=0)
             for reference in ended:
                 self._ended(reference)
+            if time.monotonic() - told < TOLD_SECONDS:
+                continue
+            told = time.monotonic()
+            try:
+                state: QueueState = ray.get(self._queue.state.remote())
+            except ray.exceptions.RayActorError:
+                continue  # Tune's trials notice, too
+            self._note(told_of(state, len(self._running)))
+            if state.idle_seconds > self._groups.cluster.patience:
+                refusal = UserError(stalled(state, self._groups, ray.cluster_resources()), field="resources.stalled_after")
+                self._cause = str(refusal), refusal
+                break
         if not stop.is_set():
             with suppress(ray.exceptions.RayActorError):
                 ray.get(self._queue.abandon.remote(*self._cause))
@@ -139,6 +156,27 @@ class _Supervisor:
             ray.wait(list(self._running), num_returns=len(self._running), timeout=CLOSING_SECONDS)
         for actor in self._actors.values():
             ray.kill(actor)
+
+
+def told_of(state: QueueState, groups: int) -> str:
+    """One line on what a search is doing."""
+    steps = [f"{one.trial_id[:8]} at step {one.step} ({one.seconds:.0f} s ago)" for one in state.training]
+    idle = groups - len(steps)
+    parts = [f"{len(steps)} of {groups} worker groups train: {', '.join(steps)}" if steps else f"none of {groups} worker groups trains"]
+    parts += [f"{state.waiting} trials wait"] if state.waiting else []
+    parts += [f"{idle} groups have no worker yet, or start"] if idle and state.waiting else []
+    return "; ".join(parts)
+
+
+def stalled(state: QueueState, groups: WorkerGroups, there: Mapping[str, float]) -> str:
+    """What a search waits for in which nothing has been trained for too long; `there` is what the cluster has."""
+    minutes = f"nothing was trained for {state.idle_seconds / 60:.0f} minutes"
+    if state.training:
+        held = ", ".join(one.trial_id[:8] for one in state.training)
+        return f"{minutes}, though workers have trials ({held}): look at the logs of their nodes, or allow more time for a step"
+    kind = "GPU" if groups.cluster.use_gpu else "CPU"
+    needed = f"{groups.workers} {kind}{'s' if groups.workers > 1 else ''}"
+    return f"{minutes}: worker groups wait for {needed} each, and the cluster has {there.get(kind, 0):g} in all; add nodes and run it again"
 
 
 def may_restart(error: str, fruitless: int, end: GroupEnd, patience: float) -> bool:

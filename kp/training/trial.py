@@ -9,7 +9,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ class TrialTraining:
         """Tokens that this worker's model read for the last epoch's steps: including padding, and shared tokens once."""
         self.laps = Laps()
         """Of the last epoch's steps."""
+        self.on_step: Callable[[int], None] = _ignore
+        """Called after every optimiser step with its number in the trial, for those who watch."""
 
     def _encode(self, row: dict[str, Any]) -> EncodedRow:
         replayed = row["role"] in _REPLAYED
@@ -123,7 +125,7 @@ class TrialTraining:
         self._engine.train()
         batches = list(self._batches(epoch))
         self.read_tokens, self.laps = 0, Laps()
-        rates, cross_entropy, kl, replayed = np.array([self._step(rows) for rows in batches]).T
+        rates, cross_entropy, kl, replayed = np.array(list(self._steps(batches))).T
         trained = np.array([trained_tokens(rows) for rows in batches])
         self.step_losses = [float(loss) for loss in cross_entropy / trained]
         seconds = time.monotonic() - began
@@ -170,6 +172,11 @@ class TrialTraining:
         size, left = self.spec.training.batch_size, self.spec.max_steps - self.progress.steps
         for start in range(0, min(len(order), left * size), size):
             yield [self._rows[index] for index in order[start : start + size]]
+
+    def _steps(self, batches: list[list[EncodedRow]]) -> Iterator[tuple[float, float, float, int]]:
+        for number, rows in enumerate(batches, start=self.progress.steps + 1):
+            yield self._step(rows)
+            self.on_step(number)
 
     def _step(self, rows: list[EncodedRow]) -> tuple[float, float, float, int]:
         """One optimiser step on a global batch: its learning rate, sums of cross entropy and KL, and trained tokens in replayed rows."""
@@ -287,6 +294,10 @@ class TrialTraining:
         if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has partitioned the base over the workers
             self._model_cache.release(self._model.unload())
         del self._engine, self._model, self._frozen
+
+
+def _ignore(step: int) -> None:
+    """Nobody watches."""
 
 
 def _dropout_seed(seed: int, epoch: int, rank: int) -> int:

@@ -87,7 +87,7 @@ def test_trial_whose_worker_raises_an_error_for_users_fails_with_it_and_the_othe
     good = tiny_job(tiny_study.parent / "model", tiny_spec(epochs=1), trial_id="good")
     bad = tiny_job(Path(ABSENT), tiny_spec(epochs=1), trial_id="bad")
     ended: dict[str, TrialOutcome] = {}
-    listeners = Listeners(lambda trial_id, measured: None, lambda outcome: ended.update({outcome.job.trial_id: outcome}))
+    listeners = Listeners(lambda trial_id, measured: None, lambda outcome: ended.update({outcome.job.trial_id: outcome}), print)
     folders = SearchFolders({name: tmp_path / name for name in ("good", "bad")}, tmp_path / "scratch")
     run_trials([bad, good], folders, WorkerGroups(one_actor(), 1, None), FIFOScheduler(), listeners)
     assert {name: outcome.status for name, outcome in ended.items()} == {"good": TrialStatus.COMPLETED, "bad": TrialStatus.FAILED}

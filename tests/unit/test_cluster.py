@@ -66,9 +66,9 @@ def test_task_cpus_are_no_more_than_one_node_has() -> None:
 
 
 def test_plan_cluster_that_may_grow_divides_the_gpus_that_there_may_be() -> None:
-    cluster = plan_cluster(ResourcesConfig(max_gpus=8, workers_per_trial=2, wait_for=30), [Node(4, 0)])
+    cluster = plan_cluster(ResourcesConfig(max_gpus=8, workers_per_trial=2, stalled_after=45), [Node(4, 0)])
     assert (cluster.use_gpu, cluster.generators, cluster.most_generators, cluster.concurrent_trials) == (True, 1, 8, 4)
-    assert cluster.patience == 1800
+    assert cluster.patience == 2700
     assert plan_cluster(ResourcesConfig(max_gpus=8), [Node(64, 16)]).concurrent_trials == 16
 
 

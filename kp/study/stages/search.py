@@ -126,7 +126,7 @@ def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, A
         jobs.sort(key=lambda job: -job.spec.rows_in_all)  # the longest first: a long one at the end would run alone
         resources = session.config.resources
         groups = WorkerGroups(session.cluster, resources.workers_per_trial, resources.micro_batch)
-        listeners = Listeners(follower.on_epoch, follower.on_end)
+        listeners = Listeners(follower.on_epoch, follower.on_end, lambda text: session.display.line(f"search: {text}"))
         work = {trial.trial_id: session.store.work(trial.step) for trial in missing}
         folders = SearchFolders(work, stack.enter_context(session.store.scratch("tune")))
         run_trials(jobs, folders, groups, _scheduler(session, missing), listeners)
