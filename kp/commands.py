@@ -23,8 +23,9 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="overrides", metavar="
 
 DESCRIPTION = "How many new facts can you pack into a LoRA adapter before it harms the model?"
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 a trial failed, or kp has a bug; 2 bad input, or a place that cannot be read or written; "
-    "130 interrupted (Ctrl-C); 143 ended by SIGTERM. After each but 0 the same command continues from what is done."
+    "Exit codes: 0 done; 1 kp has a bug, or its cluster was lost; 2 bad input, or a place that cannot be read or written; "
+    "3 all the rest is done, but a trial failed, which the report records; 130 interrupted (Ctrl-C); 143 ended by SIGTERM. "
+    "After each but 0 the same command continues from what is done."
 )
 
 app = tyro.extras.SubcommandApp()

@@ -30,8 +30,6 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     Raises UserError if no cluster answers at that address, or if it does not get what the study needs to begin.
     Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
     """
-    # One authentication mode for every process of this run; otherwise Ray would make a token with which a later `ray start` fails.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would take an interrupt as the wish to end its run alone, and kp would continue without its trials.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -46,6 +44,9 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
     if address := cluster_address():
         ray.init(address=address, runtime_env=runtime, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
     else:
+        # One authentication mode for every process of this run; otherwise Ray would make a token with which a later `ray start` fails. A
+        # cluster that is joined has its own.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         # Disable a process per trial that watches for nodes about to be reclaimed; this machine is not.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(

@@ -33,6 +33,8 @@ from kp.study.stage import Command
 from kp.study.task_data import described_task_data, keep_task_data, task_data_identities
 from kp.trackers.registry import validate_installed
 
+TRIAL_FAILED = 3
+
 
 def describe_study(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> int:
     """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
@@ -101,7 +103,7 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
 
 
 def run_study(config: StudyConfig, root: Path, until: Command) -> int:
-    """Run a study up to a command's stages; returns the exit code, 1 if a trial failed.
+    """Run a study up to a command's stages; returns the exit code, TRIAL_FAILED if one did.
 
     Raises UserError, at the end, if a trial failed of what a user can mend.
     """
@@ -116,7 +118,7 @@ def run_study(config: StudyConfig, root: Path, until: Command) -> int:
     session.display.line(f"finished in {time.monotonic() - began:.0f} s")
     for refusal in session.refusals[:1]:
         raise refusal
-    return 1 if session.failures else 0
+    return TRIAL_FAILED if session.failures else 0
 
 
 def run_stages(session: Session, until: Command) -> None:

@@ -6,6 +6,7 @@ No cloud is reached, so what can be checked is checked: shapes, versions, and ev
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def pinned(package: str) -> str:
     return found[1]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> dict[str, Any]:
-    return parsed("cluster.yaml")
+@pytest.fixture(scope="module", params=["cluster.yaml", "ray_jobs/clusters/gcp.yaml"])
+def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return parsed(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,10 @@ def runtime_env() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def manifests() -> dict[str, dict[str, Any]]:
-    """The documents of rayjob.yaml by kind."""
-    documents = yaml.safe_load_all((REPOSITORY / "ray_jobs/rayjob.yaml").read_text(encoding="utf-8"))
-    return {document["kind"]: document for document in documents}
-
-
-@pytest.fixture(scope="module")
-def job(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return manifests["RayJob"]["spec"]
+def job() -> dict[str, Any]:
+    manifest = parsed("ray_jobs/rayjob.yaml")
+    assert (manifest["kind"], manifest["apiVersion"]) == ("RayJob", "ray.io/v1")
+    return manifest["spec"]
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +77,33 @@ def test_cluster_yaml_has_one_head_and_up_to_four_gpu_workers(cluster: dict[str,
     assert sum(node["max_workers"] for node in workers) == cluster["max_workers"] == 4
 
 
-def test_cluster_yaml_runs_the_pinned_ray_on_every_node(cluster: dict[str, Any]) -> None:
-    images = [cluster["docker"]["head_image"], cluster["docker"]["worker_image"]]
-    assert all(image.split(":")[1].startswith(f"{pinned('ray')}-py311-") for image in images)
+def test_cluster_yaml_runs_one_image_on_every_node_and_installs_nothing_when_one_comes(cluster: dict[str, Any]) -> None:
+    assert {name for name in cluster["docker"] if "image" in name} == {"image"}
+    assert not (cluster["setup_commands"] + cluster["head_setup_commands"] + cluster["worker_setup_commands"])
 
 
-def test_cluster_yaml_installs_from_constraints_where_the_repository_is_mounted(cluster: dict[str, Any]) -> None:
-    mounted = next(remote for remote, local in cluster["file_mounts"].items() if local == ".")
-    assert all(f"-c {mounted}/constraints.txt" in command for command in cluster["setup_commands"])
-    assert cluster["setup_commands"][0].endswith(f"-e {mounted}")
-    embedded = cluster["setup_commands"][1]
-    assert "--no-deps" in embedded
-    assert pinned(embedded.split()[-1])
+def test_cluster_yaml_mounts_the_shared_folder_before_it_changes_its_owner(cluster: dict[str, Any]) -> None:
+    verbs = ["mount" if "mount -t" in command else command.split()[1] for command in cluster["initialization_commands"]]
+    assert verbs == ["mkdir", "mount", "chown"]
+
+
+def test_image_is_of_the_pinned_ray_and_installs_as_the_makefile_does() -> None:
+    steps = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    assert f"BASE=rayproject/ray:{pinned('ray')}-py311-gpu" in steps
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^\$\(STAMP\):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe
+    of_makefile = [line.partition("pip install --quiet ")[2] for line in recipe[1].splitlines() if "-c constraints.txt" in line]
+    of_image = re.findall(r"pip install --no-cache-dir (.*?)(?: \\)?$", steps, re.MULTILINE)
+    assert of_image == [line.replace("'.[dev]'", ".") for line in of_makefile]
+
+
+def test_image_holds_what_its_steps_copy() -> None:
+    copied = re.findall(r"^COPY --chown=\S+ (.+) \S+$", (REPOSITORY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    names = [name for line in copied for name in line.split()]
+    assert all((REPOSITORY / name).exists() for name in names)
+    allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")}
+    assert set(names) == allowed
 
 
 def test_cluster_yaml_sets_one_authentication_mode_and_carries_its_token(cluster: dict[str, Any]) -> None:
@@ -117,30 +128,53 @@ def test_runtime_env_leaves_authentication_to_the_nodes(runtime_env: dict[str, A
     assert not any(name.startswith("RAY_AUTH") for name in runtime_env["env_vars"])
 
 
-def test_rayjob_is_a_rayjob_of_the_pinned_ray(manifests: dict[str, dict[str, Any]], job: dict[str, Any]) -> None:
-    assert manifests["RayJob"]["apiVersion"] == "ray.io/v1"
-    assert job["rayClusterSpec"]["rayVersion"] == pinned("ray")
-    assert job["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+def test_rayjob_is_of_the_pinned_ray_and_grows(job: dict[str, Any]) -> None:
+    spec = job["rayClusterSpec"]
+    assert spec["rayVersion"] == pinned("ray")
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["enableInTreeAutoscaling"]
+
+
+def commands_of(job: dict[str, Any]) -> tuple[list[str], str]:
+    """The arguments of the entry point's Python, and the shell program around it."""
+    bash, flag, program = shlex.split(job["entrypoint"])
+    assert (bash, flag) == ("bash", "-c")
+    study = re.search(r'study="(.*?)"', program)
+    assert study
+    return study[1].split(), program
 
 
 def test_rayjob_entrypoint_names_files_of_the_repository(job: dict[str, Any]) -> None:
-    python, script, study, *options = shlex.split(job["entrypoint"])
-    assert python == "python"
+    script, study, *rest = commands_of(job)[0]
     assert (REPOSITORY / script).is_file()
-    assert load_study(REPOSITORY / study).name == "paper"
-    assert options[0] == "--results"
+    config = load_study(REPOSITORY / study, [rest[0]])
+    (workers,) = job["rayClusterSpec"]["workerGroupSpecs"]
+    assert (config.name, config.resources.max_gpus) == ("paper", workers["maxReplicas"])
+    assert rest[1] == "--results"
+
+
+@pytest.mark.parametrize(("plan", "run", "code"), [(0, 0, 0), (0, 3, 0), (2, 9, 0), (0, 1, 1), (0, 137, 137)])
+def test_rayjob_is_tried_again_only_where_a_new_cluster_may_help(
+    job: dict[str, Any], tmp_path: Path, plan: int, run: int, code: int
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/bash\n[ "${{@: -1}}" = --dry-run ] && exit {plan}\nexit {run}\n', encoding="utf-8")
+    python.chmod(0o755)
+    done = subprocess.run(["bash", "-c", commands_of(job)[1]], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False)
+    assert done.returncode == code
 
 
 def test_rayjob_runtime_env_is_the_checked_in_one_plus_its_folder(job: dict[str, Any], runtime_env: dict[str, Any]) -> None:
     assert yaml.safe_load(job["runtimeEnvYAML"]) == runtime_env | {"working_dir": "/opt/kp"}
 
 
-def test_rayjob_results_and_models_lie_on_the_shared_volume(
-    manifests: dict[str, dict[str, Any]], job: dict[str, Any], pods: dict[str, dict[str, Any]]
+def test_rayjob_results_and_models_lie_on_the_shared_volume_that_no_job_deletes(
+    job: dict[str, Any], pods: dict[str, dict[str, Any]]
 ) -> None:
-    claim = manifests["PersistentVolumeClaim"]
+    claim = parsed("ray_jobs/volume.yaml")
+    assert claim["kind"] == "PersistentVolumeClaim"
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    results = shlex.split(job["entrypoint"])[-1]
+    results = commands_of(job)[0][-1]
     for pod in pods.values():
         (container,) = pod["containers"]
         volume = next(volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume)
@@ -158,7 +192,7 @@ def test_rayjob_gpus_stand_in_the_workers_alone(job: dict[str, Any], pods: dict[
     assert "nvidia.com/gpu" not in limits("head")
     assert limits("gpu")["nvidia.com/gpu"] == "1"
     (workers,) = job["rayClusterSpec"]["workerGroupSpecs"]
-    assert workers["replicas"] == workers["minReplicas"] >= 1
+    assert workers["replicas"] == workers["minReplicas"] == 0
 
 
 def test_rayjob_containers_ask_for_what_they_are_limited_to(pods: dict[str, dict[str, Any]]) -> None:
