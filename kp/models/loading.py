@@ -42,6 +42,11 @@ def resolve_model(config: NamedModel, field: str = NAME_FIELD) -> ResolvedModel:
     raise UserError(f"'{config.name}' is neither the embedded model '{EMBEDDED}', nor an existing folder, nor a Hub id", field=field)
 
 
+def is_hub_model(config: NamedModel) -> bool:
+    """Whether the name is a Hub id, as `resolve_model` reads it."""
+    return config.name != EMBEDDED and not Path(config.name).expanduser().is_dir()
+
+
 def describe_model(config: NamedModel, field: str = NAME_FIELD) -> str:
     """The revision if it is known on this machine, otherwise "not fetched yet"; fetches nothing and hashes no weights.
 

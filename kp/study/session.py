@@ -16,12 +16,13 @@ from kp.cluster.connection import connected
 from kp.cluster.preflight import validate_cluster
 from kp.cluster.sizing import Cluster
 from kp.config.derived import PARAPHRASER_FIELD, REPLAY_SHOT_SET, base_shot_sets, paraphraser
-from kp.config.study import StudyConfig
+from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
+from kp.models.loading import is_hub_model
 from kp.models.names import ResolvedModel
 from kp.progress import Display
 from kp.prompts import ShotSets
@@ -92,8 +93,10 @@ class Session(ExitStack):
     @cached_property
     def paraphrase_engine(self) -> EngineSpec:
         """The same for the model that writes paraphrases, which are lists; only if the study names one."""
-        model, settings = paraphraser(self.config), self.config.facts.paraphrase
-        assert model is not None, "only a study that names a model has the step"
+        asked, settings = paraphraser(self.config), self.config.facts.paraphrase
+        assert asked is not None, "only a study that names a model has the step"
+        assert self.paraphraser is not None
+        model = pinned(asked, self.paraphraser)
         most = settings.max_new_tokens
         return replace(self.engine, model=model, model_field=PARAPHRASER_FIELD, max_new_tokens=most, stop_at_newline=False)
 
@@ -111,7 +114,8 @@ class Session(ExitStack):
 
     def _hf_engine(self, threads: int) -> EngineSpec:
         settings, batch = self.config.categorise, self.config.resources.generation_batch
-        return EngineSpec(self.config.model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, self.cluster.use_gpu)
+        model = pinned(self.config.model, self.model)
+        return EngineSpec(model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, self.cluster.use_gpu)
 
     @cached_property
     def facts(self) -> pa.Table:
@@ -176,6 +180,11 @@ class Session(ExitStack):
         if self.store.damaged(step):
             self.display.line(f"{what}: the files of {step} are damaged and are made again")
         return False
+
+
+def pinned(asked: ModelConfig, found: ResolvedModel) -> ModelConfig:
+    """The same model at the commit to which it was resolved: each actor resolves it once more, and a branch of the Hub may have moved."""
+    return asked.model_copy(update={"revision": found.revision}) if is_hub_model(asked) else asked
 
 
 def training_facts(graph: Graph, store: Store) -> pa.Table:

@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from kp.config.study import ModelConfig
 from kp.errors import UserError
 from kp.models.loading import describe_model, load_model, load_tokenizer, resolve_model
-from kp.models.names import EMBEDDED, NOT_FETCHED
+from kp.models.names import EMBEDDED, NOT_FETCHED, ResolvedModel
+from kp.study.session import pinned
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +173,10 @@ def test_load_model_gives_the_dtype_asked_for_in_eval_mode(folder: Path) -> None
 def test_load_model_on_a_gpu_that_is_not_there_raises(folder: Path) -> None:
     with pytest.raises(UserError, match=r"resources\.gpu"):
         load_model(resolve_model(_config(folder)), "float32", "cuda")
+
+
+def test_pinned_hub_model_has_the_commit_that_was_found_and_others_are_as_asked(folder: Path) -> None:
+    found = ResolvedModel("any", "/somewhere", "0123abcd")
+    assert pinned(_config("org/model", "main"), found).revision == "0123abcd"
+    assert pinned(_config(folder), found) == _config(folder)
+    assert pinned(_config(EMBEDDED), found) == _config(EMBEDDED)
