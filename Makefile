@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup vllm-env demo check test test-studies test-slow lint facts
+.PHONY: setup vllm-env demo check test test-studies test-slow chaos lint facts
 
 setup: $(STAMP)
 
@@ -47,6 +47,12 @@ test-studies: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+SEED ?= 0
+KILLS ?= 20
+
+chaos: setup
+	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -44,14 +44,15 @@ class RunningKp:
 
     def processes(self, title: str) -> list[psutil.Process]:
         """Those of its processes whose title holds this."""
-        return [process for process in self.root.children(recursive=True) if title in _title(process)]
+        return [process for process in self.root.children(recursive=True) if title in process_title(process)]
 
     def titles(self) -> list[str]:
         """The titles of all its processes."""
-        return [_title(process) for process in self.root.children(recursive=True)]
+        return [process_title(process) for process in self.root.children(recursive=True)]
 
 
-def _title(process: psutil.Process) -> str:
+def process_title(process: psutil.Process) -> str:
+    """Its command line; empty if it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:  # it ended since it was listed
