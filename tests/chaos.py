@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
             code = run_to_the_end(chaos, study, root)
             wrong = differing(undisturbed, root) if code == 0 else []
             print(
-                f"disturbed: {chaos.kills.total() - before} kills, started {chaos.starts - starts} times, {time.monotonic() - began:.0f} s, "
+                f"disturbed: {chaos.kills.total() - before} kills, {chaos.starts - starts} starts, {time.monotonic() - began:.0f} s, "
                 f"exit code {code}, {len(wrong)} tables differ {wrong or ''}"
             )
             if code or wrong:
