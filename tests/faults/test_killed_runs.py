@@ -68,7 +68,7 @@ def test_search_with_a_diverging_trial_records_it_and_goes_on(tiny_study: Path, 
     assert "loss" in trials[1e30]["cause"]
 
 
-def test_study_with_a_failing_trial_reports_its_cause_and_exits_with_1(tiny_study: Path, tiny_copy: Path, kp_on_ray: Kp) -> None:
+def test_study_with_a_failing_trial_reports_its_cause_and_exits_with_3(tiny_study: Path, tiny_copy: Path, kp_on_ray: Kp) -> None:
     overrides = ["search.arms=[{}]", "search.rank=[7]", "training.init=orthogonal", "evaluate.misconceptions=0"]  # PEFT wants an even rank
     done = kp_on_ray("study", tiny_study, *overrides, "--results", tiny_copy)
     assert done.returncode == 3, done.stdout + done.stderr

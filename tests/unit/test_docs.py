@@ -228,3 +228,14 @@ def test_classes_and_constants_named_stand_in_the_code(doc: Path) -> None:
     named = {match[0] for match in map(_NAME_IN_CODE.match, spans(doc)) if match}
     assert named
     assert sorted(named - words - {"StrEnum"}) == []
+
+
+def test_every_test_that_the_page_of_faults_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "docs" / "faults.md").read_text(encoding="utf-8")))
+    written = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert named
+    assert named - written == set()
