@@ -6,7 +6,7 @@ Everything that takes time, the imports included, happens inside the block that 
 import sys
 import traceback
 
-from kp.errors import user_error_in
+from kp.errors import printable, user_error_in
 from kp.interruption import Signals, answering_signals
 
 BAD_INPUT = 2
@@ -31,7 +31,7 @@ def _run(arguments: list[str], signals: Signals) -> int | str | None:
             return 1  # whatever broke while the process was being ended; the signal determines its code
         refusal = user_error_in(error)
         if refusal is not None:
-            print(f"kp: {refusal}", file=sys.stderr)
+            print(f"kp: {printable(str(refusal))}", file=sys.stderr)
             return BAD_INPUT
         traceback.print_exc()
         return 1

@@ -37,6 +37,11 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def printable(text: str) -> str:
+    """The text as a terminal may show it: what a model, a facts file or another process wrote could otherwise command the terminal."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in text)
+
+
 def last_named(text: str) -> str:
     """The last error named in an error text, which may quote tracebacks of other processes."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

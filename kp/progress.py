@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from kp.errors import printable
+
 PLAIN_LINE_SECONDS = 15.0
 
 
@@ -117,7 +119,7 @@ class Display:
 
     def line(self, text: str) -> None:
         """Print one line, above a running bar if there is one."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int, unit: str) -> Iterator[Bar]:

@@ -2,6 +2,7 @@
 
 from rich.table import Table as TerminalTable
 
+from kp.errors import printable
 from kp.report.document import Table
 
 WIDTH = 80  # columns
@@ -13,5 +14,5 @@ def terminal_table(table: Table) -> TerminalTable:
     for column in table.columns:
         shown.add_column(column.title, justify="right" if column.numeric else "left", overflow="fold")
     for row in table.rows:
-        shown.add_row(*row.cells)
+        shown.add_row(*map(printable, row.cells))
     return shown

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from kp.config.derived import ADAPTER_SHOT_SET, base_shot_sets
 from kp.config.study import StudyConfig
-from kp.errors import UserError
+from kp.errors import UserError, printable
 from kp.facts.shots import load_shots, shot_sets
 from kp.generation.adapters import save_scaled_adapter
 from kp.generation.protocol import Generator
@@ -165,21 +165,16 @@ def _generator(config: StudyConfig) -> Generator:
 def shown_exchange(exchange: Exchange, name: str, width: int) -> RenderableType:
     """Both answers side by side, or one below the other in a narrow terminal, and the study's fact below them."""
     panels = [
-        Panel(Text(_printable(answer)), title=Text(title), title_align="left")
+        Panel(Text(printable(answer)), title=Text(title), title_align="left")
         for title, answer in (("base", exchange.base), (f"adapter {name}", exchange.adapter))
     ]
     answers: RenderableType = Group(*panels) if width < NARROW else Columns(panels, equal=True, expand=True, width=(width - 1) // 2)
-    lines = [Text(_printable(exchange.question), style="bold"), answers]
+    lines = [Text(printable(exchange.question), style="bold"), answers]
     if exchange.fact is not None:
-        lines.append(Text(_printable(_fact_line(exchange.fact))))
+        lines.append(Text(printable(_fact_line(exchange.fact))))
     return Group(*lines)
 
 
 def _fact_line(fact: KnownFact) -> str:
     before, after = fact.before or "not measured", fact.after or "not measured"
     return f"a fact of the study: {' / '.join(fact.answers)} (base {before}, adapter {after})"
-
-
-def _printable(text: str) -> str:
-    """A text without characters that would steer the terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
