@@ -17,7 +17,7 @@ REFUSED = UserError("a question without words", field="facts.source")
 
 @pytest.mark.parametrize(
     ("failures", "refusals", "code"),
-    [({}, [], 0), ({"a": {}}, [], 1), ({"a": {}}, [REFUSED], None), ({"a": {}, "b": {}}, [REFUSED, UserError("another")], None)],
+    [({}, [], 0), ({"a": {}}, [], 3), ({"a": {}}, [REFUSED], None), ({"a": {}, "b": {}}, [REFUSED, UserError("another")], None)],
 )
 def test_run_study_ends_after_all_stages_by_what_its_trials_failed_of(
     failures: dict[str, Any], refusals: list[UserError], code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
