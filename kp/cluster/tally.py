@@ -19,8 +19,8 @@ class _Count:
     def set(self, part: str, amount: int) -> None:
         self.parts[part] = amount
 
-    def get(self) -> int:
-        return sum(self.parts.values())
+    def get(self) -> dict[str, int]:
+        return self.parts
 
 
 class Tally:
@@ -32,7 +32,7 @@ class Tally:
         assert ray.is_initialized(), "Ray would start a cluster by itself for the counter"
         options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": on_this_node()}
         self._actor: Any = ray.remote(**options)(_Count).remote()
-        self._known = 0
+        self._known: dict[str, int] = {}  # kept here, too: an actor that died and was started again has forgotten its parts
 
     @contextmanager
     def counting(self, part: str) -> Iterator[Callable[[int], None]]:
@@ -57,8 +57,8 @@ class Tally:
         import ray
 
         with suppress(ray.exceptions.RayError):
-            self._known = max(self._known, ray.get(self._actor.get.remote()))
-        return self._known
+            self._known |= ray.get(self._actor.get.remote())
+        return sum(self._known.values())
 
     @contextmanager
     def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:

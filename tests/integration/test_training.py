@@ -347,6 +347,7 @@ def test_progress_lists_the_machines_of_all_workers_and_of_those_before_a_resump
     assert progress.hardware == [process_hardware()]
     elsewhere = {**process_hardware(), "processor": "Another", "hosts": ["elsewhere"]}
     replace(progress, hardware=[elsewhere]).save(newest)
+    (newest / checkpoints.CONTENTS).unlink()
     files.write_json(newest / checkpoints.CONTENTS, files.described(newest))
     two.train(one_job, tmp_path, epochs=1)
     newest = checkpoints.newest(tmp_path)
