@@ -100,7 +100,7 @@ def compared(here: Probe, probes: Sequence[Probe], root: Path, began: float) -> 
     found = [(name, version) for probe in probes for name, version in probe.packages.items() if version != here.packages[name]]
     for (name, version), count in sorted(Counter(found).items()):
         nodes = f"{count} of {len(probes)} nodes have {name} {version}, and here it is {here.packages[name]}"
-        findings.append(Finding(f"{nodes}: install the same on every node, as an image does", name, True))
+        findings.append(Finding(f"{nodes}: install the same on every node, as an image does", CLUSTER_FIELD, True))
     for probe in (here, *probes):
         if not probe.folder_fault and probe.free < LEAST_FREE:
             findings.append(Finding(f"{root} has {_gib(probe.free)} left; make room", ROOT_FIELD, True))

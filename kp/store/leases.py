@@ -141,7 +141,7 @@ def _process_started(pid: int) -> float | None:
 def _renew(held: Lease, stop: threading.Event) -> None:
     """Until it is given back or lost."""
     while not stop.wait(HEARTBEAT_SECONDS):
-        if not held.is_held:
-            return
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # the file system does not answer now; it may in ten seconds
+            if not held.is_held:
+                return
             os.utime(held.folder / LEASE)  # without a time: the file system's own
