@@ -50,9 +50,10 @@ test-slow: setup
 
 SEED ?= 0
 KILLS ?= 20
+NODES ?= 0
 
 chaos: setup
-	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --nodes $(NODES)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,32 +1,94 @@
 """A random process of a study is killed every few seconds until it ends, and its tables are compared with those of an undisturbed run.
 
     python -m tests.chaos --seed 1 --kills 20
+    python -m tests.chaos --seed 1 --kills 20 --nodes 2
 
-Any process may be hit: the driver, which is then started again as a user would, Ray's own, a generator, a worker, the queue. A study that
-ends before there were enough kills is followed by another in a new folder. The seed decides what is killed and when, as far as the machine
-allows. Exits with 1 if a study does not end by itself, or ends with other tables.
+Any process may be hit: the driver, which is then started again as a user would, a generator, a worker, the queue, and Ray's own. On one
+machine the study starts its own Ray, whose loss ends it; it too is then started again. With `--nodes` it joins a cluster whose head is
+spared, as an on-demand machine is, and whose other nodes are not: where a raylet is killed, another node comes. A study that ends before
+enough kills were made is followed by another in a new folder. The seed decides what is killed and when, as far as the machine allows.
+Exits with 1 if a study does not end by itself, or ends with other tables.
 """
 
 import argparse
+import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from tests.conftest import RAY_SETTINGS, free_port
 from tests.killing import RunningKp, process_title, running_kp
 from tests.tables import report_tables
 from tests.tiny_study import NAME, save_tiny_study
 
 SEEDS = "search.seeds=[0,1,2]"  # nine trials, so that there is something to disturb
 PAUSE = (2.0, 9.0)  # seconds between two kills
-START = 20.0  # seconds that a study is left alone after its driver was started
+START = 20.0  # seconds that a study is left alone after its driver was started; twice as long after each start that committed nothing
 MOST_SECONDS = 1800.0  # without an end
-KILLED_DRIVER = "driver"
+STORE = 100 << 20  # bytes of a node's object store
+NODE = {"num_cpus": 4, "object_store_memory": STORE}
+ENDS = (0, 2, 3)  # exit codes of a study that ended by itself; 1 and signals are what a lost cluster or a killed driver leave
+
+
+class Nodes:
+    """A cluster of a head without CPUs and other nodes, all on this machine."""
+
+    def __init__(self, count: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}
+        head = {"num_cpus": 0, "include_dashboard": True, "object_store_memory": STORE, **ports}
+        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        self._head = self._processes()
+        self._nodes = [self._cluster.add_node(**NODE) for _ in range(count)]
+
+    @property
+    def address(self) -> str:
+        """Of the cluster."""
+        return str(self._cluster.address)
+
+    def victims(self) -> list[psutil.Process]:
+        """All processes of the nodes but the head's."""
+        return [process for process in self._processes() if process not in self._head]
+
+    def _processes(self) -> list[psutil.Process]:
+        return psutil.Process().children(recursive=True)
+
+    def replace_lost(self) -> int:
+        """Let a node come for each whose raylet is dead; returns how many."""
+        lost = [node for node in self._nodes if not any(kind == "raylet" for kind, _ in node.live_processes())]
+        for node in lost:
+            self._cluster.remove_node(node, allow_graceful=False)
+            self._nodes.remove(node)
+            self._nodes.append(self._cluster.add_node(**NODE))
+        return len(lost)
+
+    def end(self) -> None:
+        """Stop all nodes."""
+        self._cluster.shutdown()
+
+
+@contextmanager
+def cluster(nodes: int) -> Iterator[Nodes | None]:
+    """So many nodes and a head; None if a study is to start a Ray of its own."""
+    if not nodes:
+        yield None
+        return
+    os.environ |= {"RAY_AUTH_MODE": "disabled", **RAY_SETTINGS}
+    made = Nodes(nodes)
+    try:
+        yield made
+    finally:
+        made.end()
 
 
 @dataclass
@@ -34,24 +96,39 @@ class Chaos:
     """What was killed so far."""
 
     dice: random.Random
+    nodes: Nodes | None
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
+    fruitless: int = 0  # in a row
+    nodes_lost: int = 0
 
-    def disturb(self, run: RunningKp) -> None:
+    def disturb(self, run: RunningKp, root: Path) -> None:
         """Kill processes of a running study until its driver ends."""
         self.starts += 1
-        if _ends(run, START + self.dice.uniform(*PAUSE)):
+        before = _committed(root)
+        self._kill(run)
+        self.fruitless = 0 if _committed(root) - before else self.fruitless + 1
+
+    def _kill(self, run: RunningKp) -> None:
+        if _ends(run, START * 2**self.fruitless + self.dice.uniform(*PAUSE)):
             return
         while run.driver.poll() is None:
-            victim = self.dice.choice([run.driver, *run.root.children(recursive=True)])
-            title = KILLED_DRIVER if victim.pid == run.driver.pid else process_title(victim)
+            victim = self.dice.choice(self._victims(run))
+            title = "driver" if victim.pid == run.driver.pid else process_title(victim)
             try:
                 victim.kill()
             except psutil.NoSuchProcess:
                 continue
             self.kills[_short(title)] += 1
-            if _ends(run, self.dice.uniform(*PAUSE)):
+            ended = _ends(run, self.dice.uniform(*PAUSE))
+            self.nodes_lost += self.nodes.replace_lost() if self.nodes else 0
+            if ended:
                 return
+
+    def _victims(self, run: RunningKp) -> list[psutil.Process]:
+        if self.nodes is None:
+            return [run.driver, *run.root.children(recursive=True)]
+        return self.nodes.victims()  # the driver among them, as a child of this process
 
 
 def _ends(run: RunningKp, seconds: float) -> bool:
@@ -63,10 +140,17 @@ def _ends(run: RunningKp, seconds: float) -> bool:
     return False
 
 
+def _committed(root: Path) -> set[Path]:
+    """The files by which a study says that something is done: records, checkpoints, chunks."""
+    return {path for name in ("record.json", "progress.json", "*.parquet") for path in root.rglob(name) if "unfinished" not in path.parts}
+
+
 def _short(title: str) -> str:
-    """`ray::NAME` or the program of a command line."""
+    """`ray::NAME`, the module or the program of a command line."""
     words = title.split()
-    return next((word for word in words if word.startswith("ray::")), Path(words[0]).name if words else "gone")
+    named = (word for word in words if word.startswith("ray::"))
+    module = (Path(word).name for word in words[1:] if word.endswith(".py"))
+    return next(named, None) or next(module, None) or (Path(words[0]).name if words else "gone")
 
 
 def run_to_the_end(chaos: Chaos, study: Path, root: Path) -> int:
@@ -74,10 +158,10 @@ def run_to_the_end(chaos: Chaos, study: Path, root: Path) -> int:
     root.mkdir()
     began = time.monotonic()
     while time.monotonic() - began < MOST_SECONDS:
-        with running_kp(root, "study", study, SEEDS) as run:
-            chaos.disturb(run)
+        with running_kp(root, "study", study, SEEDS, ray=chaos.nodes.address if chaos.nodes else None) as run:
+            chaos.disturb(run, root)
             code = run.wait()
-        if code in (0, 2, 3):  # 1 and signals are what a lost cluster or a killed driver leave
+        if code in ENDS:
             return code
     print((root / "output.txt").read_text(encoding="utf-8")[-3000:])
     return 1
@@ -89,35 +173,40 @@ def differing(expected: Path, found: Path) -> list[str]:
     return sorted({*ours.keys() ^ theirs.keys(), *(name for name in ours.keys() & theirs.keys() if not ours[name].equals(theirs[name]))})
 
 
+def compare(chaos: Chaos, most: int, folder: Path) -> bool:
+    """Run the study in peace, and then disturbed until there were so many kills; whether all tables are equal."""
+    study, undisturbed = save_tiny_study(folder), folder / "undisturbed"
+    undisturbed.mkdir()
+    began = time.monotonic()
+    with running_kp(undisturbed, "study", study, SEEDS, ray=chaos.nodes.address if chaos.nodes else None) as run:
+        assert run.wait() == 0, run.output()
+    print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
+    while chaos.kills.total() < most:
+        root = folder / f"disturbed-{chaos.starts}"
+        began, before, starts, lost = time.monotonic(), chaos.kills.total(), chaos.starts, chaos.nodes_lost
+        code = run_to_the_end(chaos, study, root)
+        wrong = differing(undisturbed, root) if code == 0 else []
+        print(
+            f"disturbed: {chaos.kills.total() - before} kills, {chaos.nodes_lost - lost} nodes lost, {chaos.starts - starts} starts, "
+            f"{time.monotonic() - began:.0f} s, exit code {code}, {len(wrong)} tables differ {wrong or ''}",
+            flush=True,
+        )
+        if code or wrong:
+            print((root / "output.txt").read_text(encoding="utf-8")[-3000:])
+            return False
+    print(f"{chaos.kills.total()} kills: {', '.join(f'{name} {count}' for name, count in chaos.kills.most_common())}")
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--nodes", type=int, default=0, help="nodes of a cluster that the study joins; 0: it starts its own Ray")
     asked = parser.parse_args(arguments)
-    chaos = Chaos(random.Random(asked.seed))
-    with tempfile.TemporaryDirectory(prefix="kp-chaos-") as folder:
-        study = save_tiny_study(Path(folder))
-        undisturbed = Path(folder) / "undisturbed"
-        undisturbed.mkdir()
-        began = time.monotonic()
-        with running_kp(undisturbed, "study", study, SEEDS) as run:
-            assert run.wait() == 0, run.output()
-        print(f"undisturbed: {time.monotonic() - began:.0f} s")
-        while chaos.kills.total() < asked.kills:
-            root = Path(folder) / f"disturbed-{chaos.starts}"
-            began, before, starts = time.monotonic(), chaos.kills.total(), chaos.starts
-            code = run_to_the_end(chaos, study, root)
-            wrong = differing(undisturbed, root) if code == 0 else []
-            print(
-                f"disturbed: {chaos.kills.total() - before} kills, {chaos.starts - starts} starts, {time.monotonic() - began:.0f} s, "
-                f"exit code {code}, {len(wrong)} tables differ {wrong or ''}"
-            )
-            if code or wrong:
-                print((root / "output.txt").read_text(encoding="utf-8")[-3000:])
-                return 1
-    print(f"{chaos.kills.total()} kills: {', '.join(f'{name} {count}' for name, count in chaos.kills.most_common())}")
-    return 0
+    with tempfile.TemporaryDirectory(prefix="kp-chaos-") as folder, cluster(asked.nodes) as nodes:
+        return 0 if compare(Chaos(random.Random(asked.seed), nodes), asked.kills, Path(folder)) else 1
 
 
 if __name__ == "__main__":

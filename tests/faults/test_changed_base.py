@@ -8,10 +8,13 @@ import pytest
 
 from tests.conftest import run_kp
 
+STAGES = ("facts", "categorise", "parts", "search", "evaluate")
+
 
 def states(plan: str) -> dict[str, str]:
     """The last column of each stage's first line in a printed plan."""
-    return dict(re.findall(r"^│ (\w+)\b.*│ ([^│]+?) +│$", plan, re.MULTILINE))
+    rows = dict(re.findall(r"^│ (\w+)\b.*│ ([^│]+?) +│$", plan, re.MULTILINE))
+    return {stage: rows[stage] for stage in STAGES}
 
 
 @pytest.fixture
@@ -25,9 +28,8 @@ def weights(tiny_study: Path) -> Iterator[Path]:
 
 def test_base_model_whose_weights_changed_is_measured_anew(tiny_copy: Path, tiny_study: Path, weights: Path) -> None:
     plan = ("study", tiny_study, "--results", tiny_copy, "--dry-run")
-    stages = {"facts", "categorise", "parts", "search", "evaluate"}
-    assert states(run_kp(*plan).stdout) == dict.fromkeys(stages, "done")
+    assert states(run_kp(*plan).stdout) == dict.fromkeys(STAGES, "done")
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1
     weights.write_bytes(changed)
-    assert states(run_kp(*plan).stdout) == {**dict.fromkeys(stages, "to do"), "facts": "done"}
+    assert states(run_kp(*plan).stdout) == {**dict.fromkeys(STAGES, "to do"), "facts": "done"}
