@@ -60,15 +60,19 @@ def _score_base(config: "StudyConfig", results: Path, _: str) -> int:
     return score_base(config, results)
 
 
-def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool) -> int:
+def _run(task: Task, what: str, file: Path, overrides: tuple[str, ...], results: Path, dry_run: bool, cluster: str | None = None) -> int:
+    from kp.cluster.stated import FIELD, stated_cluster
     from kp.study.opening import opened
     from kp.study.run import describe_study
     from kp.study.stage import Command
 
+    stated = stated_cluster(cluster) if cluster is not None else None
+    if stated is not None and not dry_run:
+        raise UserError("prices a study for a cluster that is not there: give it together with --dry-run", field=FIELD)
     with opened(file, overrides) as config:
         if not dry_run:
             return task(config, results, what)
-        return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE)
+        return describe_study(config, results, Command(what) if what in list(Command) else Command.CATEGORISE, stated)
 
 
 def _describe(config: "StudyConfig", results: Path, _: str) -> int:
@@ -102,8 +106,9 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
         overrides: tyro.conf.Positional[Overrides] = (),
         results: Path = Path("runs"),
         dry_run: bool = False,
+        cluster: str | None = None,
     ) -> int:
-        return _run(task, what, file, overrides, results, dry_run)
+        return _run(task, what, file, overrides, results, dry_run, cluster)
 
     command.__doc__ = f"""{help_text}
 
@@ -112,6 +117,7 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
         overrides: Config values that replace the file's, such as search.rank=[4,8].
         results: Folder of all studies' results; on a cluster one that every node shares.
         dry_run: Print the plan and stop.
+        cluster: With --dry-run: also what the whole study takes on a cluster that is not there, such as 64xH100, or 8x8xH100 for nodes.
     """
     _study_command(name, command)
 

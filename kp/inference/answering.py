@@ -149,9 +149,14 @@ def make_chunks(facts: pl.DataFrame, shot_sets: Sequence[ShotSet], answers_each:
 def cut_by_length(facts: pl.DataFrame, answers_each: int = 1) -> dict[int, list[str]]:
     """The ids of the facts of each chunk, with questions of similar length together, by the index at which it starts."""
     by_length = facts.sort(pl.col("question").str.len_chars(), "fact_id")["fact_id"].to_list()
-    most = CHUNK_FACTS if len(by_length) < LARGE_STUDY else CHUNK_FACTS_OF_LARGE_STUDIES
-    size = max(1, min(most // answers_each, -(-len(by_length) // LEAST_CHUNKS)))
+    size = chunk_facts(len(by_length), answers_each)
     return {start: by_length[start : start + size] for start in range(0, len(by_length), size)}
+
+
+def chunk_facts(facts: int, answers_each: int = 1) -> int:
+    """Facts of a chunk, if so many are asked on one shot set."""
+    most = CHUNK_FACTS if facts < LARGE_STUDY else CHUNK_FACTS_OF_LARGE_STUDIES
+    return max(1, min(most // answers_each, -(-facts // LEAST_CHUNKS)))
 
 
 def answer_chunk(

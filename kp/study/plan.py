@@ -12,15 +12,18 @@ from statistics import fmean
 from rich.table import Table
 
 from kp import schema
+from kp.cluster.stated import StatedCluster
 from kp.config.study import StudyConfig
+from kp.errors import UserError
 from kp.models.chat import Chat
 from kp.models.loading import load_tokenizer
 from kp.models.names import ResolvedModel
 from kp.models.shapes import model_folder, model_shape
 from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Step, Store
+from kp.study.cluster_price import ClusterPrice, price_on_cluster
 from kp.study.graph import Graph
-from kp.study.pricing import PlannedTrials, Prompts, RowTokens, disk_price, hours, planned_trials
+from kp.study.pricing import PlannedTrials, Prompts, RowTokens, byte_text, disk_price, hours, planned_trials
 from kp.study.registry import STAGES
 from kp.study.stage import Planning
 from kp.training.checkpoints import KEPT
@@ -120,6 +123,20 @@ def study_prompts(planning: Planning) -> Prompts | None:
     return total
 
 
+def price_on(planning: Planning, cluster: StatedCluster) -> ClusterPrice:
+    """What the whole study takes on a cluster that is not there; raises UserError if that cannot be known yet."""
+    config = planning.config
+    shape = model_shape(config.model)
+    disk = disk_price(config, planning.trials, shape)
+    if shape is None or disk is None:
+        raise UserError(f"the sizes of {config.model.name} or of its adapters are not known here, and no cluster can be priced without")
+    prompts = {stage.name: stage.prompts(planning) for stage in STAGES}
+    known = {name: count for name, count in prompts.items() if count is not None}
+    if len(known) < len(prompts):
+        raise UserError("not known until the facts are read; give it, and a cluster can be priced", field="facts.count")
+    return price_on_cluster(planning, known, row_tokens(config, planning.graph, planning.store), shape, disk, cluster)
+
+
 def row_tokens(config: StudyConfig, graph: Graph, store: Store) -> RowTokens:
     """Tokens of a training row: counted on a sample of the facts if these and the model's tokenizer are here, otherwise estimated."""
     folder = model_folder(config.model)
@@ -154,19 +171,11 @@ def _disk(config: StudyConfig, trials: PlannedTrials) -> list[tuple[str, str]]:
         return [("adapters", f"size not known: {unknown}"), ("checkpoints", f"{written} and go when it ends")]
     at_once = min(config.resources.concurrent_trials or 1, trials.count)
     several = f" of {at_once} trials" if at_once > 1 else ""
-    size = f"about {_bytes(at_once * KEPT * price.largest_checkpoint)}{several} with optimiser states"
+    size = f"about {byte_text(at_once * KEPT * price.largest_checkpoint)}{several} with optimiser states"
     return [
-        ("adapters", f"about {_bytes(price.adapters)} stay, the largest {_bytes(price.largest_adapter)} (by {shape.origin})"),
+        ("adapters", f"about {byte_text(price.adapters)} stay, the largest {byte_text(price.largest_adapter)} (by {shape.origin})"),
         ("checkpoints", f"{written}, {size}, and go when it ends"),
     ]
-
-
-def _bytes(count: int) -> str:
-    size, units = float(count), iter(("bytes", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while size >= 1000 and unit != "TB":
-        size, unit = size / 1000, next(units)
-    return f"{size:.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"
 
 
 def _hours(config: StudyConfig, trained: int, prompts: Prompts | None) -> list[tuple[str, str]]:

@@ -123,3 +123,12 @@ def disk_price(config: StudyConfig, trials: PlannedTrials, shape: ModelShape | N
 def hours(amount: int, per_second: float) -> float:
     """Hours of one worker or generator."""
     return amount / per_second / SECONDS_AN_HOUR
+
+
+def byte_text(count: int) -> str:
+    """A number of bytes in three digits."""
+    size, units = float(count), iter(("bytes", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while size >= 1000 and unit != "TB":
+        size, unit = size / 1000, next(units)
+    return f"{size:.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kp.cluster.address import cluster_address
+from kp.cluster.stated import StatedCluster
 from kp.config.derived import PARAPHRASER_FIELD, base_shot_sets, paraphraser, validate_pools
 from kp.config.study import StudyConfig
 from kp.errors import MissingSourceError
@@ -22,10 +23,11 @@ from kp.progress import Display
 from kp.store import files
 from kp.store.steps import Store
 from kp.study.building import proposed_graph
+from kp.study.cluster_price import cluster_lines, cluster_table
 from kp.study.graph import Graph
 from kp.study.identities import Identities, Missing, described_identities
 from kp.study.machine_choices import keep_machine_choices
-from kp.study.plan import make_plan, plan_table, planning_of, price_table, trial_table
+from kp.study.plan import make_plan, plan_table, planning_of, price_on, price_table, trial_table
 from kp.study.probing import probed
 from kp.study.registry import STAGES
 from kp.study.session import Session
@@ -36,8 +38,11 @@ from kp.trackers.registry import validate_installed
 TRIAL_FAILED = 3
 
 
-def describe_study(config: StudyConfig, root: Path, until: Command = Command.REPORT) -> int:
-    """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named."""
+def describe_study(config: StudyConfig, root: Path, until: Command = Command.REPORT, cluster: StatedCluster | None = None) -> int:
+    """Print the plan of a study; fetches nothing, so missing models, facts or shots are only named.
+
+    With `cluster`, also what the study takes on a cluster that is not there.
+    """
     if until is not Command.FACTS:
         validate_pools(config)
     display, store = Display(), Store(files.results_root(root))
@@ -59,6 +64,11 @@ def describe_study(config: StudyConfig, root: Path, until: Command = Command.REP
     planning = planning_of(config, proposed_graph(config, identities, store).graph, store)
     display.console.print(plan_table(config, make_plan(planning), identities.model))
     display.console.print(price_table(planning))
+    if cluster is not None:
+        priced = price_on(planning, cluster)
+        display.console.print(cluster_table(priced))
+        for line in cluster_lines(priced):
+            display.console.print(line, soft_wrap=True)
     display.console.print(trial_table(planning.graph, store))
     return 0
 
