@@ -23,7 +23,7 @@ from kp.study.session import Session
 from kp.training.encoding import encode_row
 from kp.training.job import TrialJob
 from kp.training.mixtures import Source, draw_rows
-from kp.vocabulary import Role, ShotSet
+from kp.vocabulary import LossTokens, Role, ShotSet
 
 
 def make_jobs(session: Session, trials: list[Trial]) -> list[TrialJob]:
@@ -93,8 +93,16 @@ def _first_answers(session: Session, step: Step) -> pl.DataFrame:
 
 
 def _check_lengths(session: Session, trials: list[Trial], drawn: list[pl.DataFrame]) -> None:
-    """Encode every row once in the driver: a row that is too long is bad input, not a trial that fails in some worker."""
+    """Encode every row once in the driver: a row that is too long is bad input, not a trial that fails in some worker.
+
+    The trials of a grid share most of their rows, so a row that several of them have is encoded once.
+    """
     chat = Chat(load_tokenizer(session.model))
+    encoded: set[tuple[str, str, LossTokens, int]] = set()
     for trial, rows in zip(trials, drawn, strict=True):
+        training = trial.spec.training
         for question, target in rows.select("question", "target").iter_rows():
-            encode_row(chat, question, target, trial.spec.training.loss, trial.spec.training.max_length)
+            row = (question, target, training.loss, training.max_length)
+            if row not in encoded:
+                encode_row(chat, *row)
+                encoded.add(row)
