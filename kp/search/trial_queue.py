@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from kp.cluster.last_words import ProcessPlace
 from kp.errors import UserError
 from kp.vocabulary import TrialStatus
 
@@ -27,6 +28,9 @@ MOST_GROUP_FAILURES = 2  # trials in a row on which a worker group may fail befo
 
 # What Ray says of an actor whose node was lost or is being drained.
 _NODE_LOST = re.compile(r"node has died|node was terminated|node .*preempt|ActorUnavailableError|temporarily unavailable", re.IGNORECASE)
+
+# The sentence on an actor's end in Ray's twenty lines, without the list of what commonly ends one.
+_ACTOR_DIED = re.compile(r"The actor (is dead|died) because.*?(?= Some common causes|$)", re.MULTILINE)
 
 
 class Decision(StrEnum):
@@ -52,6 +56,21 @@ class WorkerReport:
     cause: str | None
     seconds: float  # since workers first started it
     refusal: UserError | None = None  # what a user can mend, if that was the cause
+    stderr: str = ""  # the last lines of a worker that died of it
+
+
+@dataclass(frozen=True)
+class WorkerDeath:
+    """Ray Train's error of a worker that died, where that was, and the last lines of its stderr, if they are known."""
+
+    error: str
+    place: str = ""
+    stderr: str = ""
+
+    def __str__(self) -> str:
+        said = _ACTOR_DIED.search(self.error)
+        where = f" (on {self.place})" if self.place else ""
+        return f"{said.group() if said else self.error}{where}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,7 @@ class GroupEnd:
     is_over: bool
     epochs: int  # that it has trained
     idle_seconds: float  # since any group has taken a step of training, or since the search began
+    driver: ProcessPlace | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +125,8 @@ class _Group:
     epochs: int = 0
     step: int = 0
     heard: float = 0.0
+    driver: ProcessPlace | None = None
+    workers: dict[int, ProcessPlace] = field(default_factory=dict)  # by rank; of the processes of now
 
     @property
     def is_retired(self) -> bool:
@@ -174,15 +196,27 @@ class TrialQueue:
             self._closed = True
             self._changed.notify_all()
 
-    async def abandon(self, cause: str, refusal: UserError | None = None) -> None:
+    async def abandon(self, cause: str, refusal: UserError | None = None, stderr: str = "") -> None:
         """Fail all trials that have not ended, and all later ones: no worker group is left to train them."""
         async with self._changed:
-            self._abandoned = WorkerReport(TrialStatus.FAILED, cause, 0.0, refusal)
+            self._abandoned = WorkerReport(TrialStatus.FAILED, cause, 0.0, refusal, stderr)
             for trial_id, trial in self._trials.items():
                 if trial.report is None:
                     self._end(trial_id, replace(self._abandoned, seconds=trial.seconds()))
 
     # --- called by worker groups
+
+    async def driver_started(self, group: str, place: ProcessPlace) -> None:
+        """Record where a group's driver runs."""
+        self._groups[group].driver = place
+
+    async def worker_started(self, group: str, rank: int, place: ProcessPlace) -> None:
+        """Record where a group's worker runs."""
+        self._groups[group].workers[rank] = place
+
+    async def workers_of(self, group: str) -> dict[int, ProcessPlace]:
+        """Where a group's workers run, or ran when they were last heard of, by rank."""
+        return dict(self._groups[group].workers)
 
     async def next_trial(self, group: str, life: str, turn: int) -> TrialAssignment | None:
         """The worker group's next trial, or None to shut down; all its workers ask and get the same answer.
@@ -267,28 +301,30 @@ class TrialQueue:
             if self._groups[group].held == trial_id:
                 self._failed(group, cause)
 
-    async def workers_died(self, group: str, errors: Sequence[str]) -> None:
-        """Record Ray Train's errors of workers that died; if they ran out of memory, their trial is not tried again."""
+    async def workers_died(self, group: str, deaths: Sequence[WorkerDeath]) -> None:
+        """Record the workers that died; if they ran out of memory, their trial is not tried again."""
         async with self._changed:
             trial_id = self._groups[group].held
             if trial_id is None:
                 return
-            memory = next(filter(out_of_memory, errors), None)
+            memory = next((death for death in deaths if out_of_memory(death.error)), None)
             if memory is not None:
-                self._end(trial_id, WorkerReport(TrialStatus.OUT_OF_MEMORY, memory, self._trials[trial_id].seconds()))
-            elif any(map(node_lost, errors)):
+                seconds = self._trials[trial_id].seconds()
+                self._end(trial_id, WorkerReport(TrialStatus.OUT_OF_MEMORY, str(memory), seconds, stderr=memory.stderr))
+            elif any(node_lost(death.error) for death in deaths):
                 self._put_back(group)
             else:
-                self._failed(group, f"its workers died: {errors[-1] if errors else 'no error is known'}")
+                last = deaths[-1] if deaths else WorkerDeath("no error is known")
+                self._failed(group, f"its workers died: {last}", last.stderr)
 
     async def group_ended(self, group: str) -> GroupEnd:
         """Record that a worker group is no more, whatever ended it; its trial is resumed by others."""
         async with self._changed:
             self._put_back(group)
             one = self._groups[group]
-            return GroupEnd(one.is_retired, one.cause, self._closed, one.epochs, time.monotonic() - self._progressed)
+            return GroupEnd(one.is_retired, one.cause, self._closed, one.epochs, time.monotonic() - self._progressed, one.driver)
 
-    def _failed(self, group: str, cause: str) -> None:
+    def _failed(self, group: str, cause: str, stderr: str = "") -> None:
         one = self._groups[group]
         assert one.held is not None
         trial_id, trial = one.held, self._trials[one.held]
@@ -300,7 +336,7 @@ class TrialQueue:
             self._put_back(group)
         elif trial.report is None:
             why = f"failed {MOST_ATTEMPTS} times without an epoch in between, at last because {cause}"
-            self._end(trial_id, WorkerReport(TrialStatus.FAILED, why, trial.seconds()))
+            self._end(trial_id, WorkerReport(TrialStatus.FAILED, why, trial.seconds(), stderr=stderr))
 
     def _put_back(self, group: str) -> None:
         trial_id, self._groups[group].held = self._groups[group].held, None

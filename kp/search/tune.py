@@ -34,6 +34,7 @@ class TrialOutcome:
     folder: Path | None
     seconds: float
     refusal: UserError | None = None  # what a user can mend, if that was the cause
+    stderr: str = ""  # the last lines of a worker that died of it
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def judge(job: TrialJob, folder: Path | None, report: WorkerReport) -> TrialOutc
     """The outcome of a trial, from its last checkpoint and the report of its workers and Tune."""
     progress = Progress.load(folder) if folder else None
     if report.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
-        return TrialOutcome(job, report.status, report.cause or "no cause given", progress, None, report.seconds, report.refusal)
+        cause = report.cause or "no cause given"
+        return TrialOutcome(job, report.status, cause, progress, None, report.seconds, report.refusal, report.stderr)
     if progress is None:
         return TrialOutcome(job, TrialStatus.FAILED, "the trial ended without a checkpoint", None, None, report.seconds)
     if progress.status is None:

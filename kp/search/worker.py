@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kp.cluster.last_words import place_here
 from kp.errors import user_error_in
 from kp.search.trial_queue import Decision, TrialAssignment, out_of_memory
 from kp.training import checkpoints
@@ -56,6 +57,8 @@ class _Worker:
     def __init__(self, job: WorkerGroupJob, place: Place) -> None:
         self.job, self._place = job, place
         self.life = self._same_for_all(uuid.uuid4().hex)
+        self._here = place_here()
+        self.ask("worker_started", job.group, place.rank, self._here)
         self._model_cache: BaseModelCache | None = None
         self._beaten = time.monotonic()
 
@@ -101,10 +104,11 @@ class _Worker:
             refusal = user_error_in(error)
             text = str(refusal or _last_line(error))
             if refusal is None and not out_of_memory(text) and is_infrastructure(error):
-                self.ask("attempt_failed", self.job.group, assignment.trial_id, text)
+                self.ask("attempt_failed", self.job.group, assignment.trial_id, f"{text} (on {self._here})")
                 raise
             status = TrialStatus.OUT_OF_MEMORY if out_of_memory(text) else TrialStatus.FAILED
-            self.ask("report_end", assignment.trial_id, status, text, refusal)
+            where = f" (on {self._here})" if status is TrialStatus.OUT_OF_MEMORY else ""
+            self.ask("report_end", assignment.trial_id, status, text + where, refusal)
             if self._place.world > 1 or self.job.use_gpu:
                 raise
 

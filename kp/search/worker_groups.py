@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster.connection import on_this_node
+from kp.cluster.last_words import ProcessPlace, last_words, place_here
 from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
-from kp.search.trial_queue import GroupEnd, QueueState, TrialQueue, node_lost
+from kp.search.trial_queue import GroupEnd, QueueState, TrialQueue, WorkerDeath, node_lost
 from kp.search.worker import WorkerGroupJob, train_trials
 from kp.training.job import TrialJob
 
@@ -82,7 +83,8 @@ class _Supervisor:
         self._running: dict[Any, str] = {}  # reference of a group's run -> its name
         self._starts: dict[str, int] = {}
         self._fruitless: dict[str, int] = {}  # starts in a row without an epoch
-        self._cause: tuple[str, UserError | None] = "all worker groups shut down", None
+        # Why no group is left: the cause, what a user can mend of it, and the last lines of a driver that died.
+        self._cause: tuple[str, UserError | None, str] = "all worker groups shut down", None, ""
 
     def start(self, group: str) -> None:
         """Start a group's driver and its Train run."""
@@ -119,7 +121,7 @@ class _Supervisor:
             self._note(told_of(state, len(self._running)))
             if state.idle_seconds > self._groups.cluster.patience:
                 refusal = UserError(stalled(state, self._groups, ray.cluster_resources()), field="resources.stalled_after")
-                self._cause = str(refusal), refusal
+                self._cause = str(refusal), refusal, ""
                 break
         if not stop.is_set():
             with suppress(ray.exceptions.RayActorError):
@@ -140,10 +142,16 @@ class _Supervisor:
         except ray.exceptions.RayActorError:
             return  # without a queue there is nothing to do for it
         if end.is_retired:
-            self._cause = f"worker groups were taken out of use after failing on two trials in a row; the last failure: {end.cause}", None
+            self._cause = (
+                f"worker groups were taken out of use after failing on two trials in a row; the last failure: {end.cause}",
+                None,
+                "",
+            )
         elif error is not None:
             refusal = user_error_in(error)
-            self._cause = f"no workers could be had: {refusal or last_named(str(error))}", refusal
+            where = f" (driver on {end.driver})" if end.driver else ""
+            stderr = last_words(end.driver) if end.driver and isinstance(error, ray.exceptions.RayActorError) else ""
+            self._cause = f"no workers could be had: {refusal or last_named(str(error)) + where}", refusal, stderr
             self._fruitless[group] = 0 if end.epochs else self._fruitless.get(group, 0) + 1
             if refusal is None and not end.is_over and may_restart(str(error), self._fruitless[group], end, self._groups.cluster.patience):
                 self.start(group)
@@ -194,10 +202,12 @@ class _GroupDriver:
 
     def run(self, job: WorkerGroupJob, groups: WorkerGroups, storage: Path) -> None:
         """Return once the group has shut down."""
+        import ray
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.config import FailureConfig  # ray.train has the same class, with the stub of an older one
 
+        ray.get(job.queue.driver_started.remote(job.group, place_here()))
         cluster = groups.cluster
         resources = cluster.worker_resources()
         TorchTrainer(
@@ -219,7 +229,7 @@ def _messenger(job: WorkerGroupJob) -> Any:
     from ray.train import UserCallback
 
     class Messenger(UserCallback):
-        """Reports Ray Train's errors of workers that died to the queue."""
+        """Reports workers that died to the queue, with Ray Train's error and what they last wrote."""
 
         def __init__(self, group: str, queue: Any) -> None:
             self.group, self.queue = group, queue
@@ -227,7 +237,15 @@ def _messenger(job: WorkerGroupJob) -> Any:
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             import ray
 
-            errors = [f"{type(error).__name__}: {error}" for error in worker_exceptions.values()]
-            ray.get(self.queue.workers_died.remote(self.group, errors))
+            places = ray.get(self.queue.workers_of.remote(self.group))
+            deaths = [_death(error, places.get(rank)) for rank, error in worker_exceptions.items()]
+            ray.get(self.queue.workers_died.remote(self.group, deaths))
 
     return Messenger(job.group, job.queue)
+
+
+def _death(error: Exception, place: ProcessPlace | None) -> WorkerDeath:
+    text = f"{type(error).__name__}: {error}"
+    if place is None:
+        return WorkerDeath(text)
+    return WorkerDeath(text, str(place), "" if node_lost(text) else last_words(place))

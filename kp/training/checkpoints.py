@@ -83,15 +83,15 @@ def note_running(trial_folder: Path) -> None:
     files.write_json(trial_folder / RUNNING, {"started": time.time()})
 
 
-def note_failure(trial_folder: Path, status: TrialStatus, cause: str) -> None:
-    """Record why the last attempt failed, for anyone who looks at the study before the next attempt."""
+def note_failure(trial_folder: Path, status: TrialStatus, cause: str, stderr: str = "") -> None:
+    """Record why the last attempt failed, for anyone who looks at the study before the next attempt; `stderr` is what its workers wrote."""
     trial_folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(trial_folder / FAILURE, {"status": status.value, "cause": cause})
+    files.write_json(trial_folder / FAILURE, {"status": status.value, "cause": cause, "stderr": stderr.splitlines()})
     (trial_folder / RUNNING).unlink(missing_ok=True)
 
 
 def failure(trial_folder: Path) -> dict[str, Any] | None:
-    """What `note_failure` recorded: `status` and `cause`; None if there is nothing."""
+    """What `note_failure` recorded: `status`, `cause` and `stderr` (lines); None if there is nothing."""
     path = trial_folder / FAILURE
     found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return found

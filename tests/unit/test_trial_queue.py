@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from kp.errors import UserError
-from kp.search.trial_queue import MOST_ATTEMPTS, Decision, TrialAssignment, TrialQueue
+from kp.search.trial_queue import MOST_ATTEMPTS, Decision, TrialAssignment, TrialQueue, WorkerDeath
 from kp.vocabulary import TrialStatus
 
 Result = TypeVar("Result")
@@ -107,7 +107,7 @@ def test_stop_of_a_trial_that_ended_by_itself_gives_that_end() -> None:
 
 
 def died(group: str, queue: TrialQueue, error: str = "ActorDiedError: the worker died") -> Awaitable[None]:
-    return queue.workers_died(group, [error])
+    return queue.workers_died(group, [WorkerDeath(error)])
 
 
 def test_trial_whose_workers_die_without_an_epoch_in_between_fails_after_the_third_time() -> None:
@@ -245,11 +245,13 @@ def test_workers_died_out_of_memory_is_not_tried_again() -> None:
         await queue.submit("a")
         await queue.submit("b")
         await queue.next_trial("one", "life", 0)
-        await queue.workers_died(
-            "one", ["ActorDiedError: the worker died", "OutOfMemoryError: task was killed, node running low on memory"]
-        )
+        memory = WorkerDeath("OutOfMemoryError: task was killed, node running low on memory", "node 10.0.0.5", "reading 9 GB")
+        await queue.workers_died("one", [WorkerDeath("ActorDiedError: the worker died"), memory])
         assert await soon(queue.next_trial("one", "next", 0)) == TrialAssignment("b", 1)
-        assert (await queue.stop("a")).status is TrialStatus.OUT_OF_MEMORY
+        report = await queue.stop("a")
+        assert report.status is TrialStatus.OUT_OF_MEMORY
+        assert report.cause == "OutOfMemoryError: task was killed, node running low on memory (on node 10.0.0.5)"
+        assert report.stderr == "reading 9 GB"
 
     asyncio.run(story())
 
@@ -290,3 +292,14 @@ def test_refusals_of_a_trial_and_of_all_workers_are_in_the_reports() -> None:
         assert [(await queue.stop(trial)).refusal for trial in ("a", "b", "c")] == [bad, gone, gone]
 
     asyncio.run(story())
+
+
+def test_death_of_a_worker_is_one_sentence_of_what_ray_says_and_its_node() -> None:
+    text = (
+        "WorkerHealthCheckFailedError: A worker health check failed.\nWorker info: Worker(\n  actor=Actor(RayTrainWorker, dd8a),\n)\n"
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: End of file. "
+        "Some common causes include: (1) the process was killed by the OOM killer"
+    )
+    said = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: End of file."
+    assert str(WorkerDeath(text, "node 10.0.0.5 (gpu-3), process 7")) == f"{said} (on node 10.0.0.5 (gpu-3), process 7)"
+    assert str(WorkerDeath("OutOfMemoryError: too much")) == "OutOfMemoryError: too much"

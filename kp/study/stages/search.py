@@ -181,11 +181,13 @@ class _Follower:
         if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
             self._failures[trial.trial_id] = row
             self._session.refusals += [outcome.refusal] if outcome.refusal else []
-            checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause)
+            checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause, outcome.stderr)
         else:
             _commit(self._session, trial, outcome, row)
             self._session.store.forget_work(trial.step)  # its adapter is in the step, and optimiser states are no longer needed
         self._session.display.line(_trial_line(trial, row))
+        for line in outcome.stderr.splitlines():
+            self._session.display.line(f"    {line}")
         self._trackers.ended(trial.trial_id, row["status"], row["cause"])
 
 
