@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster.connection import on_this_node
+from kp.cluster.interfaces import use_interface_of_node
 from kp.cluster.last_words import ProcessPlace, last_words, place_here
 from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
@@ -204,7 +205,7 @@ class _GroupDriver:
         """Return once the group has shut down."""
         import ray
         from ray.train import RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
         from ray.train.v2.api.config import FailureConfig  # ray.train has the same class, with the stub of an older one
 
         ray.get(job.queue.driver_started.remote(job.group, place_here()))
@@ -213,7 +214,7 @@ class _GroupDriver:
         TorchTrainer(
             train_trials,
             train_loop_config={"group": job},
-            torch_config=TorchConfig(backend="nccl" if cluster.use_gpu else "gloo"),
+            torch_config=_process_group("nccl" if cluster.use_gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=groups.workers, use_gpu=cluster.use_gpu, resources_per_worker=resources),
             run_config=RunConfig(
                 name=job.group,
@@ -223,6 +224,25 @@ class _GroupDriver:
                 failure_config=FailureConfig(max_failures=-1, controller_failure_limit=STARTUP_FAILURES),
             ),
         ).fit()
+
+
+def _process_group(backend: str) -> Any:
+    """Ray Train's process group, over the interface of each worker's node."""
+    from ray.train.torch import TorchConfig
+
+    torch_backend: Any = TorchConfig().backend_cls
+
+    class OnInterfaceOfNode(torch_backend):  # type: ignore[misc]
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(use_interface_of_node)
+            super().on_start(worker_group, backend_config)
+
+    class ProcessGroup(TorchConfig):
+        @property
+        def backend_cls(self) -> Any:
+            return OnInterfaceOfNode
+
+    return ProcessGroup(backend=backend)
 
 
 def _messenger(job: WorkerGroupJob) -> Any:
