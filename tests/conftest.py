@@ -39,9 +39,9 @@ Done = subprocess.CompletedProcess[str]
 Kp = Callable[..., Done]
 
 
-def kp_command(*arguments: str | Path) -> list[str]:
-    """The command line of one `kp` call in this environment."""
-    return [sys.executable, "-m", "kp.cli", *map(str, arguments)]
+def kp_command(*arguments: str | Path, program: str = "kp.cli") -> list[str]:
+    """The command line of one `kp` call in this environment; `program` is a module that stands in for its own."""
+    return [sys.executable, "-m", program, *map(str, arguments)]
 
 
 def clean_environment() -> dict[str, str]:

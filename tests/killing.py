@@ -1,7 +1,7 @@
 """How a test takes hold of a running `kp` and its processes, so as to end some of them at a chosen moment."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,16 +60,19 @@ def process_title(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running_kp(root: Path, *arguments: str | Path, ray: str | None = None) -> Iterator[RunningKp]:
-    """Start `kp` on this results root; where it still runs at the end of the block, its driver is killed with SIGKILL.
+def running_kp(
+    root: Path, *arguments: str | Path, ray: str | None = None, program: str = "kp.cli", settings: Mapping[str, str] | None = None
+) -> Iterator[RunningKp]:
+    """Start `kp`, or another `program`, on this results root; one that still runs at the end of the block is killed with SIGKILL.
 
-    It joins the Ray at the address `ray`, which this process has started, or starts one of its own.
+    It joins the Ray at the address `ray`, which this process has started, or starts one of its own. `settings` go to its environment.
     """
     log = root / "output.txt"
     joined = {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ray} if ray else {}
     with log.open("w", encoding="utf-8") as out:
-        command = kp_command(*arguments, "--results", root)
-        driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=clean_environment() | joined)
+        command = kp_command(*arguments, "--results", root, program=program)
+        environment = clean_environment() | joined | dict(settings or {})
+        driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=environment)
     try:
         yield RunningKp(driver, log, psutil.Process() if ray else driver)
     finally:

@@ -232,7 +232,7 @@ def _process_group(backend: str) -> Any:
 
     torch_backend: Any = TorchConfig().backend_cls
 
-    class OnInterfaceOfNode(torch_backend):  # type: ignore[misc]
+    class OnInterfaceOfNode(torch_backend):
         def on_start(self, worker_group: Any, backend_config: Any) -> None:
             worker_group.execute(use_interface_of_node)
             super().on_start(worker_group, backend_config)

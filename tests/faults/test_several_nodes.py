@@ -1,0 +1,97 @@
+"""Studies on clusters of several nodes: a trial whose workers sit on two of them, and a node that is announced to go, and goes.
+
+The nodes are raylets on this machine. A trial that is charged with a failure fails at once here (tests.charging_kp).
+"""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from tests.faults.test_killed_training import WORKER, assert_as_uninterrupted, is_training
+from tests.killing import RunningKp, running_kp
+from tests.nodes import STORE, running_nodes
+from tests.ray_head import RAY
+from tests.tiny_study import NAME
+
+NODE = {"num_cpus": 4, "object_store_memory": STORE}
+NOTICE_SECONDS = 8
+CHARGING = "tests.charging_kp"
+
+pytestmark = pytest.mark.studies
+
+
+def only_room_for_one(nodes: Cluster) -> list[Any]:
+    """Add two nodes on each of which one worker has room, and no second one; returns what takes the rest."""
+    ray.init(address=nodes.address, log_to_driver=False)
+    taking: list[Any] = []
+    for node in [nodes.add_node(num_cpus=2, object_store_memory=STORE) for _ in range(2)]:
+        nodes.wait_for_nodes()
+        where = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        taking.append(ray.remote(num_cpus=0.9, scheduling_strategy=where)(_Rest).remote())
+    ray.get([one.ready.remote() for one in taking])
+    return taking
+
+
+class _Rest:
+    def ready(self) -> None:
+        """Return once it is there."""
+
+
+def raylets_of(run: RunningKp, title: str) -> set[int]:
+    """The nodes, by their raylets' process ids, on which processes of this title run."""
+    return {process.ppid() for process in run.processes(title)}
+
+
+def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Path, tmp_path: Path) -> None:
+    one = ("search.arms=[{}]", "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
+    with running_nodes(head_cpus=1) as nodes:
+        taking = only_room_for_one(nodes)
+        try:
+            with running_kp(tmp_path, "study", tiny_study, *one, ray=nodes.address, program=CHARGING) as run:
+                run.wait_until(lambda: is_training(tmp_path, 0))
+                assert len(run.processes(WORKER)) == 2
+                assert len(raylets_of(run, WORKER)) == 2
+                assert run.wait() == 0, run.output()
+        finally:
+            del taking
+            ray.shutdown()
+    trials = pl.read_parquet(tmp_path / NAME / "report" / "tables" / "trials.parquet")
+    assert trials["status"].to_list() == ["completed"]
+    assert (tmp_path / NAME / "report" / "report.html").is_file()
+
+
+def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(finished_tiny: Path, tiny_study: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    shutil.copytree(finished_tiny, root, symlinks=True)
+    for kind in ("trial", "answers", "report"):
+        shutil.rmtree(root / "store" / kind)
+    watching = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}  # as on a cluster
+    one_each = ("resources.generators=1", "resources.concurrent_trials=1")
+    with running_nodes(head_cpus=0, **watching) as nodes:
+        reclaimed = nodes.add_node(**NODE)
+        nodes.wait_for_nodes()
+        with running_kp(root, "study", tiny_study, *one_each, ray=nodes.address, program=CHARGING, settings=watching) as run:
+            run.wait_until(lambda: is_training(root, 1))
+            nodes.add_node(**NODE)
+            nodes.wait_for_nodes()
+            before = raylets_of(run, WORKER)
+            announce_loss(nodes, reclaimed.node_id)
+            run.wait_until(lambda: bool(raylets_of(run, WORKER) - before))
+            nodes.remove_node(reclaimed, allow_graceful=False)
+            assert run.wait() == 0, run.output()
+    assert_as_uninterrupted(root, finished_tiny)
+
+
+def announce_loss(nodes: Cluster, node_id: str) -> None:
+    """Tell the cluster, as a cloud does, that a node will be reclaimed in NOTICE_SECONDS."""
+    reason = ("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", str(NOTICE_SECONDS))
+    command = [str(RAY), "drain-node", "--address", nodes.address, "--node-id", node_id, *reason]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
