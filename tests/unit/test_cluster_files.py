@@ -4,9 +4,11 @@ No cloud is reached, so what can be checked is checked: shapes, versions, and ev
 """
 
 import json
+import operator
 import re
 import shlex
 import subprocess
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import yaml
 from ray.runtime_env import RuntimeEnv
 
 from kp.config.study import load_study
+from tests.rayjob_fields import RAY_JOB
 
 REPOSITORY = Path(__file__).parents[2]
 RAY_SCHEMA = Path(ray.autoscaler.__file__).with_name("ray-schema.json")
@@ -126,6 +129,33 @@ def test_runtime_env_leaves_out_what_a_job_does_not_need_and_nothing_else(runtim
 
 def test_runtime_env_leaves_authentication_to_the_nodes(runtime_env: dict[str, Any]) -> None:
     assert not any(name.startswith("RAY_AUTH") for name in runtime_env["env_vars"])
+
+
+def test_rayjob_has_the_fields_of_its_resource_and_their_types() -> None:
+    jsonschema.Draft7Validator.check_schema(RAY_JOB)
+    jsonschema.validate(parsed("ray_jobs/rayjob.yaml"), RAY_JOB)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "said"),
+    [
+        (("spec",), {"backOffLimit": 3}, "backOffLimit"),
+        (("spec", "rayClusterSpec"), {"workerGroupSpecs": {}}, "workerGroupSpecs|array"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "rayStartParams"), {"num-gpus": 0}, "string"),
+        (("spec", "rayClusterSpec", "workerGroupSpecs", 0), {"maxReplicas": "4"}, "integer"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0, "resources", "limits"), {"cpu": 8}, "string"),
+    ],
+)
+def test_rayjob_with_a_wrong_field_is_refused(place: tuple[Any, ...], wrong: dict[str, Any], said: str) -> None:
+    job = parsed("ray_jobs/rayjob.yaml")
+    reduce(operator.getitem, place, job).update(wrong)
+    with pytest.raises(jsonschema.ValidationError, match=said):
+        jsonschema.validate(job, RAY_JOB)
+
+
+def test_rayjob_deletes_its_cluster_some_time_after_its_end_and_grows_beyond_what_it_begins_with(job: dict[str, Any]) -> None:
+    assert job["shutdownAfterJobFinishes"], "KubeRay refuses ttlSecondsAfterFinished without it"
+    assert all(group["minReplicas"] <= group["replicas"] < group["maxReplicas"] for group in job["rayClusterSpec"]["workerGroupSpecs"])
 
 
 def test_rayjob_is_of_the_pinned_ray_and_grows(job: dict[str, Any]) -> None:
