@@ -1,7 +1,7 @@
 """How a test takes hold of a running `kp` and its processes, so as to end some of them at a chosen moment."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,16 +61,22 @@ def process_title(process: psutil.Process) -> str:
 
 @contextmanager
 def running_kp(
-    root: Path, *arguments: str | Path, ray: str | None = None, program: str = "kp.cli", settings: Mapping[str, str] | None = None
+    root: Path,
+    *arguments: str | Path,
+    ray: str | None = None,
+    program: str = "kp.cli",
+    settings: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[RunningKp]:
     """Start `kp`, or another `program`, on this results root; one that still runs at the end of the block is killed with SIGKILL.
 
-    It joins the Ray at the address `ray`, which this process has started, or starts one of its own. `settings` go to its environment.
+    It joins the Ray at the address `ray`, which this process has started, or starts one of its own. `settings` go to its environment, and
+    the command is given to that of `prefix`.
     """
     log = root / "output.txt"
     joined = {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ray} if ray else {}
     with log.open("w", encoding="utf-8") as out:
-        command = kp_command(*arguments, "--results", root, program=program)
+        command = [*prefix, *kp_command(*arguments, "--results", root, program=program)]
         environment = clean_environment() | joined | dict(settings or {})
         driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=environment)
     try:

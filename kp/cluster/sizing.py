@@ -62,8 +62,12 @@ class Cluster:
         return 1.0 if self.use_gpu else 0.0
 
     def worker_resources(self) -> dict[str, float]:
-        """The resources that one Ray Train worker reserves."""
-        return {"CPU": 0.5, "GPU": 1} if self.use_gpu else {"CPU": 1}
+        """The resources that one Ray Train worker reserves.
+
+        Not all of a core: the drivers of trials and worker groups reserve a little each, and where every core gets a worker they would take
+        what one of the workers needs, which would then wait for ever.
+        """
+        return {"CPU": 0.5, "GPU": 1} if self.use_gpu else {"CPU": 0.9}
 
     def __str__(self) -> str:
         devices = f"{self.gpus} GPUs" if self.use_gpu else f"{self.cpus} cores"

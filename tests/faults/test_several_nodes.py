@@ -6,13 +6,10 @@ The nodes are raylets on this machine. A trial that is charged with a failure fa
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-import ray
 from ray.cluster_utils import Cluster
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tests.faults.test_killed_training import WORKER, assert_as_uninterrupted, is_training
 from tests.killing import RunningKp, running_kp
@@ -27,23 +24,6 @@ CHARGING = "tests.charging_kp"
 pytestmark = pytest.mark.studies
 
 
-def only_room_for_one(nodes: Cluster) -> list[Any]:
-    """Add two nodes on each of which one worker has room, and no second one; returns what takes the rest."""
-    ray.init(address=nodes.address, log_to_driver=False)
-    taking: list[Any] = []
-    for node in [nodes.add_node(num_cpus=2, object_store_memory=STORE) for _ in range(2)]:
-        nodes.wait_for_nodes()
-        where = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-        taking.append(ray.remote(num_cpus=0.9, scheduling_strategy=where)(_Rest).remote())
-    ray.get([one.ready.remote() for one in taking])
-    return taking
-
-
-class _Rest:
-    def ready(self) -> None:
-        """Return once it is there."""
-
-
 def raylets_of(run: RunningKp, title: str) -> set[int]:
     """The nodes, by their raylets' process ids, on which processes of this title run."""
     return {process.ppid() for process in run.processes(title)}
@@ -52,16 +32,14 @@ def raylets_of(run: RunningKp, title: str) -> set[int]:
 def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Path, tmp_path: Path) -> None:
     one = ("search.arms=[{}]", "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
     with running_nodes(head_cpus=1) as nodes:
-        taking = only_room_for_one(nodes)
-        try:
-            with running_kp(tmp_path, "study", tiny_study, *one, ray=nodes.address, program=CHARGING) as run:
-                run.wait_until(lambda: is_training(tmp_path, 0))
-                assert len(run.processes(WORKER)) == 2
-                assert len(raylets_of(run, WORKER)) == 2
-                assert run.wait() == 0, run.output()
-        finally:
-            del taking
-            ray.shutdown()
+        for _ in range(2):
+            nodes.add_node(num_cpus=1, object_store_memory=STORE)
+        nodes.wait_for_nodes()
+        with running_kp(tmp_path, "study", tiny_study, *one, ray=nodes.address, program=CHARGING) as run:
+            run.wait_until(lambda: is_training(tmp_path, 0))
+            assert len(run.processes(WORKER)) == 2
+            assert len(raylets_of(run, WORKER)) == 2
+            assert run.wait() == 0, run.output()
     trials = pl.read_parquet(tmp_path / NAME / "report" / "tables" / "trials.parquet")
     assert trials["status"].to_list() == ["completed"]
     assert (tmp_path / NAME / "report" / "report.html").is_file()

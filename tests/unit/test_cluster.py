@@ -5,6 +5,8 @@ import pytest
 from kp.cluster.sizing import Node, plan_cluster
 from kp.config.study import ResourcesConfig, StudyConfig
 from kp.errors import UserError
+from kp.search.tune import AHEAD
+from kp.search.worker_groups import DRIVER_CPUS
 
 
 def test_plan_cluster_two_cores_give_two_generators_and_two_trials_of_one_thread() -> None:
@@ -12,6 +14,13 @@ def test_plan_cluster_two_cores_give_two_generators_and_two_trials_of_one_thread
     assert (cluster.generators, cluster.generator_threads) == (2, 1)
     assert (cluster.concurrent_trials, cluster.worker_threads) == (2, 1)
     assert not cluster.use_gpu
+
+
+def test_workers_on_every_core_leave_room_for_the_drivers_of_trials_and_groups() -> None:
+    cluster = plan_cluster(ResourcesConfig(), [Node(1, 0)] * 3)
+    drivers = 2 * cluster.concurrent_trials + AHEAD
+    assert cluster.concurrent_trials == 3
+    assert cluster.worker_resources()["CPU"] + drivers * DRIVER_CPUS <= 1  # all drivers may come to one node
 
 
 def test_plan_cluster_many_cores_give_few_generators_of_many_threads() -> None:
