@@ -25,7 +25,7 @@ from unittest import mock
 from ray.tune.schedulers import TrialScheduler
 
 from kp.search.asha import METRIC, TIME, AshaSchedule, asha
-from kp.search.trial_queue import Decision, TrialQueue
+from kp.search.trial_queue import Decision, TrialQueue, WorkerDeath
 from kp.search.tune import AHEAD
 from kp.search.worker_groups import may_restart
 from kp.vocabulary import TrialStatus
@@ -222,7 +222,7 @@ class _Search:
             self.figures.waiting += self.loop.time() - asked
             turn += 1
             if died := await self._train(assignment.trial_id, number):
-                await self.queue.workers_died(name, [died])
+                await self.queue.workers_died(name, [WorkerDeath(died)])
                 if died == NODE_DIED:
                     return died
                 self.figures.failures += 1
