@@ -6,6 +6,7 @@ A stage's command runs that stage and whatever it needs that is not done.
 import inspect
 import itertools
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -122,7 +123,36 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
     _study_command(name, command)
 
 
-_command("study", "report", "Run a whole study: facts, categorise, search, evaluate, report.")
+def _study(
+    file: tyro.conf.Positional[File],
+    overrides: tyro.conf.Positional[Overrides] = (),
+    results: Path = Path("runs"),
+    dry_run: bool = False,
+    profile: bool = False,
+) -> int:
+    """Run a whole study: facts, categorise, search, evaluate, report.
+
+    Args:
+        file: The study.
+        overrides: Config values that replace the file's, such as search.rank=[4,8].
+        results: Folder of all studies' results; on a cluster one that every node shares.
+        dry_run: Print the plan and stop.
+        profile: Print at the end where the wall time went, and keep it as profile.json in the study's folder.
+    """
+    began = time.time()  # before the imports, which take seconds
+    if profile and dry_run:
+        raise UserError("a dry run has no time to tell of; leave out one of the two", field="--profile")
+    if not profile:
+        return _run(_run_until, "report", file, overrides, results, dry_run)
+    from kp.study.profile import Profile
+    from kp.study.run import run_study
+    from kp.study.stage import Command
+
+    recorded = Profile(began)
+    return _run(lambda config, root, what: run_study(config, root, Command(what), recorded), "report", file, overrides, results, False)
+
+
+_study_command("study", _study)
 _study_command("facts", _facts)
 _command("categorise", "categorise", "Ask the base model every fact and categorise what it knows.")
 _command("search", "search", "Train the trials of the grid.")

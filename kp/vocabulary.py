@@ -254,6 +254,18 @@ class ShiftView(StrEnum):
     CONTROL = "control"  # over control facts, if the study has any
 
 
+class Activity(StrEnum):
+    """What a process of a study spends its time on; see kp.study.profile."""
+
+    GENERATION = "generation"
+    TRAINING = "training"
+    EVALUATION = "evaluation"  # after an epoch, a part of training
+    SCORING = "scoring"  # benchmarks, and likelihoods of texts and answers
+    STARTING_RAY = "starting Ray"
+    LOADING = "loading models"  # to generate and score
+    SETUP = "setting up trials"  # rows, the base model if the worker has none yet, engine
+
+
 LAYERS_FIELD = "training.layers"  # named in messages about a model that cannot be adapted in these layers
 
 BASE = "base"  # the trial_id of measurements taken without an adapter

@@ -209,7 +209,7 @@ def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_tiny(tiny_study: Path, kp_on_ray: Kp, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results root of that study, which ran without interruption; read it, do not write into it."""
     root = tmp_path_factory.mktemp("tiny")
-    done = kp_on_ray("study", tiny_study, "--results", root)
+    done = kp_on_ray("study", tiny_study, "--profile", "--results", root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root
 

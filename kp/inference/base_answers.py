@@ -15,7 +15,7 @@ from kp.cluster.sizing import Cluster
 from kp.cluster.tally import Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
-from kp.inference.chunk_files import ChunkFiles, unpacked
+from kp.inference.chunk_files import NO_TIMES, ChunkFiles, ChunkTimes, times_of, unpacked
 from kp.inference.pipeline import Answerer, answer_chunks
 from kp.metrics.matching import AnswerKeys
 from kp.models.names import ResolvedModel
@@ -92,13 +92,14 @@ class Categorisation:
 
 @dataclass(frozen=True)
 class BaseAnswers:
-    """The result of a job: all its answers (`answer_schema`), sorted by its key, and the machines of the processes that made them.
+    """The result of a job: all its answers (`answer_schema`), sorted by its key, the machines of the processes that made them, and when.
 
     `hardware` is None if there was nothing to ask, so that there was no process.
     """
 
     table: pa.Table
     hardware: list[dict[str, Any]] | None
+    times: ChunkTimes = NO_TIMES
 
 
 @dataclass(frozen=True)
@@ -144,4 +145,5 @@ def _collect(found: pa.Table, job: BaseJob, expected: int) -> BaseAnswers:
     unique = answers.group_by(list(job.key)).aggregate([])
     if len(answers) != expected or len(unique) != expected:
         raise RuntimeError(f"{expected} answers were asked for, {len(answers)} came back, {len(unique)} of them different")
-    return BaseAnswers(sorted_answers(answers, job.key), distinct_hardware(map(json.loads, found["hardware"].unique().to_pylist())))
+    hardware = distinct_hardware(map(json.loads, found["hardware"].unique().to_pylist()))
+    return BaseAnswers(sorted_answers(answers, job.key), hardware, times_of(found.drop_columns(["answers"]).to_pylist()))

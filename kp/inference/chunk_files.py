@@ -5,9 +5,10 @@ resumes, it removes what a killed process left between the two. But it trusts ev
 or on a full disk names may survive without contents. So before a run resumes, every committed chunk is read back here.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,9 +23,29 @@ ANSWERED_CHUNKS = pa.schema(
         pa.field("hardware", pa.string(), nullable=False),  # JSON: the machine of the process that made them
         pa.field("began", pa.float64(), nullable=False),  # seconds since 1970
         pa.field("ended", pa.float64(), nullable=False),
+        pa.field("load_began", pa.float64(), nullable=False),  # when their process began to load its model
+        pa.field("load_ended", pa.float64(), nullable=False),
     ]
 )
 """What a pipeline writes, one row a chunk; a resumed run so knows who made what is there already, and in what time."""
+
+
+@dataclass(frozen=True)
+class ChunkTimes:
+    """When actors worked on chunks and, before, loaded their models: (began, ended), in seconds since 1970."""
+
+    working: tuple[tuple[float, float], ...] = ()
+    loading: tuple[tuple[float, float], ...] = ()
+
+
+NO_TIMES = ChunkTimes()
+
+
+def times_of(chunks: Iterable[Mapping[str, Any]]) -> ChunkTimes:
+    """Those of rows of ANSWERED_CHUNKS."""
+    rows = list(chunks)
+    loads = {(row["load_began"], row["load_ended"]) for row in rows}  # once an actor
+    return ChunkTimes(tuple((row["began"], row["ended"]) for row in rows), tuple(sorted(loads)))
 
 
 def packed(table: pa.Table) -> bytes:

@@ -21,7 +21,7 @@ from kp.cluster.tally import Tally
 from kp.generation.adapters import save_scaled_adapter
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
-from kp.inference.chunk_files import ChunkFiles, unpacked
+from kp.inference.chunk_files import NO_TIMES, ChunkFiles, ChunkTimes, times_of, unpacked
 from kp.inference.evaluation_order import Place, asking_order
 from kp.inference.pipeline import Answerer, answer_chunks
 from kp.metrics.matching import AnswerKeys
@@ -134,12 +134,13 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Measured:
-    """The result: tables by file, the seconds in which at least one actor worked on it, and the machines of the actors."""
+    """The result: tables by file, the seconds in which at least one actor worked on it, the machines of the actors, and when they did."""
 
     measuring: Measuring
     tables: Mapping[str, pa.Table]
     seconds: float
     hardware: list[dict[str, Any]]
+    times: ChunkTimes = NO_TIMES
 
 
 @dataclass(frozen=True)
@@ -263,5 +264,5 @@ class _Waiting:
         rows = [found[chunk_id] for chunk_id in self._parts[identity]]
         measuring = self._measurings[identity]
         tables = measuring.task.tables([unpacked(row["answers"]) for row in rows])
-        seconds = covered_seconds((row["began"], row["ended"]) for row in rows)
-        return Measured(measuring, tables, seconds, distinct_hardware(json.loads(row["hardware"]) for row in rows))
+        times, hardware = times_of(rows), distinct_hardware(json.loads(row["hardware"]) for row in rows)
+        return Measured(measuring, tables, covered_seconds(times.working), hardware, times)

@@ -49,8 +49,10 @@ class _ChunkAnswerer:
 
     def __init__(self, job: PipelineJob, tally: Tally) -> None:
         self._tally = tally
+        began = time.time()
         base, self._generator = job.engine.load()
         self._answer = job.answerer(base, self._generator)
+        self._load = {"load_began": began, "load_ended": time.time()}
         self._hardware = json.dumps(process_hardware())  # only now, because the GPU is known once the model is loaded
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -60,7 +62,8 @@ class _ChunkAnswerer:
         began = time.time()
         with self._tally.counting(chunk["chunk_id"]) as self._generator.on_answered:
             answers = packed(self._answer(chunk))
-        return {"chunk_id": chunk["chunk_id"], "answers": answers, "hardware": self._hardware, "began": began, "ended": time.time()}
+        made = {"chunk_id": chunk["chunk_id"], "answers": answers, "hardware": self._hardware}
+        return {**made, "began": began, "ended": time.time(), **self._load}
 
 
 def answer_chunks(job: PipelineJob, chunks: pa.Table, files: ChunkFiles, cluster: Cluster, tally: Tally) -> Iterator[frozenset[str]]:

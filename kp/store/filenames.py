@@ -23,6 +23,7 @@ SURPRISAL_FILE = "surprisal.parquet"
 DRIFT_FILE = "drift.parquet"
 ADAPTER_FOLDER = "adapter"
 MACHINE_CHOICES_FILE = "machine_choices.json"  # in a study's folder: what `auto` stands for
+PROFILE_FILE = "profile.json"  # in a study's folder: where the time of its last profiled run went
 TASK_DATA_FILE = "task_data.json"  # in a study's folder: the commits of the data sets of lm-eval tasks
 
 OWN_FOLDERS = ("store", "work", "damaged")

@@ -43,6 +43,7 @@ def ask_base(session: Session, name: str, step: Step, job: Categorisation) -> No
     began = time.monotonic()
     with session.store.working(step) as work:
         answers = base_answers(job, work, session.cluster, session.display)
+        session.generated(answers.times)
         categories = categorise(frame(answers.table))
         details = {"model": session.model.name, "revision": session.model.revision}
         details |= _engine_details(session, name, job, answers.table)

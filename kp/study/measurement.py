@@ -18,6 +18,7 @@ from kp.study.graph import Trial
 from kp.study.session import Session
 from kp.study.stage import Making, Planning
 from kp.training.spec import TrialSpec
+from kp.vocabulary import Activity
 
 
 def scaled_name(name: str, scale: float) -> str:
@@ -46,6 +47,8 @@ class Measurement:
     """Rises when the code changes the results, so that older results are not taken for newer ones."""
     reads: ClassVar[Reads]
     tables: ClassVar[Mapping[str, pa.Schema]]
+    activity: ClassVar[Activity] = Activity.SCORING
+    """What the time of its actors counts as."""
     scaled: ClassVar[bool] = True
     """Whether adapters are also measured at the other scales that a study requests."""
 

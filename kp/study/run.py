@@ -21,6 +21,7 @@ from kp.models.loading import describe_model, resolve_model
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
 from kp.store import files
+from kp.store.filenames import PROFILE_FILE
 from kp.store.steps import Store
 from kp.study.building import proposed_graph
 from kp.study.cluster_price import cluster_lines, cluster_table
@@ -29,6 +30,7 @@ from kp.study.identities import Identities, Missing, described_identities
 from kp.study.machine_choices import keep_machine_choices
 from kp.study.plan import make_plan, plan_table, planning_of, price_on, price_table, trial_table
 from kp.study.probing import probed
+from kp.study.profile import LEAVING, Profile
 from kp.study.registry import STAGES
 from kp.study.session import Session
 from kp.study.stage import Command
@@ -112,8 +114,10 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
     return session
 
 
-def run_study(config: StudyConfig, root: Path, until: Command) -> int:
+def run_study(config: StudyConfig, root: Path, until: Command, profile: Profile | None = None) -> int:
     """Run a study up to a command's stages; returns the exit code, TRIAL_FAILED if one did.
+
+    With a `profile`, where the time went is printed, and kept in the study's folder.
 
     Raises UserError, at the end, if a trial failed of what a user can mend.
     """
@@ -122,13 +126,25 @@ def run_study(config: StudyConfig, root: Path, until: Command) -> int:
     if until is not Command.FACTS and not Store(results).has_study(config.name):
         cluster_address()  # before the models are probed: a study that has not begun needs Ray
     with open_session(config, results, until) as session:
+        session.profile = profile or session.profile
         if until is not Command.FACTS and not session.store.is_done(session.graph.steps["categorise"]):
             cluster_address()  # before the facts are made, which can take long
         run_stages(session, until)
+        session.profile.enter(LEAVING)
+    if profile is not None:
+        _show_profile(session, profile)
     session.display.line(f"finished in {time.monotonic() - began:.0f} s")
     for refusal in session.refusals[:1]:
         raise refusal
     return TRIAL_FAILED if session.failures else 0
+
+
+def _show_profile(session: Session, profile: Profile) -> None:
+    summary = profile.summary()
+    files.write_json(session.folder.path / PROFILE_FILE, summary.record())
+    session.display.console.print(summary.table())
+    for line in summary.lines():
+        session.display.line(line)
 
 
 def run_stages(session: Session, until: Command) -> None:
@@ -137,11 +153,14 @@ def run_stages(session: Session, until: Command) -> None:
     due = [stage for stage in STAGES if commands.index(stage.command) <= commands.index(until)]
     for stage in due:
         if stage.before_plan:
+            session.profile.enter(stage.name)
             stage.run(session)
+    session.profile.enter("plan")
     planning = planning_of(session.config, session.graph, session.store)
     session.display.console.print(plan_table(session.config, make_plan(planning), session.model.revision))
     for stage in due:
         if not stage.before_plan:
+            session.profile.enter(stage.name)
             stage.run(session)
 
 

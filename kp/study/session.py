@@ -22,6 +22,7 @@ from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
+from kp.inference.chunk_files import ChunkTimes
 from kp.models.loading import is_hub_model
 from kp.models.names import ResolvedModel
 from kp.progress import Display
@@ -31,7 +32,8 @@ from kp.store.code_version import code_version
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph
-from kp.vocabulary import Engine
+from kp.study.profile import Profile
+from kp.vocabulary import Activity, Engine
 
 Proposer = Callable[[Collection[str]], Graph]  # the graph from the results so far, given the ids of trials that failed in this run
 
@@ -50,6 +52,7 @@ class Session(ExitStack):
         """A row of the trials table for each trial that failed in this run and so has no record, by trial id."""
         self.refusals: list[UserError] = []
         """Why trials failed in this run, where a user can mend it; the other trials and stages run all the same."""
+        self.profile = Profile()
         self._proposer = proposer
         self.graph: Graph = proposer(())
         code_version()  # now, because files may change while the study runs
@@ -67,9 +70,10 @@ class Session(ExitStack):
         log = self.folder.log
         self.display.line(f"starting Ray (library output goes to {shown(log)})")
         self.enter_context(self.display.quiet(log))
-        cluster = self.enter_context(connected(self.config.resources, log))
-        if cluster.is_joined:
-            validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"))
+        with self.profile.doing(Activity.STARTING_RAY):
+            cluster = self.enter_context(connected(self.config.resources, log))
+            if cluster.is_joined:
+                validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"))
         self.display.line(f"cluster: {cluster}")
         return cluster
 
@@ -170,6 +174,11 @@ class Session(ExitStack):
                 schema.write_table(table, schemas[name], folder / name)
 
         self.store.commit(step, fill, seconds=time.monotonic() - began, details=details, hardware=hardware)
+
+    def generated(self, times: ChunkTimes) -> None:
+        """Note when actors answered questions, and loaded their model for it."""
+        self.profile.add(Activity.GENERATION, times.working)
+        self.profile.add(Activity.LOADING, times.loading)
 
     def is_done(self, step: Step, what: str) -> bool:
         """Whether a step is done; prints that it is, or warns that its files were damaged."""

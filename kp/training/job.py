@@ -1,6 +1,7 @@
 """What a worker gets of a trial, and the trial's progress."""
 
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import pyarrow as pa
 
 from kp.prompts import Shot
 from kp.training.spec import TrialSpec
-from kp.vocabulary import Matcher, TrialStatus
+from kp.vocabulary import Activity, Matcher, TrialStatus
 
 if TYPE_CHECKING:
     from kp.inference.answering import EngineSpec
@@ -44,6 +45,8 @@ class Progress:
     trainable_parameters: int = 0
     setup_seconds: float = 0.0  # of all processes that have worked on it
     hardware: list[dict[str, Any]] = field(default_factory=list)  # of these processes, as kp.store.hardware.distinct_hardware
+    spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """When its first worker was at what (by Activity): began and ended, in seconds since 1970."""
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint."""
@@ -55,6 +58,10 @@ class Progress:
         found = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         found["status"] = TrialStatus(found["status"]) if found["status"] else None
         return cls(**found)
+
+    def note(self, activity: Activity, began: float) -> None:
+        """Its worker was at it since then and until now."""
+        self.spans.setdefault(activity.value, []).append((began, time.time()))
 
     @property
     def steps(self) -> int:

@@ -30,7 +30,7 @@ from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.laps import Lap, Laps
 from kp.training.loss import batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
-from kp.vocabulary import EvalMode, Role, TrialStatus
+from kp.vocabulary import Activity, EvalMode, Role, TrialStatus
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class TrialTraining:
     def __init__(self, model_cache: BaseModelCache, job: TrialJob, place: Place, micro_batch: int | None = None) -> None:
         import torch
 
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         self.job, self.spec, self._place, self._model_cache = job, job.spec, place, model_cache
         self._keys = AnswerKeys.of_table(job.all_facts)
         self._rows = [self._encode(row) for row in job.rows.to_pylist()]
@@ -74,6 +74,7 @@ class TrialTraining:
         self._started_as = gathered_adapter(self._engine, self.spec.training.zero_stage) if self.spec.training.moves_base else None
         self.progress.trainable_parameters = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
         self.progress.setup_seconds = time.monotonic() - began
+        self.progress.note(Activity.SETUP, since)
         self.step_losses: list[float] = []
         """Mean cross entropy per trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
@@ -114,13 +115,15 @@ class TrialTraining:
         mine, self.progress = self.progress, Progress.load(folder)
         self.progress.setup_seconds += mine.setup_seconds
         self.progress.hardware = distinct_hardware([*self.progress.hardware, *mine.hardware])
+        for activity, spans in mine.spans.items():
+            self.progress.spans.setdefault(activity, []).extend(spans)
 
     def run_epoch(self) -> None:
         """Train one epoch, evaluate, and add the result to the progress, with a status if it was the last."""
         import torch
 
         epoch = len(self.progress.epochs) + 1
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         torch.manual_seed(_dropout_seed(self.spec.seed, epoch, self._place.rank))
         self._engine.train()
         batches = list(self._batches(epoch))
@@ -128,7 +131,7 @@ class TrialTraining:
         rates, cross_entropy, kl, replayed = np.array(list(self._steps(batches))).T
         trained = np.array([trained_tokens(rows) for rows in batches])
         self.step_losses = [float(loss) for loss in cross_entropy / trained]
-        seconds = time.monotonic() - began
+        seconds, evaluated_since = time.monotonic() - began, time.time()
         loss = float(cross_entropy.sum() / trained.sum())
         if not math.isfinite(loss):
             self.progress.status, self.progress.cause = TrialStatus.DIVERGED, f"the loss of epoch {epoch} is {loss}"
@@ -149,6 +152,8 @@ class TrialTraining:
                 "eval_seconds": time.monotonic() - began - seconds,
             }
         )
+        self.progress.note(Activity.EVALUATION, evaluated_since)
+        self.progress.note(Activity.TRAINING, since)
         if self.progress.status is None:
             self._end_where_due()
 

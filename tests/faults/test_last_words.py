@@ -20,6 +20,7 @@ from kp.search.worker_groups import SearchFolders, WorkerGroups
 from kp.store.steps import Store
 from kp.study.building import build_graph
 from kp.study.identities import Identities
+from kp.study.profile import Profile
 from kp.study.stages import search
 from kp.training import checkpoints
 from kp.vocabulary import TrialStatus
@@ -47,7 +48,7 @@ def test_trial_whose_workers_are_killed_has_their_node_and_last_lines_in_its_fai
     config = StudyConfig.model_validate({"name": "s", "search": {"unknown": [10], "rank": [4]}, "training": {"lora_alpha": 16}})
     (trial,) = build_graph(config, Identities("model", "facts", "shots")).trials
     store, said = Store(tmp_path / "runs"), []
-    session: Any = SimpleNamespace(store=store, display=SimpleNamespace(line=said.append), refusals=[])
+    session: Any = SimpleNamespace(store=store, display=SimpleNamespace(line=said.append), refusals=[], profile=Profile())
     trackers: Any = SimpleNamespace(ended=lambda *ended: None)
     failures: dict[str, dict[str, Any]] = {}
     follower = search._Follower(session, {trial.trial_id: trial}, Bar(1, "epochs"), trackers, failures)

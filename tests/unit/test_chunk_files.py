@@ -13,6 +13,9 @@ from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed, settle
 CHUNKS = ("S0-00000000", "S0-00000003", "S1-00000000")
 
 
+LOAD = {"load_began": 0.0, "load_ended": 1.0}
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """Three chunks as Ray Data leaves them, named x0, x1 and x2."""
@@ -29,7 +32,7 @@ def table(chunk: str) -> pa.Table:
 
 
 def answered(chunk: str) -> pa.Table:
-    row = {"chunk_id": chunk, "answers": packed(table(chunk)), "hardware": "{}", "began": 1.0, "ended": 2.0}
+    row = {"chunk_id": chunk, "answers": packed(table(chunk)), "hardware": "{}", "began": 1.0, "ended": 2.0, **LOAD}
     return pa.Table.from_pylist([row], schema=ANSWERED_CHUNKS)
 
 

@@ -100,6 +100,8 @@ class Pipeline:
                 "hardware": json.dumps(process_hardware()),
                 "began": 10.0 * number,
                 "ended": 10.0 * number + 3,
+                "load_began": -5.0,
+                "load_ended": 0.0,
             }
             name = f"r{run}_{number}"
             pq.write_table(pa.Table.from_pylist([row], schema=ANSWERED_CHUNKS), files.answers / f"{name}-0.parquet")

@@ -10,6 +10,7 @@ import pytest
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.study import run
+from kp.study.profile import Profile
 from kp.study.stage import Command
 
 REFUSED = UserError("a question without words", field="facts.source")
@@ -26,7 +27,8 @@ def test_run_study_ends_after_all_stages_by_what_its_trials_failed_of(
     store = SimpleNamespace(is_done=lambda step: True)
     display = SimpleNamespace(line=lambda text: None)
     graph = SimpleNamespace(steps={"categorise": None})
-    session = SimpleNamespace(failures=failures, refusals=refusals, store=store, display=display, graph=graph)
+    parts = {"store": store, "display": display, "graph": graph, "profile": Profile()}
+    session = SimpleNamespace(failures=failures, refusals=refusals, **parts)
     monkeypatch.setattr(run, "open_session", lambda config, root, until: nullcontext(session))
     monkeypatch.setattr(run, "run_stages", lambda session, until: ran.append(until))
     config = StudyConfig.model_validate({"name": "s", "training": {"lora_alpha": 16}})
@@ -43,7 +45,7 @@ def test_run_study_asks_a_cluster_before_the_facts_are_made_only_if_it_is_needed
     done: dict[str, bool] = {"categorise": False}
     store = SimpleNamespace(is_done=lambda step: done[step])
     display, graph = SimpleNamespace(line=lambda text: None), SimpleNamespace(steps={"categorise": "categorise"})
-    session = SimpleNamespace(failures={}, refusals=[], store=store, display=display, graph=graph)
+    session = SimpleNamespace(failures={}, refusals=[], store=store, display=display, graph=graph, profile=Profile())
     monkeypatch.setattr(run, "open_session", lambda config, root, until: nullcontext(session))
     monkeypatch.setattr(run, "run_stages", lambda session, until: None)
     monkeypatch.setenv("RAY_ADDRESS", "no address")

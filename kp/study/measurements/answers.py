@@ -16,7 +16,7 @@ from kp.study.graph import Trial
 from kp.study.measurement import Measurement, Trained
 from kp.study.session import Session
 from kp.study.stage import Making, Planning, number
-from kp.vocabulary import ShotSet
+from kp.vocabulary import Activity, ShotSet
 
 NAME = "answers"
 
@@ -54,6 +54,7 @@ class Answers(Measurement):
     version = 6
     reads = GENERATION
     tables = {ANSWERS_FILE: schema.ANSWERS, CATEGORIES_FILE: schema.CATEGORIES}
+    activity = Activity.GENERATION
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:
         """One step for each shot set, so that another one leaves those made before alone."""

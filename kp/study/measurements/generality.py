@@ -25,7 +25,7 @@ from kp.study.measurement import Measurement, Trained
 from kp.study.pricing import held_out_prompts
 from kp.study.session import Session
 from kp.study.stage import Making, Planning
-from kp.vocabulary import Role, ShotSet
+from kp.vocabulary import Activity, Role, ShotSet
 
 NAME = "generality"
 
@@ -64,6 +64,7 @@ class Generality(Measurement):
     version = 5
     reads = Reads((*GENERATION.of, "evaluate.held_out_paraphrases"), GENERATION.but)
     tables = {ANSWERS_FILE: schema.HELD_OUT_ANSWERS}
+    activity = Activity.GENERATION
     scaled = False
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:

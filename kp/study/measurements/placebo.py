@@ -10,7 +10,7 @@ from kp.study.measurement import Measurement
 from kp.study.measurements.answers import Answers, AnswersTask
 from kp.study.session import Session
 from kp.study.stage import Making, Planning, number
-from kp.vocabulary import PLACEBO, ShotSet
+from kp.vocabulary import PLACEBO, Activity, ShotSet
 
 
 def placebo_on(shot_set: ShotSet) -> str:
@@ -34,6 +34,7 @@ class Placebo(Measurement):
     version = 2
     reads = GENERATION
     tables = Answers.tables
+    activity = Activity.GENERATION
 
     def of_adapter(self, making: Making, trained: object) -> dict[str, Step]:
         """None."""

@@ -23,7 +23,7 @@ from kp.study.graph import Trial
 from kp.study.measurement import Measurement, Trained
 from kp.study.session import Session
 from kp.study.stage import Making, Planning
-from kp.vocabulary import BASE, Category, Role, ShotSet
+from kp.vocabulary import BASE, Activity, Category, Role, ShotSet
 
 NAME = "reversal"
 
@@ -65,6 +65,7 @@ class Reversal(Measurement):
     version = 1
     reads = Reads((*GENERATION.of, "seed"), GENERATION.but)
     tables = {ANSWERS_FILE: schema.ANSWERS}
+    activity = Activity.GENERATION
     scaled = False
 
     def of_adapter(self, making: Making, trained: Trained) -> dict[str, Step]:

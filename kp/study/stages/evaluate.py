@@ -19,7 +19,7 @@ from kp.study.pricing import Prompts
 from kp.study.results import evaluated
 from kp.study.session import Session
 from kp.study.stage import Command, Planning, Stage, Work
-from kp.vocabulary import BASE, Engine
+from kp.vocabulary import BASE, Activity, Engine
 
 
 class Evaluate(Stage):
@@ -108,6 +108,8 @@ def _measure(session: Session, missing: Mapping[Trial | None, Steps]) -> None:
             measuring, schemas = measured.measuring, measurement_of(measured.measuring.name).tables
             since = time.monotonic() - measured.seconds
             session.commit(steps[measuring.identity], measured.tables, schemas, since, hardware=measured.hardware)
+            session.profile.add(measurement_of(measuring.name).activity, measured.times.working)
+            session.profile.add(Activity.LOADING, measured.times.loading)
             report.committed(measured)
     session.display.line(f"evaluate: {report.models} models measured ({time.monotonic() - began:.0f} s)")
 

@@ -55,6 +55,7 @@ class Paraphrases(Stage):
         short = facts_needing_paraphrases(frame(session.facts), settings.count)
         with session.store.working(step) as work:
             replies = _replies(session, short.asked.to_arrow().cast(schema.FACTS), work)
+            session.generated(replies.times)
             written = paraphrase_table(frame(session.facts), frame(replies.table), settings.count)
             verdicts = verdict_counts(written)
             details = {"model": session.paraphraser.name, "revision": session.paraphraser.revision, "verdicts": verdicts}

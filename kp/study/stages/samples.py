@@ -60,6 +60,7 @@ class Samples(Stage):
         asked = FactIndex(session.facts).take(never_right(categories, settings.matcher))
         with session.store.working(step) as work:
             samples = _samples(session, asked, work)
+            session.generated(samples.times)
             slick = slick_table(categories, frame(samples.table), settings.matcher)
             details = {"model": session.model.name, "revision": session.model.revision, "engine": settings.engine.value}
             made = {SAMPLES_FILE: samples.table, SLICK_FILE: slick.to_arrow()}

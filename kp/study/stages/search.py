@@ -26,7 +26,7 @@ from kp.trackers.registry import Trackers, open_trackers, validate_installed
 from kp.training import checkpoints
 from kp.training.job import Progress
 from kp.training.spec import TRIALS, TrialSpec
-from kp.vocabulary import Scheduler, TrialStatus
+from kp.vocabulary import Activity, Scheduler, TrialStatus
 
 SCHEDULING = Reads(
     ("model.dtype", "categorise.matcher", "search", "training"),
@@ -178,6 +178,8 @@ class _Follower:
         self._epochs[trial.trial_id] = trial.spec.max_epochs
         self._bar.update(sum(self._epochs.values()))
         row = _trial_row(trial, outcome)
+        for activity, spans in (outcome.progress.spans if outcome.progress else {}).items():
+            self._session.profile.add(Activity(activity), spans)
         if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
             self._failures[trial.trial_id] = row
             self._session.refusals += [outcome.refusal] if outcome.refusal else []
