@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,14 @@ class RunningKp:
     def processes(self, title: str) -> list[psutil.Process]:
         """Those of its processes whose title holds this."""
         return [process for process in self.root.children(recursive=True) if title in process_title(process)]
+
+    def nodes_of(self, title: str) -> set[int]:
+        """The nodes, by the process ids of their raylets, on which processes of this title run."""
+        found: set[int] = set()
+        for process in self.processes(title):
+            with suppress(psutil.NoSuchProcess):
+                found.add(process.ppid())
+        return found
 
     def titles(self) -> list[str]:
         """The titles of all its processes."""

@@ -18,6 +18,7 @@ from tests.ray_head import STORE, RunningHead, running_head
 
 MOST = 2
 HEAD_CPUS = 4
+GENERATOR = "_ChunkAnswerer"
 IDLE_MINUTES = 0.2
 GONE_SECONDS = 120.0
 WITHOUT_CLOUD = ("file_mounts_sync_continuously", "cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands")
@@ -73,10 +74,16 @@ def test_study_brings_up_nodes_uses_them_and_leaves_them_to_go(finished_tiny: Pa
         of_head = raylets(head)
         assert len(of_head) == 1
         with running_kp(root, "study", tiny_study, *overrides, ray=head.address, program="tests.named_gpus_kp") as run:
-            run.wait_until(lambda: len(raylets(head)) > 1)
-            run.wait_until(lambda: len({process.ppid() for process in run.generators()} - of_head) == MOST)
-            run.wait_until(lambda: len({process.ppid() for process in run.processes(WORKER)} - of_head) == MOST)
+            used: dict[str, set[int]] = {GENERATOR: set(), WORKER: set()}
+            while run.driver.poll() is None:
+                for title, nodes in used.items():
+                    nodes |= run.nodes_of(title)
+                time.sleep(0.2)
             assert run.wait() == 0, run.output()
+        assert not used[WORKER] & of_head
+        assert len(used[WORKER]) == MOST
+        assert used[GENERATOR]
+        assert not used[GENERATOR] & of_head
         until = time.monotonic() + GONE_SECONDS
         while raylets(head) != of_head:
             assert time.monotonic() < until, "nodes that nothing uses stay"

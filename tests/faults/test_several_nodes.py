@@ -12,7 +12,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.faults.test_killed_training import WORKER, assert_as_uninterrupted, is_training
-from tests.killing import RunningKp, running_kp
+from tests.killing import running_kp
 from tests.nodes import STORE, running_nodes
 from tests.ray_head import RAY
 from tests.tiny_study import NAME
@@ -24,11 +24,6 @@ CHARGING = "tests.charging_kp"
 pytestmark = pytest.mark.studies
 
 
-def raylets_of(run: RunningKp, title: str) -> set[int]:
-    """The nodes, by their raylets' process ids, on which processes of this title run."""
-    return {process.ppid() for process in run.processes(title)}
-
-
 def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Path, tmp_path: Path) -> None:
     one = ("search.arms=[{}]", "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
     with running_nodes(head_cpus=1) as nodes:
@@ -38,7 +33,7 @@ def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Pat
         with running_kp(tmp_path, "study", tiny_study, *one, ray=nodes.address, program=CHARGING) as run:
             run.wait_until(lambda: is_training(tmp_path, 0))
             assert len(run.processes(WORKER)) == 2
-            assert len(raylets_of(run, WORKER)) == 2
+            assert len(run.nodes_of(WORKER)) == 2
             assert run.wait() == 0, run.output()
     trials = pl.read_parquet(tmp_path / NAME / "report" / "tables" / "trials.parquet")
     assert trials["status"].to_list() == ["completed"]
@@ -59,9 +54,9 @@ def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(fin
             run.wait_until(lambda: is_training(root, 1))
             nodes.add_node(**NODE)
             nodes.wait_for_nodes()
-            before = raylets_of(run, WORKER)
+            before = run.nodes_of(WORKER)
             announce_loss(nodes, reclaimed.node_id)
-            run.wait_until(lambda: bool(raylets_of(run, WORKER) - before))
+            run.wait_until(lambda: bool(run.nodes_of(WORKER) - before))
             nodes.remove_node(reclaimed, allow_graceful=False)
             assert run.wait() == 0, run.output()
     assert_as_uninterrupted(root, finished_tiny)
