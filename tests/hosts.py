@@ -110,5 +110,6 @@ def _added(stack: ExitStack, bridge: str, number: int) -> Host:
     ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
     for device in ("lo", "eth0"):
         ip("-n", host.name, "link", "set", device, "up")
+    ip("-n", host.name, "route", "add", "default", "dev", "eth0")  # by the way to outside, processes learn their own address
     stack.callback(host.end)
     return host
