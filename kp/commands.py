@@ -8,6 +8,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from kp.errors import UserError
 
 if TYPE_CHECKING:
     from kp.config.study import StudyConfig
+    from kp.study.profile import Profile
 
 File = Annotated[Path, tyro.conf.arg(name="file", metavar="STUDY.toml")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="overrides", metavar="[section.key=value ...]")]
@@ -42,11 +44,11 @@ def _study_command(name: str, command: Callable[..., int]) -> None:
 Task = Callable[["StudyConfig", Path, str], int]
 
 
-def _run_until(config: "StudyConfig", results: Path, command: str) -> int:
+def _run_until(config: "StudyConfig", results: Path, command: str, profile: "Profile | None" = None) -> int:
     from kp.study.run import run_study
     from kp.study.stage import Command
 
-    return run_study(config, results, Command(command))
+    return run_study(config, results, Command(command), profile)
 
 
 def _inspect(config: "StudyConfig", results: Path, what: str) -> int:
@@ -107,9 +109,8 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
         overrides: tyro.conf.Positional[Overrides] = (),
         results: Path = Path("runs"),
         dry_run: bool = False,
-        cluster: str | None = None,
     ) -> int:
-        return _run(task, what, file, overrides, results, dry_run, cluster)
+        return _run(task, what, file, overrides, results, dry_run)
 
     command.__doc__ = f"""{help_text}
 
@@ -118,7 +119,6 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
         overrides: Config values that replace the file's, such as search.rank=[4,8].
         results: Folder of all studies' results; on a cluster one that every node shares.
         dry_run: Print the plan and stop.
-        cluster: With --dry-run: also what the whole study takes on a cluster that is not there, such as 64xH100, or 8x8xH100 for nodes.
     """
     _study_command(name, command)
 
@@ -128,6 +128,7 @@ def _study(
     overrides: tyro.conf.Positional[Overrides] = (),
     results: Path = Path("runs"),
     dry_run: bool = False,
+    cluster: str | None = None,
     profile: bool = False,
 ) -> int:
     """Run a whole study: facts, categorise, search, evaluate, report.
@@ -137,19 +138,16 @@ def _study(
         overrides: Config values that replace the file's, such as search.rank=[4,8].
         results: Folder of all studies' results; on a cluster one that every node shares.
         dry_run: Print the plan and stop.
+        cluster: With --dry-run: also what the whole study takes on a cluster that is not there, such as 64xH100, or 8x8xH100 for nodes.
         profile: Print at the end where the wall time went, and keep it as profile.json in the study's folder.
     """
     began = time.time()  # before the imports, which take seconds
     if profile and dry_run:
         raise UserError("a dry run has no time to tell of; leave out one of the two", field="--profile")
-    if not profile:
-        return _run(_run_until, "report", file, overrides, results, dry_run)
     from kp.study.profile import Profile
-    from kp.study.run import run_study
-    from kp.study.stage import Command
 
-    recorded = Profile(began)
-    return _run(lambda config, root, what: run_study(config, root, Command(what), recorded), "report", file, overrides, results, False)
+    recorded = Profile(began) if profile else None
+    return _run(partial(_run_until, profile=recorded), "report", file, overrides, results, dry_run, cluster)
 
 
 _study_command("study", _study)
@@ -216,11 +214,7 @@ _command("noise", "noise", "Compare the base model with itself: what would count
 _command("benchmarks", "benchmarks", "Score the base model on the study's benchmarks; nothing is trained.", _score_base)
 
 
-def _doctor(
-    file: tyro.conf.Positional[File],
-    overrides: tyro.conf.Positional[Overrides] = (),
-    results: Path = Path("runs"),
-) -> int:
+def _doctor(file: tyro.conf.Positional[File], overrides: tyro.conf.Positional[Overrides] = (), results: Path = Path("runs")) -> int:
     """Look at every node of the cluster before a study runs there: packages, shared results folder, disk, clocks. Takes seconds.
 
     Args:

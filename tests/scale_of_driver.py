@@ -201,7 +201,8 @@ def _surprisal(answers: _Answers, number: int, trained: np.ndarray, fact_ids: li
 def _write(files: ChunkFiles, chunk_id: str, answers: pa.Table) -> None:
     """As Ray Data leaves a chunk that is done."""
     name = digest_json(chunk_id)[:24]
-    row = {"chunk_id": [chunk_id], "answers": [packed(answers)], "hardware": [HARDWARE], "began": [0.0], "ended": [1.0]}
+    times = {"began": [0.0], "ended": [1.0], "load_began": [0.0], "load_ended": [0.0]}
+    row = {"chunk_id": [chunk_id], "answers": [packed(answers)], "hardware": [HARDWARE], **times}
     pq.write_table(pa.table(row, schema=ANSWERED_CHUNKS), files.answers / f"{name}-0.parquet")
     pq.write_table(pa.table({"chunk_id": [chunk_id]}), files.committed / f"{name}.parquet")
 
