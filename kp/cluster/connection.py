@@ -4,13 +4,14 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kp.cluster.address import cluster_address
+from kp.cluster.demand import WaitingLine
 from kp.cluster.sizing import Cluster, Node, plan_cluster
 from kp.config.study import ResourcesConfig
 from kp.errors import UserError
@@ -21,14 +22,16 @@ from kp.store import prefetched
 LEAST_LOGICAL_CPUS = 4
 NOISY_LOGGERS = ("ray", "ray.data", "ray.tune", "ray.train", "ray.serve", "deepspeed", "lm_eval", "transformers", "datasets", "httpx")
 POLL_SECONDS = 1.0
+TOLD_SECONDS = 30.0  # between two lines on what is waited for
 
 
 @contextmanager
-def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
+def connected(resources: ResourcesConfig, log_file: Path, note: Callable[[str], None]) -> Iterator[Cluster]:
     """Join the cluster named by RAY_ADDRESS (a submitted job finds its own), or start Ray on this machine; leave it afterwards.
 
     Raises UserError if no cluster answers at that address, or if it does not get what the study needs to begin.
-    Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in Ray's session folder.
+    `note` gets lines on what it waits for. Warnings and library logs of this process go to `log_file`; those of Ray's processes stay in
+    Ray's session folder.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would take an interrupt as the wish to end its run alone, and kp would continue without its trials.
@@ -59,7 +62,7 @@ def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
         )
     try:
         if address:
-            _wait_for_gpus(resources)
+            _wait_for_gpus(resources, note)
         yield replace(plan_cluster(resources, _nodes(on_this_machine=address is None)), is_joined=address is not None)
     finally:
         ray.shutdown()
@@ -85,20 +88,25 @@ def _nodes(*, on_this_machine: bool) -> list[Node]:
     return [Node(os.cpu_count() or 1, node.gpus) for node in found] if on_this_machine else found
 
 
-def _wait_for_gpus(resources: ResourcesConfig) -> None:
+def _wait_for_gpus(resources: ResourcesConfig, note: Callable[[str], None]) -> None:
     """Ask the cluster's autoscaler for the GPUs with which the study begins, and wait until they are there."""
     import ray
     from ray.autoscaler.sdk import request_resources
 
     if not resources.min_gpus:
         return
-    deadline = time.monotonic() + 60 * resources.wait_for
+    line, told = WaitingLine(note), -TOLD_SECONDS
+    began = time.monotonic()
+    deadline = began + 60 * resources.wait_for
     request_resources(bundles=[{"GPU": 1}] * resources.min_gpus)
     try:
         while (there := int(ray.cluster_resources().get("GPU", 0))) < resources.min_gpus:
             if time.monotonic() > deadline:
                 waited = f"after {resources.wait_for:g} minutes (resources.wait_for) " if resources.wait_for else ""
                 raise UserError(f"{resources.min_gpus} are asked for and {waited}the cluster has {there}", field="resources.min_gpus")
+            if (waited_for := time.monotonic() - began) - told >= TOLD_SECONDS:
+                told = waited_for
+                line.say(f"waiting for {resources.min_gpus} GPUs (resources.min_gpus) since {waited_for:.0f} s")
             time.sleep(POLL_SECONDS)
     finally:
         request_resources(bundles=[])  # nodes in use stay by themselves

@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from kp.cluster.connection import on_this_node
+from kp.cluster.demand import WaitingLine
 from kp.progress import Bar
 
 POLL_SECONDS = 1.0
+QUIET_SECONDS = 60.0  # without an answer, after which a line tells what the cluster does
 
 
 class _Count:
@@ -61,13 +63,23 @@ class Tally:
         return sum(self._known.values())
 
     @contextmanager
-    def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:
-        """Update `bar` about once a second with the count, on top of what was done `already` by an earlier run."""
-        stop = threading.Event()
+    def shown_on(self, bar: Bar, already: int, note: Callable[[str], None]) -> Iterator[None]:
+        """Update `bar` about once a second with the count, on top of what was done `already` by an earlier run.
+
+        While nothing is counted, `note` gets a line a minute on what the cluster does.
+        """
+        stop, line = threading.Event(), WaitingLine(note)
 
         def follow() -> None:
+            done, changed, told = -1, time.monotonic(), time.monotonic()
             while not stop.wait(POLL_SECONDS):
-                bar.update(already + self.get())
+                now, count = time.monotonic(), self.get()
+                bar.update(already + count)
+                if count != done:
+                    done, changed, told = count, now, now
+                elif now - told >= QUIET_SECONDS:
+                    told = now
+                    line.say(f"nothing was answered for {now - changed:.0f} s")
 
         bar.resume(already)
         thread = threading.Thread(target=follow, daemon=True)

@@ -132,7 +132,7 @@ def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -
     tally = Tally()
     with (
         display.bar(job.stage, sum(answers.values()), job.unit) as bar,
-        tally.shown_on(bar, already=sum(answers[chunk_id] for chunk_id in finished)),
+        tally.shown_on(bar, sum(answers[chunk_id] for chunk_id in finished), lambda text: display.line(f"{job.stage}: {text}")),
     ):
         for _ in answer_chunks(_OfBase(job), missing, files, cluster, tally):
             pass  # all are collected below

@@ -225,7 +225,10 @@ def evaluate_all(evaluations: Sequence[Evaluation], work: Path, cluster: Cluster
     prompts = [(chunk["chunk_id"] in done, chunk["prompts"]) for _, chunks in work_of for chunk in chunks]
     total, already = sum(count for _, count in prompts), sum(count for is_done, count in prompts if is_done)
     tally = Tally()
-    with display.bar("evaluate", total, "prompts") as bar, tally.shown_on(bar, already=already):
+    with (
+        display.bar("evaluate", total, "prompts") as bar,
+        tally.shown_on(bar, already, lambda text: display.line(f"evaluate: {text}")),
+    ):
         for evaluation, chunks in work_of:
             waiting = _Waiting(evaluation.measurings, chunks, files)
             yield from waiting.measured_with(done)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster.connection import on_this_node
+from kp.cluster.demand import WaitingLine
 from kp.cluster.interfaces import use_interface_of_node
 from kp.cluster.last_words import ProcessPlace, last_words, place_here
 from kp.cluster.sizing import Cluster
@@ -107,7 +108,7 @@ class _Supervisor:
         """Until no group is left, none takes a step any more, or told to stop; then tell the queue, or Tune would wait for ever."""
         import ray
 
-        told = time.monotonic()
+        told, line = time.monotonic(), WaitingLine(self._note)
         while self._running and not stop.wait(WATCH_SECONDS):
             ended, _ = ray.wait(list(self._running), num_returns=1, timeout=0)
             for reference in ended:
@@ -119,7 +120,10 @@ class _Supervisor:
                 state: QueueState = ray.get(self._queue.state.remote())
             except ray.exceptions.RayActorError:
                 continue  # Tune's trials notice, too
-            self._note(told_of(state, len(self._running)))
+            said = told_of(state, len(self._running), sum(self._starts.values()) - len(self._starts))
+            # The cluster matters to trials that wait though a group has none.
+            tell = line.say if state.waiting and len(state.training) < len(self._running) else self._note
+            tell(said)
             if state.idle_seconds > self._groups.cluster.patience:
                 refusal = UserError(stalled(state, self._groups, ray.cluster_resources()), field="resources.stalled_after")
                 self._cause = str(refusal), refusal, ""
@@ -167,13 +171,14 @@ class _Supervisor:
             ray.kill(actor)
 
 
-def told_of(state: QueueState, groups: int) -> str:
-    """One line on what a search is doing."""
+def told_of(state: QueueState, groups: int, restarts: int = 0) -> str:
+    """One line on what a search is doing; `restarts` are the starts of groups after the first of each."""
     steps = [f"{one.trial_id[:8]} at step {one.step} ({one.seconds:.0f} s ago)" for one in state.training]
     idle = groups - len(steps)
     parts = [f"{len(steps)} of {groups} worker groups train: {', '.join(steps)}" if steps else f"none of {groups} worker groups trains"]
     parts += [f"{state.waiting} trials wait"] if state.waiting else []
     parts += [f"{idle} groups have no worker yet, or start"] if idle and state.waiting else []
+    parts += [f"{restarts} times a group was started again"] if restarts else []
     return "; ".join(parts)
 
 

@@ -20,7 +20,7 @@ def diagnose(config: StudyConfig, root: Path) -> int:
     """
     display, results = Display(), files.results_root(root)
     log = results / LOG
-    with display.quiet(log), connected(config.resources, log) as cluster:
+    with display.quiet(log), connected(config.resources, log, display.line) as cluster:
         probes, findings = preflight(results)
         display.line(f"cluster: {cluster}; each generator has {cluster.generator_threads} threads, each worker {cluster.worker_threads}")
         display.console.print(_table(probes))

@@ -71,7 +71,7 @@ class Session(ExitStack):
         self.display.line(f"starting Ray (library output goes to {shown(log)})")
         self.enter_context(self.display.quiet(log))
         with self.profile.doing(Activity.STARTING_RAY):
-            cluster = self.enter_context(connected(self.config.resources, log))
+            cluster = self.enter_context(connected(self.config.resources, log, self.display.line))
             if cluster.is_joined:
                 validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"))
         self.display.line(f"cluster: {cluster}")

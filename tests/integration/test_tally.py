@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import suppress
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -50,8 +51,22 @@ def test_tally_passes_small_amounts_on_no_later_than_at_the_end_of_their_part() 
 
 def test_tally_shown_on_a_bar_goes_on_from_what_an_earlier_run_did() -> None:
     tally, bar = Tally(), Bar(100, "prompts")
-    with tally.shown_on(bar, already=40):
+    with tally.shown_on(bar, 40, print):
         assert (bar.done, bar.rate()) == (40, 0.0)
         with tally.counting("first") as count:
             count(25)
     assert bar.done == 65
+
+
+def test_tally_of_which_nothing_comes_tells_what_the_cluster_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kp.cluster.tally.POLL_SECONDS", 0.05)
+    monkeypatch.setattr("kp.cluster.tally.QUIET_SECONDS", 0.1)
+    told, heard = Event(), []
+
+    def note(text: str) -> None:
+        heard.append(text)
+        told.set()
+
+    with Tally().shown_on(Bar(100, "prompts"), 0, note):
+        assert told.wait(30)
+    assert heard[0].startswith("nothing was answered for 0 s; cluster: 1 node, no GPUs, ")

@@ -112,7 +112,7 @@ class Pipeline:
 class NoTally:
     """Nobody hears of progress."""
 
-    def shown_on(self, bar: Any, already: int) -> Any:
+    def shown_on(self, bar: Any, already: int, note: Any) -> Any:
         bar.resume(already)
         return pytest.MonkeyPatch.context()
 

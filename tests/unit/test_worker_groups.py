@@ -39,6 +39,7 @@ def test_group_that_ends_by_itself_starts_again_a_few_times() -> None:
 )
 def test_line_on_a_search_tells_what_trains_and_what_waits(state: QueueState, line: str) -> None:
     assert told_of(state, 3) == line
+    assert told_of(state, 3, restarts=2) == f"{line}; 2 times a group was started again"
 
 
 def test_search_that_stalls_names_what_it_waits_for() -> None:
