@@ -36,6 +36,8 @@ class Cluster:
     """Seconds without a step of training, or an answer, after which nobody waits any longer."""
     is_joined: bool = False
     """Whether it was there before the study; otherwise Ray was started on this machine for it."""
+    study: str = ""
+    """The study that uses it, by whose name its metrics are told from those of others."""
 
     @property
     def cpus(self) -> int:

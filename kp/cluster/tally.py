@@ -8,6 +8,7 @@ from typing import Any
 
 from kp.cluster.connection import on_this_node
 from kp.cluster.demand import WaitingLine
+from kp.cluster.metrics import Metric, record
 from kp.progress import Bar
 
 POLL_SECONDS = 1.0
@@ -28,9 +29,10 @@ class _Count:
 class Tally:
     """A counter in the cluster to which actors add and which the driver's bar follows; the cluster must have been joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, study: str, stage: str) -> None:
         import ray
 
+        self._tags = {"study": study, "stage": stage}  # of the metric that tells how much is done
         assert ray.is_initialized(), "Ray would start a cluster by itself for the counter"
         options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": on_this_node()}
         self._actor: Any = ray.remote(**options)(_Count).remote()
@@ -42,17 +44,23 @@ class Tally:
 
         Work is counted by the name of its part: a part that is restarted because its actor died does not count twice.
         """
-        done, reported = 0, time.monotonic()
+        done, said, reported = 0, 0, time.monotonic()
+
+        def report() -> None:
+            nonlocal said
+            self._actor.set.remote(part, done)
+            record(Metric.PROMPTS, done - said, **self._tags)
+            said = done
 
         def count(amount: int) -> None:
             nonlocal done, reported
             done += amount
             if time.monotonic() - reported >= POLL_SECONDS:
                 reported = time.monotonic()
-                self._actor.set.remote(part, done)
+                report()
 
         yield count
-        self._actor.set.remote(part, done)
+        report()
 
     def get(self) -> int:
         """The sum of all parts so far; what it was, while nobody can tell: a counter must not end what it counts."""

@@ -129,7 +129,7 @@ def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -
         display.line(f"{job.stage}: what an earlier run left of {settled.damaged} chunks is damaged, and they are made again")
     finished = files.committed_since() & answers.keys()
     missing = chunks.filter([chunk_id not in finished for chunk_id in chunks["chunk_id"].to_pylist()])
-    tally = Tally()
+    tally = Tally(cluster.study, job.stage)
     with (
         display.bar(job.stage, sum(answers.values()), job.unit) as bar,
         tally.shown_on(bar, sum(answers[chunk_id] for chunk_id in finished), lambda text: display.line(f"{job.stage}: {text}")),

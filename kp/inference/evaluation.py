@@ -224,7 +224,7 @@ def evaluate_all(evaluations: Sequence[Evaluation], work: Path, cluster: Cluster
     work_of = [(evaluation, evaluation.chunks(cluster.generators)) for evaluation in evaluations]
     prompts = [(chunk["chunk_id"] in done, chunk["prompts"]) for _, chunks in work_of for chunk in chunks]
     total, already = sum(count for _, count in prompts), sum(count for is_done, count in prompts if is_done)
-    tally = Tally()
+    tally = Tally(cluster.study, "evaluate")
     with (
         display.bar("evaluate", total, "prompts") as bar,
         tally.shown_on(bar, already, lambda text: display.line(f"evaluate: {text}")),

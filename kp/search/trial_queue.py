@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from kp.cluster.last_words import ProcessPlace
+from kp.cluster.metrics import Metric, record
 from kp.errors import UserError
 from kp.vocabulary import TrialStatus
 
@@ -136,7 +137,8 @@ class _Group:
 class TrialQueue:
     """Every method may be called again: callers that die and are restarted repeat their calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, study: str = "") -> None:
+        self._study = study  # its name, for metrics
         self._trials: dict[str, _Trial] = {}
         self._waiting: deque[str] = deque()
         self._groups: defaultdict[str, _Group] = defaultdict(_Group)
@@ -342,6 +344,7 @@ class TrialQueue:
         trial_id, self._groups[group].held = self._groups[group].held, None
         if trial_id is not None and self._trials[trial_id].report is None:
             self._waiting.appendleft(trial_id)
+            record(Metric.RETRIES, 1, study=self._study, stage="search")
             self._changed.notify_all()
 
     def _end(self, trial_id: str, report: WorkerReport) -> None:

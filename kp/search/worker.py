@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster.last_words import place_here
+from kp.cluster.metrics import Metric, record
 from kp.errors import user_error_in
 from kp.search.trial_queue import Decision, TrialAssignment, out_of_memory
 from kp.training import checkpoints
@@ -39,6 +40,7 @@ class WorkerGroupJob:
     work: Mapping[str, Path]  # trial_id -> the folder of its checkpoints
     micro_batch: int | None
     use_gpu: bool
+    study: str = ""  # its name, for metrics
 
 
 def train_trials(loop_config: dict[str, WorkerGroupJob]) -> None:
@@ -133,10 +135,20 @@ class _Worker:
         while training.progress.status is None:
             training.run_epoch()
             self._commit(training, folder)
+            self._export(trial_id, training.progress.epochs[-1])
             if not self._may_continue(trial_id, training.progress.epochs[-1]):
                 return
         if self._place.rank == 0:
             self.ask("report_end", trial_id, training.progress.status, training.progress.cause)
+
+    def _export(self, trial_id: str, measured: dict[str, Any]) -> None:
+        if self._place.rank > 0:
+            return
+        of_search = {"study": self.job.study, "stage": "search"}
+        record(Metric.EPOCHS, 1, **of_search)
+        record(Metric.EPOCH_SECONDS, measured["seconds"] + measured["eval_seconds"], **of_search)
+        record(Metric.TRAIN_LOSS, measured["train_loss"], **of_search, trial=trial_id[:8])
+        record(Metric.UNKNOWN_ACCURACY, measured["unknown_accuracy"], **of_search, trial=trial_id[:8])
 
     def _commit(self, training: TrialTraining, folder: Path) -> None:
         epoch = len(training.progress.epochs)

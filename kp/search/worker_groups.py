@@ -16,6 +16,7 @@ from kp.cluster.connection import on_this_node
 from kp.cluster.demand import WaitingLine
 from kp.cluster.interfaces import use_interface_of_node
 from kp.cluster.last_words import ProcessPlace, last_words, place_here
+from kp.cluster.metrics import Metric, record
 from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
 from kp.search.trial_queue import GroupEnd, QueueState, TrialQueue, WorkerDeath, node_lost
@@ -56,7 +57,7 @@ def running_worker_groups(
 
     # On the driver's node, which the search does not outlive anyway; many calls wait concurrently.
     options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": on_this_node()}
-    queue: Any = ray.remote(**options)(TrialQueue).remote()
+    queue: Any = ray.remote(**options)(TrialQueue).remote(groups.cluster.study)
     references = {trial_id: ray.put(job) for trial_id, job in jobs.items()}
     count = min(groups.cluster.concurrent_trials, len(jobs))
     supervisor = _Supervisor(queue, references, folders, groups, note)
@@ -94,7 +95,10 @@ class _Supervisor:
 
         self._starts[group] = self._starts.get(group, 0) + 1
         groups = self._groups
-        job = WorkerGroupJob(self._job_name(group), self._queue, self._jobs, self._folders.work, groups.micro_batch, groups.cluster.use_gpu)
+        if self._starts[group] > 1:
+            record(Metric.RESTARTS, 1, study=groups.cluster.study, stage="search")
+        settings = groups.micro_batch, groups.cluster.use_gpu, groups.cluster.study
+        job = WorkerGroupJob(self._job_name(group), self._queue, self._jobs, self._folders.work, *settings)
         options: dict[str, Any] = {"num_cpus": DRIVER_CPUS, "scheduling_strategy": "SPREAD"}
         actor: Any = ray.remote(**options)(_GroupDriver).remote()
         self._actors[group] = actor

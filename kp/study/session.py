@@ -71,7 +71,8 @@ class Session(ExitStack):
         self.display.line(f"starting Ray (library output goes to {shown(log)})")
         self.enter_context(self.display.quiet(log))
         with self.profile.doing(Activity.STARTING_RAY):
-            cluster = self.enter_context(connected(self.config.resources, log, self.display.line))
+            found = self.enter_context(connected(self.config.resources, log, self.display.line))
+            cluster = replace(found, study=self.config.name)
             if cluster.is_joined:
                 validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"))
         self.display.line(f"cluster: {cluster}")

@@ -60,7 +60,7 @@ def test_pipeline_uses_a_node_that_joins_and_ends_without_one_that_is_lost(nodes
 
     joined: Any = None
     done: set[str] = set()
-    for committed in answer_chunks(_OfBase(job), chunks, files, cluster, Tally()):
+    for committed in answer_chunks(_OfBase(job), chunks, files, cluster, Tally("s", "categorise")):
         done |= committed
         if joined is None:
             joined = nodes.add_node(**slot)

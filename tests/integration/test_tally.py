@@ -25,7 +25,7 @@ class DiedError(Exception):
 
 @pytest.mark.usefixtures("hurried")
 def test_tally_of_a_part_that_is_begun_anew_does_not_count_twice_what_was_lost() -> None:
-    tally = Tally()
+    tally = Tally("s", "categorise")
     with suppress(DiedError), tally.counting("first") as count:
         count(7)
         raise DiedError
@@ -42,7 +42,7 @@ def test_tally_of_a_part_that_is_begun_anew_does_not_count_twice_what_was_lost()
 
 
 def test_tally_passes_small_amounts_on_no_later_than_at_the_end_of_their_part() -> None:
-    tally = Tally()
+    tally = Tally("s", "categorise")
     with tally.counting("first") as count:
         for _ in range(60):
             count(1)
@@ -50,7 +50,7 @@ def test_tally_passes_small_amounts_on_no_later_than_at_the_end_of_their_part() 
 
 
 def test_tally_shown_on_a_bar_goes_on_from_what_an_earlier_run_did() -> None:
-    tally, bar = Tally(), Bar(100, "prompts")
+    tally, bar = Tally("s", "categorise"), Bar(100, "prompts")
     with tally.shown_on(bar, 40, print):
         assert (bar.done, bar.rate()) == (40, 0.0)
         with tally.counting("first") as count:
@@ -67,6 +67,6 @@ def test_tally_of_which_nothing_comes_tells_what_the_cluster_does(monkeypatch: p
         heard.append(text)
         told.set()
 
-    with Tally().shown_on(Bar(100, "prompts"), 0, note):
+    with Tally("s", "categorise").shown_on(Bar(100, "prompts"), 0, note):
         assert told.wait(30)
     assert heard[0].startswith("nothing was answered for 0 s; cluster: 1 node, no GPUs, ")

@@ -112,6 +112,9 @@ class Pipeline:
 class NoTally:
     """Nobody hears of progress."""
 
+    def __init__(self, study: str, stage: str) -> None:
+        pass
+
     def shown_on(self, bar: Any, already: int, note: Any) -> Any:
         bar.resume(already)
         return pytest.MonkeyPatch.context()
