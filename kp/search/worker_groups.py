@@ -4,6 +4,7 @@ The driver of a group's run is an actor. It may lie on any node, so that many gr
 search ends: what Ray Train leaves in its process (a controller, managers) ends with it.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ from kp.training.job import TrialJob
 DRIVER_CPUS = 0.01  # the driver of a trial or worker group only waits; reserving more would leave none for workers
 MOST_FRUITLESS = 3  # starts in a row without an epoch of a worker group that had its resources and ended all the same
 STARTUP_FAILURES = 10  # times that a worker group's workers may fail to start, in all
+# Between two looks of Ray Train at its workers, which take a report each time: the least that an epoch takes. Its own default is 2.
+POLL_VARIABLE, POLL_SECONDS = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25"
 CLOSING_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 TOLD_SECONDS = 60.0  # between two lines on what the search is doing
@@ -217,6 +220,7 @@ class _GroupDriver:
         from ray.train.torch import TorchTrainer
         from ray.train.v2.api.config import FailureConfig  # ray.train has the same class, with the stub of an older one
 
+        os.environ.setdefault(POLL_VARIABLE, POLL_SECONDS)
         ray.get(job.queue.driver_started.remote(job.group, place_here()))
         cluster = groups.cluster
         resources = cluster.worker_resources()
