@@ -13,19 +13,23 @@ SECONDS = 90.0  # Ray's processes pass on what they count every ten
 POLL_SECONDS = 0.5
 
 
-class Worker:
-    """Counts what generators and training workers do."""
+def worker() -> Any:
+    """An actor that counts what generators and training workers do; its class is pickled by value, as Ray's workers know no tests."""
+    import ray
 
-    def work(self, tally: Tally) -> None:
-        with tally.counting("part") as count:
-            for _ in range(5):
-                count(5)
-        of_search = {"study": "exported", "stage": "search"}
-        record(Metric.EPOCHS, 1, **of_search)
-        record(Metric.EPOCHS, 1, **of_search)
-        record(Metric.EPOCH_SECONDS, 12.0, **of_search)
-        record(Metric.TRAIN_LOSS, 0.25, **of_search, trial="01234567")
-        record(Metric.RETRIES, 1, **of_search)
+    class Worker:
+        def work(self, tally: Tally) -> None:
+            with tally.counting("part") as count:
+                for _ in range(5):
+                    count(5)
+            of_search = {"study": "exported", "stage": "search"}
+            record(Metric.EPOCHS, 1, **of_search)
+            record(Metric.EPOCHS, 1, **of_search)
+            record(Metric.EPOCH_SECONDS, 12.0, **of_search)
+            record(Metric.TRAIN_LOSS, 0.25, **of_search, trial="01234567")
+            record(Metric.RETRIES, 1, **of_search)
+
+    return ray.remote(num_cpus=0)(Worker).remote()
 
 
 def exported(name: str) -> dict[str, float]:
@@ -49,8 +53,8 @@ def value(name: str, *words: str) -> float | None:
 def test_what_a_study_counts_is_at_the_metrics_port_of_its_node() -> None:
     import ray
 
-    worker: Any = ray.remote(num_cpus=0)(Worker).remote()
-    ray.get(worker.work.remote(Tally("exported", "categorise")))
+    counting = worker()
+    ray.get(counting.work.remote(Tally("exported", "categorise")))
     deadline = time.monotonic() + SECONDS
     while value("ray_kp_prompts_total", 'stage="categorise"') is None or value("ray_kp_trial_retries_total") is None:
         assert time.monotonic() < deadline, exported("ray_kp")
@@ -60,4 +64,4 @@ def test_what_a_study_counts_is_at_the_metrics_port_of_its_node() -> None:
     assert value("ray_kp_train_loss", 'trial="01234567"') == 0.25
     assert value("ray_kp_epoch_seconds_count") == 1
     assert value("ray_kp_trial_retries_total", 'stage="search"') == 1
-    ray.kill(worker)
+    ray.kill(counting)
