@@ -44,7 +44,11 @@ def dying_engine() -> Any:
 
 @pytest.mark.studies
 @pytest.mark.usefixtures("local_ray")
-def test_trial_whose_workers_are_killed_has_their_node_and_last_lines_in_its_failure_record(tmp_path: Path) -> None:
+def test_trial_whose_workers_are_killed_has_their_node_and_last_lines_in_its_failure_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kp.search.worker_groups.TOLD_SECONDS", 1.0)
+    notes: list[str] = []
     config = StudyConfig.model_validate({"name": "s", "search": {"unknown": [10], "rank": [4]}, "training": {"lora_alpha": 16}})
     (trial,) = build_graph(config, Identities("model", "facts", "shots")).trials
     store, said = Store(tmp_path / "runs"), []
@@ -55,7 +59,7 @@ def test_trial_whose_workers_are_killed_has_their_node_and_last_lines_in_its_fai
     job = replace(tiny_job(tmp_path, tiny_spec(epochs=1), trial_id=trial.trial_id), engine=dying_engine())
     cluster = plan_cluster(ResourcesConfig(concurrent_trials=1), [Node(2, 0)])
     folders = SearchFolders({trial.trial_id: store.work(trial.step)}, tmp_path / "scratch")
-    listeners = Listeners(follower.on_epoch, follower.on_end, print)
+    listeners = Listeners(follower.on_epoch, follower.on_end, notes.append)
 
     run_trials([job], folders, WorkerGroups(cluster, 1, None), FIFOScheduler(), listeners)
 
@@ -67,3 +71,6 @@ def test_trial_whose_workers_are_killed_has_their_node_and_last_lines_in_its_fai
     assert f"    {LAST}" in said
     assert failures[trial.trial_id]["cause"] == found["cause"]
     assert len(found["cause"].splitlines()) == 1
+    # While its group starts, the trial waits, and who looks is told what the cluster has.
+    waiting = [line for line in notes if line.startswith("none of 1 worker groups trains; 1 trials wait")]
+    assert any("; cluster: 1 node, no GPUs, " in line for line in waiting)
