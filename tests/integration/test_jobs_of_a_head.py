@@ -99,7 +99,7 @@ def test_stopped_study_leaves_nothing_running_and_no_actor(head: RunningHead, ti
     assert any("RayTrainWorker" in title for title in head.working())
     assert head.job("stop", "stopped").returncode == 0
     assert "STOPPED" in status(head, "stopped").upper()
-    wait_until(lambda: not head.working(), LEFT_SECONDS)
+    assert left(head) == []
     assert head.actors() == []
     assert not list(untrained.glob("store/trial/*/record.json"))
 
@@ -123,12 +123,21 @@ def test_study_whose_head_was_lost_is_submitted_to_another_and_makes_each_step_o
 def test_every_entry_point_runs_as_a_job_out_of_the_uploaded_folder(head: RunningHead, tiny_study: Path, tmp_path: Path) -> None:
     stages = [name.removesuffix(".py") for name in ENTRY_POINTS]
     assert stages == ["categorise", "evaluate", "facts", "report", "search", "study"]
-    plan = f"{tiny_study} --dry-run --results {tmp_path}"
-    each = " && ".join(f"python ray_jobs/{stage}.py {plan} && echo {stage} planned" for stage in stages)
-    done = submitted(head, "plans", "bash", "-c", f"python -c 'import kp; print(kp.__file__)' && {each}")
+    each = " && ".join(f"python ray_jobs/{stage}.py --help && echo {stage} answers" for stage in stages)
+    plan = f"python ray_jobs/study.py {tiny_study} --dry-run --results {tmp_path}"
+    done = submitted(head, "plans", "bash", "-c", f"python -c 'import kp; print(kp.__file__)' && {plan} && {each}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "/working_dir_files/" in done.stdout
-    assert all(f"{stage} planned" in done.stdout for stage in stages)
+    assert all(f"{stage} answers" in done.stdout for stage in stages)
+    assert "3 trials" in done.stdout
+
+
+def left(head: RunningHead) -> list[str]:
+    """What still works for a job after LEFT_SECONDS."""
+    until = time.monotonic() + LEFT_SECONDS
+    while (found := head.working()) and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
 
 
 def wait_until(condition: object, seconds: float) -> None:
