@@ -11,21 +11,23 @@ import polars as pl
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.faults.test_killed_training import WORKER, assert_as_uninterrupted, is_training
+from tests.faults.test_killed_training import WORKER, is_training
 from tests.killing import running_kp
 from tests.nodes import STORE, running_nodes
 from tests.ray_head import RAY
 from tests.tiny_study import NAME
 
 NODE = {"num_cpus": 4, "object_store_memory": STORE}
-NOTICE_SECONDS = 8
+NOTICE_SECONDS = 5
+ONE_ARM = "search.arms=[{}]"
+EPOCHS = 200  # enough to last until the node is lost
 CHARGING = "tests.charging_kp"
 
 pytestmark = pytest.mark.studies
 
 
 def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Path, tmp_path: Path) -> None:
-    one = ("search.arms=[{}]", "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
+    one = (ONE_ARM, "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
     with running_nodes(head_cpus=1) as nodes:
         for _ in range(2):
             nodes.add_node(num_cpus=1, object_store_memory=STORE)
@@ -40,18 +42,16 @@ def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Pat
     assert (tmp_path / NAME / "report" / "report.html").is_file()
 
 
-def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(finished_tiny: Path, tiny_study: Path, tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    shutil.copytree(finished_tiny, root, symlinks=True)
+def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(tiny_copy: Path, tiny_study: Path) -> None:
     for kind in ("trial", "answers", "report"):
-        shutil.rmtree(root / "store" / kind)
+        shutil.rmtree(tiny_copy / "store" / kind)
     watching = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}  # as on a cluster
-    one_each = ("resources.generators=1", "resources.concurrent_trials=1")
+    one = (ONE_ARM, "resources.concurrent_trials=1", f"training.epochs={EPOCHS}")
     with running_nodes(head_cpus=0, **watching) as nodes:
         reclaimed = nodes.add_node(**NODE)
         nodes.wait_for_nodes()
-        with running_kp(root, "study", tiny_study, *one_each, ray=nodes.address, program=CHARGING, settings=watching) as run:
-            run.wait_until(lambda: is_training(root, 1))
+        with running_kp(tiny_copy, "search", tiny_study, *one, ray=nodes.address, program=CHARGING, settings=watching) as run:
+            run.wait_until(lambda: is_training(tiny_copy, 0))
             nodes.add_node(**NODE)
             nodes.wait_for_nodes()
             before = run.nodes_of(WORKER)
@@ -59,7 +59,8 @@ def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(fin
             run.wait_until(lambda: bool(run.nodes_of(WORKER) - before))
             nodes.remove_node(reclaimed, allow_graceful=False)
             assert run.wait() == 0, run.output()
-    assert_as_uninterrupted(root, finished_tiny)
+    (trial,) = (pl.read_parquet(path).row(0, named=True) for path in tiny_copy.glob("store/trial/*/trial.parquet"))
+    assert (trial["status"], trial["epochs"]) == ("completed", EPOCHS)
 
 
 def announce_loss(nodes: Cluster, node_id: str) -> None:
