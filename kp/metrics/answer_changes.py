@@ -61,7 +61,7 @@ class _Diversity:
 
     def __init__(self, spoken: pl.DataFrame) -> None:
         cells = spoken.group_by("fact_id", "text").agg(pl.len().cast(pl.Int64).alias("cell")).sort("fact_id", "text")
-        self._fact, self._text = (np.unique(cells[name].to_numpy(), return_inverse=True)[1] for name in ("fact_id", "text"))
+        self._fact, self._text = (cells[name].rank("dense").to_numpy().astype(np.int64) - 1 for name in ("fact_id", "text"))
         self._cell = cells["cell"].to_numpy()
         self._counts = np.bincount(self._text, weights=self._cell)
 

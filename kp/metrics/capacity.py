@@ -58,10 +58,10 @@ def capacity_table(
     of_base = surprisal.filter(trial_id=BASE).select("fact_id", base="bits")
     unknown = outcomes.filter(trial_id=BASE, shot_set=ShotSet.S0.value, category=Category.UNKNOWN.value)["fact_id"].implode()
     rows = []
-    for trial_id in surprisal["trial_id"].unique(maintain_order=True):
+    for (trial_id,), of_trial in surprisal.partition_by("trial_id", maintain_order=True, as_dict=True).items():
         if trial_id == BASE:
             continue
-        named = surprisal.filter(trial_id=trial_id).join(of_base, on="fact_id", maintain_order="left")
+        named = of_trial.join(of_base, on="fact_id", maintain_order="left")
         named = named.join(facts.select("fact_id", "relation", "object"), on="fact_id", maintain_order="left")
         taught = training_rows[trial_id]
         packed = named.join(taught.filter(pl.col("role").is_in(_PACKED)), on="fact_id", how="semi", maintain_order="left")
@@ -97,7 +97,7 @@ def memorised(packed: pl.DataFrame, untaught: pl.DataFrame) -> Memorised:
             deviations[same] = others[same] - others[same].mean()
     own = gains - taken
     parts = np.concatenate([own - own.mean(), -weights * deviations])
-    clusters = np.array([*fact_clusters(packed), *fact_clusters(untaught)])
+    clusters = fact_clusters(pl.concat([one.select("relation", "object") for one in (packed, untaught)]))
     total = float(own.sum())
     return Memorised(total, _limits(total, parts, clusters), overall, len(others), stand_ins)
 

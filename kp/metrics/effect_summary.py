@@ -4,9 +4,11 @@ The rows that go in decide what is reported: one trial's or those of several run
 these or those at risk (`on_categories`). Adapter and base are always averaged over the same rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from kp.metrics.effects import EFFECTS as ALL_EFFECTS
@@ -18,6 +20,8 @@ from kp.vocabulary import BASE, FactSubset
 
 WITH_CONTROLS = (FactSubset.CONTROL, FactSubset.CONTROL_DEV, FactSubset.CONTROL_TEST, FactSubset.UNTRAINED, FactSubset.ALL)
 WITHOUT_CONTROLS = (FactSubset.UNTRAINED, FactSubset.ALL)
+
+_CLUSTER = pl.concat_str("relation", "object", separator="\n").rank("dense").cast(pl.Int64).alias("cluster")
 
 _Row = dict[str, str | float | int | bool | None]
 
@@ -41,13 +45,15 @@ def reported_effects(outcomes: pl.DataFrame, facts: pl.DataFrame, margin: float)
     `margin` is the harm that counts as small, a share.
     """
     subsets = WITH_CONTROLS if has_controls(outcomes) else WITHOUT_CONTROLS
-    of_base = outcomes.filter(trial_id=BASE)
+    by_trial = outcomes.partition_by("trial_id", as_dict=True)
+    of_base = by_trial.pop((BASE,), outcomes.clear())
+    clusters = facts.select("fact_id", _CLUSTER)  # found once, because sorting names takes longer than all else
     measured: list[_Measured] = []
     # Trial by trial, because the values of single facts of a large study do not fit into memory together.
-    for trial_id in outcomes["trial_id"].unique().sort():
-        if trial_id != BASE:
-            of_facts = fact_effects(pl.concat([of_base, outcomes.filter(trial_id=trial_id)]), facts)
-            measured += [one for subset in subsets for one in _of_trial(str(trial_id), of_facts, subset)]
+    for (trial_id,), of_adapter in sorted(by_trial.items()):
+        of_facts = fact_effects(pl.concat([of_base, of_adapter]), facts).join(clusters, on="fact_id", how="left", maintain_order="left")
+        by_effect = {effect: rows_of(of_facts, effect) for effect in ALL_EFFECTS}
+        measured += [one for subset in subsets for one in _of_trial(str(trial_id), by_effect, subset)]
     return _judged(measured, margin)
 
 
@@ -61,13 +67,14 @@ def effect_table(effects: pl.DataFrame, subset: FactSubset, margin: float = MARG
 
     An effect that a trial does not have (see `unavailable_effects`) has no row; one without facts has a row without values.
     """
-    by_trial = effects.sort("trial_id").group_by("trial_id", maintain_order=True)
-    return _judged([one for (trial_id,), of_trial in by_trial for one in _of_trial(str(trial_id), of_trial, subset)], margin)
+    by_trial = effects.with_columns(_CLUSTER).sort("trial_id").group_by("trial_id", maintain_order=True)
+    by_effect = ((str(trial_id), {effect: rows_of(of_trial, effect) for effect in ALL_EFFECTS}) for (trial_id,), of_trial in by_trial)
+    return _judged([one for trial_id, found in by_effect for one in _of_trial(trial_id, found, subset)], margin)
 
 
-def _of_trial(trial_id: str, of_trial: pl.DataFrame, subset: FactSubset) -> Iterator[_Measured]:
-    for effect in ALL_EFFECTS:
-        found = rows_of(of_trial, effect)
+def _of_trial(trial_id: str, by_effect: Mapping[Effect, pl.DataFrame], subset: FactSubset) -> Iterator[_Measured]:
+    """From FACT_EFFECTS with the column `cluster`."""
+    for effect, found in by_effect.items():
         if found.is_empty():
             continue
         among = on_subset(found, subset)
@@ -94,20 +101,26 @@ def estimate_effect(rows: pl.DataFrame, effect: Effect) -> Estimate | None:
 
     Facts that share relation and object form a cluster. Several trials are runs of one arm: the mean is over all of them.
     """
+    return _estimate(rows.with_columns(_CLUSTER), effect)
+
+
+def _estimate(rows: pl.DataFrame, effect: Effect) -> Estimate | None:
+    """The same of rows with the column `cluster`."""
     if rows.is_empty():
         return None
     support = Support.COUNT if effect.is_count else Support.SIGNED
-    return estimate_mean(rows["value"].to_numpy(), fact_clusters(rows), rows["trial_id"].to_numpy(), support)
+    runs = None if rows["trial_id"].n_unique() == 1 else rows["trial_id"].to_numpy()
+    return estimate_mean(rows["value"].to_numpy(), rows["cluster"].to_numpy(), runs, support)
 
 
-def fact_clusters(rows: pl.DataFrame) -> list[str]:
-    """A label per row: equal for facts with the same relation and object."""
-    return rows.select(pl.concat_str("relation", "object", separator="\n").alias("cluster"))["cluster"].to_list()
+def fact_clusters(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """A number per row: equal for facts with the same relation and object, in the order of their names."""
+    return rows.select(_CLUSTER)["cluster"].to_numpy()
 
 
 def _summary(key: _Row, rows: pl.DataFrame, effect: Effect) -> _Measured:
     named = key | {"effect": effect.kind.value, "shift": effect.shift and effect.shift.value}
-    estimate = estimate_effect(rows, effect)
+    estimate = _estimate(rows, effect)
     if estimate is None:
         return _Measured(named | {"n": 0, "clusters": 0}, None)
     sides: _Row = {side: float(rows[side].to_numpy().mean()) for side in ("adapter", "base")}

@@ -14,7 +14,7 @@ that are given at least once per prompt on average, by both models together, are
 whose. Fewer than four prompts on either side, or five facts, can show nothing.
 """
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +32,20 @@ def exploded_answers(adapter: pl.DataFrame, again: pl.DataFrame, level: float = 
 
     `again` has the base's answers to the same facts under other prompts. "" (no text) counts like any other.
     """
-    given, reference, signs = _counts(adapter), _counts(again), _sign_p(adapter, again)
     n_given, n_reference = (table.select(_PROMPT).n_unique() for table in (adapter, again))
-    tested, p_values = [], []
-    for text in sorted(set(given) | set(reference)):
-        ones, others = _padded(given.get(text, ()), n_given), _padded(reference.get(text, ()), n_reference)
-        if ones.sum() + others.sum() >= n_given + n_reference:
-            tested.append((text, ones.mean() >= RATIO * others.mean()))
-            p_values.append(max(rank_sum_p(ones, others), signs[text]) if ones.mean() > others.mean() else 1.0)
+    spoken = pl.concat([adapter.select("text"), again.select("text")])["text"].value_counts()
+    texts = spoken.filter(pl.col("count") >= n_given + n_reference)["text"].sort().to_list()
+    adapter, again = (table.filter(pl.col("text").is_in(texts)) for table in (adapter, again))  # a few of very many
+    given, reference, signs = _counts(adapter), _counts(again), _sign_p(adapter, n_given, again, n_reference)
+    often, p_values = [], []
+    for text in texts:
+        ones, others = given.get(text, []), reference.get(text, [])
+        mean, of_others = sum(ones) / n_given, sum(others) / n_reference
+        often.append(mean >= RATIO * of_others)
+        rose = mean > of_others
+        p_values.append(max(rank_sum_p(_padded(ones, n_given), _padded(others, n_reference)), signs[text]) if rose else 1.0)
     adjusted = stats.false_discovery_control(p_values) if p_values else []
-    return frozenset(text for (text, often), p_value in zip(tested, adjusted, strict=True) if often and p_value <= level)
+    return frozenset(text for text, is_often, p_value in zip(texts, often, adjusted, strict=True) if is_often and p_value <= level)
 
 
 def rank_sum_p(ones: npt.ArrayLike, others: npt.ArrayLike) -> float:
@@ -49,6 +53,12 @@ def rank_sum_p(ones: npt.ArrayLike, others: npt.ArrayLike) -> float:
 
     Ties get their mean rank. Twice the ranks are whole numbers, so the choices are counted by their sums instead of one by one.
     """
+    # The order within either does not matter, so the many texts that are given as rarely have one computation.
+    return _rank_sum_p(*(tuple(np.sort(np.asarray(values)).tolist()) for values in (ones, others)))
+
+
+@lru_cache(maxsize=2**14)
+def _rank_sum_p(ones: tuple[float, ...], others: tuple[float, ...]) -> float:
     first, second = np.asarray(ones), np.asarray(others)
     doubled = np.rint(2 * stats.rankdata(np.concatenate([first, second]))).astype(np.int64)
     ways = np.zeros((first.size + 1, int(doubled.sum()) + 1))  # by how many are chosen, and their sum
@@ -64,19 +74,20 @@ def _counts(answers: pl.DataFrame) -> dict[str, list[int]]:
     return dict(counted.group_by("text", maintain_order=True).agg("len").iter_rows())
 
 
-def _sign_p(adapter: pl.DataFrame, again: pl.DataFrame) -> dict[str, float]:
-    """The one-sided p-value of the sign test over facts, by text."""
+def _sign_p(adapter: pl.DataFrame, n_given: int, again: pl.DataFrame, n_reference: int) -> dict[str, float]:
+    """The one-sided p-value of the sign test over facts, by text; the numbers are those of prompts."""
     ones, others = (
-        table.group_by("fact_id", "text").agg(pl.len()).select("fact_id", "text", pl.col("len") / table.select(_PROMPT).n_unique())
-        for table in (adapter, again)
+        table.group_by("fact_id", "text").agg(pl.len()).select("fact_id", "text", pl.col("len") / prompts)
+        for table, prompts in ((adapter, n_given), (again, n_reference))
     )
     both = ones.join(others, on=["fact_id", "text"], how="full", coalesce=True, suffix="_again").fill_null(0.0)
     moved = both.group_by("text").agg(
         (pl.col("len") > pl.col("len_again")).sum().alias("rose"), (pl.col("len") < pl.col("len_again")).sum().alias("fell")
     )
-    return {text: float(stats.binom.sf(rose - 1, rose + fell, 0.5)) for text, rose, fell in moved.iter_rows()}
+    rose, fell = (moved[name].cast(pl.Int64).to_numpy() for name in ("rose", "fell"))
+    return dict(zip(moved["text"].to_list(), stats.binom.sf(rose - 1, rose + fell, 0.5).tolist(), strict=True))
 
 
-def _padded(counts: Sequence[int], prompts: int) -> npt.NDArray[np.int64]:
+def _padded(counts: list[int], prompts: int) -> list[int]:
     """The counts of all prompts, zeros included."""
-    return np.pad(np.asarray(counts, dtype=np.int64), (0, prompts - len(counts)))
+    return [*counts, *[0] * (prompts - len(counts))]

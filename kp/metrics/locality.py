@@ -86,7 +86,7 @@ def _of_facts(compared: ComparedAnswers) -> pl.DataFrame:
     return neighbours(compared).join(values, on="fact_id", how="left", maintain_order="left")
 
 
-def _complement(changed: np.ndarray, clusters: list[str]) -> dict[str, Any]:
+def _complement(changed: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
     """The columns of 1 - the mean: intervals near 1 are those of the few facts that changed."""
     estimate: Estimate = estimate_mean(changed, clusters, support=Support.COUNT)
     found = estimate.columns()

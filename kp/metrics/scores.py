@@ -77,8 +77,8 @@ def score_learning(outcomes: pl.DataFrame) -> pl.DataFrame:
     """
     taught = outcomes.filter(role=FactRole.TRAINED.value)
     tables = [_table("", [])]
-    for trial_id in taught["trial_id"].unique(maintain_order=True):
-        on = {shot_set: taught.filter(trial_id=trial_id, shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2)}
+    for (trial_id,), of_trial in taught.partition_by("trial_id", maintain_order=True, as_dict=True).items():
+        on = {shot_set: of_trial.filter(shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2)}
         named = ((Measure.RELIABILITY, on[ShotSet.S1]), (Measure.RELIABILITY_S2, on[ShotSet.S2]))
         rows = [_share_of_facts(measure, one["correct"].to_numpy(), one["asked"].to_numpy()) for measure, one in named if one.height]
         if on[ShotSet.S1].height:

@@ -9,7 +9,6 @@ prompts; kp.metrics.effects has the estimators that a claim of harm rests on.
 from collections.abc import Iterator
 from enum import StrEnum
 
-import numpy as np
 import polars as pl
 
 from kp.errors import UserError
@@ -70,11 +69,11 @@ def noise_table(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
 
 def outcome_shifts(outcomes: pl.DataFrame) -> pl.DataFrame:
     """The SHIFTS of OUTCOMES: of the base compared with itself, then of every adapter compared with it, on S1."""
-    base = {shot_set: outcomes.filter(trial_id=BASE, shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2)}
-    tables = [noise_table(base[ShotSet.S1], base[ShotSet.S2])]
-    for trial_id in outcomes.filter(pl.col("trial_id") != BASE)["trial_id"].unique(maintain_order=True):
-        after = outcomes.filter(trial_id=trial_id, shot_set=ShotSet.S1.value)
-        tables.append(shift_table(trial_id, base[ShotSet.S1], after))
+    by_trial = outcomes.partition_by("trial_id", maintain_order=True, as_dict=True)
+    of_base = by_trial.pop((BASE,), outcomes.clear())
+    before, again = (of_base.filter(shot_set=shot_set.value) for shot_set in (ShotSet.S1, ShotSet.S2))
+    tables = [noise_table(before, again)]
+    tables += [shift_table(trial_id, before, of_trial.filter(shot_set=ShotSet.S1.value)) for (trial_id,), of_trial in by_trial.items()]
     return pl.concat(tables)
 
 
@@ -89,11 +88,13 @@ def shift_table(trial_id: str, before: pl.DataFrame, after: pl.DataFrame) -> pl.
 
 
 def _rows(moved: pl.DataFrame, views: tuple[ShiftView, ...]) -> Iterator[_Row]:
+    counts = {(before, after): count for before, after, count in moved.group_by("before", "after").len().iter_rows()}
     for view in views:
         for shift, moves in MOVES.items():
-            count = int(_indicator(moved, shift).sum())
+            count = sum(counts.get((origin.value, target.value), 0) for origin, target in moves)
             origins = {origin.value for origin, _ in moves}
-            n = moved.filter(pl.col("before").is_in(origins)).height if view is ShiftView.AT_RISK else moved.height
+            at_risk = sum(found for (before, _), found in counts.items() if before in origins)
+            n = at_risk if view is ShiftView.AT_RISK else moved.height
             yield _row(view, shift, count, n, binomial_standard_error(count, n))
 
 
@@ -112,12 +113,6 @@ def _table(trial_id: str, rows: list[_Row]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"rate": pl.Float64, "standard_error": pl.Float64}).select(
         pl.lit(trial_id).alias("trial_id"), *SHIFTS.names[1:]
     )
-
-
-def _indicator(moved: pl.DataFrame, shift: Shift) -> np.ndarray:
-    """1 for each fact that moved that way, else 0; shape (facts,)."""
-    moves = {(origin.value, target.value) for origin, target in MOVES[shift]}
-    return np.fromiter((pair in moves for pair in moved.select("before", "after").iter_rows()), dtype=np.int64, count=moved.height)
 
 
 def _paired(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:

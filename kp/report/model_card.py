@@ -59,9 +59,14 @@ def card_base(context: ReportContext) -> CardBase:
     return CardBase(context.model_name, hub_id=context.model_name, revision=commit)
 
 
-def model_card(tables: ReportTables, context: ReportContext, trial_id: str, base: CardBase, repo: str) -> str:
-    """The README.md of a trial's adapter in `repo`, as Markdown below its metadata; UserError if the report does not know the trial."""
-    found = summary_table(tables).filter(trial_id=trial_id)
+def model_card(
+    tables: ReportTables, context: ReportContext, trial_id: str, base: CardBase, repo: str, summary: pl.DataFrame | None = None
+) -> str:
+    """The README.md of a trial's adapter in `repo`, as Markdown below its metadata; UserError if the report does not know the trial.
+
+    `summary` is the `summary_table` of the tables, for who makes many cards; absent: it is made here.
+    """
+    found = (summary_table(tables) if summary is None else summary).filter(trial_id=trial_id)
     if found.is_empty():
         raise UserError(f"the report of study '{context.study}' has no trial {trial_id}: run `kp report` first", field="TRIAL")
     row = found.row(0, named=True)

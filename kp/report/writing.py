@@ -47,7 +47,7 @@ def write_report(tables: ReportTables, context: ReportContext, folder: Path) -> 
         save_picture(picture, folder / "figures", name)
     context.save(folder / CONTEXT_FILE)
     (folder / "report.md").write_text(render_markdown(document), encoding="utf-8")
-    _write_cards(tables, context, folder / "cards")
+    _write_cards(tables, context, summary, folder / "cards")
     _write_harness_results(tables, context, folder / "lm_eval")
     page = folder / "report.html"
     page.write_text(render_html(document, drawn), encoding="utf-8")
@@ -62,11 +62,11 @@ def _write_harness_results(tables: ReportTables, context: ReportContext, folder:
         (folder / f"{trial_id}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_cards(tables: ReportTables, context: ReportContext, folder: Path) -> None:
+def _write_cards(tables: ReportTables, context: ReportContext, summary: pl.DataFrame, folder: Path) -> None:
     """The model card of every adapter, as TRIAL.md."""
     folder.mkdir()
     for trial_id in adapter_sizes(tables.trials):
-        card = model_card(tables, context, trial_id, card_base(context), f"adapters/{trial_id}")
+        card = model_card(tables, context, trial_id, card_base(context), f"adapters/{trial_id}", summary)
         (folder / f"{trial_id}.md").write_text(card, encoding="utf-8")
 
 
