@@ -1,7 +1,7 @@
 """The trials of a search: its whole grid, or `search.trials` trials drawn at random or proposed by Optuna's TPE sampler.
 
-No state is kept between calls. The list is a function of the study and, with Optuna, of the results of its trials: after a kill, in another
-process or on another machine the list is the same, and the trials' records are the only state. A larger `search.trials` makes the list
+The list is a function of the study and, with Optuna, of the results of its trials: after a kill, in another process or on another machine
+the list is the same, and the trials' records are the only state. A larger `search.trials` makes the list
 longer and changes nothing in it.
 
 Random choices come from hashes, like the draws of kp.training.mixtures, not from a generator that a later version may change. A rate from
@@ -41,11 +41,12 @@ class Proposal:
     complete: bool
 
 
-def proposed(config: StudyConfig, objective: Objective) -> Proposal:
+def proposed(config: StudyConfig, objective: Objective, replay: "Replay | None" = None) -> Proposal:
     """The trials of the study's search, all different.
 
     `objective` returns a trial's value from `objective_of`, or None if it has not ended; only Optuna needs it. It must return what the
-    trial's record says, the same in every call. Raises UserError if `search.trials` is larger than the space.
+    trial's record says, the same in every call. `replay` is kept by who asks several times for the same study; it spares repetition and
+    changes nothing. Raises UserError if `search.trials` is larger than the space.
     """
     if config.search.sampler is Sampler.GRID:
         return Proposal(tuple(grid(config)), complete=True)
@@ -60,7 +61,7 @@ def proposed(config: StudyConfig, objective: Objective) -> Proposal:
             choice = space.unseen(number, choices)
             choices[choice] = trial_spec(config, choice)
         return Proposal(tuple(choices.values()), complete=True)
-    specs = _by_optuna(config, space, objective)
+    specs = (replay or Replay()).continued(config, space, objective)
     return Proposal(specs, complete=len(specs) == wanted)
 
 
@@ -163,23 +164,37 @@ class _Space:
         return Choice(**chosen, learning_rate=self.rates.near(rate)) if self.rates and rate else Choice(**chosen)
 
 
-def _by_optuna(config: StudyConfig, space: _Space, objective: Objective) -> tuple[TrialSpec, ...]:
-    """All trials of the batches that can be proposed so far."""
-    search = config.search
-    specs: dict[Choice, TrialSpec] = {}
-    with _asking(space) as asking:
-        while len(specs) < (search.trials or 0):
-            batch: list[tuple[Any, TrialSpec]] = []
-            for _ in range(min(search.optuna_batch, (search.trials or 0) - len(specs))):
-                asked, choice = asking.new(len(specs), specs)
-                specs[choice] = trial_spec(config, choice)
-                batch.append((asked, specs[choice]))
-            values = [objective(spec) for _, spec in batch]
-            if None in values:
-                break
-            for (asked, _), value in zip(batch, values, strict=True):
-                asking.tell(asked, value)
-    return tuple(specs.values())
+class Replay:
+    """What Optuna was asked and told so far in this process, for one study.
+
+    A search asks for its list again after every batch. Without this, all earlier batches would be asked for once more each time, which for
+    hundreds of trials takes longer than to train them. The list is the same with it and without.
+    """
+
+    def __init__(self) -> None:
+        self._asking: _Asking | None = None
+        self._specs: dict[Choice, TrialSpec] = {}
+        self._batch: list[tuple[Any, TrialSpec]] = []  # asked for, and not all of them have ended
+
+    def continued(self, config: StudyConfig, space: _Space, objective: Objective) -> tuple[TrialSpec, ...]:
+        """All trials of the batches that can be proposed so far."""
+        search = config.search
+        wanted = search.trials or 0
+        with _quiet_optuna():
+            self._asking = self._asking or _Asking(space)
+            while self._batch or len(self._specs) < wanted:
+                if not self._batch:
+                    for _ in range(min(search.optuna_batch, wanted - len(self._specs))):
+                        asked, choice = self._asking.new(len(self._specs), self._specs)
+                        self._specs[choice] = trial_spec(config, choice)
+                        self._batch.append((asked, self._specs[choice]))
+                values = [objective(spec) for _, spec in self._batch]
+                if None in values:
+                    break
+                for (asked, _), value in zip(self._batch, values, strict=True):
+                    self._asking.tell(asked, value)
+                self._batch = []
+        return tuple(self._specs.values())
 
 
 class _Asking:
@@ -230,13 +245,13 @@ class _Asking:
 
 
 @contextmanager
-def _asking(space: _Space) -> Iterator[_Asking]:
+def _quiet_optuna() -> Iterator[None]:
     """Optuna without its log lines; its log level is global to the process, so it is restored afterwards."""
     from optuna import logging
 
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        yield _Asking(space)
+        yield
     finally:
         logging.set_verbosity(level)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from kp.config.study import StudyConfig
-from kp.search.proposals import objective_of, proposed
+from kp.search.proposals import Replay, objective_of, proposed
 from kp.store.filenames import TRIAL_FILE
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph, Trial
@@ -51,8 +51,13 @@ class ProposedGraph:
     complete: bool
 
 
-def proposed_graph(config: StudyConfig, identities: Identities, store: Store, failed: Collection[str] = ()) -> ProposedGraph:
-    """The steps of the study; `failed` has the ids of trials that failed in this run and so have no record."""
+def proposed_graph(
+    config: StudyConfig, identities: Identities, store: Store, failed: Collection[str] = (), replay: Replay | None = None
+) -> ProposedGraph:
+    """The steps of the study; `failed` has the ids of trials that failed in this run and so have no record.
+
+    `replay` is kept by a run that asks again after every batch.
+    """
 
     def objective(spec: TrialSpec) -> float | None:
         (trial,) = build_graph(config, identities, [spec]).trials
@@ -63,5 +68,5 @@ def proposed_graph(config: StudyConfig, identities: Identities, store: Store, fa
         row = store.read(trial.step, TRIAL_FILE, TRIAL_END).to_pylist()[0]
         return objective_of(TrialStatus(row["status"]), row["unknown_accuracy"])
 
-    proposal = proposed(config, objective)
+    proposal = proposed(config, objective, replay)
     return ProposedGraph(build_graph(config, identities, proposal.specs), proposal.complete)

@@ -20,6 +20,7 @@ from kp.facts.sources import drawing_identity, source_identity
 from kp.models.loading import describe_model, resolve_model
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
+from kp.search.proposals import Replay
 from kp.store import files
 from kp.store.filenames import PROFILE_FILE
 from kp.store.steps import Store
@@ -103,8 +104,10 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
     )
     store = Store(root)
 
+    replay = Replay()
+
     def propose(failed: Collection[str]) -> Graph:
-        return proposed_graph(config, identities, store, failed).graph
+        return proposed_graph(config, identities, store, failed, replay).graph
 
     session = Session(config, root, model, writer, propose)
     keep_machine_choices(asked, config, session.folder.path)

@@ -4,13 +4,14 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.search.proposals import Objective, Proposal, objective_of, proposed
+from kp.search.proposals import Objective, Proposal, Replay, objective_of, proposed
 from kp.training.spec import TrialSpec, grid
 from kp.vocabulary import TrialStatus
 
@@ -192,3 +193,19 @@ def test_objective_of_a_diverged_trial_is_the_lowest_and_of_a_failed_one_none() 
     assert math.isnan(objective_of(TrialStatus.FAILED, 0.9))
     assert math.isnan(objective_of(TrialStatus.OUT_OF_MEMORY, None))
     assert math.isnan(objective_of(TrialStatus.COMPLETED, None))
+
+
+def test_replay_that_is_kept_gives_the_same_list_and_asks_for_each_result_once() -> None:
+    config, ended, asked = study(sampler="optuna", trials=14, optuna_batch=3, **RANGE), dict[TrialSpec, float](), Counter[TrialSpec]()
+    kept = Replay()
+
+    def results(spec: TrialSpec) -> float | None:
+        asked[spec] += spec in ended
+        return ended.get(spec)
+
+    while not (found := proposed(config, results, kept)).complete:
+        assert found == proposed(config, ended.get)
+        for spec in found.specs[len(ended) :]:
+            ended[spec] = peaked(spec)
+    assert found == proposed(config, ended.get)
+    assert sum(asked.values()) == len(ended) == 12  # all but the last batch, each once
