@@ -248,14 +248,15 @@ class _Waiting:
         for chunk in sorted(chunks, key=lambda chunk: chunk["place"]):
             self._parts[chunk["identity"]].append(chunk["chunk_id"])
         self._missing = {identity: set(parts) for identity, parts in self._parts.items()}
+        self._identity_of = {chunk_id: identity for identity, parts in self._parts.items() for chunk_id in parts}
 
     def measured_with(self, committed: frozenset[str]) -> Iterator[Measured]:
         """The measurements of which these were the last parts."""
-        for identity in list(self._missing):
-            self._missing[identity] -= committed
-            if not self._missing[identity]:
-                del self._missing[identity]
-                yield self._measured(identity)
+        for chunk_id in committed:
+            self._missing.get(self._identity_of.get(chunk_id, ""), set()).discard(chunk_id)
+        for identity in [identity for identity, parts in self._missing.items() if not parts]:
+            del self._missing[identity]
+            yield self._measured(identity)
 
     def check_empty(self) -> None:
         """Raises RuntimeError if the pipeline has ended without all parts."""

@@ -147,7 +147,7 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
     longest = max(trial.spec.max_epochs for trial in trials)
     target = settings.stop_at_accuracy, settings.stop_patience
     schedule = AshaSchedule(settings.grace_epochs, settings.reduction_factor, longest, *target)
-    ended = [session.store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in trials if trial not in missing]
+    ended = [session.store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in trials if session.store.is_done(trial.step)]
     history = [dict(zip(table["epoch"].to_pylist(), table["unknown_accuracy"].to_pylist(), strict=True)) for table in ended]
     newest = {trial.trial_id: checkpoints.newest(session.store.work(trial.step)) for trial in missing}
     committed = {trial_id: len(Progress.load(folder).epochs) for trial_id, folder in newest.items() if folder}
@@ -162,6 +162,7 @@ class _Follower:
     ) -> None:
         self._session, self._trials, self._bar, self._trackers, self._failures = session, trials, bar, trackers, failures
         self._epochs = dict.fromkeys(trials, 0)
+        self._done = 0  # their sum
         self._begun: set[str] = set()
 
     def on_epoch(self, trial_id: str, measured: dict[str, Any]) -> None:
@@ -169,14 +170,11 @@ class _Follower:
             self._begun.add(trial_id)
             self._trackers.started(trial_id, trial_columns(self._trials[trial_id]))
         self._trackers.epoch(trial_id, measured)
-        self._epochs[trial_id] = measured["epoch"]
-        self._bar.update(sum(self._epochs.values()))
+        self._count(trial_id, measured["epoch"])
 
     def on_end(self, outcome: TrialOutcome) -> None:
         trial = self._trials[outcome.job.trial_id]
-        # After an early end there are no epochs to wait for.
-        self._epochs[trial.trial_id] = trial.spec.max_epochs
-        self._bar.update(sum(self._epochs.values()))
+        self._count(trial.trial_id, trial.spec.max_epochs)  # after an early end there are no epochs to wait for
         row = _trial_row(trial, outcome)
         for activity, spans in (outcome.progress.spans if outcome.progress else {}).items():
             self._session.profile.add(Activity(activity), spans)
@@ -191,6 +189,11 @@ class _Follower:
         for line in outcome.stderr.splitlines():
             self._session.display.line(f"    {line}")
         self._trackers.ended(trial.trial_id, row["status"], row["cause"])
+
+    def _count(self, trial_id: str, epochs: int) -> None:
+        self._done += epochs - self._epochs[trial_id]
+        self._epochs[trial_id] = epochs
+        self._bar.update(self._done)
 
 
 def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str, Any]) -> None:
