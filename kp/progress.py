@@ -90,7 +90,7 @@ class _PlainBar(Bar):
             self._say(", ".join(said))
 
     def _say(self, text: str) -> None:
-        self._console.print(f"{self._title}: {text}", markup=False, soft_wrap=True)
+        self._console.print(printable(f"{self._title}: {text}"), markup=False, soft_wrap=True)
 
 
 class Display:

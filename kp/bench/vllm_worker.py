@@ -42,7 +42,7 @@ def _engine(settings: dict[str, Any]) -> Any:
 
     from kp.generation.vllm import VLLMGenerator
 
-    tokenizer = AutoTokenizer.from_pretrained(settings["model_path"], local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(settings["model_path"], local_files_only=True, trust_remote_code=False)
     return VLLMGenerator(tokenizer=tokenizer, **settings)
 
 

@@ -8,7 +8,6 @@ by one, and after a bad one reading continues at its next good line.
 
 import csv
 import re
-import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 from kp.errors import UserError
 from kp.facts.cells import stripped
 from kp.facts.rows import Row, Rows, column_names, row_of
-from kp.facts.text_files import UTF8, encoding_name, found_encoding, open_text, reading
+from kp.facts.text_files import MOST_LINE, UTF8, encoding_name, found_encoding, open_text, reading
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 USUAL = {".csv": ",", ".tsv": "\t"}  # the separator that a file's ending promises
@@ -49,7 +48,7 @@ def delimited_rows(path: Path, suffix: str, field: str) -> Rows:
 
     Raises MissingSourceError naming the config field `field` if there is no such file, and UserError if it cannot be read or has no header.
     """
-    csv.field_size_limit(sys.maxsize)  # the parser's own is 131,072 characters, for all of the process
+    csv.field_size_limit(MOST_LINE)  # the parser's own is 131,072 characters, for all of the process
     with reading(path, field):
         encoding = found_encoding(path, field)
         separator = _separator(path, encoding, USUAL[suffix], field)

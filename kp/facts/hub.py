@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from kp.errors import MissingSourceError, UserError
 from kp.store import prefetched
 from kp.store.data_commits import data_set_commit, explained
+from kp.store.files import digest_file
 
 PREFIX = "hf:"
 DEFAULT_SPLIT = "train"
@@ -115,5 +116,5 @@ def _folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\n".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(digest_file(path)))
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 from kp.errors import UserError
 from kp.facts.jsonl import json_line_rows
 from kp.facts.rows import Rows, folded, row_of_object
-from kp.facts.text_files import found_encoding, open_text, reading
+from kp.facts.text_files import MOST_DOCUMENT, found_encoding, reading, whole_text
 
 
 def json_rows(path: Path, field: str) -> Rows:
@@ -20,8 +20,8 @@ def json_rows(path: Path, field: str) -> Rows:
 
     Raises MissingSourceError naming the config field `field` if there is no such file, and UserError if it cannot be read or is no table.
     """
-    with reading(path, field), open_text(path, found_encoding(path, field), newline="\n") as file:
-        text = file.read()
+    with reading(path, field):
+        text = whole_text(path, found_encoding(path, field, MOST_DOCUMENT))
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

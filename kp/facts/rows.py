@@ -13,6 +13,9 @@ from typing import Any
 from kp.errors import UserError
 from kp.facts.cells import stripped
 
+MOST_ROWS = 2_000_000
+"""Of a table: its rows are held in memory, about 1 KB each. Larger sources are dumps, which are not."""
+
 
 @dataclass(frozen=True)
 class Row:

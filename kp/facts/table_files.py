@@ -18,8 +18,9 @@ from kp.errors import UserError
 from kp.facts.delimited import delimited_rows
 from kp.facts.json_tables import json_rows
 from kp.facts.jsonl import json_line_rows
-from kp.facts.rows import Row, Rows, column_names, folded, row_of
-from kp.facts.text_files import COMPRESSIONS, open_bytes, reading, suffix_of
+from kp.facts.rows import MOST_ROWS, Row, Rows, column_names, folded, row_of
+from kp.facts.sheet_sizes import validate_sheets
+from kp.facts.text_files import COMPRESSIONS, MOST_TEXT, reading, suffix_of, whole
 
 ENDINGS = f".csv, .tsv, .json, .jsonl, .parquet, .xlsx, each also with {', '.join(COMPRESSIONS)}"
 
@@ -45,13 +46,14 @@ def read_rows(path: Path, field: str) -> Rows:
 
 
 def _content(path: Path, field: str) -> bytes:
-    with reading(path, field), open_bytes(path) as file:
-        return file.read()
+    with reading(path, field):
+        return whole(path)
 
 
 def _parquet_rows(path: Path, field: str) -> Iterator[Row]:
     try:
         with pq.ParquetFile(pa.BufferReader(_content(path, field))) as file:
+            _validate_size(file.metadata, path, field)
             names, number = column_names(file.schema_arrow.names, path), 0
             for batch in file.iter_batches():
                 for cells in zip(*(_values(column) for column in batch.columns), strict=True):
@@ -61,6 +63,14 @@ def _parquet_rows(path: Path, field: str) -> Iterator[Row]:
                         yield row
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a readable parquet file: {error}", field=field) from error
+
+
+def _validate_size(stated: pq.FileMetaData, path: Path, field: str) -> None:
+    """UserError if a parquet file says that it holds more than is read of a table."""
+    size = sum(stated.row_group(number).total_byte_size for number in range(stated.num_row_groups))
+    if stated.num_rows > MOST_ROWS or size > MOST_TEXT:
+        told = f"{stated.num_rows:,} rows and {size >> 20:,} MiB; at most {MOST_ROWS:,} and {MOST_TEXT >> 20:,} are read of a table"
+        raise UserError(f"{path}: holds {told}", field=field)
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -103,7 +113,9 @@ def _field_with_texts(chosen: Callable[[pa.DataType], bool], part: pa.Field) -> 
 def _sheet_rows(path: Path, field: str) -> Rows:
     """Of the first sheet with a column `question`, or else of the first that is not empty; hidden ones come after all others."""
     try:
-        book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(_content(path, field)))
+        content = _content(path, field)
+        validate_sheets(content, path, field)
+        book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(content))
         shown = sorted(book.sheets_metadata, key=lambda sheet: sheet.visible != calamine.SheetVisibleEnum.Visible)
         sheets = {sheet.name: _filled(book.get_sheet_by_name(sheet.name).to_python(skip_empty_area=False)) for sheet in shown}
     except (calamine.CalamineError, calamine.PasswordError, calamine.XmlError, calamine.ZipError) as error:

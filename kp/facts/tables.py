@@ -5,7 +5,6 @@ all sources meet one standard and its messages can name rows. A row whose cells 
 it with the other rows that no study can use.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +19,12 @@ from kp.facts import builtin, chats, hub, popqa, published, synthetic
 from kp.facts.cells import CODE, MISSING, SEVERAL, CellError, as_answers, as_count, as_text, as_texts, is_list, stripped
 from kp.facts.fact import fact_id
 from kp.facts.popularity import BUCKETS, popularity_buckets
-from kp.facts.rows import Row, Rows, row_of_object
+from kp.facts.rows import MOST_ROWS, Row, Rows, row_of_object
 from kp.facts.table_files import read_rows
 from kp.facts.text_files import reading
 from kp.facts.validation import Problem
 from kp.schema import FACTS
+from kp.store.files import digest_file
 from kp.vocabulary import UNSPECIFIED, Category
 
 FIELD = "facts.source"  # the field of the source, in messages, unless the caller passes another
@@ -63,7 +63,7 @@ def read_source(source: str, field: str = FIELD) -> SourceFacts:
     if source == builtin.SOURCE:
         return SourceFacts(builtin.load_builtin())
     read = _hub_rows(source, field) if source.startswith(hub.PREFIX) else read_rows(Path(source), field)
-    return _as_facts(read, source)
+    return _as_facts(read, source, field)
 
 
 def source_digest(source: str, field: str = FIELD) -> str:
@@ -79,15 +79,15 @@ def source_digest(source: str, field: str = FIELD) -> str:
     if source.startswith(hub.PREFIX):
         return hub.identity(source, field)
     with reading(Path(source), field):
-        return hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        return digest_file(Path(source))
 
 
 def _hub_rows(source: str, field: str) -> Rows:
     return Rows(row_of_object(number, row) for number, row in enumerate(hub.load_rows(source, field), start=1))
 
 
-def _as_facts(read: Rows, source: str) -> SourceFacts:
-    rows, unread, present = _questions(read)
+def _as_facts(read: Rows, source: str, field: str) -> SourceFacts:
+    rows, unread, present = _questions(read, source, field)
     names = set().union(*(row.cells.keys() for row in rows))
     for column in ("question", "answer"):
         if rows and names.isdisjoint(ANSWERS if column == "answer" else (column,)):
@@ -106,10 +106,12 @@ def _as_facts(read: Rows, source: str) -> SourceFacts:
     return SourceFacts(pa.Table.from_pylist(list(facts.values()), schema=FACTS), tuple(facts), tuple(unread), notes, found)
 
 
-def _questions(read: Rows) -> tuple[list[Row], list[Problem], set[str]]:
+def _questions(read: Rows, source: str, field: str) -> tuple[list[Row], list[Problem], set[str]]:
     """The rows with the columns that mean something under kp's names, the faults of those that cannot be read, and all columns."""
     rows, unread, present = [], [], set[str]()
-    for row in read.rows:
+    for count, row in enumerate(read.rows, start=1):
+        if count > MOST_ROWS:
+            raise UserError(f"{source}: has more than {MOST_ROWS:,} rows, the most that are read of a table; leave some out", field=field)
         present.update(row.cells)
         cells = {popqa.COLUMNS.get(name, name): cell for name, cell in row.cells.items() if name in READ}
         try:

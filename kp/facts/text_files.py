@@ -18,6 +18,10 @@ from typing import IO, Any, cast
 
 from kp.errors import MissingSourceError, UserError
 
+MOST_TEXT = 1 << 30  # bytes of a table without its compression
+MOST_LINE = 16 << 20  # bytes
+MOST_DOCUMENT = 256 << 20  # bytes of a file that is read as a whole, such as JSON
+_PIECE = 1 << 17  # bytes
 UTF8 = "utf-8-sig"  # with or without a byte order mark
 COMPRESSIONS: Mapping[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _WESTERN = "cp1252"  # what Excel writes in most of the countries with Latin letters
@@ -44,19 +48,67 @@ def reading(path: Path, field: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise MissingSourceError(f"{path}: cannot be read: {error.strerror}", field=field) from error
+    except _TooLargeError as error:
+        raise UserError(f"{path}: {error}", field=field) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:  # all but the first if a compressed file is truncated or damaged
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}", field=field) from error
 
 
-def open_bytes(path: Path) -> IO[bytes]:
-    """A file without its compression."""
+class _TooLargeError(Exception):
+    """A file whose content kp does not read; its text says how much it is, as the end of a sentence."""
+
+
+class _Bounded(io.RawIOBase):
+    """A file's content as far as it is read: a small compressed file may hold more than any memory has, and all of it in one line."""
+
+    def __init__(self, content: Any, most_line: int) -> None:
+        self._content, self._most_line = content, most_line
+        self._read = self._line = 0  # bytes of all, and of the line that has not ended yet
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        size: int = self._content.readinto(view)
+        self._read += size
+        last = bytes(view[:size]).rfind(b"\n")
+        self._line = self._line + size if last < 0 else size - last - 1
+        if self._read > MOST_TEXT:
+            raise _TooLargeError(f"has more than {MOST_TEXT >> 20:,} MiB of content; leave out rows, or name a part of it")
+        if self._line > self._most_line:
+            raise _TooLargeError(f"has more than {self._most_line >> 20:,} MiB without a line end, which is no table")
+        return size
+
+    def close(self) -> None:
+        self._content.close()
+        super().close()
+
+
+def open_bytes(path: Path, most_line: int = MOST_LINE) -> IO[bytes]:
+    """A file without its compression, for use within `reading`, which raises UserError if it or a line of it is too large."""
     opened = COMPRESSIONS.get(path.suffix.casefold(), open)
-    return cast(IO[bytes], opened(path, "rb"))
+    return io.BufferedReader(_Bounded(opened(path, "rb"), most_line), _PIECE)
 
 
-def open_text(path: Path, encoding: str, newline: str) -> IO[str]:
-    """A file's text; bytes that are not in the encoding become lone surrogates."""
-    return io.TextIOWrapper(cast(io.BufferedReader, open_bytes(path)), encoding=encoding, errors=_NOT_UTF8, newline=newline)
+def open_text(path: Path, encoding: str, newline: str, most_line: int = MOST_LINE) -> IO[str]:
+    """The same as text; bytes that are not in the encoding become lone surrogates."""
+    content = cast(io.BufferedReader, open_bytes(path, most_line))
+    return io.TextIOWrapper(content, encoding=encoding, errors=_NOT_UTF8, newline=newline)
+
+
+def whole(path: Path) -> bytes:
+    """All of a file without its compression, for use within `reading`, which raises UserError if it is too large."""
+    with open_bytes(path, MOST_TEXT) as file:
+        content = file.read(MOST_DOCUMENT + 1)
+    if len(content) > MOST_DOCUMENT:
+        raise _TooLargeError(f"has more than {MOST_DOCUMENT >> 20:,} MiB of content; split it, or write it as .jsonl or .csv")
+    return content
+
+
+def whole_text(path: Path, encoding: str) -> str:
+    """The same as text; bytes that are not in the encoding become lone surrogates."""
+    return whole(path).decode(encoding, _NOT_UTF8)
 
 
 def marked_encoding(path: Path, field: str) -> str:
@@ -74,13 +126,13 @@ def marked_encoding(path: Path, field: str) -> str:
     return UTF8
 
 
-def found_encoding(path: Path, field: str) -> str:
+def found_encoding(path: Path, field: str, most_line: int = MOST_LINE) -> str:
     """The encoding of a text file; UTF-8 also if it has none that can be told, and then its cells tell which rows are not."""
     marked = marked_encoding(path, field)
     if marked != UTF8:
         return marked
     other: list[bytes] = []
-    with open_bytes(path) as file:
+    with open_bytes(path, most_line) as file:
         for line in file:
             if line.isascii():
                 continue

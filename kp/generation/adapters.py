@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kp.errors import UserError, first_line
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLED_FILE = "adapter_model.bin"
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,22 @@ class SavedAdapter:
 
 def read_adapter(folder: Path) -> SavedAdapter:
     """Raises UserError if the folder has no adapter, or one that is not a LoRA."""
-    digest = adapter_digest(folder)
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    if config.get("peft_type") != "LORA":
-        raise UserError(f"adapter {folder}: {CONFIG_FILE} says peft_type {config.get('peft_type')!r}, expected 'LORA'")
+    digest, config = adapter_digest(folder), adapter_config(folder)
     return SavedAdapter(folder, digest, max([config["r"], *(config.get("rank_pattern") or {}).values()]))
+
+
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """The adapter's config; raises UserError if it is not that of a LoRA, or if PEFT would import a module that it names."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"adapter {folder}: {CONFIG_FILE} is not valid JSON: {first_line(error)}") from None
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        raise UserError(f"adapter {folder}: {CONFIG_FILE} says peft_type {kind!r}, expected 'LORA'")
+    if config.get("megatron_config"):
+        raise UserError(f"adapter {folder}: {CONFIG_FILE} names a module to import (megatron_core), which kp does not do")
+    return config
 
 
 def adapter_digest(folder: Path) -> str:
@@ -41,9 +54,15 @@ def adapter_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise UserError(f"adapter {folder}: has no {name}")
+            raise UserError(f"adapter {folder}: {_lacking(folder, name)}")
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
+
+
+def _lacking(folder: Path, name: str) -> str:
+    if name == WEIGHTS_FILE and (folder / PICKLED_FILE).is_file():
+        return f"has its weights as {PICKLED_FILE}, which can run code when it is read: save them as {WEIGHTS_FILE}"
+    return f"has no {name}"
 
 
 def save_scaled_adapter(folder: Path, scale: float, target: Path) -> None:
@@ -53,7 +72,7 @@ def save_scaled_adapter(folder: Path, scale: float, target: Path) -> None:
     scale the adapter is as exact as it was trained. Raises UserError if the folder has no LoRA adapter.
     """
     read_adapter(folder)
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = adapter_config(folder)
     config["lora_alpha"] *= scale
     config["alpha_pattern"] = {name: alpha * scale for name, alpha in (config.get("alpha_pattern") or {}).items()}
     target.mkdir(parents=True)
@@ -69,7 +88,7 @@ def first_adapted_layer(folder: Path) -> int:
     from safetensors import SafetensorError, safe_open
 
     if not (folder / WEIGHTS_FILE).is_file():
-        raise UserError(f"adapter {folder}: has no {WEIGHTS_FILE}")
+        raise UserError(f"adapter {folder}: {_lacking(folder, WEIGHTS_FILE)}")
     try:
         with safe_open(folder / WEIGHTS_FILE, framework="np") as stored:
             return first_layer(stored.keys())

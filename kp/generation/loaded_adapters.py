@@ -1,6 +1,5 @@
 """A base model with several saved adapters loaded, one of which is active, so that adapters can be exchanged for every few questions."""
 
-import json
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 
 from kp.errors import UserError
-from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest, first_adapted_layer
+from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_config, adapter_digest, first_adapted_layer
 
 ADAPTERS_KEPT = 16
 """Loaded adapters; the one that was active least recently is dropped first."""
@@ -69,7 +68,7 @@ class LoadedAdapters:
 
         from kp.models.lora_product import use_lean_products  # which needs PEFT, as the base alone does not
 
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = adapter_config(folder)
         if config.get("bias", "none") != "none":
             raise UserError(f"adapter {folder}: replaces biases of the base model, which it would change for all others")
         alone = any(config.get(name) for name in _ALONE)

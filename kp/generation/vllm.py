@@ -167,6 +167,8 @@ def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_
         raise UserError(f"its vLLM computes on '{current_platform.device_type}', the study on '{device}'", field="resources.vllm_python")
     return LLM(
         model=model_path,
+        load_format="safetensors",
+        trust_remote_code=False,
         dtype=dtype,
         seed=0,
         max_model_len=-1,  # the model's positions, or as many as fit in the memory for keys and values
@@ -192,4 +194,4 @@ def _generation_config(model_path: str) -> "GenerationConfig":
 
     if (Path(model_path) / "generation_config.json").is_file():
         return GenerationConfig.from_pretrained(model_path)
-    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(model_path))
+    return GenerationConfig.from_model_config(AutoConfig.from_pretrained(model_path, local_files_only=True, trust_remote_code=False))

@@ -1,18 +1,16 @@
 """Whether a file of a model is what its name says: downloads break off, and a clone without Git LFS has pointers instead of weights."""
 
 import json
-import zipfile
 from pathlib import Path
 
 _LFS = b"version https://git-lfs"
-_LEGACY_PICKLE = b"\x80"  # how torch.save began before it wrote zip files
 _LENGTH_BYTES = 8  # of the length of a safetensors header, at its beginning
 _MOST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 _TRUNCATED = "is truncated: fetch it again"
 
 
 def fault_of(file: Path) -> str | None:
-    """What is wrong with a .json, .safetensors or .bin file and the remedy, as the end of a sentence; None if nothing is."""
+    """What is wrong with a .json or .safetensors file and the remedy, as the end of a sentence; None if nothing is."""
     try:
         with file.open("rb") as stream:
             begins = stream.read(len(_LFS))
@@ -22,8 +20,6 @@ def fault_of(file: Path) -> str | None:
         return "is a Git LFS pointer and not the file itself: run `git lfs pull` in its folder, or fetch it again"
     if file.suffix == ".safetensors":
         return _fault_of_safetensors(file)
-    if file.suffix == ".bin":
-        return None if zipfile.is_zipfile(file) or begins.startswith(_LEGACY_PICKLE) else _TRUNCATED
     return _fault_of_json(file)
 
 

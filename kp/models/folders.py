@@ -10,7 +10,9 @@ from kp.models.digests import sha256_of
 from kp.models.file_faults import fault_of
 from kp.models.names import CONFIG_FILE, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
 
-_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # in the order in which transformers looks for them
+_INDEX = "model.safetensors.index.json"
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
+"""Weights in formats that can run code when they are read, as glob patterns."""
 
 
 def resolve_folder(config: NamedModel, folder: Path, field: str) -> ResolvedModel:
@@ -31,14 +33,20 @@ def _revision_field(field: str) -> str:
 def require_model(config: NamedModel, folder: Path, field: str) -> None:
     """Raise UserError unless the folder has a config, a tokenizer, and all the weight files of its index, each of them whole."""
     require_small_files(config, folder, field)
-    index = next((folder / name for name in _INDICES if (folder / name).is_file()), None)
-    if index is not None and not (folder / "model.safetensors").is_file():
-        missing = sorted(name for name in _indexed(config, index, field) if not (folder / name).is_file())
+    index = folder / _INDEX
+    if index.is_file() and not (folder / "model.safetensors").is_file():
+        named = _indexed(config, index, field)
+        if odd := sorted(name for name in named if not name.endswith(".safetensors") or Path(name).name != name):
+            raise UserError(f"'{config.name}': {_INDEX} names {odd[0]!r}, which is no .safetensors file of its folder", field=field)
+        missing = sorted(name for name in named if not (folder / name).is_file())
         if missing:
             raise UserError(f"'{config.name}' lacks the weight file {missing[0]} in {folder}", field=field)
-    weights = sorted(file for pattern in ("*.safetensors", "pytorch_model*.bin") for file in folder.glob(pattern))
+    weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise UserError(f"'{config.name}' has no weights (*.safetensors or pytorch_model*.bin) in {folder}", field=field)
+        pickled = sorted(file.name for pattern in PICKLED for file in folder.glob(pattern))
+        raise UserError(
+            f"'{config.name}' {pickled_weights(pickled[0]) if pickled else f'has no weights (*.safetensors) in {folder}'}", field=field
+        )
     _refuse_faulty(config, weights, field)
 
 
@@ -54,10 +62,15 @@ def require_small_files(config: NamedModel, folder: Path, field: str) -> None:
         raise UserError(f"'{config.name}' has no tokenizer in {folder}: put one of {', '.join(TOKENIZER_FILES)} there", field=field)
 
 
+def pickled_weights(name: str) -> str:
+    """What is wrong with a model whose only weights are this pickle, and the remedy, as the end of a sentence."""
+    return f"has its weights as {name}, which can run code when it is read: name one with *.safetensors, or convert it"
+
+
 def _indexed(config: NamedModel, index: Path, field: str) -> set[str]:
     """The weight files that an index names."""
     try:
-        return set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values())
+        return set(map(str, json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()))
     except (ValueError, LookupError, TypeError, AttributeError):
         raise UserError(f"'{config.name}': {index.name} is no index of weights: fetch it again", field=field) from None
 

@@ -1,14 +1,19 @@
 """Models on the Hub: their revision is the commit that a name stands for."""
 
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from kp.errors import UserError, first_line
-from kp.models.folders import require_model, require_small_files
+from kp.models.folders import PICKLED, pickled_weights, require_model, require_small_files
 from kp.models.names import CONFIG_FILE, EMBEDDED, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
 from kp.store import prefetched
 
 _TIMEOUT_S = 5.0
+
+
+class _PickledError(Exception):
+    """A repository whose only weights are pickles; its text is the name of one."""
 
 
 def resolve_hub(config: NamedModel, field: str) -> ResolvedModel:
@@ -52,6 +57,8 @@ def _snapshot(config: NamedModel, fetch: Callable[[NamedModel], Path], field: st
         return _prefetched_snapshot(config, store, field)
     try:
         return fetch(config)
+    except _PickledError as error:
+        raise UserError(f"'{config.name}' {pickled_weights(str(error))}", field=field) from None
     except HFValidationError as error:
         raise _nowhere(config, f"the Hub allows no such name: {first_line(error)}", field) from None
     except HfHubHTTPError as error:
@@ -77,12 +84,14 @@ def _fetch_texts(config: NamedModel) -> Path:
 
 
 def _fetch_snapshot(config: NamedModel, cache: Path | None = None) -> Path:
-    """Fetch only safetensors if the repository has them, so that the same weights are not fetched twice."""
+    """Raises _PickledError if the repository has no safetensors."""
     from huggingface_hub import HfApi, snapshot_download
 
     listing = HfApi().model_info(config.name, revision=config.revision, timeout=_TIMEOUT_S).siblings or []
-    safe = any(entry.rfilename.endswith(".safetensors") for entry in listing)
-    wanted = [*TEXT_FILES, *(WEIGHT_FILES[:2] if safe else WEIGHT_FILES[2:])]
+    pickled = sorted(entry.rfilename for entry in listing if any(fnmatch(entry.rfilename, pattern) for pattern in PICKLED))
+    if pickled and not any(entry.rfilename.endswith(".safetensors") for entry in listing):
+        raise _PickledError(pickled[0])
+    wanted = [*TEXT_FILES, *WEIGHT_FILES]
     # By branch or tag, not by commit: only then does the cache record what the name stood for, which a run without a network needs.
     return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=wanted, cache_dir=cache))
 

@@ -96,7 +96,12 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
         raise UserError(f"a model was to be loaded on {device}, but torch sees no GPU", field="resources.gpu")
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            resolved.path, dtype=torch_dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
+            resolved.path,
+            dtype=torch_dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"'{resolved.name}' cannot be loaded: {first_line(error)}", field=NAME_FIELD) from error

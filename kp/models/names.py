@@ -24,8 +24,8 @@ TEXT_FILES = (
 """A model's small files, as glob patterns."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json")
 """A tokenizer is read from one of these."""
-WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
-"""A model's weights, as glob patterns."""
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
+"""A model's weights, as glob patterns: other formats are pickles, which can run code when they are read."""
 
 
 class NamedModel(Protocol):

@@ -102,6 +102,13 @@ def results_root(root: Path) -> Path:
     return root.resolve()
 
 
+def confined(path: Path, root: Path) -> Path:
+    """The path, if it lies inside the results root whatever links are on the way; UserError if one of them leads out of it."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{path}: a link leads out of the results root, to {path.resolve()}; remove it", field=ROOT_FIELD)
+    return path
+
+
 def existing_results_root(root: Path) -> Path:
     """The results root, which is only read; raises UserError if there is none."""
     if not root.is_dir():

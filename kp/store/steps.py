@@ -64,12 +64,16 @@ class Store:
         """The results root, for those who ask whether every node sees it."""
         return self._root
 
+    def _inside(self, *names: str) -> Path:
+        """A path below the results root; UserError if a link on the way leads out of it."""
+        return files.confined(self._root.joinpath(*names), self._root)
+
     def _folder(self, step: Step) -> Path:
-        return self._root / "store" / step.kind / step.fingerprint
+        return self._inside("store", step.kind, step.fingerprint)
 
     def work(self, step: Step) -> Path:
         """The folder from which an unfinished step will resume; it may not exist yet."""
-        return self._root / "work" / step.kind / step.fingerprint
+        return self._inside("work", step.kind, step.fingerprint)
 
     def works(self, kind: str) -> dict[str, Path]:
         """All folders from which steps of one kind will resume, by the steps' fingerprints."""
@@ -82,7 +86,7 @@ class Store:
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
         """An empty folder, visible to every node, for what a library writes within this context; removed after it."""
-        folder = self._root / "work" / name / uuid.uuid4().hex
+        folder = self._inside("work", name, uuid.uuid4().hex)
         folder.mkdir(parents=True)
         try:
             yield folder
@@ -92,7 +96,7 @@ class Store:
     @contextmanager
     def working_on(self, what: str, study: str) -> Iterator[Path]:
         """A folder for unfinished work of several steps of a study, leased to this process; removed unless the block raises."""
-        folder = self._root / "work" / what / study
+        folder = self._inside("work", what, study)
         with leases.lease(folder, f"{what} of {study}") as held:
             yield folder
             held.check()
@@ -100,7 +104,7 @@ class Store:
 
     def study(self, name: str) -> StudyFolder:
         """The folder of the study with this name."""
-        return StudyFolder(self._root / name)
+        return StudyFolder(self._inside(name), self._root)
 
     def has_study(self, name: str) -> bool:
         """Whether a study of this name was ever run here."""
@@ -179,7 +183,7 @@ class Store:
         return self._folder(step).exists() and not self.is_done(step)
 
     def _set_aside(self, folder: Path) -> None:
-        trash = self._root / "damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        trash = self._inside("damaged", f"{folder.parent.name}-{folder.name}-{time.time_ns()}")
         trash.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(trash)
 

@@ -12,19 +12,23 @@ LOG_FILE = "kp.log"
 
 
 class StudyFolder:
-    """The folder at `path`, created if missing; trackers also keep their files in it."""
+    """The folder at `path` below the results root `root`, created if missing; trackers also keep their files in it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Raises UserError if a link in it leads out of the results root.
+    """
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self.path, self._root = path, root
         path.mkdir(exist_ok=True)
 
     @property
     def log(self) -> Path:
         """The log file for library output."""
-        return self.path / LOG_FILE
+        return files.confined(self.path / LOG_FILE, self._root)
 
     def link(self, name: str, target: Path) -> Path:
         """Point `name` in this folder (which may be a/b) at a step's content, replacing an older link; returns its path."""
         path = self.path / name
+        files.confined(path.parent, self._root)
         files.link(path, target)
         return path

@@ -13,7 +13,8 @@ import polars as pl
 import pyarrow as pa
 
 from kp import schema
-from kp.config.study import FactsConfig
+from kp.config.derived import replay_settings
+from kp.config.study import FactsConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts import synthetic
 from kp.facts.dominance import without_dominance
@@ -24,7 +25,7 @@ from kp.facts.dump.readable import graph_counts, unreadable_lines, validate_read
 from kp.facts.dump.schema import DROPPED_CANDIDATES, GRAPH_REPORT
 from kp.facts.popularity import BUCKETS
 from kp.facts.published import published_table
-from kp.facts.replay import without_studied
+from kp.facts.replay import SOURCE_FIELD, without_studied
 from kp.facts.selection import COUNT_FIELD, select_facts
 from kp.facts.shots import Replacement, replaced_table, shot_sets
 from kp.facts.synthetic import synthetic_facts
@@ -61,6 +62,18 @@ class FactChoice:
     studied: pl.DataFrame | None = None  # FACTS, if the chosen facts are for replay
     source_field: str = FIELD
     count_field: str = COUNT_FIELD
+
+
+def validate_facts(config: StudyConfig) -> None:
+    """Read and check the tables from which a study's facts are chosen, before anything else is fetched; a dump is read by its own step.
+
+    Raises UserError as `choose_facts` does for rows that cannot be measured.
+    """
+    replay = replay_settings(config)
+    for settings, field in ((config.facts, FIELD), *([(replay, SOURCE_FIELD)] if replay else [])):
+        if not is_dump(settings.source) and settings.source != synthetic.SOURCE:
+            source = read_source(settings.source, field)
+            check_facts(source.facts, settings.source, settings.max_rejected_fraction, source.rows, source.unread)
 
 
 def choose_facts(session: Session, choice: FactChoice) -> None:

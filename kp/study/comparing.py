@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kp.errors import UserError
+from kp.errors import UserError, printable
 from kp.report.compare_page import Compared, compare_page
 from kp.report.html import render_html
 from kp.report.markdown import render_markdown
@@ -19,8 +19,8 @@ def compare_studies(first: Path, second: Path, to: Path) -> int:
         (to / "compare.html").write_text(render_html(page, {}), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{to}: cannot be written: {error.strerror}", field="--to") from error
-    print("\n".join(page.answer))
-    print(f"compared: {shown(to / 'compare.html')}")
+    print(printable("\n".join(page.answer)))
+    print(printable(f"compared: {shown(to / 'compare.html')}"))
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.config.study import StudyConfig
-from kp.errors import UserError, first_line
+from kp.errors import UserError, first_line, printable
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
 from kp.progress import Display
 from kp.report.model_card import CardBase, card_base, model_card
@@ -33,7 +33,7 @@ def push_adapter(config: StudyConfig, root: Path, wanted: str, repo: str, *, pri
         for name, content in files.items():
             size = content.stat().st_size if isinstance(content, Path) else len(content)
             display.line(f"{name}: {size:,} bytes")
-        display.console.print(_text(files[CARD_FILE]), markup=False, highlight=False, soft_wrap=True)
+        display.console.print(printable(_text(files[CARD_FILE])), markup=False, highlight=False, soft_wrap=True)
         return 0
     display.line(f"pushed: {_upload(files, repo, f'Adapter of kp trial {adapter.name}', private)}")
     return 0

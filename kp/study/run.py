@@ -25,6 +25,7 @@ from kp.store import files
 from kp.store.filenames import PROFILE_FILE
 from kp.store.steps import Store
 from kp.study.building import proposed_graph
+from kp.study.choosing_facts import validate_facts
 from kp.study.cluster_price import cluster_lines, cluster_table
 from kp.study.graph import Graph
 from kp.study.identities import Identities, Missing, described_identities
@@ -87,19 +88,22 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
     settled: list[str] = []
     study = probed(config, root, settled.append, fetch=True, trains=_trains(until))
     asked, config = config, study.config
+    # What a user wrote is read before a model is fetched, which can take an hour.
+    validate_replay_source(config)
+    shots = shots_identity(config.categorise.shots, base_shot_sets(config))
+    facts, drawing, replay = source_identity(config.facts), drawing_identity(config.facts), replay_identity(config)
+    if not Store(root).has_study(config.name):
+        validate_facts(config)
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
     writer = resolve_model(rephrasing, PARAPHRASER_FIELD) if rephrasing else None
-    validate_replay_source(config)
-    shots = shots_identity(config.categorise.shots, base_shot_sets(config))
-    facts, drawing = source_identity(config.facts), drawing_identity(config.facts)
     identities = Identities(
         study.identity(model.revision, NAME_FIELD),
         facts,
         shots,
         study.identity(writer.revision, PARAPHRASER_FIELD) if writer else None,
         drawing,
-        replay_identity(config),
+        replay,
         task_data_identities(config, root / config.name),
     )
     store = Store(root)

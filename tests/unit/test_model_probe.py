@@ -12,7 +12,6 @@ import transformers
 from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.models.architecture import resolved_modules
-from kp.models.file_faults import fault_of
 from kp.models.loading import load_model, load_tokenizer, resolve_model, small_files
 from kp.models.names import ResolvedModel
 from kp.models.probe import ModelProbe, probe_model
@@ -122,16 +121,6 @@ def test_probe_of_an_adapter_asks_for_its_base(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="name its base model"):
         probe(tmp_path)
-
-
-def test_fault_of_a_pickled_checkpoint_that_is_cut(tmp_path: Path) -> None:
-    import torch
-
-    file = tmp_path / "pytorch_model.bin"
-    torch.save({"weight": torch.zeros(100)}, file)
-    assert fault_of(file) is None
-    file.write_bytes(file.read_bytes()[:200])
-    assert "truncated" in str(fault_of(file))
 
 
 def test_load_model_refuses_files_that_lack_a_weight(folder: Path) -> None:
