@@ -1,5 +1,7 @@
 """The report as Markdown, for reading in a repository: the same document, with the printed pictures next to it."""
 
+import re
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kp.report.document import Document
@@ -14,8 +16,14 @@ def render_markdown(document: Document) -> str:
     environment = Environment(
         loader=PackageLoader("kp.report"), autoescape=False, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["md"] = escape
+    environment.filters |= {"md": escape, "fenced": fenced}
     return environment.get_template("report.md.j2").render(document=document)
+
+
+def fenced(text: str) -> str:
+    """A block of TOML, whose fence is longer than any that it holds."""
+    fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", text)), default=0))
+    return f"{fence}toml\n{text.translate(_CONTROLS)}{'' if text.endswith(chr(10)) else chr(10)}{fence}"
 
 
 def escape(text: str) -> str:
