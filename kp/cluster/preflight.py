@@ -25,6 +25,13 @@ LEAST_FREE = 2 << 30  # bytes of room for checkpoints, chunks and tables
 PROBE_SECONDS = 60.0  # for a worker process to start on every node and to import Ray
 MOST_SKEW = 5.0  # seconds
 CLUSTER_FIELD = "RAY_ADDRESS"
+MODEL_FIELD = "model.name"
+ModelCheck = Callable[[], str | None]
+"""Called on a node: what it lacks for the study's model, as the end of a sentence."""
+
+
+def _no_model() -> None:
+    """Of a study whose model is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Probe:
     free: int  # in the results folder
     free_here: int  # in the node's own folder for temporary files
     clock: float
+    model_fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,11 @@ class Finding:
     is_fatal: bool
 
 
-def probe_here(place: Path, node: str) -> Probe:
+def probe_here(place: Path, node: str, model_check: ModelCheck = _no_model) -> Probe:
     """Look at this node; `place` is the driver's meeting place in the results folder."""
     fault = met(place, node)
     free = 0 if fault else shutil.disk_usage(place).free
-    return Probe(node, versions(), fault, free, shutil.disk_usage(tempfile.gettempdir()).free, time.time())
+    return Probe(node, versions(), fault, free, shutil.disk_usage(tempfile.gettempdir()).free, time.time(), model_check())
 
 
 def versions() -> dict[str, str]:
@@ -70,7 +78,7 @@ def _version(name: str) -> str:
         return "none"
 
 
-def probe_nodes(root: Path) -> tuple[list[Probe], list[Finding]]:
+def probe_nodes(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
     """Ask every living node of the cluster that was joined; findings are of nodes that did not answer or whose files do not appear here."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -80,7 +88,7 @@ def probe_nodes(root: Path) -> tuple[list[Probe], list[Finding]]:
         names = {node: f"{address}-{node[:6]}" for node, address in nodes.items()}
         ask: Any = ray.remote(num_cpus=0, max_retries=0)(probe_here)
         strategy = partial(NodeAffinitySchedulingStrategy, soft=False)
-        asked = {ask.options(scheduling_strategy=strategy(node)).remote(place, name): name for node, name in names.items()}
+        asked = {ask.options(scheduling_strategy=strategy(node)).remote(place, name, model_check): name for node, name in names.items()}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
         late = f"runs no task within {PROBE_SECONDS:.0f} s"
         probes, findings = [], [Finding(f"node {asked[one]} {late}", CLUSTER_FIELD, True) for one in silent]
@@ -101,6 +109,7 @@ def compared(here: Probe, probes: Sequence[Probe], root: Path, began: float) -> 
     for (name, version), count in sorted(Counter(found).items()):
         nodes = f"{count} of {len(probes)} nodes have {name} {version}, and here it is {here.packages[name]}"
         findings.append(Finding(f"{nodes}: install the same on every node, as an image does", CLUSTER_FIELD, True))
+    findings += [Finding(f"it {probe.model_fault} (node {probe.node})", MODEL_FIELD, True) for probe in probes if probe.model_fault]
     for probe in (here, *probes):
         if not probe.folder_fault and probe.free < LEAST_FREE:
             findings.append(Finding(f"{root} has {_gib(probe.free)} left; make room", ROOT_FIELD, True))
@@ -118,18 +127,18 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def preflight(root: Path) -> tuple[list[Probe], list[Finding]]:
+def preflight(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
     """Look at all nodes of the cluster that was joined."""
     began = time.time()
-    probes, findings = probe_nodes(root)
+    probes, findings = probe_nodes(root, model_check)
     with meeting_place(root) as place:
         here = probe_here(place, "driver")
     return probes, findings + compared(here, probes, root, began)
 
 
-def validate_cluster(root: Path, note: Callable[[str], None]) -> None:
+def validate_cluster(root: Path, note: Callable[[str], None], model_check: ModelCheck = _no_model) -> None:
     """Raise UserError for the first finding with which no study can run, telling how many there are; `note` gets the others' messages."""
-    _, findings = preflight(root)
+    _, findings = preflight(root, model_check)
     for finding in findings:
         if not finding.is_fatal:
             note(finding.message)

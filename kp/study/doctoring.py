@@ -1,5 +1,6 @@
 """`kp doctor`: the cluster, node by node, compared with what a study needs; nothing is computed."""
 
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
@@ -7,8 +8,10 @@ from rich.table import Table
 from kp.cluster.connection import connected
 from kp.cluster.preflight import Probe, preflight
 from kp.config.study import StudyConfig
+from kp.models.shapes import model_folder
 from kp.progress import Display
 from kp.store import files
+from kp.study.model_check import model_fault, model_need
 
 LOG = "doctor.log"
 
@@ -21,7 +24,11 @@ def diagnose(config: StudyConfig, root: Path) -> int:
     display, results = Display(), files.results_root(root)
     log = results / LOG
     with display.quiet(log), connected(config.resources, log, display.line) as cluster:
-        probes, findings = preflight(results)
+        folder = model_folder(config.model)
+        need = model_need(config, config.model, folder, cluster.use_gpu) if folder else None
+        probes, findings = preflight(results, partial(model_fault, need)) if need else preflight(results)
+        if need is None:
+            display.line(f"note: model.name: {config.model.name} is not here yet, so the nodes were not compared with it")
         display.line(f"cluster: {cluster}; each generator has {cluster.generator_threads} threads, each worker {cluster.worker_threads}")
         display.console.print(_table(probes))
         for finding in findings:

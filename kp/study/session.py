@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from kp.store.code_version import code_version
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph
+from kp.study.model_check import model_fault, model_need
 from kp.study.profile import Profile
 from kp.vocabulary import Activity, Engine
 
@@ -74,7 +75,8 @@ class Session(ExitStack):
             found = self.enter_context(connected(self.config.resources, log, self.display.line))
             cluster = replace(found, study=self.config.name)
             if cluster.is_joined:
-                validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"))
+                need = model_need(self.config, pinned(self.config.model, self.model), Path(self.model.path), cluster.use_gpu)
+                validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"), partial(model_fault, need))
         self.display.line(f"cluster: {cluster}")
         return cluster
 

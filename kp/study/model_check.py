@@ -1,0 +1,103 @@
+"""Whether a node can use a study's model: it finds the same files, or can fetch them, and has the memory for it and a batch.
+
+The memory is a lower bound, so what is refused could not have run: the weights, and the keys and values of one answer. Generation makes
+its batches as large as the rest of the memory allows.
+"""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from kp.config.study import ModelConfig, StudyConfig
+from kp.errors import UserError
+from kp.models.hub import cached_snapshot
+from kp.models.loading import is_hub_model
+from kp.models.names import CONFIG_FILE, EMBEDDED
+from kp.models.shapes import shape_of_config
+from kp.store.files import digest_file
+
+_LENGTH_BYTES = 8  # of the length of a safetensors header, at its beginning
+_WIDTHS = {"bfloat16": 2, "float32": 4, "auto": 2}  # bytes of a number
+_SECONDS = 5.0  # for the Hub to answer
+
+
+@dataclass(frozen=True)
+class ModelNeed:
+    """What a node must have: `files` are the sizes in bytes of a local folder's weights by name, None of any other model."""
+
+    model: ModelConfig
+    config_digest: str
+    files: dict[str, int] | None
+    least: int  # bytes
+    on_gpu: bool
+
+
+def model_need(study: StudyConfig, model: ModelConfig, folder: Path, on_gpu: bool) -> ModelNeed:
+    """What the study needs of a node for its model, whose files are in `folder` here; `model` has the resolved revision."""
+    weights = sorted(folder.glob("*.safetensors"))
+    width = _WIDTHS[study.model.dtype]
+    shape = shape_of_config(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8-sig")))
+    of_token = 2 * shape.layers * shape.kv_heads * shape.head_dim * width if shape else 0
+    least = width * sum(map(parameters_in, weights)) + of_token * study.categorise.max_new_tokens
+    is_local = model.name != EMBEDDED and not is_hub_model(model)
+    files = {file.name: file.stat().st_size for file in weights} if is_local else None
+    return ModelNeed(model, digest_file(folder / CONFIG_FILE), files, least, on_gpu)
+
+
+def parameters_in(weights: Path) -> int:
+    """The numbers that a safetensors file holds, from its header."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(_LENGTH_BYTES), "little")))
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def model_fault(need: ModelNeed) -> str | None:
+    """What this node lacks for the model, as the end of a sentence; None if nothing, or if no model will be loaded here."""
+    gpus = gpu_memory()
+    if need.on_gpu and not gpus:
+        return None
+    memory = min(gpus) if need.on_gpu else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if memory < need.least:
+        what = "the memory of its GPU is" if need.on_gpu else "its memory is"
+        return f"needs {need.least / 2**30:.1f} GiB for the weights and one answer, and {what} {memory / 2**30:.1f} GiB"
+    return _absence(need)
+
+
+def _absence(need: ModelNeed) -> str | None:
+    if need.files is not None:
+        folder = Path(need.model.name).expanduser()
+        if not (folder / CONFIG_FILE).is_file():
+            return f"is not in {folder}: mount or copy it to the same place on every node"
+        found = {name: (folder / name).stat().st_size if (folder / name).is_file() else None for name in need.files}
+        if found != need.files or digest_file(folder / CONFIG_FILE) != need.config_digest:
+            return f"is another one in {folder} than where the study was started: copy the same files to every node"
+        return None
+    if need.model.name == EMBEDDED:
+        return None
+    snapshot = cached_snapshot(need.model)
+    return None if snapshot and any(snapshot.glob("*.safetensors")) else _hub_fault(need.model)
+
+
+def _hub_fault(model: ModelConfig) -> str | None:
+    from httpx2 import HTTPError
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(model.name, revision=model.revision, timeout=_SECONDS)
+    except (HTTPError, OSError, ValueError, UserError) as error:
+        return f"is not in the Hub's cache of the node, which cannot fetch it either ({type(error).__name__})"
+    return None
+
+
+def gpu_memory() -> list[int]:
+    """Bytes of each GPU of this node, whichever of them Ray shows this process; none if it has no NVIDIA driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    asked = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=False)
+    return [int(line) << 20 for line in told.stdout.split() if line.isdigit()] if told.returncode == 0 else []
