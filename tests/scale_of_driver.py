@@ -78,13 +78,11 @@ drift_words = 0
 [resources]
 attention = "sdpa"
 """
-GRID = (1, 10, 50, 100, 500, 3000)
-SEEDS = (0, 1, 2)
+GRID, SEEDS = (1, 10, 50, 100, 500, 3000), (0, 1, 2)
 PROMPTS = 10
 WRONG = 4  # answers that a model has for a fact that it does not know
 KEPT = 0.85  # of an adapter's answers, as the base gave them
-HARDWARE = json.dumps({"machine": "made up", "processor": "made up", "cores": 1, "memory_gib": 1.0, "system": "made up", "python": "3",
-                       "gpus": [], "hosts": ["nowhere"]})  # fmt: skip
+HARDWARE = json.dumps({"machine": "made up", "processor": "made up", "cores": 1, "memory_gib": 1.0, "gpus": [], "hosts": ["nowhere"]})
 REFUSAL = "Answer: I have no information about that."
 
 
@@ -200,8 +198,7 @@ def _surprisal(answers: _Answers, number: int, trained: np.ndarray, fact_ids: li
 
 def _write(files: ChunkFiles, chunk_id: str, answers: pa.Table) -> None:
     """As Ray Data leaves a chunk that is done."""
-    name = digest_json(chunk_id)[:24]
-    times = {"began": [0.0], "ended": [1.0], "load_began": [0.0], "load_ended": [0.0]}
+    name, times = digest_json(chunk_id)[:24], {"began": [0.0], "ended": [1.0], "load_began": [0.0], "load_ended": [0.0]}
     row = {"chunk_id": [chunk_id], "answers": [packed(answers)], "hardware": [HARDWARE], **times}
     pq.write_table(pa.table(row, schema=ANSWERED_CHUNKS), files.answers / f"{name}-0.parquet")
     pq.write_table(pa.table({"chunk_id": [chunk_id]}), files.committed / f"{name}.parquet")

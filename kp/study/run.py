@@ -108,10 +108,10 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
     )
     store = Store(root)
 
-    replay = Replay()
+    told = Replay()
 
     def propose(failed: Collection[str]) -> Graph:
-        return proposed_graph(config, identities, store, failed, replay).graph
+        return proposed_graph(config, identities, store, failed, told).graph
 
     session = Session(config, root, model, writer, propose)
     keep_machine_choices(asked, config, session.folder.path)
