@@ -82,7 +82,7 @@ GRID, SEEDS = (1, 10, 50, 100, 500, 3000), (0, 1, 2)
 PROMPTS = 10
 WRONG = 4  # answers that a model has for a fact that it does not know
 KEPT = 0.85  # of an adapter's answers, as the base gave them
-HARDWARE = json.dumps({"machine": "?", "processor": "made up", "cores": 1, "memory_gib": 1.0, "python": "3", "gpus": [], "hosts": ["nowhere"]})
+HARDWARE = json.dumps({"machine": "?", "processor": "?", "cores": 1, "memory_gib": 1.0, "python": "3", "gpus": [], "hosts": ["nowhere"]})
 REFUSAL = "Answer: I have no information about that."
 
 
