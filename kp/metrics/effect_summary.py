@@ -21,7 +21,8 @@ from kp.vocabulary import BASE, FactSubset
 WITH_CONTROLS = (FactSubset.CONTROL, FactSubset.CONTROL_DEV, FactSubset.CONTROL_TEST, FactSubset.UNTRAINED, FactSubset.ALL)
 WITHOUT_CONTROLS = (FactSubset.UNTRAINED, FactSubset.ALL)
 
-_CLUSTER = pl.concat_str("relation", "object", separator="\n").rank("dense").cast(pl.Int64).alias("cluster")
+CLUSTER = pl.concat_str("relation", "object", separator="\n").rank("dense").cast(pl.Int64).alias("cluster")
+"""The column `cluster` of `fact_clusters`, for who needs it of the same facts many times."""
 
 _Row = dict[str, str | float | int | bool | None]
 
@@ -47,7 +48,7 @@ def reported_effects(outcomes: pl.DataFrame, facts: pl.DataFrame, margin: float)
     subsets = WITH_CONTROLS if has_controls(outcomes) else WITHOUT_CONTROLS
     by_trial = outcomes.partition_by("trial_id", as_dict=True)
     of_base = by_trial.pop((BASE,), outcomes.clear())
-    clusters = facts.select("fact_id", _CLUSTER)  # found once, because sorting names takes longer than all else
+    clusters = facts.select("fact_id", CLUSTER)  # found once, because sorting names takes longer than all else
     measured: list[_Measured] = []
     # Trial by trial, because the values of single facts of a large study do not fit into memory together.
     for (trial_id,), of_adapter in sorted(by_trial.items()):
@@ -67,7 +68,7 @@ def effect_table(effects: pl.DataFrame, subset: FactSubset, margin: float = MARG
 
     An effect that a trial does not have (see `unavailable_effects`) has no row; one without facts has a row without values.
     """
-    by_trial = effects.with_columns(_CLUSTER).sort("trial_id").group_by("trial_id", maintain_order=True)
+    by_trial = effects.with_columns(CLUSTER).sort("trial_id").group_by("trial_id", maintain_order=True)
     by_effect = ((str(trial_id), {effect: rows_of(of_trial, effect) for effect in ALL_EFFECTS}) for (trial_id,), of_trial in by_trial)
     return _judged([one for trial_id, found in by_effect for one in _of_trial(trial_id, found, subset)], margin)
 
@@ -101,7 +102,7 @@ def estimate_effect(rows: pl.DataFrame, effect: Effect) -> Estimate | None:
 
     Facts that share relation and object form a cluster. Several trials are runs of one arm: the mean is over all of them.
     """
-    return _estimate(rows.with_columns(_CLUSTER), effect)
+    return _estimate(rows.with_columns(CLUSTER), effect)
 
 
 def _estimate(rows: pl.DataFrame, effect: Effect) -> Estimate | None:
@@ -115,7 +116,7 @@ def _estimate(rows: pl.DataFrame, effect: Effect) -> Estimate | None:
 
 def fact_clusters(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
     """A number per row: equal for facts with the same relation and object, in the order of their names."""
-    return rows.select(_CLUSTER)["cluster"].to_numpy()
+    return rows.select(CLUSTER)["cluster"].to_numpy()
 
 
 def _summary(key: _Row, rows: pl.DataFrame, effect: Effect) -> _Measured:

@@ -7,7 +7,7 @@ relation and object form a cluster. A change is no harm as such, in either direc
 import polars as pl
 
 from kp.errors import UserError
-from kp.metrics.effect_summary import fact_clusters
+from kp.metrics.effect_summary import CLUSTER
 from kp.metrics.intervals import CONFIDENCE, estimate_mean
 from kp.metrics.paired_tests import holm
 from kp.vocabulary import BASE, ShotSet
@@ -24,7 +24,7 @@ def refusal_changes(outcomes: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame
     this trial alone; `p_holm`, two-sided and corrected over all trials. Raises UserError if a fact has no row of the base or is unknown.
     """
     pairs = _paired(outcomes.filter(shot_set=ShotSet.S1.value), facts).partition_by("trial_id", maintain_order=True)
-    estimates = [estimate_mean(one["change"], fact_clusters(one)) for one in pairs]
+    estimates = [estimate_mean(one["change"], one["cluster"].to_numpy()) for one in pairs]
     adjusted = holm([estimate.p_value() for estimate in estimates])
     rows = [
         {"trial_id": one["trial_id"][0], "p_holm": p_holm} | estimate.columns()
@@ -34,9 +34,9 @@ def refusal_changes(outcomes: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame
 
 
 def _paired(on_s1: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """One row per trial and fact: trial_id, fact_id, relation, object, change."""
+    """One row per trial and fact: trial_id, fact_id, cluster, change."""
     rate = (pl.col("refused") / pl.col("asked")).alias("rate")
-    named = facts.select("fact_id", "relation", "object")
+    named = facts.select("fact_id", CLUSTER)
     base = on_s1.filter(trial_id=BASE).select("fact_id", rate.alias("base")).join(named, on="fact_id")
     adapters = on_s1.filter(pl.col("trial_id") != BASE).select("trial_id", "fact_id", rate).sort("trial_id", "fact_id")
     pairs = adapters.join(base, on="fact_id", how="left", maintain_order="left")

@@ -37,10 +37,13 @@ _WORDS = {(benchmark.task, score.metric): score.words for benchmark, score in SC
 _TOLD = ("acc",)  # of tasks that are asked for by name: the score that every one of several choices has
 
 
-def answer_text(tables: ReportTables, margin: float) -> str:
-    """The opening of a report in plain text, a line a sentence: packed, cost, mixes, refusals, benchmarks."""
-    found = evidence(tables, summary_table(tables))
-    return "\n".join(answer_sentences(tables, found, arm_table(tables, found), margin))
+def answer_text(tables: ReportTables, margin: float, summary: pl.DataFrame | None = None, arms: pl.DataFrame | None = None) -> str:
+    """The opening of a report in plain text, a line a sentence: packed, cost, mixes, refusals, benchmarks.
+
+    `summary` and `arms` are those of the report, for who has them; absent: they are made here.
+    """
+    found = evidence(tables, summary_table(tables) if summary is None else summary)
+    return "\n".join(answer_sentences(tables, found, arm_table(tables, found) if arms is None else arms, margin))
 
 
 def answer_sentences(tables: ReportTables, found: Evidence, arms: pl.DataFrame, margin: float) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from kp.metrics.intervals import SMALL_COUNT, Estimate, Support, estimate_difference, estimate_mean, wilson
 from kp.metrics.statistics import clustered_standard_error
@@ -207,3 +208,11 @@ def test_estimate_mean_of_impossible_values_raises(values: list[float], clusters
 def test_estimate_difference_of_different_items_raises() -> None:
     with pytest.raises(ValueError, match="2 and 3 scores"):
         estimate_difference([0, 1], [0, 1, 1])
+
+
+@pytest.mark.parametrize("size", [1.0, 7.0, 240.0, 5000.0])
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.5, 1.0])
+@pytest.mark.parametrize("confidence", [0.0, 0.5, 0.95, 1 - 1e-12])
+def test_wilson_limits_are_those_of_statsmodels(share: float, size: float, confidence: float) -> None:
+    expected = proportion_confint(share * size, size, alpha=1 - confidence, method="wilson")
+    assert wilson(share * size, size, confidence) == pytest.approx(tuple(map(float, expected)), rel=1e-12, abs=1e-12)

@@ -8,10 +8,12 @@ from rich.table import Table
 
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
+from kp.metrics.result_schema import ARMS
 from kp.report.answer import answer_text
 from kp.report.reading import read_report
 from kp.report.summary import summary_table
 from kp.report.writing import write_report
+from kp.schema import frame
 from kp.store.steps import Step
 from kp.study.context import report_context
 from kp.study.graph import Graph, Trial
@@ -51,8 +53,10 @@ class Report(Stage):
             session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
         save_chosen_scales(session, tables.scale_curve)
         page = session.folder.link("report", session.store.fetch(step)) / "report.html"
-        session.display.console.print(_summary(summary_table(tables).to_dicts()))
-        session.display.line(answer_text(tables, session.config.report.margin))
+        arms = frame(session.store.read(step, "tables/arms.parquet", ARMS))
+        summary = summary_table(tables)
+        session.display.console.print(_summary(summary.to_dicts()))
+        session.display.line(answer_text(tables, session.config.report.margin, summary, arms))
         session.display.line(f"report: {shown(page)}")
 
 
