@@ -85,7 +85,7 @@ def probe_nodes(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[P
 
     with meeting_place(root) as place:
         nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-        names = {node: f"{address}-{node[:6]}" for node, address in nodes.items()}
+        names = {node: f"{address}-{node[-8:]}" for node, address in nodes.items()}  # an autoscaler may give ids that begin alike
         ask: Any = ray.remote(num_cpus=0, max_retries=0)(probe_here)
         strategy = partial(NodeAffinitySchedulingStrategy, soft=False)
         asked = {ask.options(scheduling_strategy=strategy(node)).remote(place, name, model_check): name for node, name in names.items()}
