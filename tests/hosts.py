@@ -17,6 +17,15 @@ from tests.conftest import clean_environment
 from tests.ray_head import RAY, START_SECONDS, STORE, kill_all
 
 PORT = 6379  # free on every host, as it is new
+NOTICING_SOON = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_grpc_client_keepalive_time_ms": "10000",
+    "RAY_grpc_client_keepalive_timeout_ms": "10000",
+}
+"""Of Ray: with its defaults, a host that goes without a word counts as lost after a minute, and what was handed to it after seven."""
+
 STARTED = "Ray runtime started"
 
 
@@ -36,7 +45,7 @@ class Host:
 
     def start_ray(self, *options: str) -> None:
         """Run `ray start` there until the host is cut off, or the network ends; returns once it has started."""
-        environment = clean_environment() | {"RAY_AUTH_MODE": "disabled", "HOME": str(self.folder)}
+        environment = clean_environment() | NOTICING_SOON | {"RAY_AUTH_MODE": "disabled", "HOME": str(self.folder)}
         command = [*self.prefix, str(RAY), "start", "--block", "--disable-usage-stats", f"--node-ip-address={self.address}"]
         command += [f"--object-store-memory={STORE}", f"--temp-dir={self.folder / 'ray'}", *options]
         log = self.folder / "ray.txt"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.test_killed_runs import committed_chunks
 from tests.faults.test_killed_training import WORKER, assert_as_uninterrupted, is_training
-from tests.hosts import PORT, Host, hosts, why_no_hosts
+from tests.hosts import NOTICING_SOON, PORT, Host, hosts, why_no_hosts
 from tests.killing import RunningKp, running_kp
 from tests.tiny_study import NAME
 
@@ -44,7 +44,7 @@ def test_trial_whose_two_workers_sit_on_two_hosts_completes(network: list[Host],
         join(head, host, cpus=1)
     overrides = ("search.arms=[{}]", "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
     address = f"{head.address}:{PORT}"
-    with running_kp(tmp_path, "study", tiny_study, *overrides, ray=address, prefix=head.prefix) as run:
+    with running_kp(tmp_path, "study", tiny_study, *overrides, ray=address, prefix=head.prefix, settings=NOTICING_SOON) as run:
         run.wait_until(lambda: is_training(tmp_path, 0))
         assert len(where(run, WORKER, network)) == 2
         assert run.wait() == 0, run.output()
@@ -58,8 +58,8 @@ def test_study_goes_on_where_hosts_are_cut_off_in_each_stage(
     head, one, two, three, four = network
     join(head, one)
     join(head, two)
-    settings = ("resources.generators=2", "resources.concurrent_trials=2")
-    with running_kp(tmp_path, "study", tiny_study, *settings, ray=f"{head.address}:{PORT}", prefix=head.prefix) as run:
+    two_each, address = ("resources.generators=2", "resources.concurrent_trials=2"), f"{head.address}:{PORT}"
+    with running_kp(tmp_path, "study", tiny_study, *two_each, ray=address, prefix=head.prefix, settings=NOTICING_SOON) as run:
         run.wait_until(lambda: committed_chunks(tmp_path) >= 3)
         one.cut_off()
         run.wait_until(lambda: is_training(tmp_path, 0))
