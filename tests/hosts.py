@@ -114,6 +114,7 @@ def _added(stack: ExitStack, bridge: str, number: int) -> Host:
     ip("netns", "add", host.name)
     stack.callback(ip, "netns", "del", host.name)
     ip("link", "add", f"{bridge}v{number}", "type", "veth", "peer", "name", "eth0", "netns", host.name)
+    stack.callback(ip, "link", "del", f"{bridge}v{number}")  # a namespace lasts as long as connections that nobody answers
     ip("link", "set", f"{bridge}v{number}", "master", bridge)
     ip("link", "set", f"{bridge}v{number}", "up")
     ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
