@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup vllm-env demo check test test-studies test-slow chaos lint facts
+.PHONY: setup vllm-env demo check test test-studies test-slow chaos scale lint facts
 
 setup: $(STAMP)
 
@@ -54,6 +54,10 @@ NODES ?= 0
 
 chaos: setup
 	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --nodes $(NODES)
+
+scale: setup
+	$(BIN)/python -m tests.scale_of_driver
+	$(BIN)/python -m tests.simulated_search --no-stops
 
 lint: setup
 	$(BIN)/ruff check .

@@ -221,9 +221,6 @@ def _made(module: str, answer: Callable[..., Iterator[tuple[str, pa.Table]]], ru
     raise AssertionError("there was nothing to answer")
 
 
-# --- what is made up before a stage, and the stage
-
-
 def _make_facts(session: Session) -> None:
     run_stage(session, "facts")
 
@@ -249,7 +246,6 @@ def _search(session: Session) -> list[TrialJob]:
 
 
 def _make_search(session: Session) -> None:
-    """Commit trials that nobody trained."""
     jobs = {job.trial_id: job for job in _search(session)}
     with tempfile.TemporaryDirectory() as scratch:
         for number, trial in enumerate(session.graph.trials):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kp.cli import main
 from kp.cluster.stated import GPU_KINDS, StatedCluster, stated_cluster
 from kp.config.study import StudyConfig
 from kp.errors import UserError
@@ -135,3 +136,19 @@ def test_price_refuses_what_the_cluster_has_no_room_for(tmp_path: Path) -> None:
 
 def test_duration_is_rounded_up_to_minutes() -> None:
     assert [duration_text(seconds) for seconds in (1, 60, 3599, 3661)] == ["1 min", "1 min", "1 h 00 min", "1 h 02 min"]
+
+
+def test_dry_run_with_a_cluster_prints_its_price_and_what_is_assumed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    smoke = str(Path(__file__).parents[2] / "ray_jobs" / "studies" / "smoke.toml")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["study", smoke, "resources.attention=sdpa", "--results", str(tmp_path), "--dry-run", "--cluster", "8xH100"])
+    shown = capfd.readouterr().out
+    for words in ("on 8 H100 on 1 node, which is not there", "categorise", "evaluate", "GPU-hours", "assumed: 25% of the peak rate"):
+        assert words in shown
+    assert not list((tmp_path / "store").glob("*"))
+
+
+def test_cluster_without_a_dry_run_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["study", "missing.toml", "--cluster", "8xH100"])
+    assert "--cluster: prices a study for a cluster that is not there: give it together with --dry-run" in capfd.readouterr().err
