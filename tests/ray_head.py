@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -100,7 +99,7 @@ def running_head(*options: str, cpus: int = 4, port: int | None = None, **settin
             _wait_until_it_answers(head)
             yield head
         finally:
-            end(process)
+            head.kill()  # by SIGTERM it would drain its node for half a minute, because of Ray Data's own actors
 
 
 def _wait_until_it_answers(head: RunningHead) -> None:
@@ -110,13 +109,3 @@ def _wait_until_it_answers(head: RunningHead) -> None:
         assert head.process.poll() is None, text
         assert time.monotonic() < deadline, text
         time.sleep(0.5)
-
-
-def end(process: psutil.Popen) -> None:
-    """End a `ray start --block` by SIGTERM, with which it ends its node; what is left then is killed."""
-    if process.poll() is not None:
-        return
-    node = process.children(recursive=True)
-    process.send_signal(signal.SIGTERM)
-    _, left = psutil.wait_procs([process, *node], timeout=END_SECONDS)
-    kill_all(left)
