@@ -63,7 +63,8 @@ class RunningHead:
 
     def kill(self) -> None:
         """End all its processes with SIGKILL, as a machine does that goes."""
-        kill_all([self.process, *self.process.children(recursive=True)])
+        if self.process.poll() is None:
+            kill_all([self.process, *self.process.children(recursive=True)])
 
 
 def kill_all(processes: Sequence[psutil.Process]) -> None:
