@@ -23,9 +23,8 @@ ONE_ARM = "search.arms=[{}]"
 EPOCHS = 200  # enough to last until the node is lost
 CHARGING = "tests.charging_kp"
 
-pytestmark = pytest.mark.studies
 
-
+@pytest.mark.studies
 def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Path, tmp_path: Path) -> None:
     one = (ONE_ARM, "resources.workers_per_trial=2", "resources.concurrent_trials=1", "resources.generators=1")
     with running_nodes(head_cpus=1) as nodes:
@@ -42,6 +41,7 @@ def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Pat
     assert (tmp_path / NAME / "report" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(tiny_copy: Path, tiny_study: Path) -> None:
     for kind in ("trial", "answers", "report"):
         shutil.rmtree(tiny_copy / "store" / kind)

@@ -20,8 +20,6 @@ ENTRY_POINTS = sorted(path.name for path in (REPOSITORY / "ray_jobs").glob("*.py
 LEFT_SECONDS = 15.0
 ONE_TRIAL = "search.arms=[{}]"
 
-pytestmark = pytest.mark.studies
-
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[RunningHead]:
@@ -54,6 +52,7 @@ def records(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in root.glob("store/*/*/record.json")}
 
 
+@pytest.mark.studies
 def test_submitted_study_makes_its_report_and_submitted_again_makes_nothing(
     head: RunningHead, tiny_study: Path, finished_tiny: Path, tmp_path: Path
 ) -> None:
@@ -76,6 +75,7 @@ def test_submitted_study_makes_its_report_and_submitted_again_makes_nothing(
     assert records(tmp_path) == before
 
 
+@pytest.mark.studies
 def test_submitted_study_with_a_failing_trial_is_a_failed_job_whose_logs_name_the_cause(
     head: RunningHead, tiny_study: Path, tiny_copy: Path
 ) -> None:
@@ -86,6 +86,7 @@ def test_submitted_study_with_a_failing_trial_is_a_failed_job_whose_logs_name_th
     assert "rank to be even" in head.job("logs", "failing").stdout
 
 
+@pytest.mark.studies
 def test_submitted_study_with_relative_results_is_refused(head: RunningHead, tiny_study: Path) -> None:
     done = submitted(head, "relative", "python", "ray_jobs/study.py", tiny_study, "--results", "runs")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -93,6 +94,7 @@ def test_submitted_study_with_relative_results_is_refused(head: RunningHead, tin
     assert "kp: --results: runs: is relative" in head.job("logs", "relative").stdout
 
 
+@pytest.mark.slow
 def test_stopped_study_leaves_nothing_running_and_no_actor(head: RunningHead, tiny_study: Path, untrained: Path) -> None:
     submitted(head, "stopped", "python", "ray_jobs/study.py", tiny_study, ONE_TRIAL, "--results", untrained, wait=False)
     wait_until(lambda: bool(list(untrained.glob("work/trial/*/epochs/*/progress.json"))), 300)
@@ -104,6 +106,7 @@ def test_stopped_study_leaves_nothing_running_and_no_actor(head: RunningHead, ti
     assert not list(untrained.glob("store/trial/*/record.json"))
 
 
+@pytest.mark.studies
 def test_study_whose_head_was_lost_is_submitted_to_another_and_makes_each_step_once(
     head: RunningHead, tiny_study: Path, untrained: Path, finished_tiny: Path
 ) -> None:
@@ -120,6 +123,7 @@ def test_study_whose_head_was_lost_is_submitted_to_another_and_makes_each_step_o
     assert_as_uninterrupted(untrained, finished_tiny)
 
 
+@pytest.mark.studies
 def test_every_entry_point_runs_as_a_job_out_of_the_uploaded_folder(head: RunningHead, tiny_study: Path, tmp_path: Path) -> None:
     stages = [name.removesuffix(".py") for name in ENTRY_POINTS]
     assert stages == ["categorise", "evaluate", "facts", "report", "search", "study"]
