@@ -12,10 +12,10 @@ from kp.vocabulary import TrialStatus
 class ChargingQueue(TrialQueue):
     """Ends a trial at its first failure."""
 
-    def _failed(self, group: str, cause: str) -> None:
+    def _failed(self, group: str, cause: str, stderr: str = "") -> None:
         held = self._groups[group].held
         assert held is not None
-        self._end(held, WorkerReport(TrialStatus.FAILED, f"charged: {cause}", 0.0))
+        self._end(held, WorkerReport(TrialStatus.FAILED, f"charged: {cause}", 0.0, stderr=stderr))
 
 
 if __name__ == "__main__":

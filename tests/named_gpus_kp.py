@@ -4,7 +4,7 @@ Actors reserve them as they do real ones, and compute on the CPU. Ray Train give
 SLOT instead, of which a node has as many as GPUs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -30,9 +30,9 @@ class NamedGpus(Cluster):
 
 
 @contextmanager
-def connected(resources: ResourcesConfig, log_file: Path) -> Iterator[Cluster]:
+def connected(resources: ResourcesConfig, log_file: Path, note: Callable[[str], None]) -> Iterator[Cluster]:
     """The cluster, as kp joins it."""
-    with connection.connected(resources, log_file) as found:
+    with connection.connected(resources, log_file, note) as found:
         assert found.use_gpu
         yield NamedGpus(**{field.name: getattr(found, field.name) for field in fields(found)} | {"use_gpu": False})
 
