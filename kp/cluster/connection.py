@@ -1,11 +1,12 @@
 """The Ray cluster of a study: join or start it, and keep it quiet."""
 
+import importlib
 import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def connected(resources: ResourcesConfig, log_file: Path, note: Callable[[str], 
     import ray.train
     import ray.tune
 
+    _import_before_threads()
     _quieten(log_file)  # after the imports, because they set their own handlers
     variables = prefetched.environment()
     runtime = {"env_vars": variables} if variables else None  # workers on other nodes resolve models by themselves
@@ -66,6 +68,16 @@ def connected(resources: ResourcesConfig, log_file: Path, note: Callable[[str], 
         yield replace(plan_cluster(resources, _nodes(on_this_machine=address is None)), is_joined=address is not None)
     finally:
         ray.shutdown()
+
+
+def _import_before_threads() -> None:
+    """Import W&B, if it is installed, as Ray Tune would in the middle of a search.
+
+    Pydantic then parses the docstrings of its classes, which in Python 3.11 fails if another thread parses at the same time ("AST
+    constructor recursion depth mismatch").
+    """
+    with suppress(ImportError):
+        importlib.import_module("ray.air.integrations.wandb")
 
 
 def on_this_node() -> Any:

@@ -1,5 +1,8 @@
 """What a study asks for is compared with what the cluster has before anything waits for it."""
 
+import subprocess
+import sys
+
 import pytest
 
 from kp.cluster.sizing import Node, plan_cluster
@@ -96,3 +99,8 @@ def test_plan_cluster_without_the_gpu_that_is_asked_for_tells_of_clusters_that_g
 def test_gpus_that_cannot_be_had_are_refused_with_the_config(asked: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StudyConfig.model_validate({"name": "x", "training": {"lora_alpha": 16}, "resources": asked})
+
+
+def test_what_tune_imports_in_the_middle_of_a_search_is_imported_before_there_are_threads() -> None:
+    program = "import sys; from kp.cluster.connection import _import_before_threads as early; early(); print('wandb.sdk' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()[-1] == "True"
