@@ -33,7 +33,7 @@ RAY_SETTINGS = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # the least that an epoch takes, and 2 by default
 }
-ON_SHARED_RAY = ("shared_ray", "local_ray", "kp_on_ray", "finished_tiny", "tiny_copy")
+ON_SHARED_RAY = ("shared_ray", "local_ray", "kp_on_ray", "finished_tiny", "tiny_copy", "untrained")
 
 Done = subprocess.CompletedProcess[str]
 Kp = Callable[..., Done]
@@ -220,3 +220,16 @@ def tiny_copy(finished_tiny: Path, tmp_path: Path) -> Path:
     root = tmp_path / "runs"
     shutil.copytree(finished_tiny, root, symlinks=True)
     return root
+
+
+@pytest.fixture
+def untrained(tiny_copy: Path) -> Path:
+    """Such a copy less all that its trials left: a search is the next thing to do."""
+    forget_trials(tiny_copy)
+    return tiny_copy
+
+
+def forget_trials(root: Path) -> None:
+    """Remove from a results root all that trials left there."""
+    for kind in ("trial", "answers", "report"):
+        shutil.rmtree(root / "store" / kind)

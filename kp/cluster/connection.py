@@ -86,9 +86,15 @@ def on_this_node() -> Any:
     An actor that reserves nothing is otherwise placed on a random node.
     """
     import ray
+
+    return on_node(ray.get_runtime_context().get_node_id())
+
+
+def on_node(node_id: str) -> Any:
+    """Ray's scheduling strategy for what must run on this node and on no other."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def _nodes(*, on_this_machine: bool) -> list[Node]:

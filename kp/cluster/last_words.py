@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kp.cluster.connection import on_node
 from kp.errors import printable
 
 MOST_LINES = 20
@@ -55,14 +56,12 @@ def _stderr_file() -> str | None:
 def last_words(place: ProcessPlace) -> str:
     """The end of what that process wrote to stderr, read by a task on its node; empty if that node or file cannot be asked."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     if place.stderr is None:
         return ""
     if place.node_id == ray.get_runtime_context().get_node_id():
         return tail_of(place.stderr)
-    there = NodeAffinitySchedulingStrategy(place.node_id, soft=False)
-    options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+    options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": on_node(place.node_id)}
     read: Any = ray.remote(**options)(tail_of)
     asked = read.remote(place.stderr)
     try:

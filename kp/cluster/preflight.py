@@ -10,11 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kp.cluster.connection import on_node
 from kp.errors import UserError
 from kp.store.code_version import code_version
 from kp.store.files import ROOT_FIELD
@@ -81,14 +81,12 @@ def _version(name: str) -> str:
 def probe_nodes(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
     """Ask every living node of the cluster that was joined; findings are of nodes that did not answer or whose files do not appear here."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     with meeting_place(root) as place:
         nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
         names = {node: f"{address}-{node[-8:]}" for node, address in nodes.items()}  # an autoscaler may give ids that begin alike
         ask: Any = ray.remote(num_cpus=0, max_retries=0)(probe_here)
-        strategy = partial(NodeAffinitySchedulingStrategy, soft=False)
-        asked = {ask.options(scheduling_strategy=strategy(node)).remote(place, name, model_check): name for node, name in names.items()}
+        asked = {ask.options(scheduling_strategy=on_node(node)).remote(place, name, model_check): name for node, name in names.items()}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
         late = f"runs no task within {PROBE_SECONDS:.0f} s"
         probes, findings = [], [Finding(f"node {asked[one]} {late}", CLUSTER_FIELD, True) for one in silent]

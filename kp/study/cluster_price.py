@@ -204,13 +204,12 @@ class _Pricing:
         """All trials, at most: they may stop early."""
         trials, workers = self.planning.trials, self.planning.config.resources.workers_per_trial
         groups = min(self.cluster.concurrent_trials, trials.count)
-        working = [self._working(spec, tokens, workers) for spec in all_specs(trials, tokens)]
+        specs = all_specs(trials, tokens)
+        working = [self._working(spec, tokens, workers) for spec in specs]
         epochs = trials.total(lambda spec: spec.max_epochs)
         written = epochs * disk.largest_checkpoint + disk.adapters
-        per_epoch = disk.largest_checkpoint * min(groups, trials.count) / (self.assumed.storage_gb_per_second * GIGA)  # all write at once
-        waiting = [
-            self.assumed.trial_seconds + spec.max_epochs * (self.assumed.epoch_seconds + per_epoch) for spec in all_specs(trials, tokens)
-        ]
+        per_epoch = self.assumed.epoch_seconds + self._storage(disk.largest_checkpoint * groups)  # all write at once
+        waiting = [self.assumed.trial_seconds + spec.max_epochs * per_epoch for spec in specs]
         read = len(self.stated.nodes) * self.weights
         trained = makespan([one + other for one, other in zip(working, waiting, strict=True)], groups, self.assumed)
         wall = self.assumed.process_seconds + self._storage(read) + trained

@@ -19,9 +19,9 @@ from kp.models.loading import is_hub_model
 from kp.models.names import CONFIG_FILE, EMBEDDED
 from kp.models.shapes import shape_of_config
 from kp.store.files import digest_file
+from kp.study.pricing import NUMBER_BYTES
 
-_LENGTH_BYTES = 8  # of the length of a safetensors header, at its beginning
-_WIDTHS = {"bfloat16": 2, "float32": 4, "auto": 2}  # bytes of a number
+_WIDTHS = NUMBER_BYTES | {"auto": NUMBER_BYTES["bfloat16"]}  # the least that it may stand for
 _SECONDS = 5.0  # for the Hub to answer
 
 
@@ -50,9 +50,10 @@ def model_need(study: StudyConfig, model: ModelConfig, folder: Path, on_gpu: boo
 
 def parameters_in(weights: Path) -> int:
     """The numbers that a safetensors file holds, from its header."""
-    with weights.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(_LENGTH_BYTES), "little")))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="np") as stored:
+        return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())  # noqa: SIM118  # it is no mapping
 
 
 def model_fault(need: ModelNeed) -> str | None:

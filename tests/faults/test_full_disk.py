@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import forget_trials
 from tests.faults.test_killed_training import assert_as_uninterrupted
 from tests.killing import running_kp
 
@@ -24,8 +25,7 @@ def small_disk(finished_tiny: Path, tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
     shutil.copytree(finished_tiny, disk, symlinks=True, dirs_exist_ok=True)
-    for kind in ("trial", "answers", "report"):
-        shutil.rmtree(disk / "store" / kind)
+    forget_trials(disk)
     (disk / FILLER).write_bytes(bytes(shutil.disk_usage(disk).free - ROOM))
     yield disk
     subprocess.run(["umount", "--lazy", disk], check=True)

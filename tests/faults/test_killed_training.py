@@ -1,6 +1,5 @@
 """Training that loses a worker, the driver of a trial, or the process that holds a worker group ends as if nothing had happened."""
 
-import shutil
 from pathlib import Path
 
 import polars as pl
@@ -13,16 +12,6 @@ from tests.tables import report_tables
 from tests.tiny_study import NAME
 
 WORKER, TRIAL_DRIVER, GROUP_DRIVER, QUEUE = "RayTrainWorker", "ImplicitFunc", "_GroupDriver", "TrialQueue"
-
-
-@pytest.fixture
-def untrained(finished_tiny: Path, tmp_path: Path) -> Path:
-    """The finished study's root less all that its trials left: a search is the next thing to do."""
-    root = tmp_path / "runs"
-    shutil.copytree(finished_tiny, root, symlinks=True)
-    for kind in ("trial", "answers", "report"):
-        shutil.rmtree(root / "store" / kind)
-    return root
 
 
 def kill_one(run: RunningKp, title: str) -> None:

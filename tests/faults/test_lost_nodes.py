@@ -3,7 +3,6 @@
 The nodes are raylets on this machine. The head has no CPU, so everything but the study's driver, the queue and the tally is on the others.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,12 +40,9 @@ def replace(nodes: Cluster, old: object) -> object:
 
 
 def test_study_goes_on_where_nodes_came_after_those_of_its_search_and_of_its_evaluation_were_lost(
-    nodes: Cluster, finished_tiny: Path, tiny_study: Path, tmp_path: Path
+    nodes: Cluster, finished_tiny: Path, tiny_study: Path, untrained: Path
 ) -> None:
-    root = tmp_path / "runs"
-    shutil.copytree(finished_tiny, root, symlinks=True)
-    for kind in ("trial", "answers", "report"):
-        shutil.rmtree(root / "store" / kind)
+    root = untrained
     node = nodes.add_node(**NODE)
     nodes.wait_for_nodes()
     one_each = ("resources.generators=1", "resources.concurrent_trials=1")

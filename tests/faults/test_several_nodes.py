@@ -3,7 +3,6 @@
 The nodes are raylets on this machine. A trial that is charged with a failure fails at once here (tests.charging_kp).
 """
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -42,16 +41,14 @@ def test_study_trains_a_trial_whose_two_workers_sit_on_two_nodes(tiny_study: Pat
 
 
 @pytest.mark.slow
-def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(tiny_copy: Path, tiny_study: Path) -> None:
-    for kind in ("trial", "answers", "report"):
-        shutil.rmtree(tiny_copy / "store" / kind)
+def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(untrained: Path, tiny_study: Path) -> None:
     watching = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}  # as on a cluster
     one = (ONE_ARM, "resources.concurrent_trials=1", f"training.epochs={EPOCHS}")
     with running_nodes(head_cpus=0, **watching) as nodes:
         reclaimed = nodes.add_node(**NODE)
         nodes.wait_for_nodes()
-        with running_kp(tiny_copy, "search", tiny_study, *one, ray=nodes.address, program=CHARGING, settings=watching) as run:
-            run.wait_until(lambda: is_training(tiny_copy, 0))
+        with running_kp(untrained, "search", tiny_study, *one, ray=nodes.address, program=CHARGING, settings=watching) as run:
+            run.wait_until(lambda: is_training(untrained, 0))
             nodes.add_node(**NODE)
             nodes.wait_for_nodes()
             before = run.nodes_of(WORKER)
@@ -59,7 +56,7 @@ def test_search_whose_node_is_reclaimed_goes_on_elsewhere_and_charges_nobody(tin
             run.wait_until(lambda: bool(run.nodes_of(WORKER) - before))
             nodes.remove_node(reclaimed, allow_graceful=False)
             assert run.wait() == 0, run.output()
-    (trial,) = (pl.read_parquet(path).row(0, named=True) for path in tiny_copy.glob("store/trial/*/trial.parquet"))
+    (trial,) = (pl.read_parquet(path).row(0, named=True) for path in untrained.glob("store/trial/*/trial.parquet"))
     assert (trial["status"], trial["epochs"]) == ("completed", EPOCHS)
 
 

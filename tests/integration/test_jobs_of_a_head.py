@@ -3,7 +3,6 @@
 The entry points run out of the uploaded working directory, under token authentication, and know of the cluster by what Ray tells them.
 """
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +24,6 @@ ONE_TRIAL = "search.arms=[{}]"
 def head() -> Iterator[RunningHead]:
     with running_head() as running:
         yield running
-
-
-@pytest.fixture
-def untrained(finished_tiny: Path, tmp_path: Path) -> Path:
-    """The finished study's root less all that its trials left: a search is the next thing to do."""
-    root = tmp_path / "untrained"
-    shutil.copytree(finished_tiny, root, symlinks=True)
-    for kind in ("trial", "answers", "report"):
-        shutil.rmtree(root / "store" / kind)
-    return root
 
 
 def submitted(head: RunningHead, name: str, *entry_point: str | Path, wait: bool = True) -> Done:
