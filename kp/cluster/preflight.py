@@ -16,6 +16,7 @@ from typing import Any
 
 from kp.cluster.connection import on_node
 from kp.errors import UserError
+from kp.store.bucket_folder import WorkFolder
 from kp.store.code_version import code_version
 from kp.store.files import ROOT_FIELD
 from kp.store.shared_folder import meeting_place, met, unmet
@@ -41,7 +42,7 @@ class Probe:
     node: str
     packages: Mapping[str, str]  # by name; "kp" is the commit, or the version where there is none
     folder_fault: str | None
-    free: int  # in the results folder
+    free: int | None  # in the results folder; a bucket has no such number
     free_here: int  # in the node's own folder for temporary files
     clock: float
     model_fault: str | None = None
@@ -56,10 +57,10 @@ class Finding:
     is_fatal: bool
 
 
-def probe_here(place: Path, node: str, model_check: ModelCheck = _no_model) -> Probe:
-    """Look at this node; `place` is the driver's meeting place in the results folder."""
+def probe_here(place: WorkFolder, node: str, model_check: ModelCheck = _no_model) -> Probe:
+    """Look at this node; `place` is the driver's meeting place in the results."""
     fault = met(place, node)
-    free = 0 if fault else shutil.disk_usage(place).free
+    free = shutil.disk_usage(place).free if isinstance(place, Path) and not fault else None
     return Probe(node, versions(), fault, free, shutil.disk_usage(tempfile.gettempdir()).free, time.time(), model_check())
 
 
@@ -78,7 +79,12 @@ def _version(name: str) -> str:
         return "none"
 
 
-def probe_nodes(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
+def root_of(place: WorkFolder) -> str:
+    """What a user calls the results whose meeting places are there."""
+    return str(place) if isinstance(place, Path) else place.bucket.url
+
+
+def probe_nodes(root: WorkFolder, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
     """Ask every living node of the cluster that was joined; findings are of nodes that did not answer or whose files do not appear here."""
     import ray
 
@@ -96,11 +102,11 @@ def probe_nodes(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[P
             except ray.exceptions.RayError as error:
                 findings.append(Finding(f"node {asked[one]} cannot run kp: {str(error).strip().splitlines()[-1]}", CLUSTER_FIELD, True))
         hidden = unmet(place, [probe.node for probe in probes if not probe.folder_fault])
-    findings += [Finding(f"what node {name} writes into {root} does not appear here", ROOT_FIELD, True) for name in sorted(hidden)]
+    findings += [Finding(f"what node {name} writes into {root_of(root)} does not appear here", ROOT_FIELD, True) for name in sorted(hidden)]
     return probes, findings
 
 
-def compared(here: Probe, probes: Sequence[Probe], root: Path, began: float) -> list[Finding]:
+def compared(here: Probe, probes: Sequence[Probe], root: str, began: float) -> list[Finding]:
     """What is wrong with nodes, as compared with where the study was started; they were asked after `began` and before its own probe."""
     findings = [Finding(f"{root} {probe.folder_fault} (node {probe.node})", ROOT_FIELD, True) for probe in probes if probe.folder_fault]
     found = [(name, version) for probe in probes for name, version in probe.packages.items() if version != here.packages[name]]
@@ -109,7 +115,7 @@ def compared(here: Probe, probes: Sequence[Probe], root: Path, began: float) -> 
         findings.append(Finding(f"{nodes}: install the same on every node, as an image does", CLUSTER_FIELD, True))
     findings += [Finding(f"it {probe.model_fault} (node {probe.node})", MODEL_FIELD, True) for probe in probes if probe.model_fault]
     for probe in (here, *probes):
-        if not probe.folder_fault and probe.free < LEAST_FREE:
+        if probe.free is not None and not probe.folder_fault and probe.free < LEAST_FREE:
             findings.append(Finding(f"{root} has {_gib(probe.free)} left; make room", ROOT_FIELD, True))
             break
     for probe in probes:
@@ -125,16 +131,16 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def preflight(root: Path, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
+def preflight(root: WorkFolder, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
     """Look at all nodes of the cluster that was joined."""
     began = time.time()
     probes, findings = probe_nodes(root, model_check)
     with meeting_place(root) as place:
         here = probe_here(place, "driver")
-    return probes, findings + compared(here, probes, root, began)
+    return probes, findings + compared(here, probes, root_of(root), began)
 
 
-def validate_cluster(root: Path, note: Callable[[str], None], model_check: ModelCheck = _no_model) -> None:
+def validate_cluster(root: WorkFolder, note: Callable[[str], None], model_check: ModelCheck = _no_model) -> None:
     """Raise UserError for the first finding with which no study can run, telling how many there are; `note` gets the others' messages."""
     _, findings = preflight(root, model_check)
     for finding in findings:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
@@ -15,12 +14,14 @@ from kp.cluster.sizing import Cluster
 from kp.cluster.tally import Tally
 from kp.generation.protocol import Generator
 from kp.inference.answering import ANSWER_KEY, EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
-from kp.inference.chunk_files import NO_TIMES, ChunkFiles, ChunkTimes, times_of, unpacked
+from kp.inference.bucket_chunks import chunks_in
+from kp.inference.chunk_files import NO_TIMES, ChunkTimes, times_of, unpacked
 from kp.inference.pipeline import Answerer, answer_chunks
 from kp.metrics.matching import AnswerKeys
 from kp.models.names import ResolvedModel
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET, ShotSets
+from kp.store.bucket_folder import WorkFolder
 from kp.store.hardware import distinct_hardware
 from kp.vocabulary import ShotSet
 
@@ -117,13 +118,14 @@ class _OfBase:
         return lambda chunk: self.job.answer(generator, index.take(chunk["fact_ids"]), chunk, base.revision)
 
 
-def base_answers(job: BaseJob, work: Path, cluster: Cluster, display: Display) -> BaseAnswers:
+def base_answers(job: BaseJob, work: WorkFolder, cluster: Cluster, display: Display) -> BaseAnswers:
     """Answer everything that is not yet answered in `work`; returns all answers, including those of earlier runs.
 
     Raises RuntimeError if an answer was returned twice or not at all.
     """
-    chunks, files = job.chunks(), ChunkFiles(work)
+    chunks = job.chunks()
     answers = {chunk["chunk_id"]: len(chunk["fact_ids"]) * job.answers_each for chunk in chunks.to_pylist()}
+    files = chunks_in(work, list(answers))
     settled = files.settle()
     if settled.damaged:
         display.line(f"{job.stage}: what an earlier run left of {settled.damaged} chunks is damaged, and they are made again")

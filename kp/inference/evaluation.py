@@ -21,13 +21,15 @@ from kp.cluster.tally import Tally
 from kp.generation.adapters import save_scaled_adapter
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
-from kp.inference.chunk_files import NO_TIMES, ChunkFiles, ChunkTimes, times_of, unpacked
+from kp.inference.bucket_chunks import Chunks, chunks_in
+from kp.inference.chunk_files import NO_TIMES, ChunkTimes, times_of, unpacked
 from kp.inference.evaluation_order import Place, asking_order
 from kp.inference.pipeline import Answerer, answer_chunks
 from kp.metrics.matching import AnswerKeys
 from kp.models.names import ResolvedModel
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET, ShotSets
+from kp.store.bucket_folder import Fetchable, WorkFolder, here
 from kp.store.files import digest_json
 from kp.store.hardware import distinct_hardware
 from kp.store.steps import covered_seconds
@@ -111,7 +113,7 @@ class MeasuredModel:
 
     trial_id: str  # "base" for the model without an adapter
     model_id: str  # base revision or adapter digest
-    adapter: Path | None
+    adapter: Fetchable | None
     first_layer: int = 0  # the first one that the adapter changes
     scale: float = 1.0  # of the adapter's change of the weights
 
@@ -207,21 +209,21 @@ class _Evaluator:
     def _folder(self, model: MeasuredModel) -> str | None:
         """Where the adapter lies: at another scale than 1, a copy of it on this machine."""
         if model.adapter is None or model.scale == 1:
-            return str(model.adapter) if model.adapter else None
+            return str(here(model.adapter)) if model.adapter else None
         copy = Path(self._scaled.name) / model.model_id
         if not copy.exists():
-            save_scaled_adapter(model.adapter, model.scale, copy)
+            save_scaled_adapter(here(model.adapter), model.scale, copy)
         return str(copy)
 
 
-def evaluate_all(evaluations: Sequence[Evaluation], work: Path, cluster: Cluster, display: Display) -> Iterator[Measured]:
+def evaluate_all(evaluations: Sequence[Evaluation], work: WorkFolder, cluster: Cluster, display: Display) -> Iterator[Measured]:
     """Make every measurement; yields each as soon as its parts are there, beginning with those that an earlier run left in `work`."""
-    files = ChunkFiles(work)
+    work_of = [(evaluation, evaluation.chunks(cluster.generators)) for evaluation in evaluations]
+    files = chunks_in(work, [chunk["chunk_id"] for _, chunks in work_of for chunk in chunks])
     settled = files.settle()
     if settled.damaged:
         display.line(f"evaluate: what an earlier run left of {settled.damaged} chunks is damaged, and they are made again")
     done = files.committed_since()
-    work_of = [(evaluation, evaluation.chunks(cluster.generators)) for evaluation in evaluations]
     prompts = [(chunk["chunk_id"] in done, chunk["prompts"]) for _, chunks in work_of for chunk in chunks]
     total, already = sum(count for _, count in prompts), sum(count for is_done, count in prompts if is_done)
     tally = Tally(cluster.study, "evaluate")
@@ -241,7 +243,7 @@ def evaluate_all(evaluations: Sequence[Evaluation], work: Path, cluster: Cluster
 class _Waiting:
     """The measurements of which parts are missing."""
 
-    def __init__(self, measurings: Sequence[Measuring], chunks: Sequence[Mapping[str, Any]], files: ChunkFiles) -> None:
+    def __init__(self, measurings: Sequence[Measuring], chunks: Sequence[Mapping[str, Any]], files: Chunks) -> None:
         self._files = files
         self._measurings = {measuring.identity: measuring for measuring in measurings}
         self._parts: dict[str, list[str]] = {identity: [] for identity in self._measurings}  # ids of chunks in the order of the parts

@@ -1,7 +1,8 @@
 """One streaming Ray Data pipeline for all work of models: chunks -> a pool of actors, each with the base model loaded -> parquet.
 
 One row of the pipeline is one chunk, what one actor does in one go, written whole or not at all. After a crash, Ray Data's checkpoint
-determines what is missing: a chunk's id is committed with its answers, and a rerun does only chunks without a committed id.
+determines what is missing: a chunk's id is committed with its answers, and a rerun does only chunks without a committed id. With results
+in a bucket, the actors put their chunks there themselves (kp.inference.bucket_chunks).
 
 The pool grows and shrinks with the cluster. It starts with the actors that the cluster has room for, uses GPUs that come later, and needs
 no more than one: a lost node costs the chunks that were in progress there.
@@ -21,8 +22,10 @@ from kp.cluster.tally import Tally
 from kp.errors import UserError
 from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec
+from kp.inference.bucket_chunks import BucketChunks, Chunks, keep_chunk
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed
 from kp.models.names import ResolvedModel
+from kp.store.bucket_folder import BucketFolder
 from kp.store.hardware import process_hardware
 
 POLL_SECONDS = 0.25
@@ -47,8 +50,8 @@ class PipelineJob(Protocol):
 class _ChunkAnswerer:
     """One actor of the pool, which loads the base model once."""
 
-    def __init__(self, job: PipelineJob, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, job: PipelineJob, tally: Tally, kept_in: BucketFolder | None = None) -> None:
+        self._tally, self._kept_in = tally, kept_in
         began = time.time()
         base, self._generator = job.engine.load()
         self._answer = job.answerer(base, self._generator)
@@ -56,7 +59,11 @@ class _ChunkAnswerer:
         self._hardware = json.dumps(process_hardware())  # only now, because the GPU is known once the model is loaded
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self._answered(chunk) for chunk in batch.to_pylist()], schema=ANSWERED_CHUNKS)
+        answered = pa.Table.from_pylist([self._answered(chunk) for chunk in batch.to_pylist()], schema=ANSWERED_CHUNKS)
+        if self._kept_in is None:
+            return answered
+        keep_chunk(self._kept_in, answered)
+        return answered.select(["chunk_id"])
 
     def _answered(self, chunk: dict[str, Any]) -> dict[str, Any]:
         began = time.time()
@@ -66,7 +73,7 @@ class _ChunkAnswerer:
         return {**made, "began": began, "ended": time.time(), **self._load}
 
 
-def answer_chunks(job: PipelineJob, chunks: pa.Table, files: ChunkFiles, cluster: Cluster, tally: Tally) -> Iterator[frozenset[str]]:
+def answer_chunks(job: PipelineJob, chunks: pa.Table, files: Chunks, cluster: Cluster, tally: Tally) -> Iterator[frozenset[str]]:
     """Answer these chunks (`chunk_id`, and whatever the job's answerer needs) in about this order.
 
     Yields the ids of chunks while the pipeline continues, soon after they have been committed. The caller has settled the files. Raises
@@ -74,12 +81,11 @@ def answer_chunks(job: PipelineJob, chunks: pa.Table, files: ChunkFiles, cluster
     """
     if not len(chunks):
         return
-    pq.write_table(chunks, files.chunks / "chunks.parquet")
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            _run(job, files, cluster, min(len(chunks), cluster.generators), tally)
+            _run(job, chunks, files, cluster, tally)
         except BaseException as error:  # raised below, in the thread that works with the results
             failed.append(error)
 
@@ -112,30 +118,39 @@ def _stalled(error: BaseException, cluster: Cluster) -> UserError | None:
     )
 
 
-def _run(job: PipelineJob, files: ChunkFiles, cluster: Cluster, actors: int, tally: Tally) -> None:
+def _run(job: PipelineJob, chunks: pa.Table, files: Chunks, cluster: Cluster, tally: Tally) -> None:
     import ray.data
     from ray.data import SaveMode
 
     _configure(files, cluster.patience)
-    pool = ray.data.ActorPoolStrategy(min_size=1, initial_size=actors, max_size=cluster.most_generators)
-    pipeline = (
-        ray.data.read_parquet(str(files.chunks))
-        .repartition(target_num_rows_per_block=1)
-        .map_batches(
-            _ChunkAnswerer,
-            fn_constructor_kwargs={"job": job, "tally": tally},
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=pool,
-            num_cpus=cluster.actor_cpus,
-            num_gpus=cluster.actor_gpus,
-            **job.engine.remote_options(),
-        )
+    if isinstance(files, BucketChunks):
+        answered = _answered(ray.data.from_arrow(chunks), job, cluster, min(len(chunks), cluster.generators), tally, files.folder)
+        for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            files.note(batch["chunk_id"].to_pylist())
+        return
+    pq.write_table(chunks, files.chunks / "chunks.parquet")
+    asked = ray.data.read_parquet(str(files.chunks))
+    answered = _answered(asked, job, cluster, min(len(chunks), cluster.generators), tally, None)
+    answered.write_parquet(str(files.answers), mode=SaveMode.APPEND)
+
+
+def _answered(chunks: Any, job: PipelineJob, cluster: Cluster, actors: int, tally: Tally, kept_in: BucketFolder | None) -> Any:
+    """The dataset of answered chunks; of their ids alone, if their actors keep them in a bucket."""
+    import ray.data
+
+    return chunks.repartition(target_num_rows_per_block=1).map_batches(
+        _ChunkAnswerer,
+        fn_constructor_kwargs={"job": job, "tally": tally, "kept_in": kept_in},
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=actors, max_size=cluster.most_generators),
+        num_cpus=cluster.actor_cpus,
+        num_gpus=cluster.actor_gpus,
+        **job.engine.remote_options(),
     )
-    pipeline.write_parquet(str(files.answers), mode=SaveMode.APPEND)
 
 
-def _configure(files: ChunkFiles, patience: float) -> None:
+def _configure(files: Chunks, patience: float) -> None:
     import ray.data
     from ray.data.checkpoint import CheckpointConfig
 
@@ -143,6 +158,7 @@ def _configure(files: ChunkFiles, patience: float) -> None:
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = int(patience)
     context.raise_original_map_exception = True  # Ray Data's own has it as its cause, which pickling drops
-    context.checkpoint_config = CheckpointConfig(
-        id_column="chunk_id", checkpoint_path=str(files.committed), delete_checkpoint_on_success=False
-    )
+    context.checkpoint_config = None
+    if isinstance(files, ChunkFiles):
+        path = str(files.committed)
+        context.checkpoint_config = CheckpointConfig(id_column="chunk_id", checkpoint_path=path, delete_checkpoint_on_success=False)

@@ -16,8 +16,9 @@ from typing import Any
 from kp.errors import UserError, last_named
 from kp.search.trial_queue import MOST_ATTEMPTS, WorkerReport
 from kp.search.worker_groups import DRIVER_CPUS, SearchFolders, WorkerGroups, running_worker_groups
-from kp.training import checkpoints
-from kp.training.job import ADAPTER, Progress, TrialJob
+from kp.store.bucket_folder import WorkFolder
+from kp.training.bucket_checkpoints import checkpoints_in
+from kp.training.job import ADAPTER, PROGRESS, Progress, TrialJob
 from kp.vocabulary import TrialStatus
 
 AHEAD = 2  # trials submitted beyond those in training, so that no worker group waits for Tune to start one
@@ -51,7 +52,7 @@ class QueueLostError(Exception):
 
 
 def run_trials(jobs: Sequence[TrialJob], folders: SearchFolders, groups: WorkerGroups, scheduler: Any, listeners: Listeners) -> None:
-    """Run every trial to an outcome; `scheduler` is one of Tune's. Every node must see all folders.
+    """Run every trial to an outcome; `scheduler` is one of Tune's. Every node must see the folders of trials.
 
     Raises QueueLostError if some have no outcome because the queue's process died.
     """
@@ -100,13 +101,13 @@ def _trial_function(queue: Any) -> Callable[[dict[str, Any]], None]:
     return trial
 
 
-def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, listeners: Listeners) -> Any:
+def _listener(jobs: dict[str, TrialJob], work: Mapping[str, WorkFolder], queue: Any, listeners: Listeners) -> Any:
     from ray.tune import Callback
 
     class Listener(Callback):
         # All that it needs is on the instance: a local class is pickled by value, with everything it closes over.
         jobs: dict[str, TrialJob]
-        work: Mapping[str, Path]
+        work: Mapping[str, WorkFolder]
         queue: Any
         listeners: Listeners
         lost: set[str]  # trials that ended after the queue had died
@@ -137,7 +138,7 @@ def _listener(jobs: dict[str, TrialJob], work: Mapping[str, Path], queue: Any, l
                 return
             if report.status is None and driver_error is not None:
                 report = WorkerReport(TrialStatus.FAILED, driver_error, report.seconds)
-            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints.newest(self.work[trial_id]), report))
+            self.listeners.on_end(judge(self.jobs[trial_id], checkpoints_in(self.work[trial_id]).newest(PROGRESS, ADAPTER), report))
 
     listener = Listener()
     listener.jobs, listener.work, listener.queue, listener.listeners, listener.lost = jobs, work, queue, listeners, set()

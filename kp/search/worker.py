@@ -12,15 +12,15 @@ import traceback
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kp.cluster.last_words import place_here
 from kp.cluster.metrics import Metric, record
 from kp.errors import user_error_in
 from kp.search.trial_queue import Decision, TrialAssignment, out_of_memory
-from kp.training import checkpoints
+from kp.store.bucket_folder import WorkFolder
 from kp.training.base_model_cache import BaseModelCache
+from kp.training.bucket_checkpoints import Checkpoints, checkpoints_in
 from kp.training.engine import Place
 from kp.training.job import TrialJob
 from kp.training.trial import TrialTraining
@@ -37,7 +37,7 @@ class WorkerGroupJob:
     group: str
     queue: Any  # a handle of the actor that holds a kp.search.trial_queue.TrialQueue
     jobs: dict[str, Any]  # trial_id -> object reference of its TrialJob
-    work: Mapping[str, Path]  # trial_id -> the folder of its checkpoints
+    work: Mapping[str, WorkFolder]  # trial_id -> the folder of its checkpoints
     micro_batch: int | None
     use_gpu: bool
     study: str = ""  # its name, for metrics
@@ -89,17 +89,17 @@ class _Worker:
         """Train one trial to its end, or until the queue stops it."""
         import ray
 
-        folder = self.job.work[assignment.trial_id]
+        kept = checkpoints_in(self.job.work[assignment.trial_id])
         try:
             job: TrialJob = ray.get(self.job.jobs[assignment.trial_id])
             if self._place.rank == 0:
-                checkpoints.note_running(folder)
+                kept.note_running()
             training = self._training(job)
             training.on_step = self._beat
-            before = checkpoints.newest(folder)
+            before = kept.newest()
             if before is not None:
                 training.restore(before)
-            self._run(training, folder)
+            self._run(training, kept)
             training.close()
         except Exception as error:  # any error ends this attempt and not the study
             self._model_cache = None  # its state is unknown
@@ -127,14 +127,14 @@ class _Worker:
             self._model_cache = BaseModelCache(job.engine)
         return TrialTraining(self._model_cache, job, self._place, self.job.micro_batch)
 
-    def _run(self, training: TrialTraining, folder: Path) -> None:
+    def _run(self, training: TrialTraining, kept: Checkpoints) -> None:
         trial_id = training.job.trial_id
         for measured in list(training.progress.epochs):  # of an earlier run, whose driver may have died before it received them
             if not self._may_continue(trial_id, measured):
                 return
         while training.progress.status is None:
             training.run_epoch()
-            self._commit(training, folder)
+            self._commit(training, kept)
             self._export(trial_id, training.progress.epochs[-1])
             if not self._may_continue(trial_id, training.progress.epochs[-1]):
                 return
@@ -150,15 +150,16 @@ class _Worker:
         record(Metric.TRAIN_LOSS, measured["train_loss"], **of_search, trial=trial_id[:8])
         record(Metric.UNKNOWN_ACCURACY, measured["unknown_accuracy"], **of_search, trial=trial_id[:8])
 
-    def _commit(self, training: TrialTraining, folder: Path) -> None:
-        epoch = len(training.progress.epochs)
-        if self._place.rank == 0:
-            checkpoints.begin(folder, epoch, self.life)
+    def _commit(self, training: TrialTraining, kept: Checkpoints) -> None:
+        epoch, rank = len(training.progress.epochs), self._place.rank
+        if rank == 0:
+            kept.begin(epoch, self.life)
         self._barrier()
-        training.save(checkpoints.unfinished(folder, epoch, self.life))
+        training.save(kept.unfinished(epoch, self.life, rank))
+        kept.saved(epoch, self.life, rank)
         self._barrier()
-        if self._place.rank == 0:
-            checkpoints.commit(folder, epoch, self.life)
+        if rank == 0:
+            kept.commit(epoch, self.life, self._place.world)
 
     def _may_continue(self, trial_id: str, measured: dict[str, Any]) -> bool:
         import ray.train

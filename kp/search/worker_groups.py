@@ -22,6 +22,7 @@ from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
 from kp.search.trial_queue import GroupEnd, QueueState, TrialQueue, WorkerDeath, node_lost
 from kp.search.worker import WorkerGroupJob, train_trials
+from kp.store.bucket_folder import WorkFolder
 from kp.training.job import TrialJob
 
 DRIVER_CPUS = 0.01  # the driver of a trial or worker group only waits; reserving more would leave none for workers
@@ -45,9 +46,10 @@ class WorkerGroups:
 
 @dataclass(frozen=True)
 class SearchFolders:
-    """The folders of a search: that of each trial's checkpoints, by trial_id, and a `scratch` folder for Ray's own files."""
+    """The folders of a search: that of each trial's checkpoints, by trial_id, and a `scratch` folder for Ray's own files, which each node
+    may have for itself."""
 
-    work: Mapping[str, Path]
+    work: Mapping[str, WorkFolder]
     scratch: Path
 
 

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,7 @@ class Lease:
         if not self.is_held:
             holder = read_json(self.folder / LEASE) or {}
             by = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-            raise UserError(
-                f"{self.what} was taken over by {by} while this one did not respond, so it writes nothing more; wait for that one"
-            )
+            raise lost_to(self.what, by)
 
 
 @contextlib.contextmanager
@@ -57,10 +55,9 @@ def lease(folder: Path, what: str) -> Iterator[Lease]:
     """Hold `folder` for this process; raises UserError naming the holder if a living one has it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LEASE
-    token = uuid.uuid4().hex
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "token": token}
+    mine = this_process()
     _take(path, mine, what)
-    held = Lease(folder, what, token)
+    held = Lease(folder, what, mine["token"])
     stop = threading.Event()
     beat = threading.Thread(target=_renew, args=(held, stop), daemon=True)
     beat.start()
@@ -71,6 +68,26 @@ def lease(folder: Path, what: str) -> Iterator[Lease]:
         beat.join()
         if held.is_held:
             path.unlink(missing_ok=True)
+
+
+def this_process() -> dict[str, Any]:
+    """A holder: `host`, `pid` and `started` of this process, and a `token` that no other has."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "token": uuid.uuid4().hex}
+
+
+def lives_here(holder: Mapping[str, Any]) -> bool | None:
+    """Whether a holder's process is alive; None if it is one of another host."""
+    return _process_started(holder["pid"]) == holder["started"] if holder["host"] == socket.gethostname() else None
+
+
+def held_by(what: str, holder: Mapping[str, Any]) -> UserError:
+    """What a second driver is told."""
+    return UserError(f"{what} is being worked on by process {holder.get('pid')} on {holder.get('host')}; wait for it, or stop it first")
+
+
+def lost_to(what: str, by: str) -> UserError:
+    """What a driver is told whose lease was taken over."""
+    return UserError(f"{what} was taken over by {by} while this one did not respond, so it writes nothing more; wait for that one")
 
 
 def lease_holder(folder: Path) -> dict[str, Any] | None:
@@ -87,9 +104,7 @@ def _take(path: Path, mine: dict[str, Any], what: str) -> None:
         except FileExistsError:
             holder = read_json(path) or {}
             if _is_alive(path, holder):
-                raise UserError(
-                    f"{what} is being worked on by process {holder.get('pid')} on {holder.get('host')}; wait for it, or stop it first"
-                ) from None
+                raise held_by(what, holder) from None
             # Renaming first makes sure that only one of several drivers that see a dead lease removes it.
             trash = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             with contextlib.suppress(FileNotFoundError):
@@ -106,8 +121,8 @@ def _take(path: Path, mine: dict[str, Any], what: str) -> None:
 
 
 def _is_alive(path: Path, holder: dict[str, Any]) -> bool:
-    if holder and holder["host"] == socket.gethostname():
-        return _process_started(holder["pid"]) == holder["started"]
+    if holder and (lives := lives_here(holder)) is not None:
+        return lives
     try:  # also one that was just made and is not written yet, or is damaged
         return _now(path.parent) - path.stat().st_mtime < STALE_SECONDS
     except FileNotFoundError:

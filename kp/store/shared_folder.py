@@ -12,14 +12,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kp.errors import UserError
+from kp.store.bucket_folder import BucketFolder, WorkFolder
+
 DRIVER = "driver"
 LISTING_SECONDS = 10.0  # for which a network file system may show an old listing
 
 
 @contextmanager
-def meeting_place(root: Path) -> Iterator[Path]:
+def meeting_place(root: WorkFolder) -> Iterator[WorkFolder]:
     """A folder below the root with a file of the driver's, until the end of the block."""
     place = root / f".meeting-{uuid.uuid4().hex}"
+    if isinstance(place, BucketFolder):
+        place.write_json(DRIVER, place.key)
+        yield place
+        place.forget()
+        return
     place.mkdir(parents=True)
     (place / DRIVER).write_text(place.name, encoding="utf-8")
     try:
@@ -28,8 +36,24 @@ def meeting_place(root: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def met(place: Path, name: str) -> str | None:
+def met(place: WorkFolder, name: str) -> str | None:
     """Called on a node: leave a file of this name; returns what is wrong with the folder as this node sees it, None if nothing is."""
+    return _met_in_bucket(place, name) if isinstance(place, BucketFolder) else _met(place, name)
+
+
+def _met_in_bucket(place: BucketFolder, name: str) -> str | None:
+    try:
+        if place.read_json(DRIVER) != place.key:
+            return "has not there what was put where the study was started: it is another bucket, or another region's copy"
+        place.write_json(name, name)
+    except UserError as error:
+        return error.message
+    except OSError as error:
+        return f"cannot be used there: {error.strerror}; check the credentials in that node's environment"
+    return None
+
+
+def _met(place: Path, name: str) -> str | None:
     try:
         found = (place / DRIVER).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -59,8 +83,10 @@ def _fault_of_file_system(place: Path, name: str) -> str | None:
     return None
 
 
-def unmet(place: Path, names: Iterable[str]) -> set[str]:
+def unmet(place: WorkFolder, names: Iterable[str]) -> set[str]:
     """Called where the study was started: the names of nodes whose files do not appear here."""
+    if isinstance(place, BucketFolder):
+        return {name for name in names if place.read_json(name) != name}
     missing, deadline = set(names), time.monotonic() + LISTING_SECONDS
     while True:
         missing -= {path.name for path in place.iterdir()}

@@ -11,17 +11,18 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from kp import schema
 from kp.store import files, leases
+from kp.store.bucket_folder import Fetchable, WorkFolder, local_path
 from kp.store.code_version import code_version
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.store.study_folder import StudyFolder
@@ -48,6 +49,14 @@ class Step:
         return f"{self.kind}-{self.fingerprint}"
 
 
+class HeldLease(Protocol):
+    """A lease of this process on unfinished work."""
+
+    def check(self) -> None:
+        """Raise UserError if another process has taken it over."""
+        ...
+
+
 class Store:
     """All steps under one results root: finished ones in `store/`, unfinished ones in `work/`.
 
@@ -57,12 +66,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._valid: dict[str, dict[str, Any]] = {}
-        self._leases: dict[str, leases.Lease] = {}  # of steps in work, by fingerprint
-
-    @property
-    def root(self) -> Path:
-        """The results root, for those who ask whether every node sees it."""
-        return self._root
+        self._leases: dict[str, HeldLease] = {}  # of steps in work, by fingerprint
 
     def _inside(self, *names: str) -> Path:
         """A path below the results root; UserError if a link on the way leads out of it."""
@@ -71,21 +75,36 @@ class Store:
     def _folder(self, step: Step) -> Path:
         return self._inside("store", step.kind, step.fingerprint)
 
-    def work(self, step: Step) -> Path:
+    @property
+    def place(self) -> WorkFolder:
+        """Where results are, for those who ask whether every node sees it."""
+        return self._root
+
+    def work(self, step: Step) -> WorkFolder:
         """The folder from which an unfinished step will resume; it may not exist yet."""
-        return self._inside("work", step.kind, step.fingerprint)
+        return self._shared("work", step.kind, step.fingerprint)
 
     def works(self, kind: str) -> dict[str, Path]:
-        """All folders from which steps of one kind will resume, by the steps' fingerprints."""
+        """All folders from which steps of one kind will resume, by the steps' fingerprints; for a results root that is a folder."""
         return {path.name: path for path in sorted((self._root / "work" / kind).glob("*"))}
+
+    def _shared(self, *names: str) -> WorkFolder:
+        """A folder below the results root that every node sees."""
+        return self._inside(*names)
 
     def forget_work(self, step: Step) -> None:
         """Delete what a step has kept for resuming."""
-        shutil.rmtree(self.work(step), ignore_errors=True)
+        self._forget(self.work(step))
+
+    def _forget(self, folder: WorkFolder) -> None:
+        shutil.rmtree(local_path(folder), ignore_errors=True)
+
+    def _lease(self, folder: WorkFolder, what: str) -> AbstractContextManager[HeldLease]:
+        return leases.lease(local_path(folder), what)
 
     @contextmanager
     def scratch(self, name: str) -> Iterator[Path]:
-        """An empty folder, visible to every node, for what a library writes within this context; removed after it."""
+        """An empty folder for what a library writes within this context and no other node must read; removed after it."""
         folder = self._inside("work", name, uuid.uuid4().hex)
         folder.mkdir(parents=True)
         try:
@@ -94,21 +113,28 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def working_on(self, what: str, study: str) -> Iterator[Path]:
+    def working_on(self, what: str, study: str) -> Iterator[WorkFolder]:
         """A folder for unfinished work of several steps of a study, leased to this process; removed unless the block raises."""
-        folder = self._inside("work", what, study)
-        with leases.lease(folder, f"{what} of {study}") as held:
+        folder = self._shared("work", what, study)
+        with self._lease(folder, f"{what} of {study}") as held:
             yield folder
             held.check()
-        shutil.rmtree(folder, ignore_errors=True)
+        self._forget(folder)
 
     def study(self, name: str) -> StudyFolder:
         """The folder of the study with this name."""
         return StudyFolder(self._inside(name), self._root)
 
+    def link(self, study: StudyFolder, name: str, step: Step, part: str = "") -> Path | str:
+        """Show a step's files, or one folder of it, as `name` (which may be a/b) in a study's folder; returns where a user finds them."""
+        return study.link(name, self.file(step, part) if part else self.fetch(step))
+
     def has_study(self, name: str) -> bool:
         """Whether a study of this name was ever run here."""
         return (self._root / name).is_dir()
+
+    def recall(self, name: str) -> None:
+        """Make what a study settled when it began readable below the results root; in a folder it is."""
 
     def record(self, step: Step) -> dict[str, Any] | None:
         """The step's record, or None if the step is not done or its files are damaged."""
@@ -136,11 +162,15 @@ class Store:
         """One file or folder of a finished step; read-only."""
         return self.fetch(step) / name
 
+    def fetchable(self, step: Step, name: str) -> Fetchable:
+        """A folder of a finished step, for a process on another node, which calls `here` with it."""
+        return self.file(step, name)
+
     @contextmanager
-    def working(self, step: Step) -> Iterator[Path]:
+    def working(self, step: Step) -> Iterator[WorkFolder]:
         """The step's work folder, leased to this process; removed once the step is done."""
         folder = self.work(step)
-        with leases.lease(folder, str(step)) as held:
+        with self._lease(folder, str(step)) as held:
             self._leases[step.fingerprint] = held
             try:
                 yield folder
@@ -166,17 +196,21 @@ class Store:
         """
         if step.fingerprint in self._leases:
             self._leases[step.fingerprint].check()
-        final = self._folder(step)
         worked = [process_hardware()] if hardware is None else distinct_hardware(hardware)
-        with files.staging(final) as staged:
+        with files.staging(self._folder(step)) as staged:
             fill(staged)
             files.follow_umask(staged)
-            files.write_json(staged / RECORD, _make_record(step, staged, seconds, details or {}, worked))
-            if final.exists():
-                if self.is_done(step):
-                    return  # another driver was first; its files are the same by identity
-                self._set_aside(final)
-            staged.rename(final)
+            self._publish(step, staged, _make_record(step, staged, seconds, details or {}, worked))
+
+    def _publish(self, step: Step, staged: Path, record: dict[str, Any]) -> None:
+        """Make a filled folder that of the step; its record comes last."""
+        final = self._folder(step)
+        files.write_json(staged / RECORD, record)
+        if final.exists():
+            if self.is_done(step):
+                return  # another driver was first; its files are the same by identity
+            self._set_aside(final)
+        staged.rename(final)
 
     def damaged(self, step: Step) -> bool:
         """Whether the step's folder exists but cannot be trusted."""

@@ -26,6 +26,9 @@ class StudyFolder:
         """The log file for library output."""
         return files.confined(self.path / LOG_FILE, self._root)
 
+    def publish(self) -> None:
+        """Make its files available where users look for them; in a folder they are."""
+
     def link(self, name: str, target: Path) -> Path:
         """Point `name` in this folder (which may be a/b) at a step's content, replacing an older link; returns its path."""
         path = self.path / name

@@ -15,7 +15,7 @@ from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.metrics.benchmark_chance import at_chance
 from kp.schema import frame
-from kp.store import files
+from kp.store import roots
 from kp.store.filenames import BENCHMARKS_FILE
 from kp.store.steps import Step
 from kp.study.measurements.registry import measurement_of
@@ -27,7 +27,7 @@ from kp.study.stages.evaluate import measure
 
 def score_base(config: StudyConfig, root: Path) -> int:
     """Measure the base on every benchmark of the study and print its scores; returns the exit code. UserError if there is none."""
-    with open_session(config, files.results_root(root), Command.CATEGORISE) as session:
+    with open_session(config, roots.results_root(root), Command.CATEGORISE) as session:
         asked = {name: step for name, step in session.graph.base.items() if BENCHMARKS_FILE in measurement_of(name).tables}
         if not asked:
             raise UserError("the study asks for no benchmark: name a task, such as evaluate.tasks='[\"arc_easy\"]'", field="evaluate.tasks")

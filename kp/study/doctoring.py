@@ -6,11 +6,12 @@ from pathlib import Path
 from rich.table import Table
 
 from kp.cluster.connection import connected
-from kp.cluster.preflight import Probe, preflight
+from kp.cluster.preflight import Probe, preflight, root_of
 from kp.config.study import StudyConfig
 from kp.models.shapes import model_folder
 from kp.progress import Display
-from kp.store import files
+from kp.store import roots
+from kp.store.roots import open_store
 from kp.study.model_check import model_fault, model_need
 
 LOG = "doctor.log"
@@ -21,12 +22,12 @@ def diagnose(config: StudyConfig, root: Path) -> int:
 
     Raises UserError if no cluster answers, or if it has less than `resources` asks for.
     """
-    display, results = Display(), files.results_root(root)
-    log = results / LOG
+    display, results = Display(), roots.results_root(root)
+    log, place = results / LOG, open_store(results).place
     with display.quiet(log), connected(config.resources, log, display.line) as cluster:
         folder = model_folder(config.model)
         need = model_need(config, config.model, folder, cluster.use_gpu) if folder else None
-        probes, findings = preflight(results, partial(model_fault, need)) if need else preflight(results)
+        probes, findings = preflight(place, partial(model_fault, need)) if need else preflight(place)
         if need is None:
             display.line(f"note: model.name: {config.model.name} is not here yet, so the nodes were not compared with it")
         display.line(f"cluster: {cluster}; each generator has {cluster.generator_threads} threads, each worker {cluster.worker_threads}")
@@ -34,7 +35,7 @@ def diagnose(config: StudyConfig, root: Path) -> int:
         for finding in findings:
             display.line(f"{'error' if finding.is_fatal else 'note'}: {finding.field}: {finding.message}")
         if not findings:
-            display.line(f"nothing is wrong: {len(probes)} of {len(probes)} nodes share {results} and have the same packages")
+            display.line(f"nothing is wrong: {len(probes)} of {len(probes)} nodes share {root_of(place)} and have the same packages")
     return 2 if any(finding.is_fatal for finding in findings) else 0
 
 
@@ -43,6 +44,7 @@ def _table(probes: list[Probe]) -> Table:
     for name in ("node", "kp", "torch", "results folder", "temporary"):
         table.add_column(name, overflow="fold")
     for probe in sorted(probes, key=lambda one: one.node):
-        folder = "not the same" if probe.folder_fault else f"{probe.free / 2**30:.0f} GiB free"
+        room = "a bucket" if probe.free is None else f"{probe.free / 2**30:.0f} GiB free"
+        folder = "not the same" if probe.folder_fault else room
         table.add_row(probe.node, probe.packages["kp"], probe.packages["torch"], folder, f"{probe.free_here / 2**30:.0f} GiB free")
     return table

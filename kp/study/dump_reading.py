@@ -26,10 +26,11 @@ class GraphReading:
     hardware: list[dict[str, Any]]
 
 
-def read_graph_on_cluster(source: str, folder: Path, threads: int, language: str = "en") -> GraphReading:
+def read_graph_on_cluster(source: str, folder: Path, threads: int, language: str = "en", place: Any = "DEFAULT") -> GraphReading:
     """Like kp.facts.dump.reading.read_graph with the same result, on the joined cluster; `threads` cores read one file, and merge.
 
-    `folder` must be on a file system that every node mounts, and `source` readable from every node. A task whose node dies is run again.
+    `folder` must be on a file system that every node mounts on which `place`, a scheduling strategy of Ray's, runs tasks, and `source`
+    readable from there. A task whose node dies is run again.
     """
     import ray
 
@@ -40,7 +41,7 @@ def read_graph_on_cluster(source: str, folder: Path, threads: int, language: str
     partitions = partitions_for(files)
     with tempfile.TemporaryDirectory(prefix=".spill-", dir=folder) as name:
         spill = Path(name)
-        task: Any = ray.remote(num_cpus=threads, max_retries=3)(_read)
+        task: Any = ray.remote(num_cpus=threads, max_retries=3, scheduling_strategy=place)(_read)
         references = [task.remote(file, spill, partitions, threads, language) for file in files]
         try:
             done: list[_Reading] = ray.get(references)

@@ -20,12 +20,12 @@ from kp.report.facts_page import Chosen, facts_page, facts_pictures
 from kp.report.figures_print import save_picture
 from kp.report.markdown import render_markdown
 from kp.schema import frame
-from kp.store import files
+from kp.store import roots
 from kp.store.filenames import QUARANTINED_FILE
 from kp.store.steps import RECORD, Step
 from kp.study.inspection import portable, print_opening
 from kp.study.run import open_session, run_stage
-from kp.study.session import Session, shown
+from kp.study.session import Session
 from kp.study.stage import Command
 
 DESCRIPTION_VERSION = 1
@@ -44,7 +44,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 def describe_study_facts(config: StudyConfig, root: Path) -> int:
     """Choose a study's facts if that is not done, and describe them; returns the exit code."""
-    with open_session(config, files.results_root(root), Command.FACTS) as session:
+    with open_session(config, roots.results_root(root), Command.FACTS) as session:
         for stage in ("dump", "facts"):
             run_stage(session, stage)
         describe_facts(session)
@@ -87,7 +87,7 @@ def _write(session: Session, tables: Mapping[str, pl.DataFrame], chosen: Chosen,
 
 def _show(session: Session, step: Step, chosen: Chosen) -> None:
     """Read from the files, so that a second run shows the same."""
-    folder = session.folder.link(FOLDER, session.store.fetch(step))
+    folder = session.link(FOLDER, step)
     tables = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS.items()}
     print_opening(session, facts_page(chosen, tables))
-    session.display.line(f"facts: {shown(folder / PAGE_FILE)}")
+    session.display.line(f"facts: {folder}/{PAGE_FILE}")

@@ -12,7 +12,7 @@ import polars as pl
 from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.report.labels import STOPPED_MARK
-from kp.store import files
+from kp.store import files, roots
 
 TRIAL_FIELD = "TRIAL"  # the argument, in messages
 SUMMARY = Path("report", "tables", "summary.parquet")
@@ -38,7 +38,7 @@ class FoundAdapter:
 
 def study_folder(config: StudyConfig, root: Path) -> Path:
     """The folder of a study that was run; raises UserError if there is none."""
-    folder = files.existing_results_root(root) / config.name
+    folder = roots.existing_results_root(root) / config.name
     if not folder.is_dir():
         raise UserError(f"{root}: holds no study '{config.name}'; name the folder with which it was run", field=files.ROOT_FIELD)
     return folder

@@ -30,12 +30,12 @@ from kp.report.noise_page import noise_page
 from kp.report.provenance import toml_text
 from kp.report.terminal import WIDTH, terminal_table
 from kp.schema import frame
-from kp.store import files
+from kp.store import roots
 from kp.store.filenames import ANSWERS_FILE, CATEGORIES_FILE
 from kp.store.steps import RECORD, Step
 from kp.study.graph import Graph
 from kp.study.run import open_session, run_stage
-from kp.study.session import Session, shown
+from kp.study.session import Session
 from kp.study.stage import Command
 from kp.vocabulary import Matcher
 
@@ -85,7 +85,7 @@ SCHEMAS: dict[Inspection, dict[str, pa.Schema]] = {
 def inspect_study(config: StudyConfig, root: Path, what: Inspection) -> int:
     """Run a study up to its categories, inspect them, and print the findings; returns the exit code."""
     began = time.monotonic()
-    with open_session(config, files.results_root(root), Command.CATEGORISE) as session:
+    with open_session(config, roots.results_root(root), Command.CATEGORISE) as session:
         for stage in ("dump", "facts", "categorise", "repeat"):
             run_stage(session, stage)
         step = inspection_step(what, config, session.graph)
@@ -195,9 +195,9 @@ def _show(session: Session, what: Inspection, step: Step, subject: Subject) -> N
     """Link the step's folder into the study's, and print the page's opening; both from files, so that a second run shows the same."""
     found = {name: frame(session.store.read(step, f"{name}.parquet", wanted)) for name, wanted in SCHEMAS[what].items()}
     page = _page(what, subject, found)
-    folder = session.folder.link(what.value, session.store.fetch(step))
+    folder = session.link(what.value, step)
     print_opening(session, page)
-    session.display.line(f"{what}: {shown(folder / f'{what}.md')}")
+    session.display.line(f"{what}: {folder}/{what}.md")
 
 
 def print_opening(session: Session, page: Document) -> None:

@@ -21,9 +21,9 @@ from kp.models.loading import describe_model, resolve_model
 from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
 from kp.search.proposals import Replay
-from kp.store import files
+from kp.store import files, roots
 from kp.store.filenames import PROFILE_FILE
-from kp.store.steps import Store
+from kp.store.roots import open_store
 from kp.study.building import proposed_graph
 from kp.study.choosing_facts import validate_facts
 from kp.study.cluster_price import cluster_lines, cluster_table
@@ -49,7 +49,9 @@ def describe_study(config: StudyConfig, root: Path, until: Command = Command.REP
     """
     if until is not Command.FACTS:
         validate_pools(config)
-    display, store = Display(), Store(files.results_root(root))
+    root = roots.results_root(root)
+    display, store = Display(), open_store(root)
+    store.recall(config.name)
     validate_installed(config.trackers)
     with contextlib.suppress(MissingSourceError):  # noted below, with what it is priced by
         validate_replay_source(config)
@@ -86,13 +88,15 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
     if until is not Command.FACTS:
         validate_pools(config)
     settled: list[str] = []
+    store = open_store(root)
+    store.recall(config.name)
     study = probed(config, root, settled.append, fetch=True, trains=_trains(until))
     asked, config = config, study.config
     # What a user wrote is read before a model is fetched, which can take an hour.
     validate_replay_source(config)
     shots = shots_identity(config.categorise.shots, base_shot_sets(config))
     facts, drawing, replay = source_identity(config.facts), drawing_identity(config.facts), replay_identity(config)
-    if not Store(root).has_study(config.name):
+    if not store.has_study(config.name):
         validate_facts(config)
     model = resolve_model(config.model)
     rephrasing = paraphraser(config)
@@ -106,7 +110,6 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
         replay,
         task_data_identities(config, root / config.name),
     )
-    store = Store(root)
 
     told = Replay()
 
@@ -116,6 +119,7 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
     session = Session(config, root, model, writer, propose)
     keep_machine_choices(asked, config, session.folder.path)
     keep_task_data(identities.task_data, session.folder.path)
+    session.folder.publish()
     for line in settled:
         session.display.line(f"note: {line}")
     return session
@@ -129,8 +133,8 @@ def run_study(config: StudyConfig, root: Path, until: Command, profile: Profile 
     Raises UserError, at the end, if a trial failed of what a user can mend.
     """
     began = time.monotonic()
-    results = files.results_root(root)
-    if until is not Command.FACTS and not Store(results).has_study(config.name):
+    results = roots.results_root(root)
+    if until is not Command.FACTS and not open_store(results).has_study(config.name):
         cluster_address()  # before the models are probed: a study that has not begun needs Ray
     with open_session(config, results, until) as session:
         session.profile = profile or session.profile

@@ -23,7 +23,7 @@ def save_chosen_scales(session: Session, curve: pl.DataFrame | None) -> None:
         scale = best_scale(curve, trial_id, session.config.report.margin) if curve is not None else None
         if scale is not None and scale < 1:
             step = _saved(session, trials[trial_id], scale)
-            session.folder.link(f"adapters/{scaled_name(trial_id, scale)}", session.store.file(step, ADAPTER_FOLDER))
+            session.link(f"adapters/{scaled_name(trial_id, scale)}", step, ADAPTER_FOLDER)
 
 
 def _saved(session: Session, trial: Trial, scale: float) -> Step:

@@ -30,6 +30,7 @@ from kp.prompts import ShotSets
 from kp.schema import frame
 from kp.store.code_version import code_version
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
+from kp.store.roots import open_store
 from kp.store.steps import Step, Store
 from kp.study.graph import Graph
 from kp.study.model_check import model_fault, model_need
@@ -47,7 +48,7 @@ class Session(ExitStack):
     ) -> None:
         super().__init__()
         self.config, self.model, self.paraphraser = config, model, paraphraser
-        self.store = Store(root)
+        self.store = open_store(root)
         self.display = Display()
         self.failures: dict[str, dict[str, Any]] = {}
         """A row of the trials table for each trial that failed in this run and so has no record, by trial id."""
@@ -58,6 +59,7 @@ class Session(ExitStack):
         self.graph: Graph = proposer(())
         code_version()  # now, because files may change while the study runs
         self.folder = self.store.study(config.name)  # made last, after errors in the input have been found
+        self.callback(self.folder.publish)
 
     def propose(self) -> bool:
         """Add the trials proposed from the results of earlier ones; returns whether there are any."""
@@ -76,7 +78,7 @@ class Session(ExitStack):
             cluster = replace(found, study=self.config.name)
             if cluster.is_joined:
                 need = model_need(self.config, pinned(self.config.model, self.model), Path(self.model.path), cluster.use_gpu)
-                validate_cluster(self.store.root, lambda text: self.display.line(f"note: {text}"), partial(model_fault, need))
+                validate_cluster(self.store.place, lambda text: self.display.line(f"note: {text}"), partial(model_fault, need))
         self.display.line(f"cluster: {cluster}")
         return cluster
 
@@ -177,6 +179,11 @@ class Session(ExitStack):
                 schema.write_table(table, schemas[name], folder / name)
 
         self.store.commit(step, fill, seconds=time.monotonic() - began, details=details, hardware=hardware)
+
+    def link(self, name: str, step: Step, part: str = "") -> str:
+        """Show a step's files, or one folder of it, as `name` (which may be a/b) in the study's folder; returns where, for messages."""
+        found = self.store.link(self.folder, name, step, part)
+        return found if isinstance(found, str) else shown(found)
 
     def generated(self, times: ChunkTimes) -> None:
         """Note when actors answered questions, and loaded their model for it."""

@@ -23,7 +23,8 @@ from rich.text import Text
 from kp import schema
 from kp.config.study import StudyConfig
 from kp.errors import UserError
-from kp.store import files, leases
+from kp.store import files, leases, roots
+from kp.store.bucket_folder import local_path
 from kp.store.filenames import EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
 from kp.study.building import ProposedGraph, proposed_graph
@@ -123,7 +124,7 @@ class _Driver:
 def trial_row(trial: Trial, store: Store) -> TrialRow:
     """The current state of a trial."""
     # A trial's record is written before its working folder is removed, so reading the folder first misses nothing.
-    folder = store.work(trial.step)
+    folder = local_path(store.work(trial.step))
     progress, driver, failure = _progress(folder), _driver(folder), files.read_json(folder / checkpoints.FAILURE)
     if store.is_done(trial.step):
         return _ended(trial, store)
@@ -242,7 +243,7 @@ def show_trials(config: StudyConfig, root: Path, watch: float | None = None, exp
         raise UserError(f"{watch:g}: give seconds, above 0", field="--watch")
     if export is not None:
         _writer(export)  # raises for an unsupported format before anything is shown
-    store = Store(files.existing_results_root(root))
+    store = Store(roots.existing_results_root(root))
     study = probed(config, root, note=lambda line: None, fetch=False, trains=False)
     config, identities = study.config, identities_here(study)
     if not store.has_study(config.name):

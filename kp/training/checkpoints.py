@@ -76,6 +76,40 @@ def commit(trial_folder: Path, epoch: int, life: str) -> Path:
     return final
 
 
+class FolderCheckpoints:
+    """Those of a trial in a folder that all of its workers share; as kp.training.bucket_checkpoints has them for a bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def newest(self, *parts: str) -> Path | None:
+        """The folder of the newest whole checkpoint; `parts` name what the caller reads of it, by default all."""
+        return newest(self._folder)
+
+    def begin(self, epoch: int, life: str) -> None:
+        """Called by one worker before any of them saves."""
+        begin(self._folder, epoch, life)
+
+    def unfinished(self, epoch: int, life: str, rank: int) -> Path:
+        """Where the worker of this rank saves its files."""
+        return unfinished(self._folder, epoch, life)
+
+    def saved(self, epoch: int, life: str, rank: int) -> None:
+        """Called by each worker once it has saved."""
+
+    def commit(self, epoch: int, life: str, world: int) -> None:
+        """Called by one worker once all of them have saved."""
+        commit(self._folder, epoch, life)
+
+    def note_running(self) -> None:
+        """See `note_running`."""
+        note_running(self._folder)
+
+    def note_failure(self, status: TrialStatus, cause: str, stderr: str = "") -> None:
+        """See `note_failure`."""
+        note_failure(self._folder, status, cause, stderr)
+
+
 def note_running(trial_folder: Path) -> None:
     """Record that workers have started the trial, and forget the failure of an earlier attempt."""
     trial_folder.mkdir(parents=True, exist_ok=True)

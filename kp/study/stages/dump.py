@@ -5,10 +5,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from kp.cluster.connection import on_this_node
 from kp.config.identity import Reads
 from kp.facts.dump.blocks import is_converted
 from kp.facts.dump.files import find_files
 from kp.facts.dump.reading import read_graph
+from kp.store.bucket_folder import BucketFolder, local_path
 from kp.store.hardware import process_hardware
 from kp.store.steps import Step
 from kp.study.dump_reading import GraphReading, read_graph_on_cluster
@@ -45,7 +47,7 @@ class Dump(Stage):
             return
         began = time.monotonic()
         with session.store.working(step) as work:
-            made = work / "graph"
+            made = local_path(work) / "graph"
             shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
             read = _read(session, made)
             counts = read.counts
@@ -71,4 +73,5 @@ def _read(session: Session, folder: Path) -> GraphReading:
         session.display.line(f"dump: {turtle} of {files} files are Turtle with prefixes or longer statements, read by a slower parser")
     if files == 1:
         return GraphReading(read_graph(source, folder, language=language), [process_hardware()])
-    return read_graph_on_cluster(source, folder, session.cluster.task_cpus(files), language)
+    place = on_this_node() if isinstance(session.store.place, BucketFolder) else "DEFAULT"  # without a folder that all nodes share
+    return read_graph_on_cluster(source, folder, session.cluster.task_cpus(files), language, place)

@@ -79,7 +79,8 @@ def _model(session: Session, trial: Trial | None) -> MeasuredModel:
         return MeasuredModel(BASE, session.model.revision, None)
     folder = session.store.file(trial.step, ADAPTER_FOLDER)
     digest = (session.store.record(trial.step) or {})["details"]["adapter_digest"]
-    return MeasuredModel(trial.trial_id, digest, folder, first_adapted_layer(folder))
+    fetchable = session.store.fetchable(trial.step, ADAPTER_FOLDER)
+    return MeasuredModel(trial.trial_id, digest, fetchable, first_adapted_layer(folder))
 
 
 def _measuring(session: Session, trial: Trial | None, model: MeasuredModel, name: str, step: Step) -> Measuring:

@@ -1,7 +1,6 @@
 """If the study names a model for it, that model writes paraphrases for the facts that have too few."""
 
 import time
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -12,6 +11,7 @@ from kp.facts.paraphrases import facts_needing_paraphrases, paraphrase_table, ve
 from kp.inference.base_answers import BaseAnswers, base_answers
 from kp.inference.paraphrasing import Paraphrasing
 from kp.schema import frame
+from kp.store.bucket_folder import WorkFolder
 from kp.store.filenames import PARAPHRASES_FILE, REPLIES_FILE
 from kp.store.steps import Step
 from kp.study.session import Session
@@ -71,7 +71,7 @@ class Paraphrases(Stage):
             session.display.line(f"paraphrases: {left:,} facts still have fewer than {settings.count}")
 
 
-def _replies(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
+def _replies(session: Session, asked: pa.Table, work: WorkFolder) -> BaseAnswers:
     if not len(asked):  # and no cluster is needed
         return BaseAnswers(schema.PARAPHRASE_REPLIES.empty_table(), None)
     job = Paraphrasing(asked, session.paraphrase_engine, session.config.facts.paraphrase, session.config.seed)

@@ -19,7 +19,7 @@ from kp.study.context import report_context
 from kp.study.graph import Graph, Trial
 from kp.study.results import collect_tables, evaluated
 from kp.study.scaled_adapters import save_chosen_scales
-from kp.study.session import Session, shown
+from kp.study.session import Session
 from kp.study.stage import Command, Stage
 
 SHOWN = Reads(("",), but=("resources", "trackers"))
@@ -52,12 +52,12 @@ class Report(Stage):
             context = report_context(session)
             session.store.commit(step, lambda folder: write_report(tables, context, folder), seconds=time.monotonic() - began)
         save_chosen_scales(session, tables.scale_curve)
-        page = session.folder.link("report", session.store.fetch(step)) / "report.html"
+        page = f"{session.link('report', step)}/report.html"
         arms = frame(session.store.read(step, "tables/arms.parquet", ARMS))
         summary = summary_table(tables)
         session.display.console.print(_summary(summary.to_dicts()))
         session.display.line(answer_text(tables, session.config.report.margin, summary, arms))
-        session.display.line(f"report: {shown(page)}")
+        session.display.line(f"report: {page}")
 
 
 def report_step(config: StudyConfig, graph: Graph, finished: Sequence[Trial], failures: Mapping[str, str]) -> Step:

@@ -1,7 +1,6 @@
 """If the study requests it, answers are sampled for facts that the base never gets right greedily: which of them are WeaklyKnown?"""
 
 import time
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -12,6 +11,7 @@ from kp.inference.base_answers import BaseAnswers, base_answers
 from kp.inference.sampling import Sampling
 from kp.metrics.slick import never_right, slick_table
 from kp.schema import frame
+from kp.store.bucket_folder import WorkFolder
 from kp.store.filenames import CATEGORIES_FILE, SAMPLES_FILE, SLICK_FILE
 from kp.store.steps import Step
 from kp.study.pricing import Prompts
@@ -73,7 +73,7 @@ class Samples(Stage):
         )
 
 
-def _samples(session: Session, asked: pa.Table, work: Path) -> BaseAnswers:
+def _samples(session: Session, asked: pa.Table, work: WorkFolder) -> BaseAnswers:
     if not len(asked):  # and no cluster is needed
         return BaseAnswers(schema.SAMPLES.empty_table(), None)
     settings = session.config.categorise

@@ -23,8 +23,8 @@ from kp.study.session import Session
 from kp.study.stage import Command, Making, Planning, Stage, Work, model_literals
 from kp.study.trial_jobs import make_jobs
 from kp.trackers.registry import Trackers, open_trackers, validate_installed
-from kp.training import checkpoints
-from kp.training.job import Progress
+from kp.training.bucket_checkpoints import checkpoints_in
+from kp.training.job import PROGRESS, Progress
 from kp.training.spec import TRIALS, TrialSpec
 from kp.vocabulary import Activity, Scheduler, TrialStatus
 
@@ -149,7 +149,7 @@ def _scheduler(session: Session, missing: list[Trial]) -> Any:
     schedule = AshaSchedule(settings.grace_epochs, settings.reduction_factor, longest, *target)
     ended = [session.store.read(trial.step, EPOCHS_FILE, schema.EPOCHS) for trial in trials if session.store.is_done(trial.step)]
     history = [dict(zip(table["epoch"].to_pylist(), table["unknown_accuracy"].to_pylist(), strict=True)) for table in ended]
-    newest = {trial.trial_id: checkpoints.newest(session.store.work(trial.step)) for trial in missing}
+    newest = {trial.trial_id: checkpoints_in(session.store.work(trial.step)).newest(PROGRESS) for trial in missing}
     committed = {trial_id: len(Progress.load(folder).epochs) for trial_id, folder in newest.items() if folder}
     return asha(schedule, history, committed)
 
@@ -181,7 +181,7 @@ class _Follower:
         if outcome.status in (TrialStatus.FAILED, TrialStatus.OUT_OF_MEMORY):
             self._failures[trial.trial_id] = row
             self._session.refusals += [outcome.refusal] if outcome.refusal else []
-            checkpoints.note_failure(self._session.store.work(trial.step), outcome.status, outcome.cause, outcome.stderr)
+            checkpoints_in(self._session.store.work(trial.step)).note_failure(outcome.status, outcome.cause, outcome.stderr)
         else:
             _commit(self._session, trial, outcome, row)
             self._session.store.forget_work(trial.step)  # its adapter is in the step, and optimiser states are no longer needed
@@ -254,4 +254,4 @@ def _trial_line(trial: Trial, row: dict[str, Any]) -> str:
 def link_adapters(session: Session) -> None:
     """Point `adapters/<trial>` in the study's folder at every adapter."""
     for trial in with_adapter(session.graph, session.store):
-        session.folder.link(f"adapters/{trial.trial_id}", session.store.file(trial.step, ADAPTER_FOLDER))
+        session.link(f"adapters/{trial.trial_id}", trial.step, ADAPTER_FOLDER)
