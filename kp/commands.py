@@ -96,7 +96,7 @@ def _facts(
     Args:
         file: The study.
         overrides: Config values that replace the file's, such as facts.count=400.
-        results: Folder of all studies' results; on a cluster one that every node shares.
+        results: Folder of all studies' results; on a cluster one that every node shares, or a bucket such as s3://bucket/kp.
         dry_run: Print the plan and stop.
         describe: Write tables and pictures of the chosen facts: relations, popularity, aliases, lengths, what was rejected.
     """
@@ -117,7 +117,7 @@ def _command(name: str, what: str, help_text: str, task: Task = _run_until) -> N
     Args:
         file: The study.
         overrides: Config values that replace the file's, such as search.rank=[4,8].
-        results: Folder of all studies' results; on a cluster one that every node shares.
+        results: Folder of all studies' results; on a cluster one that every node shares, or a bucket such as s3://bucket/kp.
         dry_run: Print the plan and stop.
     """
     _study_command(name, command)
@@ -136,7 +136,7 @@ def _study(
     Args:
         file: The study.
         overrides: Config values that replace the file's, such as search.rank=[4,8].
-        results: Folder of all studies' results; on a cluster one that every node shares.
+        results: Folder of all studies' results; on a cluster one that every node shares, or a bucket such as s3://bucket/kp.
         dry_run: Print the plan and stop.
         cluster: With --dry-run: also what the whole study takes on a cluster that is not there, such as 64xH100, or 8x8xH100 for nodes.
         profile: Print at the end where the wall time went, and keep it as profile.json in the study's folder.
@@ -170,7 +170,7 @@ def _report(
     Args:
         file: The study.
         overrides: Config values that replace the file's, such as report.margin=0.05.
-        results: Folder of all studies' results; on a cluster one that every node shares.
+        results: Folder of all studies' results; on a cluster one that every node shares, or a bucket such as s3://bucket/kp.
         dry_run: Print the plan and stop.
         tables: Make the report again from the folder of an earlier one, such as results/quickstart, which needs nothing else.
         to: Folder to write that report into; it is made, and must be empty.
@@ -220,7 +220,7 @@ def _doctor(file: tyro.conf.Positional[File], overrides: tyro.conf.Positional[Ov
     Args:
         file: The study.
         overrides: Config values that replace the file's, such as resources.workers_per_trial=2.
-        results: Folder of all studies' results; on a cluster one that every node shares.
+        results: Folder of all studies' results; on a cluster one that every node shares, or a bucket such as s3://bucket/kp.
     """
     from kp.config.study import load_study
     from kp.study.doctoring import diagnose

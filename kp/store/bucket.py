@@ -182,8 +182,8 @@ class Bucket:
         """Raise what the store's client raises as an OSError that names the object, as a file system would."""
         try:
             yield
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, first_line(error), self.address(key)) from error
         except PermissionError as error:
             raise PermissionError(errno.EACCES, first_line(error), self.address(key)) from error
         except (UserError, OSError) as error:

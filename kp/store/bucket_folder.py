@@ -7,6 +7,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,7 +45,7 @@ class Bundle:
         try:
             self.bucket.download((f"{self.key}/{name}", folder / name) for name in missing)
         except FileNotFoundError as error:
-            raise DamagedBundleError(f"{error.filename or error} is missing") from error
+            raise DamagedBundleError(f"{error.filename} is missing") from error
         for name, listed in missing.items():
             if not _is_proven(folder / name, listed):
                 (folder / name).unlink(missing_ok=True)
@@ -101,7 +102,8 @@ class BucketFolder:
 
     def forget(self) -> None:
         """Delete all of it that a listing shows, and what this node has of it."""
-        self.bucket.delete_below(self.key)
+        with suppress(OSError):  # nobody reads it again
+            self.bucket.delete_below(self.key)
         shutil.rmtree(self.bucket.cache / self.key, ignore_errors=True)
 
 

@@ -6,7 +6,6 @@ record, which is asked of the bucket, and are kept on the node that read them. U
 (kp.training.bucket_checkpoints, kp.inference.bucket_chunks); here are its leases.
 """
 
-import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -122,14 +121,14 @@ class BucketStore(Store):
     def recall(self, name: str) -> None:
         """Bring what a study settled when it began, such as machine_choices.json: it counts on whatever node it goes on."""
         folder, own = self._shared(name), self._root / name
-        index = folder.read_json(INDEX)
-        shutil.rmtree(own, ignore_errors=True)
-        if index is None:
-            return
-        own.mkdir()
+        index = folder.read_json(INDEX) or {"files": {}}
+        for old in own.glob("*.json"):  # of a study that is no longer in the bucket
+            if old.name not in index["files"]:
+                old.unlink(missing_ok=True)
         for file in (file for file in index["files"] if "/" not in file and file.endswith(".json")):
             value = folder.read_json(file)
             if value is not None:
+                own.mkdir(exist_ok=True)
                 files.write_json(own / file, value)
 
     def link(self, study: StudyFolder, name: str, step: Step, part: str = "") -> str:
@@ -145,6 +144,7 @@ class BucketStudyFolder(StudyFolder):
     def __init__(self, path: Path, folder: BucketFolder) -> None:
         super().__init__(path)
         self._folder = folder
+        # By the name of each file its size and digest; by each name that shows a step, the key and the names of its files.
         self._index: dict[str, Any] = folder.read_json(INDEX) or {"files": {}, "shown": {}}
 
     def publish(self) -> None:
@@ -153,7 +153,7 @@ class BucketStudyFolder(StudyFolder):
         changed = [name for name, one in listed.items() if self._index["files"].get(name) != one]
         self._folder.bucket.upload((self.path / name, f"{self._folder.key}/{name}") for name in changed)
         if changed or not self._index["files"]:
-            self._write({"files": {**self._index["files"], **listed}})
+            self._write("files", listed)
 
     def show(self, name: str, bundle: Bundle) -> str:
         """Copy these files to `name`, in place of those of another step; returns the URL."""
@@ -162,9 +162,10 @@ class BucketStudyFolder(StudyFolder):
             self._folder.bucket.copy((f"{bundle.key}/{path}", f"{self._folder.key}/{name}/{path}") for path in bundle.files)
             stale = set(before.get("files", ())) - set(bundle.files)
             self._folder.bucket.delete(f"{self._folder.key}/{name}/{path}" for path in stale)
-            self._write({"shown": {**self._index["shown"], name: {"from": bundle.key, "files": sorted(bundle.files)}}})
+            self._write("shown", {name: {"from": bundle.key, "files": sorted(bundle.files)}})
         return str(self._folder / name)
 
-    def _write(self, changed: Mapping[str, Any]) -> None:
-        self._index = {**self._index, **changed}
+    def _write(self, part: str, changed: Mapping[str, Any]) -> None:
+        newest = self._folder.read_json(INDEX) or self._index  # a second driver, which was refused, has written its log
+        self._index = {**newest, part: {**newest[part], **changed}}
         self._folder.write_json(INDEX, self._index)

@@ -22,6 +22,7 @@ from kp.models.names import NAME_FIELD, NamedModel
 from kp.progress import Display
 from kp.search.proposals import Replay
 from kp.store import files, roots
+from kp.store.bucket_folder import BucketFolder
 from kp.store.filenames import PROFILE_FILE
 from kp.store.roots import open_store
 from kp.study.building import proposed_graph
@@ -36,7 +37,7 @@ from kp.study.profile import LEAVING, Profile
 from kp.study.registry import STAGES
 from kp.study.session import Session
 from kp.study.stage import Command
-from kp.study.task_data import described_task_data, keep_task_data, task_data_identities
+from kp.study.task_data import described_task_data, keep_task_data, task_data_identities, validate_task_data
 from kp.trackers.registry import validate_installed
 
 TRIAL_FAILED = 3
@@ -89,6 +90,8 @@ def open_session(config: StudyConfig, root: Path, until: Command = Command.REPOR
         validate_pools(config)
     settled: list[str] = []
     store = open_store(root)
+    if isinstance(store.place, BucketFolder):
+        validate_task_data(config)
     store.recall(config.name)
     study = probed(config, root, settled.append, fetch=True, trains=_trains(until))
     asked, config = config, study.config
@@ -156,6 +159,7 @@ def _show_profile(session: Session, profile: Profile) -> None:
     session.display.console.print(summary.table())
     for line in summary.lines():
         session.display.line(line)
+    session.folder.publish()
 
 
 def run_stages(session: Session, until: Command) -> None:

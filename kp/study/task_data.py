@@ -36,6 +36,16 @@ def task_data_identities(config: StudyConfig, folder: Path) -> dict[str, TaskDat
     return {name: {data.path: commits[data.path] for data, _ in of_task} for name, of_task in read.items()}
 
 
+def validate_task_data(config: StudyConfig) -> None:
+    """Raise UserError if the data of tasks would be fetched into the study's folder, which other nodes do not see."""
+    if config.evaluate.tasks and config.evaluate.task_data is None and prefetched.in_use() is None:
+        raise UserError(
+            "with results in a bucket there is no folder that every node sees: name one that every node has with the data of "
+            "evaluate.tasks, or give resources.prefetched",
+            field=FIELD,
+        )
+
+
 def described_task_data(config: StudyConfig, folder: Path, note: Callable[[MissingSourceError], None]) -> dict[str, TaskData]:
     """The same for a plan; `note` is called if it is not known."""
     try:
