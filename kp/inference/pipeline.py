@@ -125,7 +125,7 @@ def _run(job: PipelineJob, chunks: pa.Table, files: Chunks, cluster: Cluster, ta
     _configure(files, cluster.patience)
     if isinstance(files, BucketChunks):
         answered = _answered(ray.data.from_arrow(chunks), job, cluster, min(len(chunks), cluster.generators), tally, files.folder)
-        for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
             files.note(batch["chunk_id"].to_pylist())
         return
     pq.write_table(chunks, files.chunks / "chunks.parquet")
