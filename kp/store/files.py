@@ -1,7 +1,7 @@
 """Atomic files and folders.
 
-A folder is staged next to its final place and renamed, so a reader never sees an incomplete one. The results root must therefore be on a
-file system that renames atomically: a local disk, or NFS shared by the nodes of a cluster.
+A folder is staged next to its final place and renamed, so a reader never sees an incomplete one. A results root that is a folder must
+therefore be on a file system that renames atomically: a local disk, or NFS shared by the nodes of a cluster.
 """
 
 import contextlib
