@@ -75,8 +75,11 @@ def running_kp(
     program: str = "kp.cli",
     settings: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
+    results: str | None = None,
 ) -> Iterator[RunningKp]:
     """Start `kp`, or another `program`, on this results root; one that still runs at the end of the block is killed with SIGKILL.
+
+    With `results`, such as the URL of a bucket, those are elsewhere, and the root has the log alone.
 
     It joins the Ray at the address `ray`, which this process has started, or starts one of its own. `settings` go to its environment, and
     the command is given to that of `prefix`.
@@ -84,7 +87,7 @@ def running_kp(
     log = root / "output.txt"
     joined = {"RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ray} if ray else {}
     with log.open("w", encoding="utf-8") as out:
-        command = [*prefix, *kp_command(*arguments, "--results", root, program=program)]
+        command = [*prefix, *kp_command(*arguments, "--results", results or root, program=program)]
         environment = clean_environment() | joined | dict(settings or {})
         driver = psutil.Popen(command, stdout=out, stderr=out, cwd=REPOSITORY, env=environment)
     try:
