@@ -1,6 +1,6 @@
-"""An S3 of this machine: moto's server, whose listings lag for ever.
+"""An S3 of this machine: moto's server, whose listings lag for ever unless a test wants them.
 
-Whatever is put can be read at once, as on S3, but no listing ever shows it: what works here depends on none.
+Whatever is put can be read at once, as on S3, but no listing shows it: what works here depends on none.
 """
 
 import logging
@@ -29,6 +29,7 @@ class ObjectStorage:
 
     address: str
     requests: list[tuple[str, str]] = field(default_factory=list)
+    lists: bool = False  # whether listings show what there is
 
     @property
     def settings(self) -> dict[str, str]:
@@ -80,7 +81,7 @@ def object_storage() -> Iterator[ObjectStorage]:
         if WRONG_KEY in environment.get("HTTP_AUTHORIZATION", ""):
             start("403 Forbidden", [("Content-Type", "application/xml")])
             return [_DENIED]
-        if method == "GET" and "list-type" in parse_qs(environment["QUERY_STRING"], keep_blank_values=True):
+        if not storage.lists and method == "GET" and "list-type" in parse_qs(environment["QUERY_STRING"], keep_blank_values=True):
             start("200 OK", [("Content-Type", "application/xml")])
             return [_EMPTY]
         answered: Iterable[bytes] = application(environment, start)

@@ -236,6 +236,24 @@ def test_lease_is_renewed_while_it_is_held(bucket: Bucket, storage: ObjectStorag
         assert beaten.wait(30)
 
 
+def test_work_of_a_step_that_is_done_is_deleted_and_that_of_others_stays(
+    bucket: Bucket, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "lists", True)
+    store = BucketStore(bucket)
+    work = store.work(step())
+    assert isinstance(work, BucketFolder)
+    beside = BucketFolder(bucket, f"{work.key}0")
+    beside.write_json("running.json", 1)
+    with store.working(step()):
+        (work / "deep" / "down").write_json("running.json", 1)
+        commit(bucket, step())
+    assert [key for key in storage.stored() if f"/{work.key}" in key] == [
+        f"{bucket.url.removeprefix(f's3://{BUCKET}/')}/{beside.key}/running.json"
+    ]
+    assert store.file(step(), "data.txt").read_text() == "content"
+
+
 def test_study_goes_on_elsewhere_with_what_it_settled(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = BucketStore(bucket)
     store.recall("small")
