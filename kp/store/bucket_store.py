@@ -142,7 +142,7 @@ class BucketStudyFolder(StudyFolder):
     """This node's folder at `path` for a study, and what a user finds of it below the study's key."""
 
     def __init__(self, path: Path, folder: BucketFolder) -> None:
-        super().__init__(path)
+        super().__init__(path, path)
         self._folder = folder
         # By the name of each file its size and digest; by each name that shows a step, the key and the names of its files.
         self._index: dict[str, Any] = folder.read_json(INDEX) or {"files": {}, "shown": {}}
