@@ -51,9 +51,10 @@ test-slow: setup
 SEED ?= 0
 KILLS ?= 20
 NODES ?= 0
+BUCKET ?=
 
 chaos: setup
-	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --nodes $(NODES)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --nodes $(NODES) $(if $(BUCKET),--bucket)
 
 scale: setup
 	$(BIN)/python -m tests.scale_of_driver

@@ -2,10 +2,12 @@
 
     python -m tests.chaos --seed 1 --kills 20
     python -m tests.chaos --seed 1 --kills 20 --nodes 2
+    python -m tests.chaos --seed 1 --kills 20 --nodes 2 --bucket
 
 Any process may be hit: the driver, which is then started again as a user would, a generator, a worker, the queue, and Ray's own. On one
 machine the study starts its own Ray, whose loss ends it; it too is then started again. With `--nodes` it joins a cluster whose head is
-spared, as an on-demand machine is, and whose other nodes are not: where a raylet is killed, another node comes. A study that ends before
+spared, as an on-demand machine is, and whose other nodes are not: where a raylet is killed, another node comes. With `--bucket` results are
+in an S3 of this machine, each node has a folder of its own for copies, and a node that comes has an empty one. A study that ends before
 enough kills were made is followed by another in a new folder. The seed decides what is killed and when, as far as the machine allows.
 Exits with 1 if a study does not end by itself, or ends with other tables.
 """
@@ -18,16 +20,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psutil
 
+from kp.store.bucket import CACHE_VARIABLE
 from tests.conftest import RAY_SETTINGS, free_port
 from tests.killing import RunningKp, process_title, running_kp
-from tests.tables import report_tables
+from tests.object_storage import BUCKET, ObjectStorage, object_storage
+from tests.tables import bucket_tables, report_tables
 from tests.tiny_study import NAME, save_tiny_study
 
 SEEDS = "search.seeds=[0,1,2]"  # nine trials, so that there is something to disturb
@@ -42,14 +47,15 @@ ENDS = (0, 2, 3)  # exit codes of a study that ended by itself; 1 and signals ar
 class Nodes:
     """A cluster of a head without CPUs and other nodes, all on this machine."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, folder: Path) -> None:
         from ray.cluster_utils import Cluster
 
+        self._folder = folder
         ports = {name: free_port() for name in ("dashboard_port", "dashboard_agent_listen_port")}
         head = {"num_cpus": 0, "include_dashboard": True, "object_store_memory": STORE, **ports}
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self._head = self._processes()
-        self._nodes = [self._cluster.add_node(**NODE) for _ in range(count)]
+        self._nodes = [self._come() for _ in range(count)]
 
     @property
     def address(self) -> str:
@@ -69,8 +75,12 @@ class Nodes:
         for node in lost:
             self._cluster.remove_node(node, allow_graceful=False)
             self._nodes.remove(node)
-            self._nodes.append(self._cluster.add_node(**NODE))
+            self._nodes.append(self._come())
         return len(lost)
+
+    def _come(self) -> Any:
+        cache = tempfile.mkdtemp(prefix="node-", dir=self._folder)
+        return self._cluster.add_node(**NODE, env_vars={CACHE_VARIABLE: cache})
 
     def end(self) -> None:
         """Stop all nodes."""
@@ -78,17 +88,47 @@ class Nodes:
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[Nodes | None]:
-    """So many nodes and a head; None if a study is to start a Ray of its own."""
+def cluster(nodes: int, folder: Path) -> Iterator[Nodes | None]:
+    """So many nodes and a head, with what each keeps for itself below `folder`; None if a study is to start a Ray of its own."""
     if not nodes:
         yield None
         return
     os.environ |= {"RAY_AUTH_MODE": "disabled", **RAY_SETTINGS}
-    made = Nodes(nodes)
+    made = Nodes(nodes, folder)
     try:
         yield made
     finally:
         made.end()
+
+
+@dataclass(frozen=True)
+class Results:
+    """Those of one run: in a folder, or below a key of a bucket; the folder has the log in either case."""
+
+    folder: Path
+    storage: ObjectStorage | None
+
+    @property
+    def url(self) -> str | None:
+        """What `--results` names; None for the folder."""
+        return f"s3://{BUCKET}/{self.folder.name}" if self.storage else None
+
+    @property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """Those of the report."""
+        return bucket_tables(self.storage, self.folder.name, NAME) if self.storage else report_tables(self.folder, NAME)
+
+    @property
+    def output(self) -> str:
+        """The last of what was printed."""
+        return (self.folder / "output.txt").read_text(encoding="utf-8")[-3000:]
+
+    def committed(self) -> set[str]:
+        """The files by which a study says that something is done: records, checkpoints, chunks."""
+        if self.storage:
+            return {key for key in self.storage.stored(self.folder.name) if key.endswith((".json", ".parquet")) and "/leases/" not in key}
+        found = (path for name in ("record.json", "progress.json", "*.parquet") for path in self.folder.rglob(name))
+        return {str(path) for path in found if "unfinished" not in path.parts}
 
 
 @dataclass
@@ -97,17 +137,26 @@ class Chaos:
 
     dice: random.Random
     nodes: Nodes | None
+    storage: ObjectStorage | None
+    caches: Path  # where a driver keeps copies of what is in a bucket
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
     fruitless: int = 0  # in a row
     nodes_lost: int = 0
 
-    def disturb(self, run: RunningKp, root: Path) -> None:
+    @contextmanager
+    def running(self, study: Path, results: Results) -> Iterator[RunningKp]:
+        """A run of the study on its way."""
+        address, settings = self.nodes.address if self.nodes else None, {CACHE_VARIABLE: str(self.caches)}
+        with running_kp(results.folder, "study", study, SEEDS, ray=address, results=results.url, settings=settings) as run:
+            yield run
+
+    def disturb(self, run: RunningKp, results: Results) -> None:
         """Kill processes of a running study until its driver ends."""
         self.starts += 1
-        before = _committed(root)
+        before = results.committed()
         self._kill(run)
-        self.fruitless = 0 if _committed(root) - before else self.fruitless + 1
+        self.fruitless = 0 if results.committed() - before else self.fruitless + 1
 
     def _kill(self, run: RunningKp) -> None:
         if _ends(run, START * 2**self.fruitless + self.dice.uniform(*PAUSE)):
@@ -140,11 +189,6 @@ def _ends(run: RunningKp, seconds: float) -> bool:
     return False
 
 
-def _committed(root: Path) -> set[Path]:
-    """The files by which a study says that something is done: records, checkpoints, chunks."""
-    return {path for name in ("record.json", "progress.json", "*.parquet") for path in root.rglob(name) if "unfinished" not in path.parts}
-
-
 def _short(title: str) -> str:
     """`ray::NAME`, the module or the program of a command line."""
     words = title.split()
@@ -153,46 +197,46 @@ def _short(title: str) -> str:
     return next(named, None) or next(module, None) or (Path(words[0]).name if words else "gone")
 
 
-def run_to_the_end(chaos: Chaos, study: Path, root: Path) -> int:
+def run_to_the_end(chaos: Chaos, study: Path, results: Results) -> int:
     """Start the study again until it ends by itself; returns the last exit code."""
-    root.mkdir()
+    results.folder.mkdir()
     began = time.monotonic()
     while time.monotonic() - began < MOST_SECONDS:
-        with running_kp(root, "study", study, SEEDS, ray=chaos.nodes.address if chaos.nodes else None) as run:
-            chaos.disturb(run, root)
+        with chaos.running(study, results) as run:
+            chaos.disturb(run, results)
             code = run.wait()
         if code in ENDS:
             return code
-    print((root / "output.txt").read_text(encoding="utf-8")[-3000:])
+    print(results.output)
     return 1
 
 
-def differing(expected: Path, found: Path) -> list[str]:
-    """The tables of two roots that are not equal."""
-    ours, theirs = report_tables(found, NAME), report_tables(expected, NAME)
+def differing(expected: Results, found: Results) -> list[str]:
+    """The tables of two runs that are not equal."""
+    ours, theirs = found.tables, expected.tables
     return sorted({*ours.keys() ^ theirs.keys(), *(name for name in ours.keys() & theirs.keys() if not ours[name].equals(theirs[name]))})
 
 
 def compare(chaos: Chaos, most: int, folder: Path) -> bool:
     """Run the study in peace, and then disturbed until there were so many kills; whether all tables are equal."""
-    study, undisturbed = save_tiny_study(folder), folder / "undisturbed"
-    undisturbed.mkdir()
+    study, undisturbed = save_tiny_study(folder), Results(folder / "undisturbed", chaos.storage)
+    undisturbed.folder.mkdir()
     began = time.monotonic()
-    with running_kp(undisturbed, "study", study, SEEDS, ray=chaos.nodes.address if chaos.nodes else None) as run:
+    with chaos.running(study, undisturbed) as run:
         assert run.wait() == 0, run.output()
     print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
     while chaos.kills.total() < most:
-        root = folder / f"disturbed-{chaos.starts}"
+        results = Results(folder / f"disturbed-{chaos.starts}", chaos.storage)
         began, before, starts, lost = time.monotonic(), chaos.kills.total(), chaos.starts, chaos.nodes_lost
-        code = run_to_the_end(chaos, study, root)
-        wrong = differing(undisturbed, root) if code == 0 else []
+        code = run_to_the_end(chaos, study, results)
+        wrong = differing(undisturbed, results) if code == 0 else []
         print(
             f"disturbed: {chaos.kills.total() - before} kills, {chaos.nodes_lost - lost} nodes lost, {chaos.starts - starts} starts, "
-            f"{time.monotonic() - began:.0f} s, exit code {code}, {len(wrong)} tables differ {wrong or ''}",
+            f"{time.monotonic() - began:.0f} s, exit code {code}, {len(wrong)} of {len(undisturbed.tables)} tables differ {wrong or ''}",
             flush=True,
         )
         if code or wrong:
-            print((root / "output.txt").read_text(encoding="utf-8")[-3000:])
+            print(results.output)
             return False
     print(f"{chaos.kills.total()} kills: {', '.join(f'{name} {count}' for name, count in chaos.kills.most_common())}")
     return True
@@ -204,9 +248,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--nodes", type=int, default=0, help="nodes of a cluster that the study joins; 0: it starts its own Ray")
+    parser.add_argument("--bucket", action="store_true", help="keep results in an S3 that this process serves")
     asked = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="kp-chaos-") as folder, cluster(asked.nodes) as nodes:
-        return 0 if compare(Chaos(random.Random(asked.seed), nodes), asked.kills, Path(folder)) else 1
+    with tempfile.TemporaryDirectory(prefix="kp-chaos-") as made, object_storage() if asked.bucket else nullcontext() as storage:
+        folder = Path(made)
+        with cluster(asked.nodes, folder) as nodes:
+            chaos = Chaos(random.Random(asked.seed), nodes, storage, folder / "driver")
+            return 0 if compare(chaos, asked.kills, folder) else 1
 
 
 if __name__ == "__main__":

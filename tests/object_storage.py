@@ -67,6 +67,7 @@ class ObjectStorage:
 @contextmanager
 def object_storage() -> Iterator[ObjectStorage]:
     """A server with one empty bucket; this process, and those that it starts within the block, find it."""
+    import s3fs
     from moto.s3.models import s3_backends
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
@@ -99,3 +100,4 @@ def object_storage() -> Iterator[ObjectStorage]:
         finally:
             server.shutdown()
             s3_backends.reset()
+            s3fs.S3FileSystem.clear_instance_cache()  # a client keeps the address of its first server

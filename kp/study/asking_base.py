@@ -42,6 +42,8 @@ def ask_base(session: Session, name: str, step: Step, job: Categorisation) -> No
     """Make and commit the answers and the categories of a step; `name` is the stage's in messages."""
     began = time.monotonic()
     with session.store.working(step) as work:
+        if session.is_done(step, name):  # by another driver, which had it until now
+            return
         answers = base_answers(job, work, session.cluster, session.display)
         session.generated(answers.times)
         categories = categorise(frame(answers.table))

@@ -94,13 +94,14 @@ def _measuring(session: Session, trial: Trial | None, model: MeasuredModel, name
 def _measure(session: Session, missing: Mapping[Trial | None, Steps]) -> None:
     began = time.monotonic()
     models = {trial: _model(session, trial) for trial in missing}
-    asked = [(trial, name, step) for trial, of_model in missing.items() for name, step in of_model.items()]
-    steps = {step.fingerprint: step for _, _, step in asked}
-    measurings = [_measuring(session, trial, models[trial], name, step) for trial, name, step in asked]
-    report = _Report(session, measurings)
+    steps = {step.fingerprint: step for of_model in missing.values() for step in of_model.values()}
     with ExitStack() as stack:
         for step in steps.values():
             stack.enter_context(session.store.working(step))
+        asked = [(trial, name, step) for trial, of_model in missing.items() for name, step in of_model.items()]
+        asked = [(trial, name, step) for trial, name, step in asked if not session.store.is_done(step)]  # by another driver, until now
+        measurings = [_measuring(session, trial, models[trial], name, step) for trial, name, step in asked]
+        report = _Report(session, measurings)
         work = stack.enter_context(session.store.working_on("evaluate", session.config.name))
         scratch = stack.enter_context(session.store.scratch("lm_eval"))
         common = session.facts, session.shot_sets, scratch

@@ -113,11 +113,14 @@ class Search(Stage):
 def _run(session: Session, missing: list[Trial], failures: dict[str, dict[str, Any]]) -> None:
     """Run these trials; for each that fails, a TRIALS row is added to `failures`, by trial id."""
     began = time.monotonic()
-    jobs = make_jobs(session, missing)  # if a pool is too small, the study ends here, before anything is trained
     known = len(failures)
     with ExitStack() as stack:
         for trial in missing:
             stack.enter_context(session.store.working(trial.step))
+        missing = [trial for trial in missing if not session.store.is_done(trial.step)]  # another driver may have had one until now
+        if not missing:
+            return
+        jobs = make_jobs(session, missing)  # if a pool is too small, the study ends here, before anything is trained
         epochs = sum(trial.spec.max_epochs for trial in missing)
         bar = stack.enter_context(session.display.bar("search", epochs, "epochs"))
         trackers = open_trackers(session.config.trackers, session.config.name, session.folder.path, session.display.line)
