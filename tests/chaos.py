@@ -126,7 +126,8 @@ class Results:
     def committed(self) -> set[str]:
         """The files by which a study says that something is done: records, checkpoints, chunks."""
         if self.storage:
-            return {key for key in self.storage.stored(self.folder.name) if key.endswith((".json", ".parquet")) and "/leases/" not in key}
+            keys = self.storage.stored(f"{self.folder.name}/")
+            return {key for key in keys if key.endswith(("/record.json", ".parquet")) or key.split("/")[-2] == "epochs"}
         found = (path for name in ("record.json", "progress.json", "*.parquet") for path in self.folder.rglob(name))
         return {str(path) for path in found if "unfinished" not in path.parts}
 
