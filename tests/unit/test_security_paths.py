@@ -28,24 +28,24 @@ def test_link_that_leads_out_of_the_results_root_is_refused_and_nothing_is_writt
     (root / kind).parent.mkdir(parents=True)
     outside.mkdir()
     (root / kind).symlink_to(outside)
-    store = Store(root)
     with pytest.raises(UserError, match="leads out of the results root"):
-        use_all(store)
+        use_all(root)
     assert list(outside.iterdir()) == []
 
 
-def use_all(store: Store) -> None:
-    """Write at every kind of place."""
+def use_all(root: Path) -> None:
+    """Write at every kind of place below a results root."""
+    store = Store(root)
     store.study("s")
     with store.scratch("search"), store.working(STEP), store.working_on("lm_eval", "s"):
         store.commit(STEP, lambda folder: (folder / "a.txt").write_text("a"), seconds=1.0)
-    next(store.root.glob("store/facts/*/a.txt")).write_text("damaged")
-    fresh = Store(store.root)
+    next(root.glob("store/facts/*/a.txt")).write_text("damaged")
+    fresh = Store(root)
     fresh.commit(STEP, lambda folder: (folder / "a.txt").write_text("a"), seconds=1.0)
 
 
 def test_all_places_are_used_where_no_link_leads_out(tmp_path: Path) -> None:
-    use_all(Store(tmp_path))
+    use_all(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"store", "work", "damaged", "s"}
 
 
