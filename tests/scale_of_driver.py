@@ -31,6 +31,7 @@ from safetensors.numpy import save_file
 
 from kp import schema
 from kp.cluster.sizing import Node, plan_cluster
+from kp.cluster.tally import Tally
 from kp.config.study import ResourcesConfig, StudyConfig, load_study
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed
@@ -86,11 +87,14 @@ HARDWARE = json.dumps({"machine": "?", "processor": "?", "cores": 1, "memory_gib
 REFUSAL = "Answer: I have no information about that."
 
 
-class _NoTally:
+class _NoTally(Tally):
     """In place of the counter that actors add to, for which a cluster would be started."""
 
+    def __init__(self, study: str, stage: str) -> None:
+        """Nothing is started."""
+
     @contextmanager
-    def shown_on(self, bar: Bar, already: int = 0) -> Iterator[None]:
+    def shown_on(self, bar: Bar, already: int, note: Callable[[str], None]) -> Iterator[None]:
         bar.resume(already)
         yield
 
