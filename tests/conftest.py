@@ -15,10 +15,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.object_storage import ObjectStorage
 
 # A machine that others use too makes an example take long now and then, which says nothing of the code.
 settings.register_profile("kp", deadline=None)
@@ -148,6 +151,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "ray" if any(fixture in text for fixture in ON_SHARED_RAY) else file
 
     return OneRay(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator["ObjectStorage"]:
+    """An S3 of this machine with an empty bucket."""
+    from tests.object_storage import object_storage  # here, because its libraries are for its tests alone
+
+    with object_storage() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

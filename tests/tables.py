@@ -2,10 +2,12 @@
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from tests.object_storage import ObjectStorage
+if TYPE_CHECKING:
+    from tests.object_storage import ObjectStorage  # its libraries are for those tests alone
 
 TIMES = {"wall_seconds", "setup_seconds", "training_seconds", "eval_seconds", "tokens_per_second", "seconds"}
 """What may differ between two runs of one study; `eval_seconds` is a column of the trials and of the epochs."""
@@ -18,7 +20,7 @@ def report_tables(root: Path, study: str = "smoke") -> dict[str, pl.DataFrame]:
     return _without_times(frames)
 
 
-def bucket_tables(storage: ObjectStorage, prefix: str, study: str) -> dict[str, pl.DataFrame]:
+def bucket_tables(storage: "ObjectStorage", prefix: str, study: str) -> dict[str, pl.DataFrame]:
     """As `report_tables`, of results below a prefix of a bucket, as a user finds them below the study's name."""
     top = f"{prefix}/{study}/report/tables/"
     keys = [key for key in storage.stored(top) if key.endswith(".parquet")]

@@ -1,6 +1,5 @@
 """Checkpoints and chunks in a bucket, on a real S3 API whose listings never show anything: what one node kept, another finds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,15 +12,9 @@ from kp.store.bucket_folder import BucketFolder
 from kp.training.bucket_checkpoints import NEWEST, BucketCheckpoints
 from kp.training.checkpoints import FAILURE, RUNNING
 from kp.vocabulary import TrialStatus
-from tests.object_storage import BUCKET, ObjectStorage, object_storage
+from tests.object_storage import BUCKET, ObjectStorage
 
 LIFE, OTHER = "life", "other"
-
-
-@pytest.fixture(scope="module")
-def storage() -> Iterator[ObjectStorage]:
-    with object_storage() as running:
-        yield running
 
 
 @pytest.fixture

@@ -15,15 +15,9 @@ from kp.store.bucket_folder import BucketFolder, here
 from kp.store.bucket_store import BucketStore
 from kp.store.shared_folder import meeting_place, met, unmet
 from kp.store.steps import RECORD, Step
-from tests.object_storage import BUCKET, WRONG_KEY, ObjectStorage, object_storage
+from tests.object_storage import BUCKET, WRONG_KEY, ObjectStorage
 
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "started": 1.0, "token": "theirs"}
-
-
-@pytest.fixture(scope="module")
-def storage() -> Iterator[ObjectStorage]:
-    with object_storage() as running:
-        yield running
 
 
 @pytest.fixture

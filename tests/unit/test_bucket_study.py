@@ -1,7 +1,6 @@
 """A study whose results are in a bucket, as far as it needs no Ray: its facts, what it settles, and its plan."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,17 +9,11 @@ from kp.config.study import load_study
 from kp.errors import UserError
 from kp.study.facts_description import describe_study_facts
 from tests.conftest import SMOKE, assert_refused, run_kp
-from tests.object_storage import BUCKET, ObjectStorage, object_storage
-
-
-@pytest.fixture(scope="module")
-def storage() -> Iterator[ObjectStorage]:
-    with object_storage() as running:
-        yield running
+from tests.object_storage import BUCKET, ObjectStorage
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A prefix of its own, as the command line hands it on, on a node of its own."""
     monkeypatch.setenv("KP_RESULTS_CACHE", str(tmp_path / "node"))
     return Path(f"s3://{BUCKET}/{tmp_path.name}")
