@@ -70,12 +70,12 @@ def keep_chunk(folder: BucketFolder, answered: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(answered, sink, compression="zstd", write_page_checksum=True)
     (chunk_id,) = answered["chunk_id"].to_pylist()
-    folder.bucket.write(f"{folder.key}/{_name(chunk_id)}", sink.getvalue().to_pybytes())
+    folder.write(_name(chunk_id), sink.getvalue().to_pybytes())
 
 
 def kept_chunk(folder: BucketFolder, chunk_id: str) -> pa.Table | str | None:
     """The chunk's row of ANSWERED_CHUNKS; None if there is none, DAMAGED if it is not what `keep_chunk` has put."""
-    content = folder.bucket.read(f"{folder.key}/{_name(chunk_id)}")
+    content = folder.read(_name(chunk_id))
     if content is None:
         return None
     try:

@@ -123,14 +123,15 @@ def _run(job: PipelineJob, chunks: pa.Table, files: Chunks, cluster: Cluster, ta
     from ray.data import SaveMode
 
     _configure(files, cluster.patience)
+    actors = min(len(chunks), cluster.generators)
     if isinstance(files, BucketChunks):
-        answered = _answered(ray.data.from_arrow(chunks), job, cluster, min(len(chunks), cluster.generators), tally, files.folder)
+        answered = _answered(ray.data.from_arrow(chunks), job, cluster, actors, tally, files.folder)
         for batch in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
             files.note(batch["chunk_id"].to_pylist())
         return
     pq.write_table(chunks, files.chunks / "chunks.parquet")
     asked = ray.data.read_parquet(str(files.chunks))
-    answered = _answered(asked, job, cluster, min(len(chunks), cluster.generators), tally, None)
+    answered = _answered(asked, job, cluster, actors, tally, None)
     answered.write_parquet(str(files.answers), mode=SaveMode.APPEND)
 
 

@@ -6,7 +6,7 @@ Both classes can be sent to other nodes. A path is only made where it is used: e
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -74,9 +74,25 @@ class BucketFolder:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def read(self, name: str) -> bytes | None:
+        """An object's content; None if there is no such object."""
+        return self.bucket.read(f"{self.key}/{name}")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put an object, whether or not there is one."""
+        self.bucket.write(f"{self.key}/{name}", data)
+
+    def modified(self, name: str) -> float | None:
+        """As `Bucket.modified`."""
+        return self.bucket.modified(f"{self.key}/{name}")
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete objects; those that are not there are none."""
+        self.bucket.delete(f"{self.key}/{name}" for name in names)
+
     def read_json(self, name: str) -> Any | None:
         """The value of a JSON object; None if it is missing or cannot be parsed."""
-        content = self.bucket.read(f"{self.key}/{name}")
+        content = self.read(name)
         try:
             return None if content is None else json.loads(content)
         except ValueError:
@@ -84,7 +100,7 @@ class BucketFolder:
 
     def write_json(self, name: str, value: object) -> None:
         """Put a JSON object, whether or not there is one."""
-        self.bucket.write(f"{self.key}/{name}", _json(value))
+        self.write(name, _json(value))
 
     def create_json(self, name: str, value: object) -> bool:
         """Put a JSON object unless there is one; see `Bucket.create`."""

@@ -6,7 +6,6 @@ The holder puts its own object again and again, so that its age, by the store's 
 ending its own tenure, with an object that names nobody.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from kp.errors import UserError
 from kp.store.bucket_folder import BucketFolder
-from kp.store.leases import STALE_SECONDS, held_by, lives_here, lost_to, this_process
+from kp.store.leases import STALE_SECONDS, held_by, lives_here, lost_to, renewed, this_process
 
 HEARTBEAT_SECONDS = 20.0  # each is a request for each lease
 FIRST = "first.json"
@@ -42,6 +41,10 @@ class BucketLease:
         """Whether it is still this process's."""
         return self._next is None
 
+    def renew(self) -> None:
+        """Show that its holder lives."""
+        self.folder.write_json(self.name, self.mine)
+
     def check(self) -> None:
         """Raise UserError if another process has taken it over."""
         taken = self._next
@@ -53,14 +56,10 @@ class BucketLease:
 def lease(work: BucketFolder, what: str) -> Iterator[BucketLease]:
     """Hold a folder for this process; raises UserError naming the holder if a living one has it."""
     held = _take(work / "lease", what)
-    stop = threading.Event()
-    beat = threading.Thread(target=_renew, args=(held, stop), daemon=True)
-    beat.start()
     try:
-        yield held
+        with renewed(held, HEARTBEAT_SECONDS):
+            yield held
     finally:
-        stop.set()
-        beat.join()
         with suppress(OSError):  # a store that does not answer has the lease go stale; what the block raised matters more
             held.folder.create_json(_after(held.mine), {FREE: True, "token": held.mine["token"] + "-ended"})
 
@@ -74,7 +73,7 @@ def _take(folder: BucketFolder, what: str) -> BucketLease:
     while not folder.create_json(name, mine):
         holder = folder.read_json(name)
         if holder is None:
-            if folder.bucket.read(f"{folder.key}/{name}") is not None:
+            if folder.read(name) is not None:
                 raise UserError(f"{folder}/{name} is not what kp wrote there; delete it")
             continue  # its holder has just deleted all of it
         after = _after(holder)
@@ -90,14 +89,5 @@ def _is_alive(folder: BucketFolder, name: str, holder: Holder) -> bool:
     lives = lives_here(holder)
     if lives is not None:
         return lives
-    written = folder.bucket.modified(f"{folder.key}/{name}")
+    written = folder.modified(name)
     return written is not None and folder.bucket.now(folder.key) - written < STALE_SECONDS
-
-
-def _renew(held: BucketLease, stop: threading.Event) -> None:
-    """Until it is given back or lost."""
-    while not stop.wait(HEARTBEAT_SECONDS):
-        with suppress(OSError):  # the store does not answer now; it may in a while
-            if not held.is_held:
-                return
-            held.folder.write_json(held.name, held.mine)

@@ -63,7 +63,7 @@ class BucketStore(Store):
 
     def damaged(self, step: Step) -> bool:
         """Whether the step has a record that cannot be read."""
-        return not self.is_done(step) and self._bucket.read(f"{self._of(step).key}/{RECORD}") is not None
+        return not self.is_done(step) and self._of(step).read(RECORD) is not None
 
     def bundle(self, step: Step) -> Bundle:
         """The files of a finished step."""
@@ -88,7 +88,7 @@ class BucketStore(Store):
             folder = self.bundle(step).fetched(*parts)
         except DamagedBundleError as error:
             del self._valid[step.fingerprint]
-            self._bucket.delete([f"{self._of(step).key}/{RECORD}"])
+            self._of(step).delete([RECORD])
             raise UserError(f"{error}; run the same command again, which makes {step} anew", field=files.ROOT_FIELD) from error
         if not (folder / RECORD).exists():
             files.write_json(folder / RECORD, self.record(step))
@@ -103,7 +103,7 @@ class BucketStore(Store):
             self._leases[step.fingerprint].check()  # uploading may have taken a while
         if not folder.create_json(RECORD, record):
             if self.is_done(step):
-                self._bucket.delete(f"{folder.key}/{attempt}/{name}" for name in listed)
+                (folder / attempt).delete(listed)
                 return  # another driver was first; its files are the same by identity
             folder.write_json(RECORD, record)  # what was there cannot be read
         self._valid[step.fingerprint] = record
@@ -161,7 +161,7 @@ class BucketStudyFolder(StudyFolder):
         if before.get("from") != bundle.key:
             self._folder.bucket.copy((f"{bundle.key}/{path}", f"{self._folder.key}/{name}/{path}") for path in bundle.files)
             stale = set(before.get("files", ())) - set(bundle.files)
-            self._folder.bucket.delete(f"{self._folder.key}/{name}/{path}" for path in stale)
+            (self._folder / name).delete(stale)
             self._write("shown", {name: {"from": bundle.key, "files": sorted(bundle.files)}})
         return str(self._folder / name)
 

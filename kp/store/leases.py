@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kp.errors import UserError
 from kp.store.files import read_json
@@ -42,6 +42,10 @@ class Lease:
         """Whether it is still this process's."""
         return (read_json(self.folder / LEASE) or {}).get("token") == self.token
 
+    def renew(self) -> None:
+        """Show that its holder lives."""
+        os.utime(self.folder / LEASE)  # without a time: the file system's own
+
     def check(self) -> None:
         """Raise UserError if another process has taken it over."""
         if not self.is_held:
@@ -58,16 +62,38 @@ def lease(folder: Path, what: str) -> Iterator[Lease]:
     mine = this_process()
     _take(path, mine, what)
     held = Lease(folder, what, mine["token"])
+    try:
+        with renewed(held, HEARTBEAT_SECONDS):
+            yield held
+    finally:
+        if held.is_held:
+            path.unlink(missing_ok=True)
+
+
+class Renewable(Protocol):
+    """A lease that its holder renews."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is still this process's."""
+        ...
+
+    def renew(self) -> None:
+        """Show that its holder lives; raises OSError if the store does not answer."""
+        ...
+
+
+@contextlib.contextmanager
+def renewed(held: Renewable, seconds: float) -> Iterator[None]:
+    """Renew a lease every so many seconds within the block, until it is lost."""
     stop = threading.Event()
-    beat = threading.Thread(target=_renew, args=(held, stop), daemon=True)
+    beat = threading.Thread(target=_renew, args=(held, seconds, stop), daemon=True)
     beat.start()
     try:
-        yield held
+        yield
     finally:
         stop.set()
         beat.join()
-        if held.is_held:
-            path.unlink(missing_ok=True)
 
 
 def this_process() -> dict[str, Any]:
@@ -153,10 +179,10 @@ def _process_started(pid: int) -> float | None:
         return None
 
 
-def _renew(held: Lease, stop: threading.Event) -> None:
+def _renew(held: Renewable, seconds: float, stop: threading.Event) -> None:
     """Until it is given back or lost."""
-    while not stop.wait(HEARTBEAT_SECONDS):
-        with contextlib.suppress(OSError):  # the file system does not answer now; it may in ten seconds
+    while not stop.wait(seconds):
+        with contextlib.suppress(OSError):  # the store does not answer now; it may in a while
             if not held.is_held:
                 return
-            os.utime(held.folder / LEASE)  # without a time: the file system's own
+            held.renew()

@@ -25,15 +25,16 @@ def meeting_place(root: WorkFolder) -> Iterator[WorkFolder]:
     place = root / f".meeting-{uuid.uuid4().hex}"
     if isinstance(place, BucketFolder):
         place.write_json(DRIVER, place.key)
-        yield place
-        place.forget()
-        return
-    place.mkdir(parents=True)
-    (place / DRIVER).write_text(place.name, encoding="utf-8")
+    else:
+        place.mkdir(parents=True)
+        (place / DRIVER).write_text(place.name, encoding="utf-8")
     try:
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        if isinstance(place, BucketFolder):
+            place.forget()
+        else:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def met(place: WorkFolder, name: str) -> str | None:

@@ -64,7 +64,7 @@ class BucketCheckpoints:
         made = {"name": _name(epoch, life), "files": listed}
         if not self._epochs.create_json(_list(epoch), made):
             if self._is_whole(epoch):
-                self._delete(Bundle(self._folder.bucket, f"{self._epochs.key}/{made['name']}", listed))
+                self._delete(self._epochs.bundle(_name(epoch, life), listed))
                 return
             self._epochs.write_json(_list(epoch), made)
         self._folder.write_json(NEWEST, {"epoch": epoch})
@@ -74,13 +74,13 @@ class BucketCheckpoints:
 
     def note_running(self) -> None:
         """Record that workers have started the trial, and forget the failure of an earlier attempt."""
-        self._folder.bucket.delete([f"{self._folder.key}/{FAILURE}"])
+        self._folder.delete([FAILURE])
         self._folder.write_json(RUNNING, {"started": time.time()})
 
     def note_failure(self, status: TrialStatus, cause: str, stderr: str = "") -> None:
         """Record why the last attempt failed; `stderr` is what its workers wrote."""
         self._folder.write_json(FAILURE, {"status": status.value, "cause": cause, "stderr": stderr.splitlines()})
-        self._folder.bucket.delete([f"{self._folder.key}/{RUNNING}"])
+        self._folder.delete([RUNNING])
 
     def _last(self) -> int:
         """The last epoch that has a list; 0 if none has."""

@@ -98,8 +98,12 @@ def _measure(session: Session, missing: Mapping[Trial | None, Steps]) -> None:
     with ExitStack() as stack:
         for step in steps.values():
             stack.enter_context(session.store.working(step))
-        asked = [(trial, name, step) for trial, of_model in missing.items() for name, step in of_model.items()]
-        asked = [(trial, name, step) for trial, name, step in asked if not session.store.is_done(step)]  # by another driver, until now
+        asked = [
+            (trial, name, step)
+            for trial, of_model in missing.items()
+            for name, step in of_model.items()
+            if not session.store.is_done(step)  # by another driver, until now
+        ]
         if not asked:
             return
         measurings = [_measuring(session, trial, models[trial], name, step) for trial, name, step in asked]
