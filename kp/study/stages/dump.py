@@ -47,6 +47,8 @@ class Dump(Stage):
             return
         began = time.monotonic()
         with session.store.working(step) as work:
+            if session.is_done(step, self.name):  # by another driver, which had it until now
+                return
             made = local_path(work) / "graph"
             shutil.rmtree(made, ignore_errors=True)  # of a run that was killed
             read = _read(session, made)

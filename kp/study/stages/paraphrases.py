@@ -54,6 +54,8 @@ class Paraphrases(Stage):
         began = time.monotonic()
         short = facts_needing_paraphrases(frame(session.facts), settings.count)
         with session.store.working(step) as work:
+            if session.is_done(step, self.name):  # by another driver, which had it until now
+                return
             replies = _replies(session, short.asked.to_arrow().cast(schema.FACTS), work)
             session.generated(replies.times)
             written = paraphrase_table(frame(session.facts), frame(replies.table), settings.count)

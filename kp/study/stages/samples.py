@@ -59,6 +59,8 @@ class Samples(Stage):
         categories = frame(session.store.read(session.graph.steps["categorise"], CATEGORIES_FILE, schema.CATEGORIES))
         asked = FactIndex(session.facts).take(never_right(categories, settings.matcher))
         with session.store.working(step) as work:
+            if session.is_done(step, self.name):  # by another driver, which had it until now
+                return
             samples = _samples(session, asked, work)
             session.generated(samples.times)
             slick = slick_table(categories, frame(samples.table), settings.matcher)
