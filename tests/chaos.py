@@ -36,8 +36,9 @@ from tests.tables import bucket_tables, report_tables
 from tests.tiny_study import NAME, save_tiny_study
 
 SEEDS = "search.seeds=[0,1,2]"  # nine trials, so that there is something to disturb
-PAUSE = (2.0, 9.0)  # seconds between two kills
-START = 20.0  # seconds that a study is left alone after its driver was started; twice as long after each start that committed nothing
+PAUSE = (2.0, 9.0)  # seconds between two kills; twice as long after each kill since the last commit
+MOST_DOUBLINGS = 4
+START = 20.0  # seconds that a study is left alone after its driver was started
 MOST_SECONDS = 1800.0  # without an end
 STORE = 100 << 20  # bytes of a node's object store
 NODE = {"num_cpus": 4, "object_store_memory": STORE}
@@ -142,7 +143,7 @@ class Chaos:
     caches: Path  # where a driver keeps copies of what is in a bucket
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
-    fruitless: int = 0  # in a row
+    barren: int = 0  # kills in a row between which nothing was committed
     nodes_lost: int = 0
 
     @contextmanager
@@ -155,14 +156,12 @@ class Chaos:
     def disturb(self, run: RunningKp, results: Results) -> None:
         """Kill processes of a running study until its driver ends."""
         self.starts += 1
-        before = results.committed()
-        self._kill(run)
-        self.fruitless = 0 if results.committed() - before else self.fruitless + 1
-
-    def _kill(self, run: RunningKp) -> None:
-        if _ends(run, START * 2**self.fruitless + self.dice.uniform(*PAUSE)):
+        committed = results.committed()
+        if _ends(run, START + self._pause()):
             return
         while run.driver.poll() is None:
+            before, committed = committed, results.committed()
+            self.barren = 0 if committed - before else self.barren + 1
             victim = self.dice.choice(self._victims(run))
             title = "driver" if victim.pid == run.driver.pid else process_title(victim)
             try:
@@ -170,10 +169,14 @@ class Chaos:
             except psutil.NoSuchProcess:
                 continue
             self.kills[_short(title)] += 1
-            ended = _ends(run, self.dice.uniform(*PAUSE))
+            ended = _ends(run, self._pause())
             self.nodes_lost += self.nodes.replace_lost() if self.nodes else 0
             if ended:
                 return
+
+    def _pause(self) -> float:
+        """Seconds until the next kill: what is killed faster than it can start commits nothing, whoever wrote it."""
+        return self.dice.uniform(*PAUSE) * 2 ** min(self.barren, MOST_DOUBLINGS)
 
     def _victims(self, run: RunningKp) -> list[psutil.Process]:
         if self.nodes is None:
