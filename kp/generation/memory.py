@@ -1,5 +1,6 @@
 """The limits of one pass, from the device's free memory and from the measured memory of a pass."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -16,6 +17,10 @@ _PROBE_TOKENS = 1024
 _SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much for a pass
 _CACHE_SHARE = 1 / 8
 _CACHE_ELSE = 1 << 30
+
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA(?: driver)? error: out of memory|\bCU[A-Z]+_STATUS_ALLOC_FAILED|DefaultCPUAllocator: can't allocate memory"
+)
 
 
 def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_rows: int) -> Limits:
@@ -73,6 +78,12 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that memory ran out; for a CPU, PyTorch has no error class for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, so that a smaller pass may succeed in the same process.
+
+    Only the allocator of PyTorch has a class for it. CUDA's own allocations (contexts, graphs, NCCL) raise torch.AcceleratorError, its
+    libraries a status when they allocate their workspaces, and the allocator of a CPU a plain RuntimeError.
+    """
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
+    )

@@ -43,10 +43,14 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class TrialAssignment:
-    """A trial assigned to a worker group; `attempt` is 1 the first time."""
+    """A trial assigned to a worker group; `attempt` is 1 the first time.
+
+    `micro_batch` is the most rows of a pass if more have run out of memory before, otherwise None.
+    """
 
     trial_id: str
     attempt: int
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class QueueState:
     training: tuple[Training, ...]
     waiting: int  # trials without a worker group
     idle_seconds: float  # since the last step of any trial
+    halved: int = 0  # unfinished trials that read fewer rows in a pass, because memory ran out
 
 
 @dataclass
@@ -110,6 +115,7 @@ class _Trial:
     decisions: dict[int, Decision] = field(default_factory=dict)  # by epoch
     attempts: int = 0
     failures: int = 0  # of its workers since its last epoch
+    micro_batch: int | None = None  # most rows of a pass, once a larger one has run out of memory
     stopped: bool = False
     report: WorkerReport | None = None
     taken: float | None = None
@@ -190,7 +196,8 @@ class TrialQueue:
         now = time.monotonic()
         training = tuple(Training(one.held, one.step, now - one.heard) for one in self._groups.values() if one.held is not None)
         waiting = sum(self._trials[trial_id].report is None for trial_id in self._waiting)
-        return QueueState(training, waiting, now - self._progressed)
+        halved = sum(trial.report is None and trial.micro_batch is not None for trial in self._trials.values())
+        return QueueState(training, waiting, now - self._progressed, halved)
 
     async def close(self) -> None:
         """Let worker groups shut down once they have no trial."""
@@ -259,7 +266,13 @@ class TrialQueue:
         trial.taken = trial.taken or time.monotonic()
         one = self._groups[group]
         one.held, one.step, one.heard = trial_id, 0, time.monotonic()
-        return TrialAssignment(trial_id, trial.attempts)
+        return TrialAssignment(trial_id, trial.attempts, trial.micro_batch)
+
+    async def wait_for_more(self) -> bool:
+        """Wait until a trial waits for a worker group, or the search is over; returns whether one waits."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._waiting) or self._closed)
+            return bool(self._waiting)
 
     async def heartbeat(self, group: str, step: int) -> None:
         """Record that a group has come to this optimiser step of its trial."""
@@ -293,6 +306,22 @@ class TrialQueue:
         async with self._changed:
             if self._trials[trial_id].report is None:
                 self._end(trial_id, WorkerReport(status, cause, self._trials[trial_id].seconds(), refusal))
+
+    async def ran_out_of_memory(self, group: str, trial_id: str, cause: str, rows: int | None) -> None:
+        """Record that a pass of `rows` rows ran out of memory: the trial continues from its last epoch with half as many in a pass.
+
+        It has run out of memory if it cannot, with one row, or with None if that happened before the first pass. All workers of a group may
+        report the same failure; it counts once.
+        """
+        async with self._changed:
+            trial = self._trials[trial_id]
+            if self._groups[group].held != trial_id:
+                return
+            if rows is None or rows <= 1:
+                self._end(trial_id, WorkerReport(TrialStatus.OUT_OF_MEMORY, cause, trial.seconds()))
+                return
+            trial.micro_batch = rows // 2
+            self._put_back(group)
 
     async def attempt_failed(self, group: str, trial_id: str, cause: str) -> None:
         """Record that a trial failed for a reason that may lie in the group's process or node: it is moved, unless it failed too often.
@@ -358,7 +387,7 @@ class TrialQueue:
 
 def out_of_memory(error: str) -> bool:
     """Whether an error's text says that a GPU or a node ran out of memory."""
-    return "OutOfMemory" in error or "out of memory" in error or "running low on memory" in error
+    return any(said in error for said in ("OutOfMemory", "out of memory", "_STATUS_ALLOC_FAILED", "running low on memory"))
 
 
 def node_lost(error: str) -> bool:

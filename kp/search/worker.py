@@ -1,9 +1,11 @@
 """Ray Train's loop function: the worker of a group trains one trial after another from the queue.
 
-A trial that raises ends the group's processes, since a worker that broke leaves the others waiting inside a collective, and a GPU that
-broke leaves its process of no use; Ray Train starts them again, and the queue knows by then what becomes of the trial: it has failed if
-the error is its own, and is moved if the error may be that of the process, its node or the storage. Only a lone worker without a GPU,
-whose trial failed by an error of its own, continues in the same process.
+A trial that raises has failed if the error is its own, and is moved if the error may be that of the process, its node or the storage. One
+that ran out of memory continues with half as many rows in a pass, which is the same optimiser step, until a single row is too much.
+
+Only a lone worker whose trial failed by an error of its own, or ran out of memory in a pass, continues in the same process. In all other
+cases the group's processes end, and Ray Train starts them again: a worker that broke leaves the others waiting inside a collective, a CUDA
+error leaves a process in which every later call fails, and DeepSpeed keeps what it had begun to make, and all models of ZeRO stage 3.
 """
 
 import re
@@ -39,7 +41,6 @@ class WorkerGroupJob:
     jobs: dict[str, Any]  # trial_id -> object reference of its TrialJob
     work: Mapping[str, WorkFolder]  # trial_id -> the folder of its checkpoints
     micro_batch: int | None
-    use_gpu: bool
     study: str = ""  # its name, for metrics
 
 
@@ -48,21 +49,32 @@ def train_trials(loop_config: dict[str, WorkerGroupJob]) -> None:
     import ray.train
 
     context = ray.train.get_context()
-    worker = _Worker(loop_config["group"], Place(context.get_world_rank(), context.get_world_size()))
+    worker = Worker(loop_config["group"], Place(context.get_world_rank(), context.get_world_size()))
     turn = 0
     while (assignment := worker.ask("next_trial", worker.job.group, worker.life, turn)) is not None:
         worker.train(assignment)
         turn += 1
+        if worker.is_spent and worker.ask("wait_for_more"):
+            raise ProcessSpentError("not a fault: after ZeRO stage 3, further trials are trained by new processes")
 
 
-class _Worker:
+class ProcessSpentError(Exception):
+    """Raised to have Ray Train start a group's processes again; the queue charges it to nobody, because the group has no trial."""
+
+
+class Worker:
+    """One process of a worker group, which trains trial after trial."""
+
     def __init__(self, job: WorkerGroupJob, place: Place) -> None:
         self.job, self._place = job, place
         self.life = self._same_for_all(uuid.uuid4().hex)
         self._here = place_here()
         self.ask("worker_started", job.group, place.rank, self._here)
         self._model_cache: BaseModelCache | None = None
+        self._training: TrialTraining | None = None
         self._beaten = time.monotonic()
+        self.is_spent = False
+        """Whether it has trained what stays in its memory, so that it should train nothing else."""
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """Call a method of the queue and wait for the result."""
@@ -86,46 +98,72 @@ class _Worker:
             torch.distributed.barrier()
 
     def train(self, assignment: TrialAssignment) -> None:
-        """Train one trial to its end, or until the queue stops it."""
+        """Train one trial to its end, or until the queue stops it; raises if this process must end with it."""
+        try:
+            self._attempt(assignment)
+            return
+        except Exception as error:  # any error ends this attempt and not the study
+            self._report(assignment.trial_id, error)
+            if self._must_end(error):
+                raise
+        self._model_cache = None  # its state is unknown
+        training, self._training = self._training, None
+        if training is not None:
+            training.discard()
+
+    def _attempt(self, assignment: TrialAssignment) -> None:
         import ray
 
         kept = checkpoints_in(self.job.work[assignment.trial_id])
-        try:
-            job: TrialJob = ray.get(self.job.jobs[assignment.trial_id])
-            if self._place.rank == 0:
-                kept.note_running()
-            training = self._training(job)
-            training.on_step = self._beat
-            before = kept.newest()
-            if before is not None:
-                training.restore(before)
-            self._run(training, kept)
-            training.close()
-        except Exception as error:  # any error ends this attempt and not the study
-            self._model_cache = None  # its state is unknown
-            refusal = user_error_in(error)
-            text = str(refusal or _last_line(error))
-            if refusal is None and not out_of_memory(text) and is_infrastructure(error):
-                self.ask("attempt_failed", self.job.group, assignment.trial_id, f"{text} (on {self._here})")
-                raise
-            status = TrialStatus.OUT_OF_MEMORY if out_of_memory(text) else TrialStatus.FAILED
-            where = f" (on {self._here})" if status is TrialStatus.OUT_OF_MEMORY else ""
-            self.ask("report_end", assignment.trial_id, status, text + where, refusal)
-            if self._place.world > 1 or self.job.use_gpu:
-                raise
+        job: TrialJob = ray.get(self.job.jobs[assignment.trial_id])
+        if self._place.rank == 0:
+            kept.note_running()
+        self.is_spent = self.is_spent or job.spec.training.zero_stage == 3
+        self._training = training = self._make_training(job, assignment.micro_batch)
+        training.on_step = self._beat
+        before = kept.newest()
+        if before is not None:
+            training.restore(before)
+        self._run(training, kept)
+        training.close()
+        self._training = None
+
+    def _report(self, trial_id: str, error: Exception) -> None:
+        """Let the queue know what ended an attempt."""
+        refusal = user_error_in(error)
+        text = str(refusal or _last_line(error))
+        where = f"{text} (on {self._here})"
+        if refusal is not None:
+            self.ask("report_end", trial_id, TrialStatus.FAILED, text, refusal)
+        elif memory_ran_out(error):
+            rows = self._training.micro_rows if self._training is not None else None
+            self.ask("ran_out_of_memory", self.job.group, trial_id, where, rows)
+        elif is_infrastructure(error):
+            self.ask("attempt_failed", self.job.group, trial_id, where)
+        else:
+            self.ask("report_end", trial_id, TrialStatus.FAILED, text)
+
+    def _must_end(self, error: Exception) -> bool:
+        """Whether this process is of no more use after an error."""
+        if self._place.world > 1 or self.is_spent:
+            return True
+        if user_error_in(error) is not None:  # while a trial is made, it comes before the engine
+            return False
+        # While a trial is made there is no handle on what DeepSpeed has made of it.
+        return self._training is None or (is_infrastructure(error) and not memory_ran_out(error))
 
     def _beat(self, step: int) -> None:
         if self._place.rank == 0 and time.monotonic() - self._beaten >= BEAT_SECONDS:
             self._beaten = time.monotonic()
             self.job.queue.heartbeat.remote(self.job.group, step)
 
-    def _training(self, job: TrialJob) -> TrialTraining:
+    def _make_training(self, job: TrialJob, micro_batch: int | None) -> TrialTraining:
         import torch
 
         torch.set_num_threads(job.engine.threads)
         if self._model_cache is None or self._model_cache.engine != job.engine:
             self._model_cache = BaseModelCache(job.engine)
-        return TrialTraining(self._model_cache, job, self._place, self.job.micro_batch)
+        return TrialTraining(self._model_cache, job, self._place, micro_batch or self.job.micro_batch)
 
     def _run(self, training: TrialTraining, kept: Checkpoints) -> None:
         trial_id = training.job.trial_id
@@ -175,6 +213,13 @@ class _Worker:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in traceback.format_exception_only(error) if line.strip()]
     return " ".join(" ".join(lines).split())
+
+
+def memory_ran_out(error: Exception) -> bool:
+    """Whether memory ran out, on a GPU, in this process or on its node."""
+    from kp.generation.memory import is_out_of_memory  # only now, because it imports torch
+
+    return is_out_of_memory(error) or out_of_memory(str(error))
 
 
 def is_infrastructure(error: BaseException) -> bool:

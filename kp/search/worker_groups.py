@@ -102,7 +102,7 @@ class _Supervisor:
         groups = self._groups
         if self._starts[group] > 1:
             record(Metric.RESTARTS, 1, study=groups.cluster.study, stage="search")
-        settings = groups.micro_batch, groups.cluster.use_gpu, groups.cluster.study
+        settings = groups.micro_batch, groups.cluster.study
         job = WorkerGroupJob(self._job_name(group), self._queue, self._jobs, self._folders.work, *settings)
         options: dict[str, Any] = {"num_cpus": DRIVER_CPUS, "scheduling_strategy": "SPREAD"}
         actor: Any = ray.remote(**options)(_GroupDriver).remote()
@@ -187,6 +187,7 @@ def told_of(state: QueueState, groups: int, restarts: int = 0) -> str:
     parts = [f"{len(steps)} of {groups} worker groups train: {', '.join(steps)}" if steps else f"none of {groups} worker groups trains"]
     parts += [f"{state.waiting} trials wait"] if state.waiting else []
     parts += [f"{idle} groups have no worker yet, or start"] if idle and state.waiting else []
+    parts += [f"{state.halved} trials read fewer rows in a pass, because memory ran out"] if state.halved else []
     parts += [f"{restarts} times a group was started again"] if restarts else []
     return "; ".join(parts)
 

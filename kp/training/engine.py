@@ -4,6 +4,7 @@ Adapters are saved as plain LoRA, however they were initialised: an init that mo
 OLoRA) trains W - s*B0*A0 + s*B*A, which is W with the adapter [B, -B0][A; A0] of twice the rank.
 """
 
+import gc
 import json
 import math
 from collections.abc import Callable
@@ -81,12 +82,27 @@ def deepspeed_engine(model: Any, spec: TrialSpec, dtype: str, place: Place, micr
         "gradient_accumulation_steps": micro_batches,
         "gradient_clipping": spec.training.max_grad_norm,
         "bf16": {"enabled": dtype == "bfloat16"},
-        "zero_optimization": {"stage": spec.training.zero_stage},
+        # By default gradients of passes and workers are summed in the model's dtype, so a step would depend on how its batch is cut.
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
+        "zero_optimization": {
+            "stage": spec.training.zero_stage,
+            # DeepSpeed allocates a bucket whole, by default for 500 million numbers. All gradients of an adapter fit in one of its size.
+            "reduce_bucket_size": sum(map(parameter_count, trainable)),
+        },
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
     }
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, multiplier)
     return deepspeed.initialize(model=model, optimizer=optimizer, lr_scheduler=scheduler, config=config)[0]
+
+
+def collect_memory() -> None:
+    """Free what is no longer used: engines are part of cycles, and the GPU's freed memory is kept for tensors of the same sizes."""
+    from kp.generation.memory import release_memory
+
+    gc.collect()
+    release_memory()
 
 
 def keep_out_frozen(model: Any) -> None:

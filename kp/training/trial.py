@@ -23,7 +23,16 @@ from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training.base_model_cache import BaseModelCache, validate_packing
 from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
-from kp.training.engine import Place, deepspeed_engine, gathered_adapter, keep_out_frozen, parameter_count, save_adapter, with_lora
+from kp.training.engine import (
+    Place,
+    collect_memory,
+    deepspeed_engine,
+    gathered_adapter,
+    keep_out_frozen,
+    parameter_count,
+    save_adapter,
+    with_lora,
+)
 from kp.training.forcing import ForcedRow, forced_answers, forced_packing, forced_rows, summary_of
 from kp.training.frozen_layers import FrozenLayers, above
 from kp.training.job import ADAPTER, Progress, TrialJob
@@ -293,12 +302,34 @@ class TrialTraining:
             save_adapter(self._model, state, self._started_as, folder / ADAPTER)
             self.progress.save(folder)
 
+    @property
+    def micro_rows(self) -> int:
+        """Most rows of a pass."""
+        return self._micro_rows
+
     def close(self) -> None:
-        """Remove the adapter and release the base model, unless the trial changed it."""
+        """End it: remove the adapter and release the base model, unless the trial changed it; nothing else of the trial stays in memory.
+
+        After ZeRO stage 3 DeepSpeed keeps the model all the same, whatever is destroyed: such a process must end before the next trial.
+        """
+        # An engine that is not destroyed keeps its model, through hooks that Python's collector does not see.
         self._engine.destroy()
         if self.spec.training.zero_stage < 3 and not self.spec.training.moves_base:  # stage 3 has partitioned the base over the workers
             self._model_cache.release(self._model.unload())
-        del self._engine, self._model, self._frozen
+        self._forget()
+
+    def discard(self) -> None:
+        """End it after an error: nothing of it stays in memory, nor does the base model, whose state is unknown.
+
+        To be called when the error has been handled, because its traceback keeps the tensors of the pass. Raises torch.AcceleratorError if
+        the GPU is of no more use to this process.
+        """
+        self._engine.destroy()
+        self._forget()
+
+    def _forget(self) -> None:
+        del self._engine, self._model, self._frozen, self._started_as
+        collect_memory()
 
 
 def _ignore(step: int) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from kp.errors import UserError
-from kp.search.trial_queue import MOST_ATTEMPTS, Decision, TrialAssignment, TrialQueue, WorkerDeath
+from kp.search.trial_queue import MOST_ATTEMPTS, Decision, TrialAssignment, TrialQueue, WorkerDeath, out_of_memory
 from kp.vocabulary import TrialStatus
 
 Result = TypeVar("Result")
@@ -303,3 +303,65 @@ def test_death_of_a_worker_is_one_sentence_of_what_ray_says_and_its_node() -> No
     said = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: End of file."
     assert str(WorkerDeath(text, "node 10.0.0.5 (gpu-3), process 7")) == f"{said} (on node 10.0.0.5 (gpu-3), process 7)"
     assert str(WorkerDeath("OutOfMemoryError: too much")) == "OutOfMemoryError: too much"
+
+
+def test_trial_out_of_memory_goes_on_with_half_the_rows_of_a_pass_and_is_charged_to_nobody() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        await queue.submit("a")
+        rows = [None, *(8 >> halved for halved in range(1, 4))]
+        for life, most in enumerate(rows):
+            assert await soon(queue.next_trial("one", str(life), 0)) == TrialAssignment("a", life + 1, most)
+            assert (await queue.state()).halved == int(life > 0)
+            for _ in range(2):  # both workers of the group say so
+                await queue.ran_out_of_memory("one", "a", "CUDA out of memory (on node 10.0.0.5)", most or 8)
+        report = await queue.stop("a")
+        assert (report.status, report.cause) == (TrialStatus.OUT_OF_MEMORY, "CUDA out of memory (on node 10.0.0.5)")
+        assert not (await queue.group_ended("one")).is_retired
+
+    asyncio.run(story())
+
+
+def test_trial_without_memory_for_its_model_is_not_tried_again() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        await queue.submit("a")
+        await queue.next_trial("one", "life", 0)
+        await queue.ran_out_of_memory("one", "a", "CUDA out of memory", None)
+        assert (await queue.stop("a")).status is TrialStatus.OUT_OF_MEMORY
+
+    asyncio.run(story())
+
+
+def test_wait_for_more_waits_for_a_trial_or_the_end_of_the_search() -> None:
+    async def story() -> None:
+        queue = TrialQueue()
+        await queue.submit("a")
+        await queue.next_trial("one", "life", 0)
+        waiting = asyncio.ensure_future(queue.wait_for_more())
+        assert await is_open(waiting)
+        await queue.submit("b")
+        assert await soon(waiting)
+        await queue.next_trial("two", "life", 0)
+        waiting = asyncio.ensure_future(queue.wait_for_more())
+        await queue.close()
+        assert not await soon(waiting)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "torch.AcceleratorError: CUDA error: out of memory",
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "ray.exceptions.OutOfMemoryError: node running low on memory",
+    ],
+)
+def test_out_of_memory_is_told_from_the_text_of_an_error(error: str) -> None:
+    assert out_of_memory(error)
+
+
+def test_out_of_memory_is_no_other_error_of_a_gpu() -> None:
+    assert not out_of_memory("torch.AcceleratorError: CUDA error: an illegal memory access was encountered")

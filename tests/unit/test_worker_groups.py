@@ -1,5 +1,7 @@
 """Worker groups that end are started again where that may help, and what a search does or waits for is told in a line."""
 
+from dataclasses import replace
+
 import pytest
 
 from kp.cluster.sizing import Node, plan_cluster
@@ -39,6 +41,8 @@ def test_group_that_ends_by_itself_starts_again_a_few_times() -> None:
 )
 def test_line_on_a_search_tells_what_trains_and_what_waits(state: QueueState, line: str) -> None:
     assert told_of(state, 3) == line
+    halved = replace(state, halved=2)
+    assert told_of(halved, 3) == f"{line}; 2 trials read fewer rows in a pass, because memory ran out"
     assert told_of(state, 3, restarts=2) == f"{line}; 2 times a group was started again"
 
 
