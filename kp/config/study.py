@@ -234,6 +234,9 @@ class ResourcesConfig(Section):
     attention: Attention = Attention.AUTO
     """How attention is computed in training: `sdpa`, torch's fused kernel, or `eager`, matrix products and a softmax, which on a CPU can be
     faster for short rows. `auto`: sdpa on a GPU, otherwise the faster one on this machine, measured when the study begins and kept."""
+    gradient_checkpointing: bool = False
+    """Keep only what enters each layer in training, and compute a layer again in the backward pass: up to half more work, and the memory of
+    one layer's activations in place of all. For long rows; where a smaller `micro_batch` is enough, that is cheaper."""
     activation_cache_gib: float = Field(2.0, ge=0)
     """Most main memory of a training worker, in GiB, for what layers below an adapter of upper layers (`training.layers`) compute of its
     rows; what finds no room is computed again in every step. 0: nothing is kept."""

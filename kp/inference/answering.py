@@ -19,6 +19,7 @@ from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import AnswerKeys, Matches
 from kp.metrics.refusals import is_refusal
 from kp.models.loading import load_model, load_tokenizer, resolve_model
+from kp.models.memory import use_expandable_segments
 from kp.models.names import NAME_FIELD, ResolvedModel
 from kp.prompts import Shot, ShotSets, messages
 from kp.vocabulary import Attention, Engine, ShotSet
@@ -59,6 +60,7 @@ class EngineSpec:
     max_lora_rank: int | None = None
     attention: Attention = Attention.AUTO  # of a model in training; `auto` is its own default
     activation_cache_gib: float = 2.0  # of a model in training: room for what layers without an adapter compute
+    gradient_checkpointing: bool = False  # of a model in training
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
 
     def remote_options(self) -> dict[str, Any]:
@@ -76,6 +78,8 @@ class EngineSpec:
         resolved = resolve_model(self.model, self.model_field)
         if self.engine is Engine.VLLM:
             return resolved, self._vllm_generator(resolved)
+        if self.use_gpu:
+            use_expandable_segments()
         model = load_model(resolved, self.model.dtype, self._device)
         return resolved, self.generator(model, load_tokenizer(resolved, self.model_field))
 

@@ -1,15 +1,22 @@
-"""Keep the memory that a process frees, where passes of a model on a CPU allocate and free the same activations again and again.
+"""How a process that runs passes of a model manages its memory.
 
-The C library of Linux returns freed memory to the system, which gives it back page by page, each zeroed at its first use. For a training
-step of a small model that is up to a fifth of its time. The peak is the same: what is kept is what a step needs again.
+On a CPU, passes allocate and free the same activations again and again, and the C library of Linux returns freed memory to the system,
+which gives it back page by page, each zeroed at its first use. For a training step of a small model that is up to a fifth of its time. So
+it is kept. The peak is the same: what is kept is what a step needs again.
+
+On a GPU, PyTorch keeps what is freed in segments of the sizes that were asked for. Batches of rows differ in size, so that segments end up
+with gaps that no tensor fits, and memory runs out while much of it is free. Segments that grow have no such gaps.
 """
 
 import ctypes
+import os
 import sys
+from collections.abc import MutableMapping
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # numbers in malloc.h
 _LARGEST_INT = 2**31 - 1
 _MEGABYTE = 2**20
+_ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
 def keep_freed_memory() -> None:
@@ -21,3 +28,9 @@ def keep_freed_memory() -> None:
         mallopt(_MMAP_THRESHOLD, 32 * _MEGABYTE)  # the most that it accepts
         mallopt(_TRIM_THRESHOLD, _LARGEST_INT)
         mallopt(_TOP_PAD, 64 * _MEGABYTE)
+
+
+def use_expandable_segments(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let PyTorch's CUDA allocator grow its segments, unless the environment has settings for it; call it before CUDA is used."""
+    if not any(name in environment for name in _ALLOCATOR_VARIABLES):
+        environment[_ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"

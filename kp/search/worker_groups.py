@@ -20,6 +20,7 @@ from kp.cluster.last_words import ProcessPlace, last_words, place_here
 from kp.cluster.metrics import Metric, record
 from kp.cluster.sizing import Cluster
 from kp.errors import UserError, last_named, user_error_in
+from kp.models.memory import use_expandable_segments
 from kp.search.trial_queue import GroupEnd, QueueState, TrialQueue, WorkerDeath, node_lost
 from kp.search.worker import WorkerGroupJob, train_trials
 from kp.store.bucket_folder import WorkFolder
@@ -251,6 +252,7 @@ def _process_group(backend: str) -> Any:
     class OnInterfaceOfNode(torch_backend):
         def on_start(self, worker_group: Any, backend_config: Any) -> None:
             worker_group.execute(use_interface_of_node)
+            worker_group.execute(use_expandable_segments)  # here, because the process group is the first to use CUDA
             super().on_start(worker_group, backend_config)
 
     class ProcessGroup(TorchConfig):

@@ -119,7 +119,8 @@ class Session(ExitStack):
         """The same for a training worker, which has its own share of the cores."""
         resources = self.config.resources
         engine = self._hf_engine(self.cluster.worker_threads)
-        return replace(engine, attention=resources.attention, activation_cache_gib=resources.activation_cache_gib)
+        names = ("attention", "activation_cache_gib", "gradient_checkpointing")
+        return replace(engine, **{name: getattr(resources, name) for name in names})
 
     def _hf_engine(self, threads: int) -> EngineSpec:
         settings, batch = self.config.categorise, self.config.resources.generation_batch

@@ -13,7 +13,7 @@ from kp.errors import UserError
 from kp.inference.answering import EngineSpec
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
-from kp.models.memory import keep_freed_memory
+from kp.models.memory import keep_freed_memory, use_expandable_segments
 from kp.training.activations import ActivationStore
 from kp.training.encoding import EncodedRow
 from kp.training.frozen_layers import FrozenLayers, first_adapted_layer
@@ -32,7 +32,9 @@ class BaseModelCache:
         self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
         self.chat = Chat(self.tokenizer, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"
-        if not engine.use_gpu:
+        if engine.use_gpu:
+            use_expandable_segments()
+        else:
             keep_freed_memory()
         self._base: Any = None
         self._tried: set[Packing] = set()
@@ -92,7 +94,21 @@ class BaseModelCache:
 
     def release(self, base: Any) -> None:
         """Return the model from `acquire`, with its weights and modules unchanged."""
+        if self.engine.gradient_checkpointing:
+            base.gradient_checkpointing_disable()
         self._base = base
+
+
+def checkpoint_layers(base: Any) -> None:
+    """Let a model in training mode compute each layer again in the backward pass, with the dropout of the forward pass.
+
+    To be called once it has its adapter: PEFT would have such a model compute gradients down to its embeddings. Raises UserError if a model
+    cannot.
+    """
+    if not base.supports_gradient_checkpointing:
+        raise UserError(f"a {base.config.model_type} cannot compute its layers again", field="resources.gradient_checkpointing")
+    # The other way, by re-entering autograd, needs inputs with gradients, and so a backward pass down to the embeddings.
+    base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def validate_packing(config: Any, packing: Packing, longest: int) -> None:

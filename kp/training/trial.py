@@ -20,7 +20,7 @@ import pyarrow as pa
 from kp.inference.answering import answer_questions
 from kp.metrics.matching import AnswerKeys
 from kp.store.hardware import distinct_hardware, process_hardware
-from kp.training.base_model_cache import BaseModelCache, validate_packing
+from kp.training.base_model_cache import BaseModelCache, checkpoint_layers, validate_packing
 from kp.training.batches import Batch, make_batch
 from kp.training.encoding import EncodedRow, encode_row, epoch_order, trained_tokens
 from kp.training.engine import (
@@ -65,6 +65,8 @@ class TrialTraining:
         model_cache.validate_layout(base, self._rows, self.spec.training.packing)
         torch.manual_seed(self.spec.seed)
         self._model = with_lora(base, self.spec)
+        if model_cache.engine.gradient_checkpointing:
+            checkpoint_layers(base)
         # PEFT writes the base's origin into adapter_config.json; a cache path of this machine would mean nothing elsewhere.
         described = self._model.peft_config["default"]
         described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision

@@ -1,9 +1,11 @@
-"""Freed memory stays with a process that keeps it."""
+"""Freed memory stays with a process that keeps it, and on a GPU in segments that grow."""
 
 import subprocess
 import sys
 
 import pytest
+
+from kp.models.memory import use_expandable_segments
 
 _ROUNDS = """
 import resource, sys, threading
@@ -46,3 +48,13 @@ def test_freed_memory_stays_with_the_process() -> None:
     assert _held("give back", "main") < _MADE / 2
     assert _held("keep", "main") > _MADE * 0.9
     assert _held("keep", "thread") > _MADE * 0.9
+
+
+def test_segments_of_a_gpu_are_expandable_unless_the_environment_says_otherwise() -> None:
+    environment: dict[str, str] = {}
+    use_expandable_segments(environment)
+    assert environment == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        own = {name: "max_split_size_mb:128"}
+        use_expandable_segments(own)
+        assert own == {name: "max_split_size_mb:128"}

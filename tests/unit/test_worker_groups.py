@@ -1,13 +1,16 @@
 """Worker groups that end are started again where that may help, and what a search does or waits for is told in a line."""
 
 from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import pytest
 
 from kp.cluster.sizing import Node, plan_cluster
 from kp.config.study import ResourcesConfig
+from kp.models.memory import use_expandable_segments
 from kp.search.trial_queue import GroupEnd, QueueState, Training
-from kp.search.worker_groups import MOST_FRUITLESS, WorkerGroups, may_restart, stalled, told_of
+from kp.search.worker_groups import MOST_FRUITLESS, WorkerGroups, _process_group, may_restart, stalled, told_of
 
 NODE_LOST = "ActorDiedError: The actor died because its node has died."
 NO_NODE = "ControllerError: WorkerGroupStartupTimeoutError: The worker group startup timed out after 60 seconds"
@@ -52,3 +55,12 @@ def test_search_that_stalls_names_what_it_waits_for() -> None:
     assert waits.startswith("nothing was trained for 30 minutes: worker groups wait for 2 GPUs each, and the cluster has 0 in all")
     hangs = stalled(QueueState((Training("0123456789", 1, 1830.0),), 0, 1830.0), groups, {"GPU": 2.0})
     assert "though workers have trials (01234567)" in hangs
+
+
+def test_workers_have_expandable_segments_before_their_process_group_uses_the_gpu() -> None:
+    done: list[Any] = []
+    backend = _process_group("nccl").backend_cls
+    workers = mock.Mock(execute=done.append)
+    with mock.patch.object(backend.__mro__[1], "on_start", side_effect=lambda *arguments: done.append("process group")):
+        backend().on_start(workers, None)
+    assert done.index(use_expandable_segments) < done.index("process group")
