@@ -15,6 +15,7 @@ from kp.models.names import CONFIG_FILE, EMBEDDED, NamedModel, cache_root
 
 # The families (`model_type`) whose every layer has exactly the seven matrices below under these names. A mixture of experts, or a model
 # that fuses several of them into one matrix, is not among them.
+_TIED = ("gemma", "gemma2", "smollm3")  # whose head is their embeddings, unless their config.json says otherwise
 FAMILIES = ("gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "qwen2", "qwen3", "smollm3")
 
 
@@ -29,6 +30,13 @@ class ModelShape:
     kv_heads: int
     head_dim: int
     origin: str
+    embeddings: int = 0
+    """Numbers of its embeddings, and of its head if that has its own; 0 if its config does not say how many tokens it knows."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers of all its matrices; norms and biases are a ten-thousandth of them."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.matrices().values()) + self.embeddings
 
     def matrices(self) -> dict[str, tuple[int, int]]:
         """The matrices of one layer that an adapter can target: name -> input size, output size."""
@@ -54,14 +62,16 @@ class ModelShape:
 
 PUBLISHED = "its published shape"
 
-_PUBLISHED: dict[str, tuple[int, int, int, int, int, int]] = {  # hidden, intermediate, layers, heads, key and value heads, head size
-    EMBEDDED: (576, 1536, 30, 9, 3, 64),
-    "huggingfacetb/smollm2-135m-instruct": (576, 1536, 30, 9, 3, 64),
-    "meta-llama/llama-3.1-8b-instruct": (4096, 14336, 32, 32, 8, 128),
-    "meta-llama/llama-3.1-8b": (4096, 14336, 32, 32, 8, 128),
-    "meta-llama/llama-3.2-1b-instruct": (2048, 8192, 16, 32, 8, 64),
-    "meta-llama/llama-3.2-3b-instruct": (3072, 8192, 28, 24, 8, 128),
-    "mistralai/mistral-7b-instruct-v0.3": (4096, 14336, 32, 32, 8, 128),
+_Published = tuple[tuple[int, int, int, int, int, int], int]
+# Hidden, intermediate, layers, heads, key and value heads, head size; and the rows of the embeddings and of a head that has its own.
+_PUBLISHED: dict[str, _Published] = {
+    EMBEDDED: ((576, 1536, 30, 9, 3, 64), 49152),
+    "huggingfacetb/smollm2-135m-instruct": ((576, 1536, 30, 9, 3, 64), 49152),
+    "meta-llama/llama-3.1-8b-instruct": ((4096, 14336, 32, 32, 8, 128), 2 * 128256),
+    "meta-llama/llama-3.1-8b": ((4096, 14336, 32, 32, 8, 128), 2 * 128256),
+    "meta-llama/llama-3.2-1b-instruct": ((2048, 8192, 16, 32, 8, 64), 128256),
+    "meta-llama/llama-3.2-3b-instruct": ((3072, 8192, 28, 24, 8, 128), 128256),
+    "mistralai/mistral-7b-instruct-v0.3": ((4096, 14336, 32, 32, 8, 128), 2 * 32768),
 }
 
 
@@ -71,7 +81,10 @@ def model_shape(model: NamedModel) -> ModelShape | None:
     if folder is not None:
         return shape_of_config(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
     published = _PUBLISHED.get(model.name.lower())
-    return ModelShape(*published, PUBLISHED) if published else None
+    if published is None:
+        return None
+    sizes, rows = published
+    return ModelShape(*sizes, PUBLISHED, rows * sizes[0])
 
 
 def model_folder(model: NamedModel) -> Path | None:
@@ -89,6 +102,7 @@ def shape_of_config(config: dict[str, Any]) -> ModelShape | None:
     if config.get("model_type") not in FAMILIES:
         return None
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    is_tied = config.get("tie_word_embeddings", config["model_type"] in _TIED)
     return ModelShape(
         hidden=hidden,
         intermediate=config["intermediate_size"],
@@ -97,6 +111,7 @@ def shape_of_config(config: dict[str, Any]) -> ModelShape | None:
         kv_heads=config.get("num_key_value_heads") or heads,
         head_dim=config.get("head_dim") or hidden // heads,
         origin=CONFIG_FILE,
+        embeddings=config.get("vocab_size", 0) * hidden * (1 if is_tied else 2),
     )
 
 

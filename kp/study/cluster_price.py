@@ -21,11 +21,10 @@ from kp.errors import UserError
 from kp.inference.answering import chunk_facts
 from kp.models.shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
+from kp.study.memory_price import GIGA, memory_price
 from kp.study.pricing import NUMBER_BYTES, SECONDS_AN_HOUR, DiskPrice, PlannedTrials, Prompts, RowTokens, byte_text, eval_prompts
 from kp.study.stage import Planning
 from kp.training.spec import TrialSpec
-
-GIGA = 1e9
 
 
 @dataclass(frozen=True)
@@ -152,11 +151,14 @@ def price_on_cluster(
 ) -> ClusterPrice:
     """The price of every stage that works on GPUs; raises UserError if the study asks for more than the cluster has, or does not fit."""
     cluster = plan_cluster(planning.config.resources, stated.nodes)
-    weights = layer_weights(shape) * NUMBER_BYTES[planning.config.model.dtype]
-    if weights > stated.kind.memory_gb * GIGA:
+    memory = memory_price(planning.config, planning.trials, shape)
+    if memory is not None and not memory.fits(stated.kind.memory_gb):
         raise UserError(
-            f"the layers of the model have {byte_text(weights)}, and {stated.kind.name} has {stated.kind.memory_gb:g} GB", field=FIELD
+            f"the study needs {byte_text(memory.least)} of one GPU and room for a pass, and {stated.kind.name} has "
+            f"{stated.kind.memory_gb:g} GB",
+            field=FIELD,
         )
+    weights = shape.parameters * NUMBER_BYTES[planning.config.model.dtype]
     pricing = _Pricing(planning, stated, cluster, stated_rates(planning, stated, shape, assumed), assumed, weights)
     stages = [pricing.answering(stage, prompts) for stage, prompts in by_stage.items() if prompts.base]
     stages.append(pricing.search(tokens, disk))

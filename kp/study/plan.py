@@ -23,6 +23,7 @@ from kp.store.filenames import FACTS_FILE
 from kp.store.steps import Step, Store
 from kp.study.cluster_price import ClusterPrice, price_on_cluster
 from kp.study.graph import Graph
+from kp.study.memory_price import memory_price, memory_text
 from kp.study.pricing import PlannedTrials, Prompts, RowTokens, byte_text, disk_price, hours, planned_trials
 from kp.study.registry import STAGES
 from kp.study.stage import Planning
@@ -107,6 +108,9 @@ def price_table(planning: Planning) -> Table:
     table.add_column("how much")
     table.add_row("tokens", f"{trained:,} trained on, {trained / trials.total(lambda spec: spec.rows_in_all):.1f} a row, {tokens.origin}")
     table.add_row("prompts", _prompts_text(prompts))
+    memory = memory_price(config, trials, model_shape(config.model))
+    if memory is not None and config.resources.gpu is not False:
+        table.add_row("GPU memory", memory_text(memory, config.model.dtype))
     for what, text in (*_disk(config, trials), *_hours(config, trained, prompts)):
         table.add_row(what, text)
     return table

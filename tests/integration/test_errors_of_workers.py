@@ -95,3 +95,14 @@ def test_trial_whose_worker_raises_an_error_for_users_fails_with_it_and_the_othe
     assert ended["bad"].cause == str(ended["bad"].refusal)
     assert ended["bad"].cause.startswith(LINE.removeprefix("kp: "))
     assert ended["good"].refusal is None
+
+
+@pytest.mark.studies  # a group's processes start three times
+def test_trials_at_zero_stage_3_are_trained_one_after_another_by_new_processes(tiny_study: Path, tmp_path: Path) -> None:
+    jobs = [tiny_job(tiny_study.parent / "model", tiny_spec(epochs=1, zero_stage=3), trial_id=f"trial {number}") for number in range(3)]
+    ended: dict[str, TrialOutcome] = {}
+    listeners = Listeners(lambda trial_id, measured: None, lambda outcome: ended.update({outcome.job.trial_id: outcome}), print)
+    folders = SearchFolders({job.trial_id: tmp_path / job.trial_id for job in jobs}, tmp_path / "scratch")
+    run_trials(jobs, folders, WorkerGroups(one_actor(), 1, None), FIFOScheduler(), listeners)
+    assert {outcome.status for outcome in ended.values()} == {TrialStatus.COMPLETED}
+    assert len(ended) == len(jobs)

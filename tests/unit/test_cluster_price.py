@@ -130,7 +130,7 @@ def test_price_refuses_what_the_cluster_has_no_room_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"resources.workers_per_trial: 8 are asked for and the cluster has 4 GPUs"):
         price(planning(tmp_path, workers_per_trial=8))
     small = StatedCluster(replace(GPU_KINDS["L4"], memory_gb=0.1), stated_cluster("1xL4").nodes)
-    with pytest.raises(UserError, match=r"--cluster: the layers of the model have 200 MB, and L4 has 0.1 GB"):
+    with pytest.raises(UserError, match=r"--cluster: the study needs 213 MB of one GPU and room for a pass, and L4 has 0.1 GB"):
         price_on_cluster(planning(tmp_path), {}, RowTokens(50, 50, ""), SHAPE, DISK, small)
 
 

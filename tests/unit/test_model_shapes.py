@@ -46,6 +46,23 @@ def test_adapter_parameters_of_every_family_are_those_of_peft(family: str) -> No
     assert shape.adapter_parameters(ALL, 4) == trainable(model, ALL, 4)
 
 
+@pytest.mark.parametrize("tied", [None, False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_of_every_family_are_those_of_its_matrices(family: str, tied: bool | None) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2}
+    named = {} if tied is None else {"tie_word_embeddings": tied}
+    config = AutoConfig.for_model(family, vocab_size=64, pad_token_id=0, **sizes, **named)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    written = {name: value for name, value in config.to_dict().items() if name != "tie_word_embeddings" or tied is not None}
+    shape = shape_of_config(written)
+    assert shape is not None
+    assert shape.parameters == sum(weights.numel() for weights in model.parameters() if weights.ndim == 2)
+
+
 def test_shape_of_config_of_a_model_with_other_matrices_is_not_guessed() -> None:
     from transformers import GPT2Config
 
@@ -62,7 +79,7 @@ def test_model_shape_of_a_hub_model_that_is_not_here_is_the_published_one(monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     llama = ModelConfig(name="meta-llama/Llama-3.1-8B-Instruct")
     assert model_folder(llama) is None
-    assert model_shape(llama) == ModelShape(4096, 14336, 32, 32, 8, 128, PUBLISHED)
+    assert model_shape(llama) == ModelShape(4096, 14336, 32, 32, 8, 128, PUBLISHED, 2 * 128256 * 4096)
     assert model_shape(ModelConfig(name="someone/some-model")) is None
     assert model_shape(ModelConfig(name="no such folder/at all/here")) is None
 
