@@ -89,6 +89,11 @@ def test_trial_out_of_memory_goes_on_with_half_its_rows_in_a_pass_and_takes_the_
         np.testing.assert_allclose(parts.adapter[name], weights, rtol=0, atol=2e-3 * np.abs(weights).max(), err_msg=name)
 
 
+def test_process_without_memory_for_an_engine_ends_and_its_trial_is_not_tried_again(one: Workers, model: Path, tmp_path: Path) -> None:
+    """Nobody could destroy what DeepSpeed had made by then."""
+    assert one.call(_without_engine, model, tmp_path) == [("OutOfMemoryError", "oom", [])]
+
+
 class _Here:
     """The queue in this process, called like Ray's handle of an actor."""
 
@@ -209,6 +214,22 @@ def _broken(model: Path, folder: Path) -> tuple[str, tuple[str, int], int]:
             ended = type(error).__name__
         other = here.next_trial.remote("another", "life", 0)
     return ended, (other.trial_id, other.attempt), here.queue._trials["trial"].failures
+
+
+def _without_engine(model: Path, folder: Path) -> tuple[str, str, list[str]]:
+    import torch
+
+    import kp.training.trial
+
+    full = mock.Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+    with _search({"trial": job(model)}, folder) as (worker, here), mock.patch.object(kp.training.trial, "deepspeed_engine", full):
+        try:
+            worker.train(worker.ask("next_trial", GROUP, worker.life, 0))
+            ended = ""
+        except torch.OutOfMemoryError as error:
+            ended = type(error).__name__
+    report = here.queue._trials["trial"].report
+    return ended, report.status.value, list(here.queue._waiting)
 
 
 def _halved(model: Path, folder: Path) -> tuple[list[int], str, Outcome]:
