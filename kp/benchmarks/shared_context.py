@@ -13,7 +13,7 @@ from typing import Any
 from lm_eval.models.huggingface import HFLM
 
 from kp.errors import UserError
-from kp.generation.attention import NotShareableError
+from kp.generation.slots import NotShareableError
 from kp.generation.decoding import Work
 from kp.generation.likelihoods import Context, LikelihoodScorer
 

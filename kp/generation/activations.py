@@ -14,22 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kp.generation.attention import Prefix
+from kp.generation.slots import Prefix
 
 
 @dataclass(frozen=True)
 class LowerPass:
-    """What the lower layers computed for tokens, one after another: the hidden states [tokens, width] that enter the layer above, and keys
-    and values [key heads, tokens, width] for each lower layer."""
+    """What the lower layers computed for tokens, one after another: the hidden states [tokens, width] that enter the layer above, and the
+    lower layers' keys and values."""
 
     hidden: Tensor
-    keys: list[Tensor]
-    values: list[Tensor]
+    kv: Prefix
 
     @property
     def tensors(self) -> list[Tensor]:
         """All of it."""
-        return [self.hidden, *self.keys, *self.values]
+        return [self.hidden, self.kv.keys, self.kv.values]
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,8 @@ class LowerRow:
 
     def kv(self, tokens: int | None = None) -> Prefix:
         """The keys and values of the first `tokens` tokens, by default of all."""
-        count = self.tokens if tokens is None else tokens
-        own = slice(self.start, self.start + count)
-        return Prefix([key[:, own] for key in self.read.keys], [value[:, own] for value in self.read.values], count)
+        own = slice(self.start, self.start + (self.tokens if tokens is None else tokens))
+        return Prefix(self.read.kv.keys[:, :, own], self.read.kv.values[:, :, own])
 
 
 class ActivationCache:

@@ -13,6 +13,7 @@ With an adapter of upper layers only, prefill rows enter the first adapted layer
 kp.generation.lower_layers), and only decode rows pass all layers.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ import torch
 from torch import Tensor
 
 from kp.generation.activations import LowerRow
-from kp.generation.attention import ALL_LAYERS, Line, Prefix, Slots
+from kp.generation.folding import PADDING_ALLOWED, fold_plan
 from kp.generation.forward import Forward
+from kp.generation.slots import ALL_LAYERS, Line, LinePlan, Prefix, Slots, rounded_up
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class Decoder:
         self._new_tokens, self._ended, self._work = new_tokens, ended, work
         self._first_layer = first_layer
         self._live: list[Live] = []
+        self._moves: tuple[list[int], list[int]] = ([], [])  # slots whose rows move before the next pass, and where to
 
     @property
     def rows_tried(self) -> int:
@@ -182,7 +185,6 @@ class Decoder:
             n_decode = 0 if self._prefills_first(waiting) else n_live
             self._admit(waiting, n_decode)
             decode, prefill = self._live[:n_decode], self._live[n_live:]
-            copy_shared_prefixes(slots, prefill, n_live, self._shared_prefixes, slice(self._first_layer, None))
             logits = self._pass(slots, decode, prefill, n_live)
             self._count(n_decode, prefill, len(logits))
             chosen = iter(self._choose(logits, decode, prefill))
@@ -190,7 +192,7 @@ class Decoder:
                 _take(live, [next(chosen)])
             for live in prefill:
                 _take(live, [next(chosen) for _ in range(len(live.row.draft) + 1)])
-            yield from self._leave(slots)
+            yield from self._leave()
 
     def _prefills_first(self, waiting: deque[Row]) -> bool:
         """Whether the decode rows wait for a pass of prefill rows, which skips the lower layers and is full without them.
@@ -213,7 +215,10 @@ class Decoder:
 
     def _pass(self, slots: Slots, decode: list[Live], prefill: list[Live], first_prefill: int) -> Tensor:
         """The logits of the next tokens of decode rows, and of what follows each draft token of prefill rows."""
-        line = make_line(decode, prefill, self._prefixes, self._forward.device, first_prefill=first_prefill)
+        line = make_line(decode, prefill, self._prefixes, self._forward.device, first_prefill=first_prefill, moves=self._moves)
+        if self._moves[0]:
+            slots.move(line, max(live.own for live in self._live[:first_prefill]))
+        copy_shared_prefixes(slots, prefill, first_prefill, self._shared_prefixes, slice(self._first_layer, None))
         if not self._first_layer:
             return self._forward.packed(line, slots)
         hidden = [live.row.lower.hidden for live in prefill if live.row.lower is not None]
@@ -242,14 +247,14 @@ class Decoder:
         chosen: list[int] = choose_tokens(logits, wanted).tolist()
         return chosen
 
-    def _leave(self, slots: Slots) -> Iterator[tuple[Row, list[int]]]:
-        """Remove rows that have ended and move the last ones into the gaps, so that decode rows are always in the first slots."""
+    def _leave(self) -> Iterator[tuple[Row, list[int]]]:
+        """Remove rows that have ended and let the last ones move into the gaps, so that decode rows are always in the first slots."""
         ended = [self._ended(live.made) or len(live.made) >= self._new_tokens for live in self._live]
         stay = len(ended) - sum(ended)
         gaps = [slot for slot in range(stay) if ended[slot]]
         movers = [slot for slot in range(stay, len(ended)) if not ended[slot]]
         finished = [live for live, gone in zip(self._live, ended, strict=True) if gone]
-        slots.move(movers, gaps, max(live.own for live in self._live))
+        self._moves = movers, gaps
         for gap, mover in zip(gaps, movers, strict=True):
             self._live[gap] = self._live[mover]
         del self._live[stay:]
@@ -307,49 +312,49 @@ def make_line(
     device: torch.device,
     keep: int | None = None,
     first_prefill: int | None = None,
+    moves: tuple[list[int], list[int]] = ([], []),
 ) -> Line:
     """The line of one pass; with `keep`, logits only after the last `keep` tokens. The prefill rows are in the slots from `first_prefill`
-    on, by default in those after the decode rows."""
+    on, by default in those after the decode rows. `moves` are the slots whose rows move before the pass, and where to."""
     first = len(decode_rows) if first_prefill is None else first_prefill
     ids: list[int] = []
     columns: list[int] = []
+    positions: list[int] = []
     wanted: list[int] = []
-    slots, starts, shifts = [], [], []
-    behind: dict[int | None, list[int]] = {}
+    slots: list[int] = []
+    own: dict[int, list[int]] = {}
+    behind: dict[int, list[int]] = {}
 
-    def place(live: Live, slot: int, tokens: list[int], asked: int) -> None:
-        start = len(ids)
+    def place(live: Live, slot: int, tokens: list[int], asked: int) -> list[int]:
+        placed = [*range(len(ids), len(ids) + len(tokens))]
+        shift = 0 if live.row.prefix is None else prefixes[live.row.prefix].tokens
         ids.extend(tokens)
         columns.extend(range(live.own, live.own + len(tokens)))
+        positions.extend(range(live.own + shift, live.own + shift + len(tokens)))
         slots.extend([slot] * len(tokens))
-        wanted.extend(range(len(ids) - asked, len(ids)))
-        prefix = live.row.prefix
-        shifts.extend([0 if prefix is None else prefixes[prefix].tokens] * len(tokens))
-        behind.setdefault(prefix, []).extend(range(start, len(ids)))
+        wanted.extend(placed[-asked:])
+        if live.row.prefix is not None:
+            behind.setdefault(live.row.prefix, []).extend(placed)
+        return placed
 
     for slot, live in enumerate(decode_rows):
         place(live, slot, live.made[-1:], 1)
     for slot, live in enumerate(prefill_rows, start=first):
-        starts.append(len(ids))
-        place(live, slot, [*live.row.ids, *live.row.draft], len(live.row.draft) + 1)
-    positions = [column + shift for column, shift in zip(columns, shifts, strict=True)]
-
-    def tensor(numbers: list[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.long).to(device, non_blocking=True)
-
-    return Line(
-        ids=tensor(ids)[None],
-        positions=tensor(positions)[None],
-        slot=tensor(slots),
-        column=tensor(columns),
+        own[slot] = place(live, slot, [*live.row.ids, *live.row.draft], len(live.row.draft) + 1)
+    sizes = {number: prefixes[number].tokens for number in behind}
+    return LinePlan(
+        ids=ids,
+        positions=positions,
+        slot=slots,
+        column=columns,
+        wanted=wanted if keep is None else wanted[-keep:],
         n_decode=len(decode_rows),
         first_prefill=first,
-        order=tensor([token for tokens in behind.values() for token in tokens]),
-        behind=[(prefix, len(tokens)) for prefix, tokens in behind.items()],
-        starts=tensor(starts),
-        lengths=tensor([len(live.row.ids) + len(live.row.draft) for live in prefill_rows]),
-        wanted=tensor(wanted if keep is None else wanted[-keep:]),
-        decode_columns=max((live.own + 1 for live in decode_rows), default=0),
-        prefill_columns=max((live.own + len(live.row.ids) + len(live.row.draft) for live in prefill_rows), default=0),
-        farthest=max(positions),
-    )
+        # Rows always form one batch, because they are many and short.
+        own=fold_plan(own, dict.fromkeys(own, 1), range(len(decode_rows), len(ids)), math.inf),
+        behind=fold_plan(behind, sizes, range(len(ids)), PADDING_ALLOWED[device.type]),
+        sources=moves[0],
+        targets=moves[1],
+        decode_columns=rounded_up(max((live.own + 1 for live in decode_rows), default=0)),
+        prefill_columns=rounded_up(max((live.own + len(live.row.ids) + len(live.row.draft) for live in prefill_rows), default=0)),
+    ).to(device)

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kp.generation.attention import Line, NotShareableError, Slots, attending_to, exchanged_attention, validate_layer_types
+from kp.generation.attention import attending_to, exchanged_attention, validate_layer_types
+from kp.generation.slots import Line, NotShareableError, Slots
 from kp.models.layers import entered_at, left_at
 
 # How much the logits of a packed prompt may differ from the model's own, relative to their size. Another order of summation changes the
@@ -30,9 +31,9 @@ class Forward:
         return device
 
     @property
-    def layers(self) -> int:
-        """Number of attention layers."""
-        return int(self.base.config.get_text_config().num_hidden_layers)
+    def layers(self) -> range:
+        """The attention layers."""
+        return range(int(self.base.config.get_text_config().num_hidden_layers))
 
     def validate_shareable(self) -> None:
         """Raise NotShareableError if the model's class or config shows that its attention cannot be replaced."""
@@ -47,10 +48,10 @@ class Forward:
         With `entered`, a layer and the hidden states [tokens, width] that enter it, the layers below it are skipped.
         """
         if entered is None:
-            return self._packed(line, slots, self.layers)
+            return self._packed(line, slots, len(self.layers))
         layer, hidden = entered
         with entered_at(self.base, layer, hidden[None]):
-            return self._packed(line, slots, self.layers - layer)
+            return self._packed(line, slots, len(self.layers) - layer)
 
     def packed_below(self, layer: int, line: Line, slots: Slots) -> Tensor:
         """The hidden states [tokens, width] of a line that enter `layer`; the layers above are skipped. Call it as `packed`."""

@@ -28,7 +28,7 @@ import torch
 from kp.errors import UserError
 from kp.generation.activations import ActivationCache
 from kp.generation.adapters import first_layer
-from kp.generation.attention import NotShareableError, Prefix
+from kp.generation.slots import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward

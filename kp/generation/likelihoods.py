@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from kp.generation.attention import Prefix, Slots
+from kp.generation.slots import Prefix, Slots
 from kp.generation.decoding import Limits, Row, Work, first_logits, row_logits
 from kp.generation.forward import Forward
 from kp.generation.memory import is_out_of_memory, measured_limits, release_memory
@@ -259,5 +259,5 @@ def _copy(row: Row) -> int:
 
 def _first_tokens(cache: Any, tokens: int) -> Prefix:
     """The keys and values of the first tokens of the only sequence in a cache."""
-    keys, values = ([getattr(layer, side)[0, :, :tokens].clone() for layer in cache.layers] for side in ("keys", "values"))
-    return Prefix(keys, values, tokens)
+    keys, values = ([getattr(layer, side)[0, :, :tokens] for layer in cache.layers] for side in ("keys", "values"))
+    return Prefix(torch.stack(keys), torch.stack(values))

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from kp.generation.activations import ActivationCache, LowerPass, LowerRow, bytes_of, path_key
-from kp.generation.attention import Prefix, Slots
+from kp.generation.slots import Prefix, Slots
 from kp.generation.decoding import Live, Row, Work, batches, copy_shared_prefixes, make_line
 from kp.generation.forward import Forward
 from kp.generation.shared_prefixes import with_shared_prefixes
@@ -113,8 +113,9 @@ class LowerLayers:
         for key, prefix in zip(missing, self._completed(rows, []), strict=True):
             found[key] = prefix
             if adapter is not None:
-                upper = Prefix(prefix.keys[self._layer :], prefix.values[self._layer :], prefix.tokens)
-                self._cache.keep({key: upper}, bytes_of([*upper.keys, *upper.values]))
+                view = prefix.of_layers(slice(self._layer, None))
+                upper = Prefix(view.keys.clone(), view.values.clone())  # a view would keep the lower layers as well
+                self._cache.keep({key: upper}, bytes_of([upper.keys, upper.values]))
         return [found[key] for key in keys]
 
     def _completed(self, rows: Sequence[Row], prefixes: list[Prefix]) -> list[Prefix]:
@@ -155,8 +156,7 @@ class LowerLayers:
             slots, hidden = self._pass_below(batch, prefixes, ())
             lengths = [len(live.row.ids) for live in batch]
             for slot, part in enumerate(hidden.split(lengths)):
-                kv = slots.as_prefix(slot, len(part))
-                made.append(LowerRow(LowerPass(part.clone(), kv.keys, kv.values), 0, len(part)))
+                made.append(LowerRow(LowerPass(part.clone(), slots.as_prefix(slot, len(part))), 0, len(part)))
         return made
 
     def _read_together(self, rows: Sequence[Row], prefixes: list[Prefix], shared: list[Prefix], most_tokens: int) -> list[LowerRow]:
@@ -165,7 +165,7 @@ class LowerLayers:
         for batch in batches(rows, most_tokens, shared):
             slots, hidden = self._pass_below(batch, prefixes, shared)
             assert slots.line is not None
-            read = LowerPass(hidden, *slots.of_line(slots.line))
+            read = LowerPass(hidden, slots.of_line(slots.line))
             start = 0
             for live in batch:
                 end = start + len(live.row.ids) + len(live.row.draft)
@@ -175,7 +175,7 @@ class LowerLayers:
 
     def _pass_below(self, batch: list[Live], prefixes: list[Prefix], shared: Sequence[Prefix]) -> tuple[Slots, torch.Tensor]:
         line = make_line([], batch, prefixes, self._forward.device, keep=1)
-        slots = Slots(self._forward.layers, len(batch), line.prefill_columns, prefixes)
+        slots = Slots(self._forward.layers[: self._layer], len(batch), line.prefill_columns, prefixes)
         copy_shared_prefixes(slots, batch, 0, shared)
         self._work.lower_tokens += line.ids.numel()
         self._work.passes += 1
@@ -186,7 +186,7 @@ class LowerLayers:
         for batch in batches(rows, most_tokens):
             lower = [live.row.lower for live in batch if live.row.lower is not None]
             line = make_line([], batch, prefixes, self._forward.device, keep=1)
-            slots = Slots(self._forward.layers, len(batch), line.prefill_columns, prefixes)
+            slots = Slots(self._forward.layers[self._layer :], len(batch), line.prefill_columns, prefixes)
             self._forward.packed(line, slots, (self._layer, torch.cat([one.hidden for one in lower])))
             made += [one.kv().below(slots.as_prefix(slot, one.tokens)) for slot, one in enumerate(lower)]
             self._work.passes += 1

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 
 from kp.config.study import ModelConfig
 from kp.generation import surprisal
-from kp.generation.attention import NotShareableError
+from kp.generation.slots import NotShareableError
 from kp.generation.surprisal import Surprisal, surprisals
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model

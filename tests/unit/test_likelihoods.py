@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, FalconConfig, Gemma2Config, MistralConfig, PretrainedConfig
 
-from kp.generation.attention import NotShareableError
+from kp.generation.slots import NotShareableError
 from kp.generation.likelihoods import LEAST_BEGINNING, Context, Likelihood, LikelihoodScorer, beginning_lengths
 from tests.model_zoo import ARCHITECTURES, FAMILIES, zoo_model, zoo_tokenizer
 

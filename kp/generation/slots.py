@@ -1,0 +1,267 @@
+"""Keys and values: of shared tokens (a `Prefix`), and of each row's own tokens, in its *slot* of preallocated buffers.
+
+All layers' keys lie in one tensor and all layers' values in another. So moving a row to another slot, or copying what a row shares into its
+slot, is one operation for all layers: on a GPU the time of such a small operation is that of its launch.
+
+A `Line` holds everything that a pass needs to know of its tokens. Its numbers are made on the host and reach the device in one copy; what
+layers derive from them (masks, indices) is made by the first layer and kept in the line for the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from kp.generation.folding import FoldPlan, Folding
+
+ALL_LAYERS = slice(None)
+COLUMNS_OF = 8
+"""Keys that a mask covers are a multiple of these: fused attention on CUDA reads a mask in pieces of 16 bytes."""
+
+
+class NotShareableError(Exception):
+    """The model's attention has a feature that the packed attention does not support."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of shared tokens (shots, or a shared question prefix): [layers, key heads, tokens, width] each."""
+
+    keys: Tensor
+    values: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens they are of."""
+        return self.keys.shape[2]
+
+    def of_layers(self, layers: slice) -> "Prefix":
+        """The same tokens in some layers."""
+        return Prefix(self.keys[layers], self.values[layers])
+
+    def below(self, upper: "Prefix") -> "Prefix":
+        """The same tokens with the layers of `upper` on top of these."""
+        return Prefix(torch.cat([self.keys, upper.keys]), torch.cat([self.values, upper.values]))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Several prefixes as a batch: keys and values [layers, prefixes, key heads, tokens of the longest, width], and a bias [prefixes, 1, 1,
+    tokens], -inf after the end of a shorter one; None for a single prefix."""
+
+    keys: Tensor
+    values: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class LinePlan:
+    """The numbers of a `Line`, which it explains, on the host."""
+
+    ids: list[int]
+    positions: list[int]
+    slot: list[int]
+    column: list[int]
+    wanted: list[int]
+    n_decode: int
+    first_prefill: int
+    own: FoldPlan | None
+    behind: FoldPlan | None
+    sources: list[int]
+    targets: list[int]
+    decode_columns: int
+    prefill_columns: int
+
+    def to(self, device: torch.device) -> "Line":
+        """The line, with one copy to the device."""
+        folds = [fold for fold in (self.own, self.behind) if fold is not None]
+        numbers = [self.ids, self.positions, self.slot, self.column, self.wanted, self.sources, self.targets]
+        sent = iter(_sent([*numbers, *chain.from_iterable(fold.numbers for fold in folds)], device))
+        ids, positions, slot, column, wanted, sources, targets = (next(sent) for _ in numbers)
+        own, behind = (None if fold is None else Folding(fold, *(next(sent) for _ in fold.numbers)) for fold in (self.own, self.behind))
+        return Line(
+            ids=ids[None],
+            positions=positions[None],
+            slot=slot,
+            column=column,
+            wanted=wanted,
+            n_decode=self.n_decode,
+            first_prefill=self.first_prefill,
+            own=own,
+            behind=behind,
+            sources=sources,
+            targets=targets,
+            decode_columns=self.decode_columns,
+            prefill_columns=self.prefill_columns,
+            farthest=max(self.positions),
+        )
+
+
+def _sent(numbers: Sequence[list[int]], device: torch.device) -> tuple[Tensor, ...]:
+    """Each list as a tensor on the device. Pinned memory is copied while the host goes on."""
+    joined = torch.tensor([*chain.from_iterable(numbers)], dtype=torch.long, pin_memory=device.type == "cuda")
+    return joined.to(device, non_blocking=True).split([len(one) for one in numbers])
+
+
+@dataclass(frozen=True)
+class Line:
+    """The tokens of one pass and where each belongs.
+
+    The first `n_decode` tokens are the next tokens of the decode rows; token i belongs to slot i. The prefill rows follow, one after
+    another, in the slots from `first_prefill` on.
+    """
+
+    ids: Tensor  # [1, tokens]
+    positions: Tensor  # [1, tokens]
+    slot: Tensor  # [tokens], the slot of a token's keys and values
+    column: Tensor  # [tokens], the column in that slot
+    wanted: Tensor  # tokens after which logits are computed
+    n_decode: int
+    first_prefill: int  # slots of decode rows that this pass leaves out come before it
+    own: Folding | None  # the prefill tokens, row by row; None without prefill rows
+    behind: Folding | None  # the tokens behind prefixes, by prefix; None without prefixes
+    sources: Tensor  # slots whose rows move before the pass
+    targets: Tensor  # where they move
+    decode_columns: int  # at least the most own tokens of a decode row, this one included
+    prefill_columns: int  # the same of a prefill row, its shared prefix included
+    farthest: int  # the greatest position
+    made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made by the first layer
+
+
+class _SlotLayer(DynamicLayer):
+    """What transformers' cache holds for a layer: keys and values go into the slots, in place."""
+
+    def __init__(self, slots: "Slots", layer: int) -> None:
+        super().__init__()
+        self._slots, self._layer = slots, layer
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        self._slots.write(self._layer, key_states, value_states)
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        return 0
+
+
+class Slots:
+    """Buffers for the own tokens of `slots` rows, at most `columns` tokens each, in `layers`, behind any of `prefixes`."""
+
+    def __init__(self, layers: range, slots: int, columns: int, prefixes: list[Prefix]) -> None:
+        self.prefixes = prefixes
+        self.line: Line | None = None
+        self.seen = 0  # layers that called the attention function in the current pass
+        self._layers = layers
+        self._shape = (slots, rounded_up(columns))
+        self._buffers: tuple[Tensor, Tensor] | None = None  # [layers, slots, key heads, columns, width] each
+        self._cache = Cache(layers=[_SlotLayer(self, layer) for layer in range(layers.stop)])
+        self._stacks: dict[tuple[int, ...], Stack] = {}
+
+    def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Write the keys and values [1, key heads, tokens, width] of the current line's tokens."""
+        line, heads = self.line, keys.shape[1]
+        assert line is not None
+        own = self._of_layer(layer, keys[0], values[0])
+        if "write" not in line.made:
+            first = line.slot[:, None] * heads + torch.arange(heads, device=line.slot.device)
+            line.made["write"] = (first * self._shape[1] + line.column[:, None]).flatten()
+        for buffer, states in zip(own, (keys, values), strict=True):
+            width = states.shape[-1]
+            buffer.view(-1, width).index_copy_(0, line.made["write"], states[0].transpose(0, 1).reshape(-1, width))
+
+    def decode_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
+        """Keys and values of the decode rows: [slots, key heads, columns, width]."""
+        return self._own(layer, 0, line.n_decode, line.decode_columns)
+
+    def prefill_kv(self, layer: int, line: Line, rows: int) -> tuple[Tensor, Tensor]:
+        """The same for the prefill rows."""
+        return self._own(layer, line.first_prefill, rows, line.prefill_columns)
+
+    def _own(self, layer: int, first: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+        if self._buffers is None or layer not in self._layers:
+            raise NotShareableError("a layer attends to keys that it does not keep")
+        place = layer - self._layers.start
+        return self._buffers[0][place, first : first + rows, :, :columns], self._buffers[1][place, first : first + rows, :, :columns]
+
+    def stacked(self, numbers: tuple[int, ...]) -> "Stack":
+        """Some of the prefixes, as one batch of keys; passes after one another mostly have the same."""
+        if numbers not in self._stacks:
+            chosen = [self.prefixes[number] for number in numbers]
+            if len(chosen) > 1:  # several stacks at once are of one prefix each, which are views
+                self._stacks = {key: stack for key, stack in self._stacks.items() if len(key) == 1}
+            self._stacks[numbers] = _stack(chosen)
+        return self._stacks[numbers]
+
+    def copy_kv(self, first: int, end: int, copied: Prefix, layers: slice = ALL_LAYERS, column: int = 0) -> None:
+        """Copy `copied`, or some of its layers, into these slots from `column` on; both have the same first layer."""
+        copied = copied.of_layers(layers)
+        for buffer, states in zip(self._made(copied.keys[0], copied.values[0]), (copied.keys, copied.values), strict=True):
+            buffer[layers][: len(states), first:end, :, column : column + states.shape[2]] = states[:, None]
+
+    def move(self, line: Line, columns: int) -> None:
+        """Move rows of at most `columns` tokens from their slots to others, as the line says."""
+        for buffer in self._buffers or ():
+            used = buffer[:, :, :, :columns]
+            used.index_copy_(1, line.targets, used.index_select(1, line.sources))
+
+    def as_prefix(self, slot: int, tokens: int) -> Prefix:
+        """The content of a slot, as a prefix for later rows."""
+        assert self._buffers is not None
+        keys, values = (buffer[:, slot, :, :tokens].clone() for buffer in self._buffers)
+        return Prefix(keys, values)
+
+    def of_line(self, line: Line) -> Prefix:
+        """Keys and values of the tokens of a line."""
+        assert self._buffers is not None
+        keys, values = (buffer[:, line.slot, :, line.column].permute(1, 2, 0, 3).contiguous() for buffer in self._buffers)
+        return Prefix(keys, values)
+
+    def _of_layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        if layer not in self._layers:
+            raise NotShareableError(f"it keeps keys for a layer {layer}")
+        keys, values = self._made(key, value)
+        return keys[layer - self._layers.start], values[layer - self._layers.start]
+
+    def _made(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The buffers, made on first use for keys and values like these [key heads, tokens, width]."""
+        if self._buffers is None:
+            slots, columns = self._shape
+            # Zeros, not uninitialised memory: a masked column contributes 0 times its value, and 0 times NaN would still be NaN.
+            made = (states.new_zeros(len(self._layers), slots, states.shape[0], columns, states.shape[-1]) for states in (key, value))
+            self._buffers = next(made), next(made)
+        for buffer, states in zip(self._buffers, (key, value), strict=True):
+            if (buffer.shape[2], buffer.shape[4]) != (states.shape[0], states.shape[-1]):
+                raise NotShareableError("its layers have keys and values of several shapes")
+        return self._buffers
+
+    def begin(self, line: Line) -> Cache:
+        """The cache with which the model reads this line."""
+        self.line, self.seen = line, 0
+        return self._cache
+
+    def end(self, layers: int) -> None:
+        """Raise NotShareableError unless each of the `layers` layers that were run called the attention function once."""
+        if self.seen != layers:
+            raise NotShareableError(f"only {self.seen} of its {layers} layers use an exchangeable attention")
+
+
+def rounded_up(columns: int) -> int:
+    """The next multiple of COLUMNS_OF."""
+    return -(-columns // COLUMNS_OF) * COLUMNS_OF
+
+
+def _stack(prefixes: Sequence[Prefix]) -> Stack:
+    if len(prefixes) == 1:
+        return Stack(prefixes[0].keys[:, None], prefixes[0].values[:, None], None)
+    longest = rounded_up(max(prefix.tokens for prefix in prefixes))
+    keys, values = (
+        torch.stack([torch.nn.functional.pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts], dim=1)
+        for parts in ([one.keys for one in prefixes], [one.values for one in prefixes])
+    )
+    bias = keys.new_zeros(len(prefixes), 1, 1, longest)
+    for number, prefix in enumerate(prefixes):
+        bias[number, ..., prefix.tokens :] = float("-inf")
+    return Stack(keys, values, bias)
