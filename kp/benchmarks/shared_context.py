@@ -13,9 +13,9 @@ from typing import Any
 from lm_eval.models.huggingface import HFLM
 
 from kp.errors import UserError
-from kp.generation.slots import NotShareableError
 from kp.generation.decoding import Work
 from kp.generation.likelihoods import Context, LikelihoodScorer
+from kp.generation.slots import NotShareableError
 
 _log = logging.getLogger(__name__)
 

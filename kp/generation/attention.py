@@ -118,8 +118,8 @@ class _Packed:
         queries = query[: line.n_decode].unflatten(1, (self._key_heads, -1))
         keys, values = self._slots.decode_kv(self._layer, line)
         if ("seen", self._window) not in line.made:
-            seen = _seen(line.column[: line.n_decode], line.decode_columns, self._window)
-            line.made["seen", self._window] = _bias(seen[:, None, None], query.dtype).expand(-1, 1, queries.shape[2], -1)
+            mask = self._slots.mask(line.column[: line.n_decode], line.decode_columns, self._window)
+            line.made["seen", self._window] = mask[:, None, None].expand(-1, 1, queries.shape[2], -1)
         return self._kernel(queries, keys, values, line.made["seen", self._window])
 
     def _prefill(self, query: Tensor, own: Folding) -> tuple[Tensor, Tensor]:
@@ -129,8 +129,8 @@ class _Packed:
         keys, values = self._slots.prefill_kv(self._layer, line, len(queries))
         if ("causal", self._window) not in line.made:
             (newest,) = own.lines(line.column)
-            bias = _bias(_seen(newest, line.prefill_columns, self._window), query.dtype)
-            line.made["causal", self._window] = _for_heads(bias, query.shape[1] // self._key_heads)
+            mask = self._slots.mask(newest, line.prefill_columns, self._window)
+            line.made["causal", self._window] = _for_heads(mask, query.shape[1] // self._key_heads)
         output, weight = self._kernel(queries, keys, values, line.made["causal", self._window])
         return own.unfolded([output], [weight], query.shape[1])
 
@@ -154,27 +154,16 @@ class _Packed:
         made = self._line.made
         if ("prefix", number, self._window) not in made:
             distance = behind.lines(self._line.positions[0])[number][..., None] - torch.arange(keys.shape[2], device=keys.device)
-            bias = _bias(distance < self._window, queries.dtype)
+            bias = queries.new_zeros(distance.shape).masked_fill_(distance >= self._window, float("-inf"))
             if stack.bias is not None:
                 bias = bias + stack.bias[:, 0]
             made["prefix", number, self._window] = _for_heads(bias, queries.shape[2] // bias.shape[1])
         return self._kernel.by_products(queries, keys, values, made["prefix", number, self._window])
 
 
-def _bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
-
-
 def _for_heads(bias: Tensor, heads: int) -> Tensor:
     """[lines, 1, tokens * heads, keys] of a bias [lines, tokens, keys]."""
     return bias.repeat_interleave(heads, dim=1)[:, None]
-
-
-def _seen(newest: Tensor, columns: int, window: int | None) -> Tensor:
-    """[..., columns]: which columns are visible to a token in column `newest` [...]."""
-    column = torch.arange(columns, device=newest.device)
-    seen = column <= newest[..., None]
-    return seen if window is None else seen & (column > newest[..., None] - window)
 
 
 def _validate_window(module: torch.nn.Module, layer: int, window: int | None) -> None:

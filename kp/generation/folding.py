@@ -7,7 +7,7 @@ back are made once a pass, by the first layer, so that a layer spends one operat
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -77,6 +77,11 @@ class Folding:
     absent: Tensor
     made: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, plan: FoldPlan, sent: Sequence[Tensor]) -> "Folding":
+        """A plan with its numbers, which are the first of `sent`."""
+        return cls(plan, sent[0], sent[1], sent[2])
+
     def lines(self, numbers: Tensor) -> list[Tensor]:
         """`numbers`, one for each token of the pass, as [lines, tokens in a line] for each batch."""
         return self._by_batch(numbers[self.tokens])
@@ -87,43 +92,45 @@ class Folding:
         if self.plan.in_order:
             first = self.plan.tokens[0]
             one = query[first : first + len(self.plan.places)].unflatten(1, (key_heads, heads // key_heads))
-            return [one.transpose(0, 1).reshape(1, key_heads, -1, width)]
+            return [one.transpose(1, 2).reshape(1, -1, key_heads, width).transpose(1, 2)]
         rows = query.reshape(-1, width).index_select(0, self._indices(heads, key_heads)[0])
         sizes = [lines * length * heads for lines, length in self.plan.batches]
         parts = rows.split(sizes) if len(sizes) > 1 else [rows]
-        return [part.view(lines, key_heads, -1, width) for part, (lines, _) in zip(parts, self.plan.batches, strict=True)]
+        return [part.view(lines, -1, key_heads, width).transpose(1, 2) for part, (lines, _) in zip(parts, self.plan.batches, strict=True)]
 
     def unfolded(self, outputs: Sequence[Tensor], weights: Sequence[Tensor], heads: int) -> tuple[Tensor, Tensor]:
         """The results of all batches, `outputs` as `folded` and `weights` the same without width, as [tokens, key heads, heads per key
         head, width] and the same without; a token in no line has the weight -inf."""
         key_heads, width = outputs[0].shape[1], outputs[0].shape[-1]
-        # Kernels write the heads of a token next to each other.
+        shared = heads // key_heads
+        if self.plan.in_order:
+            return outputs[0][0].unflatten(1, (-1, shared)).transpose(0, 1), weights[0][0].unflatten(1, (-1, shared)).transpose(0, 1)
         rows = [part.transpose(1, 2).reshape(-1, width) for part in outputs]
         logs = [part.transpose(1, 2).reshape(-1) for part in weights]
         output, weight = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (rows, logs))
-        shape = (-1, heads // key_heads, key_heads)
-        if self.plan.in_order:
-            return output.view(*shape, width).transpose(1, 2), weight.view(shape).transpose(1, 2)
         back = self._indices(heads, key_heads)[1]
-        output, weight = output.index_select(0, back), weight.index_select(0, back)
-        shape = (-1, key_heads, heads // key_heads)
-        output, weight = output.view(*shape, width), weight.view(shape)
+        output = output.index_select(0, back).view(-1, key_heads, shared, width)
+        weight = weight.index_select(0, back).view(-1, key_heads, shared)
         if self.plan.absent:
             weight = weight.index_fill(0, self.absent, float("-inf"))
         return output, weight
 
     def _indices(self, heads: int, key_heads: int) -> tuple[Tensor, Tensor]:
-        """For each folded row the row of [tokens * heads] that it is; and for each row of the result the row of the kernels' outputs."""
+        """For each folded row the row of [tokens * heads] that it is; and for each row of the result the folded row. Folded rows are in the
+        order of token, head among those that share keys, key head: kernels write their outputs as their queries lie."""
         if (heads, key_heads) not in self.made:
-            shared = heads // key_heads
-            head = torch.arange(heads, device=self.tokens.device).view(key_heads, shared)
-            there = [(part[:, None, :, None] * heads + head[:, None]).flatten() for part in self._by_batch(self.tokens)]
-            # A kernel's rows are (line, token, head among those that share keys, key head).
-            within = (head % shared) * key_heads + head // shared
-            back = (self.places * heads)[:, None, None] + within
-            self.made[heads, key_heads] = torch.cat(there), back.flatten()
+            there, back = _head_orders(heads, key_heads, self.tokens.device)
+            rows = (torch.add(order, tokens[:, None], alpha=heads) for order, tokens in ((there, self.tokens), (back, self.places)))
+            self.made[heads, key_heads] = next(rows).flatten(), next(rows).flatten()
         return self.made[heads, key_heads]
 
     def _by_batch(self, laid: Tensor) -> list[Tensor]:
         parts = laid.split([lines * length for lines, length in self.plan.batches])
         return [part.view(shape) for part, shape in zip(parts, self.plan.batches, strict=True)]
+
+
+@lru_cache
+def _head_orders(heads: int, key_heads: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The heads of a token, [key heads, heads per key head], in the order of folded rows; and where each of them is in that order."""
+    numbers = torch.arange(heads, device=device)
+    return numbers.view(key_heads, -1).t().flatten(), numbers.view(-1, key_heads).t().flatten()

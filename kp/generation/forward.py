@@ -62,9 +62,14 @@ class Forward:
 
     def _packed(self, line: Line, slots: Slots, layers: int) -> Tensor:
         cache = slots.begin(line)
+        every = len(line.wanted) == line.ids.shape[1]
         with attending_to(slots):
             output = self.model(
-                input_ids=line.ids, position_ids=line.positions, past_key_values=cache, use_cache=True, logits_to_keep=line.wanted
+                input_ids=line.ids,
+                position_ids=line.positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=0 if every else line.wanted,  # 0 stands for all
             )
         slots.end(layers)
         logits: Tensor = output.logits[0]

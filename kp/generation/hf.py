@@ -28,7 +28,6 @@ import torch
 from kp.errors import UserError
 from kp.generation.activations import ActivationCache
 from kp.generation.adapters import first_layer
-from kp.generation.slots import NotShareableError, Prefix
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward
@@ -38,6 +37,7 @@ from kp.generation.memory import LEAST_TOKENS, cache_bytes, is_out_of_memory, me
 from kp.generation.plain import PlainDecoder
 from kp.generation.protocol import Generation, OnAnswered, ignore_answers
 from kp.generation.shared_prefixes import with_shared_prefixes
+from kp.generation.slots import NotShareableError, Prefix
 from kp.generation.verification import validate_packed
 from kp.models.chat import Chat
 from kp.models.layers import validate_entering

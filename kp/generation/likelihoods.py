@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from kp.generation.slots import Prefix, Slots
 from kp.generation.decoding import Limits, Row, Work, first_logits, row_logits
 from kp.generation.forward import Forward
 from kp.generation.memory import is_out_of_memory, measured_limits, release_memory
 from kp.generation.shared_prefixes import shared_prefix_lengths
+from kp.generation.slots import Prefix, Slots
 from kp.generation.verification import validate_packed
 
 _log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from kp.generation.activations import ActivationCache, LowerPass, LowerRow, bytes_of, path_key
-from kp.generation.slots import Prefix, Slots
 from kp.generation.decoding import Live, Row, Work, batches, copy_shared_prefixes, make_line
 from kp.generation.forward import Forward
 from kp.generation.shared_prefixes import with_shared_prefixes
+from kp.generation.slots import Prefix, Slots
 
 Beginning = tuple[int, ...]
 """The tokens of a prefix."""

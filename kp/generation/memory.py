@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from kp.generation.slots import Prefix
 from kp.generation.decoding import Limits, Work, read_prefixes
 from kp.generation.forward import Forward
+from kp.generation.slots import Prefix
 
 LEAST_TOKENS = 512
 """Tokens of a pass on a CPU. More are no faster, and with fewer, fewer rows are unfinished when the questions run out."""

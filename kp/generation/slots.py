@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-from kp.generation.folding import FoldPlan, Folding
+from kp.generation.folding import Folding, FoldPlan
 
 ALL_LAYERS = slice(None)
 COLUMNS_OF = 8
@@ -78,11 +78,13 @@ class LinePlan:
 
     def to(self, device: torch.device) -> "Line":
         """The line, with one copy to the device."""
-        folds = [fold for fold in (self.own, self.behind) if fold is not None]
         numbers = [self.ids, self.positions, self.slot, self.column, self.wanted, self.sources, self.targets]
-        sent = iter(_sent([*numbers, *chain.from_iterable(fold.numbers for fold in folds)], device))
-        ids, positions, slot, column, wanted, sources, targets = (next(sent) for _ in numbers)
-        own, behind = (None if fold is None else Folding(fold, *(next(sent) for _ in fold.numbers)) for fold in (self.own, self.behind))
+        folds = [fold.numbers if fold is not None else [] for fold in (self.own, self.behind)]
+        sent = _sent([*numbers, *chain.from_iterable(folds)], device)
+        ids, positions, slot, column, wanted, sources, targets = sent[: len(numbers)]
+        own_at = len(numbers)
+        own = None if self.own is None else Folding.of(self.own, sent[own_at:])
+        behind = None if self.behind is None else Folding.of(self.behind, sent[own_at + len(folds[0]) :])
         return Line(
             ids=ids[None],
             positions=positions[None],
@@ -156,21 +158,21 @@ class Slots:
         self.seen = 0  # layers that called the attention function in the current pass
         self._layers = layers
         self._shape = (slots, rounded_up(columns))
-        self._buffers: tuple[Tensor, Tensor] | None = None  # [layers, slots, key heads, columns, width] each
+        self._buffers: tuple[Tensor, Tensor] | None = None  # [layers, slots, columns, key heads, width] each
+        self._masks: dict[int | None, Tensor] = {}  # by window
         self._cache = Cache(layers=[_SlotLayer(self, layer) for layer in range(layers.stop)])
         self._stacks: dict[tuple[int, ...], Stack] = {}
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Write the keys and values [1, key heads, tokens, width] of the current line's tokens."""
-        line, heads = self.line, keys.shape[1]
+        line = self.line
         assert line is not None
         own = self._of_layer(layer, keys[0], values[0])
         if "write" not in line.made:
-            first = line.slot[:, None] * heads + torch.arange(heads, device=line.slot.device)
-            line.made["write"] = (first * self._shape[1] + line.column[:, None]).flatten()
+            line.made["write"] = torch.add(line.column, line.slot, alpha=self._shape[1])
         for buffer, states in zip(own, (keys, values), strict=True):
-            width = states.shape[-1]
-            buffer.view(-1, width).index_copy_(0, line.made["write"], states[0].transpose(0, 1).reshape(-1, width))
+            by_token = states[0].transpose(0, 1).flatten(1)
+            buffer.view(-1, by_token.shape[1]).index_copy_(0, line.made["write"], by_token)
 
     def decode_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
         """Keys and values of the decode rows: [slots, key heads, columns, width]."""
@@ -184,7 +186,19 @@ class Slots:
         if self._buffers is None or layer not in self._layers:
             raise NotShareableError("a layer attends to keys that it does not keep")
         place = layer - self._layers.start
-        return self._buffers[0][place, first : first + rows, :, :columns], self._buffers[1][place, first : first + rows, :, :columns]
+        keys, values = (buffer[place, first : first + rows, :columns].transpose(1, 2) for buffer in self._buffers)
+        return keys, values
+
+    def mask(self, newest: Tensor, columns: int, window: int | None) -> Tensor:
+        """[..., columns]: 0 where a token in column `newest` [...] sees a column, -inf elsewhere, in the dtype of keys."""
+        if window not in self._masks:
+            assert self._buffers is not None
+            keys = self._buffers[0]
+            number = torch.arange(self._shape[1], device=keys.device)
+            distance = number[:, None] - number
+            hidden = (distance < 0) if window is None else (distance < 0) | (distance >= window)
+            self._masks[window] = keys.new_zeros(distance.shape).masked_fill_(hidden, float("-inf"))
+        return self._masks[window].index_select(0, newest.flatten()).view(*newest.shape, -1)[..., :columns]
 
     def stacked(self, numbers: tuple[int, ...]) -> "Stack":
         """Some of the prefixes, as one batch of keys; passes after one another mostly have the same."""
@@ -199,24 +213,24 @@ class Slots:
         """Copy `copied`, or some of its layers, into these slots from `column` on; both have the same first layer."""
         copied = copied.of_layers(layers)
         for buffer, states in zip(self._made(copied.keys[0], copied.values[0]), (copied.keys, copied.values), strict=True):
-            buffer[layers][: len(states), first:end, :, column : column + states.shape[2]] = states[:, None]
+            buffer[layers][: len(states), first:end, column : column + states.shape[2]] = states.transpose(1, 2)[:, None]
 
     def move(self, line: Line, columns: int) -> None:
         """Move rows of at most `columns` tokens from their slots to others, as the line says."""
         for buffer in self._buffers or ():
-            used = buffer[:, :, :, :columns]
+            used = buffer[:, :, :columns]
             used.index_copy_(1, line.targets, used.index_select(1, line.sources))
 
     def as_prefix(self, slot: int, tokens: int) -> Prefix:
         """The content of a slot, as a prefix for later rows."""
         assert self._buffers is not None
-        keys, values = (buffer[:, slot, :, :tokens].clone() for buffer in self._buffers)
+        keys, values = (buffer[:, slot, :tokens].transpose(1, 2).clone(memory_format=torch.contiguous_format) for buffer in self._buffers)
         return Prefix(keys, values)
 
     def of_line(self, line: Line) -> Prefix:
         """Keys and values of the tokens of a line."""
         assert self._buffers is not None
-        keys, values = (buffer[:, line.slot, :, line.column].permute(1, 2, 0, 3).contiguous() for buffer in self._buffers)
+        keys, values = (buffer[:, line.slot, line.column].transpose(1, 2).contiguous() for buffer in self._buffers)
         return Prefix(keys, values)
 
     def _of_layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,10 +244,10 @@ class Slots:
         if self._buffers is None:
             slots, columns = self._shape
             # Zeros, not uninitialised memory: a masked column contributes 0 times its value, and 0 times NaN would still be NaN.
-            made = (states.new_zeros(len(self._layers), slots, states.shape[0], columns, states.shape[-1]) for states in (key, value))
+            made = (states.new_zeros(len(self._layers), slots, columns, states.shape[0], states.shape[-1]) for states in (key, value))
             self._buffers = next(made), next(made)
         for buffer, states in zip(self._buffers, (key, value), strict=True):
-            if (buffer.shape[2], buffer.shape[4]) != (states.shape[0], states.shape[-1]):
+            if (buffer.shape[3], buffer.shape[4]) != (states.shape[0], states.shape[-1]):
                 raise NotShareableError("its layers have keys and values of several shapes")
         return self._buffers
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from kp.generation.slots import NotShareableError
 from kp.generation.likelihoods import Context, Likelihood, LikelihoodScorer, token_likelihoods
+from kp.generation.slots import NotShareableError
 from kp.models.chat import Chat
 from kp.prompts import ANSWER_PREFIX, messages, training_messages
 

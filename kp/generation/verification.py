@@ -5,9 +5,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from kp.errors import first_line
-from kp.generation.slots import NotShareableError
 from kp.generation.forward import Forward, validate_logits
 from kp.generation.memory import is_out_of_memory
+from kp.generation.slots import NotShareableError
 
 
 def validate_packed(forward: Forward, packed: Callable[[], Tensor], own: Tensor) -> None:

@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, FalconConfig, Gemma2Config, MistralConfig, PretrainedConfig
 
-from kp.generation.slots import NotShareableError
 from kp.generation.likelihoods import LEAST_BEGINNING, Context, Likelihood, LikelihoodScorer, beginning_lengths
+from kp.generation.slots import NotShareableError
 from tests.model_zoo import ARCHITECTURES, FAMILIES, zoo_model, zoo_tokenizer
 
 VOCABULARY = 250
