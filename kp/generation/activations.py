@@ -28,7 +28,7 @@ class LowerPass:
     @property
     def tensors(self) -> list[Tensor]:
         """All of it."""
-        return [self.hidden, self.kv.keys, self.kv.values]
+        return [self.hidden, *self.kv.tensors]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LowerRow:
     def kv(self, tokens: int | None = None) -> Prefix:
         """The keys and values of the first `tokens` tokens, by default of all."""
         own = slice(self.start, self.start + (self.tokens if tokens is None else tokens))
-        return Prefix(self.read.kv.keys[:, :, own], self.read.kv.values[:, :, own])
+        return Prefix(self.read.kv.keys[:, own], self.read.kv.values[:, own])
 
 
 class ActivationCache:

@@ -84,7 +84,9 @@ def _packed_attention(
     slots.seen += 1
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     _validate_window(module, layer, sliding_window)
-    kernel = _Packed(slots, slots.line, layer, key.shape[1], sliding_window, Kernel(_scale(query, scaling), softcap))
+    kernel = _Packed(
+        slots, slots.line, layer, (key.shape[1], key.shape[3], value.shape[3]), sliding_window, Kernel(_scale(query, scaling), softcap)
+    )
     return kernel(query[0].transpose(0, 1)).flatten(1, 2)[None], None
 
 
@@ -96,9 +98,16 @@ class _Packed:
     """The attention of one layer. Weights are the logarithms of denominators, float32; queries [tokens, heads, width] become outputs
     [tokens, key heads, heads per key head, width] with weights [tokens, key heads, heads per key head]."""
 
-    def __init__(self, slots: Slots, line: Line, layer: int, key_heads: int, window: int | None, kernel: Kernel) -> None:
-        self._slots, self._line, self._layer, self._key_heads = slots, line, layer, key_heads
+    def __init__(self, slots: Slots, line: Line, layer: int, shape: tuple[int, int, int], window: int | None, kernel: Kernel) -> None:
+        """`shape` are the layer's key heads and the widths of its keys and values."""
+        self._slots, self._line, self._layer = slots, line, layer
+        self._key_heads, *self._widths = shape
         self._window, self._kernel = window, kernel
+
+    def _by_head(self, keys: Tensor, values: Tensor) -> Iterator[Tensor]:
+        """Keys and values [batch, key heads, tokens, width] of those that lie token by token, [batch, tokens, key heads * width]."""
+        for states, width in zip((keys, values), self._widths, strict=True):
+            yield states[..., : self._key_heads * width].unflatten(-1, (self._key_heads, width)).transpose(1, 2)
 
     def __call__(self, query: Tensor) -> Tensor:
         line = self._line
@@ -116,7 +125,7 @@ class _Packed:
         """Decode tokens, each attending to its slot."""
         line = self._line
         queries = query[: line.n_decode].unflatten(1, (self._key_heads, -1))
-        keys, values = self._slots.decode_kv(self._layer, line)
+        keys, values = self._by_head(*self._slots.decode_kv(self._layer, line))
         if ("seen", self._window) not in line.made:
             mask = self._slots.mask(line.column[: line.n_decode], line.decode_columns, self._window)
             line.made["seen", self._window] = mask[:, None, None].expand(-1, 1, queries.shape[2], -1)
@@ -126,7 +135,7 @@ class _Packed:
         """Prefill tokens, each attending to its own row up to itself, shared prefix included."""
         line = self._line
         (queries,) = own.folded(query, self._key_heads)
-        keys, values = self._slots.prefill_kv(self._layer, line, len(queries))
+        keys, values = self._by_head(*self._slots.prefill_kv(self._layer, line, len(queries)))
         if ("causal", self._window) not in line.made:
             (newest,) = own.lines(line.column)
             mask = self._slots.mask(newest, line.prefill_columns, self._window)
@@ -148,7 +157,7 @@ class _Packed:
     def _to_prefixes(self, queries: Tensor, some: tuple[int, ...], behind: Folding, number: int) -> tuple[Tensor, Tensor]:
         """Queries [prefixes, key heads, queries, width] of batch `number`, attending to these prefixes."""
         stack = self._slots.stacked(some)
-        keys, values = stack.keys[self._layer], stack.values[self._layer]
+        keys, values = self._by_head(stack.keys[self._layer], stack.values[self._layer])
         if self._window is None or self._line.farthest < self._window:
             return self._kernel(queries, keys, values, None if stack.bias is None else stack.bias.expand(-1, 1, queries.shape[2], -1))
         made = self._line.made

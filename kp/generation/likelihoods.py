@@ -28,7 +28,7 @@ from kp.generation.decoding import Limits, Row, Work, first_logits, row_logits
 from kp.generation.forward import Forward
 from kp.generation.memory import is_out_of_memory, measured_limits, release_memory
 from kp.generation.shared_prefixes import shared_prefix_lengths
-from kp.generation.slots import Prefix, Slots
+from kp.generation.slots import Prefix, Slots, joined
 from kp.generation.verification import validate_packed
 
 _log = logging.getLogger(__name__)
@@ -259,5 +259,7 @@ def _copy(row: Row) -> int:
 
 def _first_tokens(cache: Any, tokens: int) -> Prefix:
     """The keys and values of the first tokens of the only sequence in a cache."""
-    keys, values = ([getattr(layer, side)[0, :, :tokens] for layer in cache.layers] for side in ("keys", "values"))
-    return Prefix(torch.stack(keys), torch.stack(values))
+    keys, values = (
+        joined([getattr(layer, side)[:, :, :tokens].transpose(1, 2).flatten(2) for layer in cache.layers]) for side in ("keys", "values")
+    )
+    return Prefix(keys, values)

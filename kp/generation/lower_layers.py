@@ -115,7 +115,7 @@ class LowerLayers:
             if adapter is not None:
                 view = prefix.of_layers(slice(self._layer, None))
                 upper = Prefix(view.keys.clone(), view.values.clone())  # a view would keep the lower layers as well
-                self._cache.keep({key: upper}, bytes_of([upper.keys, upper.values]))
+                self._cache.keep({key: upper}, bytes_of(upper.tensors))
         return [found[key] for key in keys]
 
     def _completed(self, rows: Sequence[Row], prefixes: list[Prefix]) -> list[Prefix]:

@@ -31,7 +31,7 @@ def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_
     """
     free = _free_bytes(forward.device)
     probe = prefix or read_prefixes(forward, [[0] * 8], 8, Work())[0]
-    stored = sum(tensor.element_size() * tensor.numel() for tensor in (probe.keys, probe.values))
+    stored = sum(tensor.element_size() * tensor.numel() for tensor in probe.tensors)
     row = stored / probe.tokens * columns
     rows = most_rows if free is None else max(1, min(most_rows, int(_SHARE * free / row)))
     if forward.device.type != "cuda":

@@ -1,7 +1,8 @@
 """Keys and values: of shared tokens (a `Prefix`), and of each row's own tokens, in its *slot* of preallocated buffers.
 
 All layers' keys lie in one tensor and all layers' values in another. So moving a row to another slot, or copying what a row shares into its
-slot, is one operation for all layers: on a GPU the time of such a small operation is that of its launch.
+slot, is one operation for all layers: on a GPU the time of such a small operation is that of its launch. A token's numbers in a layer are
+those of all key heads, one head after another; in a layer that has fewer than others, zeros follow.
 
 A `Line` holds everything that a pass needs to know of its tokens. Its numbers are made on the host and reach the device in one copy; what
 layers derive from them (masks, indices) is made by the first layer and kept in the line for the others.
@@ -29,7 +30,7 @@ class NotShareableError(Exception):
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of shared tokens (shots, or a shared question prefix): [layers, key heads, tokens, width] each."""
+    """Keys and values of shared tokens (shots, or a shared question prefix): [layers, tokens, key heads * width] each."""
 
     keys: Tensor
     values: Tensor
@@ -37,7 +38,12 @@ class Prefix:
     @property
     def tokens(self) -> int:
         """How many tokens they are of."""
-        return self.keys.shape[2]
+        return self.keys.shape[1]
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Both."""
+        return self.keys, self.values
 
     def of_layers(self, layers: slice) -> "Prefix":
         """The same tokens in some layers."""
@@ -45,13 +51,15 @@ class Prefix:
 
     def below(self, upper: "Prefix") -> "Prefix":
         """The same tokens with the layers of `upper` on top of these."""
-        return Prefix(torch.cat([self.keys, upper.keys]), torch.cat([self.values, upper.values]))
+        return Prefix(joined([self.keys, upper.keys]), joined([self.values, upper.values]))
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Several prefixes as a batch: keys and values [layers, prefixes, key heads, tokens of the longest, width], and a bias [prefixes, 1, 1,
-    tokens], -inf after the end of a shorter one; None for a single prefix."""
+    """Several prefixes as a batch: keys and values [layers, prefixes, tokens of the longest, key heads * width].
+
+    The bias [prefixes, 1, 1, tokens] is -inf after the end of a shorter one; None for a single prefix.
+    """
 
     keys: Tensor
     values: Tensor
@@ -158,7 +166,7 @@ class Slots:
         self.seen = 0  # layers that called the attention function in the current pass
         self._layers = layers
         self._shape = (slots, rounded_up(columns))
-        self._buffers: tuple[Tensor, Tensor] | None = None  # [layers, slots, columns, key heads, width] each
+        self._buffers: tuple[Tensor, Tensor] | None = None  # [layers, slots, columns, key heads * width] each
         self._masks: dict[int | None, Tensor] = {}  # by window
         self._cache = Cache(layers=[_SlotLayer(self, layer) for layer in range(layers.stop)])
         self._stacks: dict[tuple[int, ...], Stack] = {}
@@ -167,15 +175,17 @@ class Slots:
         """Write the keys and values [1, key heads, tokens, width] of the current line's tokens."""
         line = self.line
         assert line is not None
-        own = self._of_layer(layer, keys[0], values[0])
+        if layer not in self._layers:
+            raise NotShareableError(f"it keeps keys for a layer {layer}")
         if "write" not in line.made:
             line.made["write"] = torch.add(line.column, line.slot, alpha=self._shape[1])
-        for buffer, states in zip(own, (keys, values), strict=True):
-            by_token = states[0].transpose(0, 1).flatten(1)
-            buffer.view(-1, by_token.shape[1]).index_copy_(0, line.made["write"], by_token)
+        by_token = [states[0].transpose(0, 1).flatten(1) for states in (keys, values)]
+        for buffer, states in zip(self._made(*by_token), by_token, strict=True):
+            rows = buffer[layer - self._layers.start].flatten(0, 1)
+            rows[:, : states.shape[1]].index_copy_(0, line.made["write"], states)
 
     def decode_kv(self, layer: int, line: Line) -> tuple[Tensor, Tensor]:
-        """Keys and values of the decode rows: [slots, key heads, columns, width]."""
+        """Keys and values of the decode rows: [slots, columns, key heads * width]."""
         return self._own(layer, 0, line.n_decode, line.decode_columns)
 
     def prefill_kv(self, layer: int, line: Line, rows: int) -> tuple[Tensor, Tensor]:
@@ -185,8 +195,7 @@ class Slots:
     def _own(self, layer: int, first: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
         if self._buffers is None or layer not in self._layers:
             raise NotShareableError("a layer attends to keys that it does not keep")
-        place = layer - self._layers.start
-        keys, values = (buffer[place, first : first + rows, :columns].transpose(1, 2) for buffer in self._buffers)
+        keys, values = (buffer[layer - self._layers.start, first : first + rows, :columns] for buffer in self._buffers)
         return keys, values
 
     def mask(self, newest: Tensor, columns: int, window: int | None) -> Tensor:
@@ -212,43 +221,38 @@ class Slots:
     def copy_kv(self, first: int, end: int, copied: Prefix, layers: slice = ALL_LAYERS, column: int = 0) -> None:
         """Copy `copied`, or some of its layers, into these slots from `column` on; both have the same first layer."""
         copied = copied.of_layers(layers)
-        for buffer, states in zip(self._made(copied.keys[0], copied.values[0]), (copied.keys, copied.values), strict=True):
-            buffer[layers][: len(states), first:end, column : column + states.shape[2]] = states.transpose(1, 2)[:, None]
+        for buffer, states in zip(self._made(*copied.tensors), copied.tensors, strict=True):
+            part = buffer[layers][: len(states), first:end, column : column + copied.tokens, : states.shape[-1]]
+            part.copy_(states[:, None])
 
     def move(self, line: Line, columns: int) -> None:
         """Move rows of at most `columns` tokens from their slots to others, as the line says."""
         for buffer in self._buffers or ():
             used = buffer[:, :, :columns]
-            used.index_copy_(1, line.targets, used.index_select(1, line.sources))
+            used[:, line.targets] = used[:, line.sources]  # index_copy_ would copy all slots of such a view
 
     def as_prefix(self, slot: int, tokens: int) -> Prefix:
         """The content of a slot, as a prefix for later rows."""
         assert self._buffers is not None
-        keys, values = (buffer[:, slot, :tokens].transpose(1, 2).clone(memory_format=torch.contiguous_format) for buffer in self._buffers)
+        keys, values = (buffer[:, slot, :tokens].clone() for buffer in self._buffers)
         return Prefix(keys, values)
 
     def of_line(self, line: Line) -> Prefix:
         """Keys and values of the tokens of a line."""
         assert self._buffers is not None
-        keys, values = (buffer[:, line.slot, line.column].transpose(1, 2).contiguous() for buffer in self._buffers)
+        keys, values = (buffer[:, line.slot, line.column] for buffer in self._buffers)
         return Prefix(keys, values)
 
-    def _of_layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if layer not in self._layers:
-            raise NotShareableError(f"it keeps keys for a layer {layer}")
-        keys, values = self._made(key, value)
-        return keys[layer - self._layers.start], values[layer - self._layers.start]
-
-    def _made(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The buffers, made on first use for keys and values like these [key heads, tokens, width]."""
+    def _made(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The buffers, with room for keys and values as wide as these."""
         if self._buffers is None:
-            slots, columns = self._shape
             # Zeros, not uninitialised memory: a masked column contributes 0 times its value, and 0 times NaN would still be NaN.
-            made = (states.new_zeros(len(self._layers), slots, columns, states.shape[0], states.shape[-1]) for states in (key, value))
+            made = (states.new_zeros(len(self._layers), *self._shape, states.shape[-1]) for states in (keys, values))
             self._buffers = next(made), next(made)
-        for buffer, states in zip(self._buffers, (key, value), strict=True):
-            if (buffer.shape[3], buffer.shape[4]) != (states.shape[0], states.shape[-1]):
-                raise NotShareableError("its layers have keys and values of several shapes")
+        elif any(states.shape[-1] > buffer.shape[-1] for states, buffer in zip((keys, values), self._buffers, strict=True)):
+            pairs = zip(self._buffers, (keys, values), strict=True)
+            wider = (widened(buffer, max(buffer.shape[-1], states.shape[-1])) for buffer, states in pairs)
+            self._buffers = next(wider), next(wider)
         return self._buffers
 
     def begin(self, line: Line) -> Cache:
@@ -267,12 +271,23 @@ def rounded_up(columns: int) -> int:
     return -(-columns // COLUMNS_OF) * COLUMNS_OF
 
 
+def widened(part: Tensor, numbers: int, tokens: int | None = None) -> Tensor:
+    """A tensor [..., tokens, numbers] with zeros up to so many numbers, and tokens."""
+    return torch.nn.functional.pad(part, (0, numbers - part.shape[-1], 0, 0 if tokens is None else tokens - part.shape[-2]))
+
+
+def joined(layers: Sequence[Tensor]) -> Tensor:
+    """Layers [layers, tokens, numbers] after one another, as wide as the widest."""
+    widest = max(part.shape[-1] for part in layers)
+    return torch.cat([widened(part, widest) for part in layers])
+
+
 def _stack(prefixes: Sequence[Prefix]) -> Stack:
     if len(prefixes) == 1:
         return Stack(prefixes[0].keys[:, None], prefixes[0].values[:, None], None)
     longest = rounded_up(max(prefix.tokens for prefix in prefixes))
     keys, values = (
-        torch.stack([torch.nn.functional.pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts], dim=1)
+        torch.stack([widened(part, part.shape[-1], longest) for part in parts], dim=1)
         for parts in ([one.keys for one in prefixes], [one.values for one in prefixes])
     )
     bias = keys.new_zeros(len(prefixes), 1, 1, longest)
