@@ -21,6 +21,7 @@ TARGETS_FIELD = "training.target_modules"
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, ArithmeticError, AttributeError)  # what sizes that make no sense end in
 _CAUSAL = re.compile(r"ForCausalLM|LMHeadModel|ForConditionalGeneration|LMModel")  # in the names of classes that write text
 _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
+_RECURRENT = frozenset(("linear_attention", "mamba", "recurrent", "hybrid"))  # kinds of layers that keep a state
 _ROUTERS = frozenset(("gate", "router", "shared_expert_gate", "classifier"))  # they choose experts and hold no knowledge
 
 
@@ -74,6 +75,25 @@ def without_prefix_trees(config: "PretrainedConfig") -> str | None:
     return f"a {config.model_type} attends by the distance of columns (ALiBi)" if alibi else None
 
 
+def recurrent_layers(config: "PretrainedConfig") -> tuple[str, ...]:
+    """The kinds of layers, as the config names them, that keep a state instead of keys and values."""
+    return tuple(sorted(_RECURRENT & set(getattr(config.get_text_config(), "layer_types", None) or ())))
+
+
+def longest_row_in_windows(config: "PretrainedConfig") -> int | None:
+    """The most tokens of a row that no sliding window and no chunk of any layer cuts; None if there is neither.
+
+    A model of text and images keeps these in the config of its text model.
+    """
+    text = config.get_text_config()
+    window = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) else None
+    kinds = getattr(text, "layer_types", None)
+    if kinds and "sliding_attention" not in kinds:
+        window = None
+    chunk = getattr(text, "attention_chunk_size", None) if kinds and "chunked_attention" in kinds else None
+    return min((size for size in (window, chunk) if size), default=None)
+
+
 def empty_model(config: "PretrainedConfig", name: str, field: str) -> "PreTrainedModel":
     """The model without weights, on the meta device; UserError for `field` if it cannot be made or keeps a recurrent state."""
     import torch
@@ -85,7 +105,7 @@ def empty_model(config: "PretrainedConfig", name: str, field: str) -> "PreTraine
     except (*_UNREADABLE, RuntimeError, ImportError) as error:
         told = f"'{name}': transformers cannot make a {config.model_type} from its config: {first_line(error)}"
         raise UserError(told, field=field) from None
-    if getattr(model, "_is_stateful", False):
+    if getattr(model, "_is_stateful", False) or recurrent_layers(config):
         raise UserError(
             f"'{name}' is a {config.model_type}, which keeps a recurrent state: kp shares and trains prompts by keys and values alone",
             field=field,

@@ -11,6 +11,7 @@ from typing import Any
 
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec
+from kp.models.architecture import longest_row_in_windows, recurrent_layers
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.models.memory import keep_freed_memory, use_expandable_segments
@@ -123,8 +124,10 @@ def against_trees(config: Any, longest: int) -> str | None:
     A token of the tree sees the tokens on its path from the root, and its position is its depth. That is all that attention needs, but a
     recurrent state would be wrong. A sliding window is ignored, which is right as long as no row is longer than the window.
     """
-    window = getattr(config, "sliding_window", None)
-    if window and longest > window and getattr(config, "use_sliding_window", True):
+    window = longest_row_in_windows(config)
+    if window and longest > window:
         return f"a row of {longest} tokens is longer than the model's sliding window of {window}"
-    stateful = sorted({"conv_kernel", "mamba_d_state", "ssm_state_size", "state_size", "linear_num_value_heads"} & set(vars(config)))
+    text = config.get_text_config()
+    stateful = sorted({"conv_kernel", "mamba_d_state", "ssm_state_size", "state_size", "linear_num_value_heads"} & set(vars(text)))
+    stateful += [f"layers of kind {kind}" for kind in recurrent_layers(config)]
     return f"{config.model_type} keeps a recurrent state (its config has {stateful[0]})" if stateful else None
