@@ -51,7 +51,8 @@ def text_drifts(generator: "HFGenerator", texts: Sequence[str]) -> list[TextDrif
 
 
 def _validate_lengths(generator: "HFGenerator", ids: Sequence[Sequence[int]]) -> None:
-    limit = getattr(generator.model.config, "max_position_embeddings", None)
+    model: Any = generator.model
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(map(len, ids), default=0)
     if limit is not None and longest > limit:
         raise UserError(f"a text of {longest} tokens exceeds the {limit} positions of the model", field="evaluate.drift_words")

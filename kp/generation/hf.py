@@ -197,7 +197,7 @@ class HFGenerator:
         return answered[len(token_ids) :][: self._max_new_tokens - 1]
 
     def _check_length(self, longest: int) -> None:
-        limit = getattr(self._forward.base.config, "max_position_embeddings", None)
+        limit = getattr(self._forward.base.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and longest + self._max_new_tokens > limit:
             raise UserError(
                 f"a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed the {limit} positions of the model",
