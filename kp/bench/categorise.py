@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from kp.bench.continuous import ContinuousImplementation, chats_asked
 from kp.bench.exactness import check_exactness
 from kp.bench.implementations import RELEASED_BATCH, Implementation, KpImplementation, Peer, ReleasedImplementation
 from kp.bench.options import VLLM_PYTHON, CategoriseOptions
@@ -45,6 +46,7 @@ def benchmark(options: CategoriseOptions) -> dict[str, Any]:
     asked, sampled = chats(questions), chats(questions[: options.released_facts])
     token_ids = _token_ids(subject, asked)
     portions = {peer: [asked] * options.rounds for peer in Peer} | {Peer.RELEASED: _portions(sampled, options.rounds)}
+    portions[Peer.CONTINUOUS] = [chats_asked(asked, options.continuous_facts, options.facts)] * options.rounds
     with _implementations(options, subject, token_ids) as (implementations, left_out):
         for implementation in implementations:
             log(f"{implementation.peer} warms up")
@@ -83,14 +85,19 @@ def _implementations(
         pooled = stack.enter_context(PoolImplementation(options, count, token_ids)) if count > 1 else None
         kp = pooled or KpImplementation(subject, options.max_new_tokens, options.batch_size)
         implementations: list[Implementation] = [kp, ReleasedImplementation(subject, options.max_new_tokens)]
+        left_out: dict[Peer, str] = {}
+        if options.continuous_facts:
+            implementations.append(ContinuousImplementation(subject, options.max_new_tokens, options.batch_size))
+        else:
+            left_out[Peer.CONTINUOUS] = "no --continuous-facts are asked for"
         if subject.path is None:
-            yield implementations, {Peer.VLLM: "it loads its weights from a folder, and a shape has none"}
+            left_out[Peer.VLLM] = "it loads its weights from a folder, and a shape has none"
         elif options.vllm_python is None:
-            yield implementations, {Peer.VLLM: f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"}
+            left_out[Peer.VLLM] = f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"
         else:
             log("vLLM starts")
             implementations.append(stack.enter_context(VLLMImplementation(options.vllm_python, subject, options)))
-            yield implementations, {}
+        yield implementations, left_out
 
 
 def _round(number: int, implementations: Sequence[Implementation], portions: dict[Peer, list[list[Messages]]], record: Record) -> None:

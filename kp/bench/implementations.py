@@ -1,4 +1,4 @@
-"""Three ways to answer the same chats: kp's engine, the released script's way, and vLLM in its own environment.
+"""Ways to answer the same chats: kp's engine and the released script's way; elsewhere continuous batching, and vLLM in its own environment.
 
 Each is timed from chats to texts, including everything in between: rendering, tokenising, computing shared prompts. What is needed once per
 process (loading, compiling, measuring the free memory) happens in `warm_up` and is not timed.
@@ -26,6 +26,7 @@ class Peer(StrEnum):
 
     KP = "kp"
     RELEASED = "released"
+    CONTINUOUS = "continuous"
     VLLM = "vllm"
 
 

@@ -29,6 +29,7 @@ class Shape(StrEnum):
     """Architectures that are made with random weights, to measure speed where no weights are available."""
 
     LLAMA_3_1_8B = "llama-3.1-8b"
+    TINY = "tiny"  # of the same family, to try a command line on any machine; its speed means nothing
 
 
 class Device(StrEnum):
@@ -93,6 +94,8 @@ class CategoriseOptions:
     """The most rows that kp and vLLM decode together; the released way has its own 128."""
     released_facts: int = 128
     """Facts that the slow released way answers in all rounds together, each under all 10 prompts; 128 fills its batches."""
+    continuous_facts: int = 0
+    """Facts that transformers' continuous batching answers in every round, each under all 10 prompts; at most `facts`, 0 leaves it out."""
     exact: int = 0
     """Instead of a benchmark: compare kp's float32 answers to this many prompts with those of plain one-at-a-time generation."""
     vllm_python: Path | None = field(default_factory=_vllm_python)
@@ -102,6 +105,8 @@ class CategoriseOptions:
 
     def __post_init__(self) -> None:
         _validate_counts(self, "facts", "rounds", "max_new_tokens", "batch_size", "released_facts")
+        if not 0 <= self.continuous_facts <= self.facts:
+            raise UserError(f"{self.continuous_facts}, expected 0 to {self.facts}, the facts that are asked", field="continuous_facts")
         if self.exact < 0:
             raise UserError(f"{self.exact}, expected a number of prompts, or 0 for the benchmark", field="exact")
         _validate_counts(self, "threads", "processes")
@@ -234,6 +239,8 @@ class TrainOptions:
     """Seed of the draw of facts, the order of rows, and LoRA's initial weights."""
     model: str = "smollm2-135m-instruct"
     """The embedded model's name, a folder in transformers' format, or a Hub id."""
+    shape: Shape | None = None
+    """Train a base of this shape with random weights, and take only the tokenizer from `model`."""
     dtype: DType = DType.FLOAT32
     """Dtype of the base's weights."""
     device: Device = Device.AUTO

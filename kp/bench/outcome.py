@@ -135,8 +135,12 @@ def _agreements(facts: Facts, turns: Mapping[Peer, Sequence[Turn | None]]) -> di
     answers = {Peer.RELEASED: [first_line(text) for turn in turns[Peer.RELEASED] if turn for text in turn.texts]}
     answers |= {peer: taken[0].texts for peer, taken in turns.items() if peer is not Peer.RELEASED and taken[0]}
     sampled = facts.questions[: facts.sampled]
-    of_sample = {peer: texts if peer is Peer.RELEASED else of_first(texts, facts.sampled) for peer, texts in answers.items()}
+    of_all = [peer for peer in answers if peer not in (Peer.RELEASED, Peer.CONTINUOUS)]
+    of_sample = answers | {peer: of_first(answers[peer], facts.sampled) for peer in of_all}
     found = {"kp/released": compare(sampled, of_sample[Peer.KP], of_sample[Peer.RELEASED])}
+    if Peer.CONTINUOUS in answers:
+        count = len(answers[Peer.CONTINUOUS]) // PROMPTS_PER_SET
+        found["kp/continuous"] = compare(facts.questions[:count], of_first(answers[Peer.KP], count), answers[Peer.CONTINUOUS])
     if Peer.VLLM in answers:
         found["kp/vllm"] = compare(facts.questions, answers[Peer.KP], answers[Peer.VLLM])
         found["vllm/released"] = compare(sampled, of_sample[Peer.VLLM], of_sample[Peer.RELEASED])

@@ -38,7 +38,18 @@ SHAPES: dict[Shape, dict[str, Any]] = {
             "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192,
         },
-    }
+    },
+    Shape.TINY: {
+        "vocab_size": 49152,  # of the embedded model's tokenizer
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+        "initializer_range": 0.4,  # with which its answers differ from question to question
+    },
 }
 
 
@@ -99,17 +110,26 @@ def load_subject(options: ModelOptions, dtype: DType) -> Subject:
     tokenizer, device = load_tokenizer(resolved, MODEL_FIELD), chosen_device(options)
     if options.shape is None:
         return Subject(resolved.name, resolved.revision, resolved.path, load_model(resolved, dtype, device), tokenizer)
-    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = LlamaConfig(**SHAPES[options.shape], **ends)
+    model = shaped_model(options.shape, tokenizer, resolved.name, dtype, device)
+    return Subject(shape_name(options.shape), None, None, model, tokenizer)
+
+
+def shape_name(shape: Shape) -> str:
+    """What a model of this shape is called in results."""
+    return f"random weights of the shape {shape}"
+
+
+def shaped_model(shape: Shape, tokenizer: PreTrainedTokenizerBase, name: str, dtype: DType, device: str) -> PreTrainedModel:
+    """Random weights of this shape for the tokenizer of the model `name`; raises UserError if the tokenizer exceeds the shape."""
+    ends = {end: getattr(tokenizer, end) for end in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = LlamaConfig(**SHAPES[shape], **ends)
     if len(tokenizer) > config.vocab_size:
-        raise UserError(
-            f"'{options.shape}' has {config.vocab_size} tokens, the tokenizer of '{resolved.name}' {len(tokenizer)}", field="shape"
-        )
-    return Subject(f"random weights of the shape {options.shape}", None, None, random_model(config, dtype, device), tokenizer)
+        raise UserError(f"'{shape}' has {config.vocab_size} tokens, the tokenizer of '{name}' {len(tokenizer)}", field="shape")
+    return random_model(config, dtype, device)
 
 
 def random_model(config: LlamaConfig, dtype: DType, device: str) -> PreTrainedModel:
-    """A model with random weights, made directly on its device; on device "meta" only its shape."""
+    """A model with the same random weights each time, made directly on its device; on device "meta" only its shape."""
     torch.manual_seed(0)
     with torch.device(device):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype.value))

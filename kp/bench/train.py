@@ -7,6 +7,7 @@ batches are others and its losses cannot be compared step by step.
 """
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def benchmark(options: TrainOptions) -> dict[str, Any]:
         processes: dict[Trainer, TrainingProcess[Any]] = {}
         for trainer in trainers:
             log(f"{trainer} sets up")
-            processes[trainer] = running.enter_context(TrainingProcess(_WORK[trainer], job))
+            processes[trainer] = running.enter_context(TrainingProcess(partial(_WORK[trainer], shape=options.shape), job))
         record = Record({trainer: process.start for trainer, process in processes.items()})
         for number in range(options.epochs):
             for trainer in trainers if number % 2 == 0 else reversed(trainers):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from kp.bench.options import DType, Shape
 from kp.bench.timing import timed
 from kp.bench.train_limits import PASSES, forward_rates
 from kp.bench.train_line import Line
@@ -41,8 +42,9 @@ def prepare_process(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def kp_trains(job: TrialJob, line: Line) -> KpTrial:
-    """A trial trained like by a search worker, with an evaluation and a checkpoint after every epoch; the base is loaded before."""
+def kp_trains(job: TrialJob, line: Line, shape: Shape | None = None) -> KpTrial:
+    """A trial trained like by a search worker, with an evaluation and a checkpoint after every epoch; the base is loaded before, or
+    made with random weights of a shape."""
     prepare_process(job.engine.threads)
     _process_group(job.engine.use_gpu)
     import deepspeed  # noqa: F401  # and peft: so that set-up includes no import, as for every trial of a worker except the first
@@ -51,7 +53,7 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
     from kp.training.engine import Place
     from kp.training.trial import TrialTraining
 
-    (model_cache, parameters), load = timed(_device(job), lambda: _loaded(job))
+    (model_cache, parameters), load = timed(_device(job), lambda: _loaded(job, shape))
     training, making = timed(_device(job), lambda: TrialTraining(model_cache, job, Place(0, 1)))
     with TemporaryDirectory(prefix="kp-bench-") as folder:
         digest = _saved_digest(training, Path(folder) / "start")
@@ -64,39 +66,45 @@ def kp_trains(job: TrialJob, line: Line) -> KpTrial:
     return replace(trial, load=load, setup=training.progress.setup_seconds, wall=wall, peak_device_memory=peak_device_memory())
 
 
-def released_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+def released_trains(job: TrialJob, line: Line, shape: Shape | None = None) -> ReleasedTrial:
     """The released script's way, in `kp.bench.train_released`, on the batches of kp."""
-    return _released(job, line, group_by_length=False)
+    return _released(job, line, shape, group_by_length=False)
 
 
-def grouped_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+def grouped_trains(job: TrialJob, line: Line, shape: Shape | None = None) -> ReleasedTrial:
     """The same on batches of rows of similar length."""
-    return _released(job, line, group_by_length=True)
+    return _released(job, line, shape, group_by_length=True)
 
 
-def all_layers_trains(job: TrialJob, line: Line) -> ReleasedTrial:
+def all_layers_trains(job: TrialJob, line: Line, shape: Shape | None = None) -> ReleasedTrial:
     """The released script's way to train an adapter of all layers, whichever layers the trial's adapter has."""
     training = job.spec.training.model_copy(update={"layers": ALL_LAYERS})
-    return _released(replace(job, spec=replace(job.spec, layers=ALL_LAYERS, training=training)), line, group_by_length=False)
+    return _released(replace(job, spec=replace(job.spec, layers=ALL_LAYERS, training=training)), line, shape, group_by_length=False)
 
 
-def _released(job: TrialJob, line: Line, group_by_length: bool) -> ReleasedTrial:
+def _released(job: TrialJob, line: Line, shape: Shape | None, group_by_length: bool) -> ReleasedTrial:
     prepare_process(job.engine.threads)
     from kp.bench.train_released import train_the_released_way  # only now, because its imports print to standard output
 
-    return train_the_released_way(job, line, group_by_length)
+    return train_the_released_way(job, line, shape, group_by_length)
 
 
 def _device(job: TrialJob) -> torch.device:
     return torch.device("cuda" if job.engine.use_gpu else "cpu")
 
 
-def _loaded(job: TrialJob) -> tuple["BaseModelCache", int]:
-    """A cache with its base model loaded, and the number of parameters."""
+def _loaded(job: TrialJob, shape: Shape | None) -> tuple["BaseModelCache", int]:
+    """A cache with its base model loaded or made, and the number of parameters."""
     from kp.training.base_model_cache import BaseModelCache
 
     model_cache = BaseModelCache(job.engine)
-    base = model_cache.acquire()
+    if shape is None:
+        base = model_cache.acquire()
+    else:
+        from kp.bench.subject import shaped_model
+
+        name, dtype = model_cache.resolved.name, DType(job.engine.model.dtype)
+        base = shaped_model(shape, model_cache.tokenizer, name, dtype, model_cache.device)
     model_cache.release(base)
     return model_cache, count_parameters(base)
 

@@ -31,6 +31,7 @@ import polars as pl
 from kp import __version__
 from kp.bench.measured import Measured
 from kp.bench.options import DType, TrainOptions
+from kp.bench.subject import shape_name
 from kp.bench.train_limits import ForwardRates
 from kp.bench.train_trial import Kept, KpTrial, TrainEpoch, Trainer, TrainStart
 from kp.config.layers import ALL_LAYERS
@@ -73,9 +74,10 @@ def outcome(options: TrainOptions, job: TrialJob, record: Record) -> dict[str, A
     kp, *others = record.starts
     start, first = record.starts[Trainer.KP], record.epochs[Trainer.KP][0]
     rows = pl.DataFrame(job.rows)
+    name, revision = (options.model, start.revision) if options.shape is None else (shape_name(options.shape), None)
     return {
         "bench": "train",
-        "model": {"name": options.model, "revision": start.revision, "parameters": start.parameters, "dtype": options.dtype.value},
+        "model": {"name": name, "revision": revision, "parameters": start.parameters, "dtype": options.dtype.value},
         "machine": hardware() | {"device": start.device, "threads": job.engine.threads},
         "versions": {"kp": __version__} | {name: version(name) for name in _PACKAGES},
         "settings": {entry.name: getattr(options, entry.name) for entry in fields(options) if entry.name != "json"},

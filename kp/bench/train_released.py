@@ -15,7 +15,8 @@ from torch.utils.data import Sampler
 from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from kp.bench.options import Device, DType
+from kp.bench.options import Device, DType, Shape
+from kp.bench.subject import shaped_model
 from kp.bench.timing import wait_for
 from kp.bench.train_line import Line
 from kp.bench.train_state import count_parameters, device_name, peak_device_memory, start_digest
@@ -28,13 +29,16 @@ from kp.training.job import TrialJob
 from kp.training.spec import TrialSpec
 
 
-def train_the_released_way(job: TrialJob, line: Line, group_by_length: bool) -> ReleasedTrial:
-    """Train the trial's rows for its epochs, without evaluating or saving in between."""
+def train_the_released_way(job: TrialJob, line: Line, shape: Shape | None, group_by_length: bool) -> ReleasedTrial:
+    """Train the trial's rows for its epochs, without evaluating or saving in between; a base of a shape has random weights."""
     spec, device = job.spec, Device.CUDA if job.engine.use_gpu else Device.CPU
     resolved = resolve_model(job.engine.model, job.engine.model_field)
     tokenizer = load_tokenizer(resolved, job.engine.model_field)
     chat = Chat(tokenizer, job.engine.model_field)
-    base = load_model(resolved, job.engine.model.dtype, device.value)
+    if shape is None:
+        base = load_model(resolved, job.engine.model.dtype, device.value)
+    else:
+        base = shaped_model(shape, tokenizer, resolved.name, DType(job.engine.model.dtype), device.value)
     parameters = count_parameters(base)
     model = _with_lora(base, spec)
     rows = [encode_row(chat, row["question"], row["target"], spec.training.loss, spec.training.max_length) for row in job.rows.to_pylist()]

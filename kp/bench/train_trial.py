@@ -26,7 +26,7 @@ from kp.study.machine_choices import with_machine_choices
 from kp.training.job import TrialJob
 from kp.training.mixtures import draw_rows
 from kp.training.spec import Choice, trial_spec
-from kp.vocabulary import Category, Role, ShotSet
+from kp.vocabulary import Attention, Category, Role, ShotSet
 
 
 class Trainer(StrEnum):
@@ -144,7 +144,8 @@ def _validated(options: TrainOptions, use_gpu: bool) -> StudyConfig:
         {
             "name": "bench",
             "model": ModelConfig(name=options.model, dtype=options.dtype.value),
-            "resources": {"gpu": use_gpu},
+            # Attention is timed with the shapes of a model's files, and a base of random weights has none.
+            "resources": {"gpu": use_gpu} | ({} if options.shape is None else {"attention": Attention.SDPA}),
             "training": {
                 "epochs": options.epochs,
                 "batch_size": options.batch_size,

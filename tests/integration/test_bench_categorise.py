@@ -89,6 +89,16 @@ def test_benchmark_in_float32_gives_equal_answers_and_categories(result: dict[st
     assert agreement == {"answers": FACTS * PROMPTS_PER_SET, "equal_answers": 1.0, "facts": FACTS, "equal_categories": 1.0}
 
 
+def test_benchmark_of_continuous_batching_gives_equal_answers_in_every_round(folder: Path, tmp_path: Path) -> None:
+    result = _run(folder, tmp_path / "result.json", facts=6, released_facts=2, continuous_facts=4)
+    entry = result["implementations"]["continuous"]
+
+    assert [turn["prompts"] for turn in entry["rounds"]] == [4 * PROMPTS_PER_SET] * ROUNDS
+    assert result["agreement"]["kp/continuous"]["equal_answers"] == 1.0
+    assert result["agreement"]["kp/continuous"]["answers"] == 4 * PROMPTS_PER_SET
+    assert result["ratios"]["continuous"]["all"] > 0
+
+
 def test_benchmark_shares_follow_from_their_references(result: dict[str, Any]) -> None:
     kp, references = result["kp"], result["references"]
     entry = result["implementations"]["kp"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kp.bench.options import Device, TrainOptions
+from kp.bench.options import Device, Shape, TrainOptions
 from kp.bench.train import benchmark
 from kp.bench.train_implementations import kp_trains
 from kp.bench.train_line import TrainingProcess
@@ -94,6 +94,15 @@ def test_adapter_of_the_last_layer_takes_the_released_steps_from_what_is_kept(tm
     assert (kept["first_layer"], kept["bytes"]) == (1, kept["tokens"] * kept["token_bytes"])
     assert 0 < kept["tokens"] < result["rows"]["tokens"]
     assert kept["seconds"] == pytest.approx(implementations["kp"]["seconds"] - result["trial"]["parts"]["training"])
+
+
+def test_base_of_a_shape_is_the_same_for_all_and_takes_the_same_steps(tmp_path: Path) -> None:
+    result = benchmark(dataclasses.replace(_OPTIONS[0], model=str(save_tiny_model(tmp_path)), shape=Shape.TINY, epochs=1))
+
+    assert result["model"]["name"] == "random weights of the shape tiny"
+    assert result["model"]["parameters"] > 10**6  # not the tiny model, whose tokenizer it has
+    assert result["agreement"]["equal"] is True
+    assert result["agreement"]["largest_step_difference"] < LOSS_TOLERANCE
 
 
 def test_kp_that_diverges_names_the_learning_rate(tmp_path: Path) -> None:

@@ -70,7 +70,14 @@ def test_options_take_the_vllm_interpreter_from_the_environment(monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("facts", 0, "facts: 0"), ("threads", 0, "threads: 0"), ("exact", -1, "exact: -1"), ("json", Path("a.txt"), r"json: 'a\.txt'")],
+    [
+        ("facts", 0, "facts: 0"),
+        ("threads", 0, "threads: 0"),
+        ("exact", -1, "exact: -1"),
+        ("json", Path("a.txt"), r"json: 'a\.txt'"),
+        ("continuous_facts", 301, "continuous_facts: 301, expected 0 to 300"),
+        ("continuous_facts", -1, "continuous_facts: -1"),
+    ],
 )
 def test_options_out_of_range_are_refused_by_name(field: str, value: object, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kp.bench.measured import Measured
-from kp.bench.options import DType, TrainOptions
+from kp.bench.options import DType, Shape, TrainOptions
 from kp.bench.train_limits import ForwardRates
 from kp.bench.train_line import TrainingProcess
 from kp.bench.train_outcome import Record, outcome
@@ -16,7 +16,7 @@ from kp.bench.train_trial import KpTrial, ReleasedTrial, TrainEpoch, Trainer, Tr
 from kp.errors import UserError
 from kp.training.job import TrialJob
 from kp.training.laps import Lap
-from kp.vocabulary import LossTokens
+from kp.vocabulary import Attention, LossTokens
 from tests.bench_implementations import breaks_in_its_second_epoch, ends_after_one_epoch, refuses, stops_early
 
 _START = TrainStart("digest", 135_000_000, "revision", "cpu")
@@ -44,6 +44,10 @@ def test_trial_job_is_the_released_scripts_training_on_drawn_facts() -> None:
 def test_trial_job_of_more_facts_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match="facts: 1000000 are asked for"):
         trial_job(TrainOptions(facts=1_000_000), use_gpu=False)
+
+
+def test_trial_job_of_a_shape_has_the_attention_of_a_gpu_because_it_has_no_files_to_time() -> None:
+    assert trial_job(TrainOptions(facts=2, shape=Shape.TINY), use_gpu=False).engine.attention is Attention.SDPA
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +170,12 @@ def test_outcome_losses_are_equal_within_a_hundredth_from_the_same_start(record:
 
 def test_outcome_under_dropout_does_not_judge_the_losses() -> None:
     assert _outcome(dataclasses.replace(_OPTIONS, dropout=0.1), kp_losses=(2.0, 1.5))["agreement"]["equal"] is None
+
+
+def test_outcome_of_a_shape_names_it_in_place_of_the_model_whose_tokenizer_it_takes() -> None:
+    model = _outcome(dataclasses.replace(_OPTIONS, shape=Shape.LLAMA_3_1_8B))["model"]
+
+    assert (model["name"], model["revision"]) == ("random weights of the shape llama-3.1-8b", None)
 
 
 def test_outcome_says_what_was_left_out_and_whom_that_favours() -> None:
