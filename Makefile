@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup vllm-env demo check test test-studies test-slow chaos scale lint facts
+.PHONY: setup vllm-env demo check test test-studies test-slow chaos scale gpu-check lint facts
 
 setup: $(STAMP)
 
@@ -59,6 +59,15 @@ chaos: setup
 scale: setup
 	$(BIN)/python -m tests.scale_of_driver
 	$(BIN)/python -m tests.simulated_search --no-stops
+
+# On a machine that has its own torch and no package index, so without `setup`: with the environment that is there. DRY=1 runs its dry form
+# where there is a GPU, too; OUT=results/bench keeps the results.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+DRY ?=
+OUT ?=
+
+gpu-check:
+	$(GPU_PYTHON) -m tests.gpu_check $(if $(DRY),--dry) $(if $(OUT),--out $(OUT))
 
 lint: setup
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ def kp_trains(job: TrialJob, line: Line, shape: Shape | None = None) -> KpTrial:
     """A trial trained like by a search worker, with an evaluation and a checkpoint after every epoch; the base is loaded before, or
     made with random weights of a shape."""
     prepare_process(job.engine.threads)
-    _process_group(job.engine.use_gpu)
+    lone_process_group(job.engine.use_gpu)
     import deepspeed  # noqa: F401  # and peft: so that set-up includes no import, as for every trial of a worker except the first
     import peft  # noqa: F401
 
@@ -144,7 +144,7 @@ def _kept(training: "TrialTraining") -> Kept | None:
     return Kept(training.frozen.first, store.tokens, store.bytes, training.reading_seconds)
 
 
-def _process_group(use_gpu: bool) -> None:
+def lone_process_group(use_gpu: bool) -> None:
     """Set up what Ray Train would: DeepSpeed reads its worker's rank from the environment."""
     import torch.distributed
 
