@@ -28,6 +28,7 @@ from kp.prompts import Messages
 from kp.store.hardware import MOST_CPU_GENERATORS
 
 _WARM_UP = 200  # chats, from all prompts
+_COMPARED = 10  # chats whose tokens are compared with those of another environment
 
 
 def run_categorise(options: CategoriseOptions) -> int:
@@ -47,7 +48,7 @@ def benchmark(options: CategoriseOptions) -> dict[str, Any]:
     token_ids = _token_ids(subject, asked)
     portions = {peer: [asked] * options.rounds for peer in Peer} | {Peer.RELEASED: _portions(sampled, options.rounds)}
     portions[Peer.CONTINUOUS] = [chats_asked(asked, options.continuous_facts, options.facts)] * options.rounds
-    with _implementations(options, subject, token_ids) as (implementations, left_out):
+    with _implementations(options, subject, asked, token_ids) as (implementations, left_out):
         for implementation in implementations:
             log(f"{implementation.peer} warms up")
             implementation.warm_up(asked[:: max(1, len(asked) // _WARM_UP)])
@@ -77,7 +78,7 @@ def processes(options: CategoriseOptions) -> int:
 
 @contextmanager
 def _implementations(
-    options: CategoriseOptions, subject: Subject, token_ids: Sequence[list[int]]
+    options: CategoriseOptions, subject: Subject, asked: Sequence[Messages], token_ids: Sequence[list[int]]
 ) -> Iterator[tuple[list[Implementation], dict[Peer, str]]]:
     """The implementations that take part, and why others do not."""
     with ExitStack() as stack:
@@ -96,7 +97,7 @@ def _implementations(
             left_out[Peer.VLLM] = f"no --vllm-python and no ${VLLM_PYTHON} name an interpreter that has it"
         else:
             log("vLLM starts")
-            implementations.append(stack.enter_context(VLLMImplementation(options.vllm_python, subject, options)))
+            implementations.append(stack.enter_context(VLLMImplementation(options.vllm_python, subject, options, asked[:_COMPARED])))
         yield implementations, left_out
 
 

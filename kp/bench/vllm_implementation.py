@@ -3,6 +3,7 @@
 While it waits for requests, that process computes nothing, so only one implementation computes at a time.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from kp.bench.implementations import Peer, Turn
 from kp.bench.options import CategoriseOptions
 from kp.bench.subject import Subject
 from kp.errors import UserError
+from kp.generation.prompt_tokens import prompt_tokens
 from kp.prompts import Messages
 
 
@@ -24,8 +26,9 @@ class VLLMImplementation:
 
     peer = Peer.VLLM
 
-    def __init__(self, python: Path, subject: Subject, options: CategoriseOptions) -> None:
-        """Raises UserError if there is no such interpreter, or if its vLLM rejects the model or the device."""
+    def __init__(self, python: Path, subject: Subject, options: CategoriseOptions, chats: Sequence[Messages]) -> None:
+        """Raises UserError if there is no such interpreter, if its vLLM rejects the model or the device, or if it reads `chats` as other
+        tokens."""
         engine = {
             "model_path": subject.path,
             "dtype": options.dtype.value,
@@ -34,9 +37,10 @@ class VLLMImplementation:
             "batch_size": options.batch_size,
         }
         self._process = _start(python, options.cpu_threads)
-        made = self._ask({"engine": engine})
+        made = self._ask({"engine": engine, "prompt_tokens": dataclasses.asdict(prompt_tokens(subject.tokenizer, chats))})
         settings = "block_size 32, enforce_eager, " if subject.device.type == "cpu" else ""
-        self.way = f"vLLM {made['version']}: prefix caching, {settings}{made['threads']} threads, an answer ends at its first line"
+        settings += f"{made['threads']} threads, {made['processes']} process{'es' if made['processes'] > 1 else ''}"
+        self.way = f"vLLM {made['version']}: prefix caching, {settings}, an answer ends at its first line"
 
     def __enter__(self) -> Self:
         return self

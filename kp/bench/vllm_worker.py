@@ -1,6 +1,8 @@
 """vLLM's half of the benchmark, run by the interpreter of an environment with vLLM: requests in, answers out, one JSON text per line.
 
-    {"engine": {...}}      -> {"version": ..., "threads": ...}      the arguments of VLLMGenerator, sent first
+    {"engine": {...}, "prompt_tokens": {...}}
+                           -> {"version": ..., "threads": ..., "processes": ...}
+                              the arguments of VLLMGenerator and of PromptTokens, sent first
     {"warm_up": [chats]}   -> {"texts": [...], "seconds": ...}
     {"answer": [chats]}    -> the same; keys and values of earlier requests are dropped first
     anything refused       -> {"refused": {"message": ..., "field": ...}}      of a UserError
@@ -23,10 +25,11 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
     """Answer requests until there are no more."""
     import torch
 
-    generator = _engine(json.loads(requests.readline())["engine"])
+    first = json.loads(requests.readline())
+    generator = _engine(first["engine"], first["prompt_tokens"])
     import vllm  # only now, because the engine sets variables that vllm reads when it is imported
 
-    _reply(replies, {"version": vllm.__version__, "threads": torch.get_num_threads()})
+    _reply(replies, {"version": vllm.__version__, "threads": torch.get_num_threads(), "processes": _processes()})
     for line in requests:
         ((verb, chats),) = json.loads(line).items()
         if verb == "answer":
@@ -37,12 +40,23 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
             _reply(replies, _refusal(error))
 
 
-def _engine(settings: dict[str, Any]) -> Any:
+def _processes() -> int:
+    """This process and all that it has started, without helpers of multiprocessing that compute nothing."""
+    import psutil
+
+    helpers = ("resource_tracker", "multiprocessing.forkserver")
+    children = psutil.Process().children(recursive=True)
+    return 1 + sum(not any(helper in " ".join(child.cmdline()) for helper in helpers) for child in children)
+
+
+def _engine(settings: dict[str, Any], tokens: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
+    from kp.generation.prompt_tokens import PromptTokens
     from kp.generation.vllm import VLLMGenerator
 
     tokenizer = AutoTokenizer.from_pretrained(settings["model_path"], local_files_only=True, trust_remote_code=False)
+    PromptTokens(tokens["chats"], tuple(map(tuple, tokens["ids"])), tokens["versions"]).validate(tokenizer, "vllm_python")
     return VLLMGenerator(tokenizer=tokenizer, **settings)
 
 

@@ -256,6 +256,8 @@ class ResourcesConfig(Section):
     """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
     vllm_python: str | None = None
     """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
+    vllm_memory_share: float = Field(0.9, gt=0, lt=1)
+    """Share of a GPU's memory for the vLLM engines on it together: weights, keys and values, and passes. Several divide it."""
     prefetched: str | None = None
     """A folder that `kp prefetch` has filled, on a file system that every node mounts: the study reads it instead of the Hub."""
     training_tokens_per_second: float | None = Field(None, gt=0)

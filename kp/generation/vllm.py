@@ -18,6 +18,7 @@ from kp.errors import UserError
 from kp.generation.adapters import read_adapter
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.protocol import Generation, OnAnswered, ignore_answers
+from kp.generation.vllm_start import started
 from kp.models.chat import Chat
 from kp.prompts import Messages
 
@@ -45,7 +46,8 @@ class VLLMGenerator:
     """Answers from the model in the folder `model_path`, on `device` ("cpu" or "cuda"), with weights in `dtype` ("bfloat16", "float32").
 
     `batch_size` is the most rows that are decoded together. `max_lora_rank` is the largest rank of the adapters to be activated; without it
-    the engine supports no adapters. Raises UserError if this environment's vLLM is not built for the device.
+    the engine supports no adapters. `memory_share` is the share of the GPU's memory that this engine takes. Raises UserError if this
+    environment's vLLM is not built for the device, or if that memory is not free.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class VLLMGenerator:
         stop_at_newline: bool = True,
         batch_size: int = 256,
         max_lora_rank: int | None = None,
+        memory_share: float = 0.9,
     ) -> None:
         self.tokenizer = tokenizer
         self.on_answered: OnAnswered = ignore_answers
@@ -68,7 +71,7 @@ class VLLMGenerator:
         self._endings = Endings(end_tokens(_generation_config(model_path), self._chat), newline)
         self._adapter_numbers: dict[str, int] = {}  # by digest; vLLM needs a number in addition to the name, never used twice
         self._adapter: Any = None
-        self._llm: Any = _engine(model_path, dtype, device, batch_size, max_lora_rank)
+        self._llm: Any = _engine(model_path, dtype, device, batch_size, max_lora_rank, memory_share)
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         """One greedy answer per prompt, in the given order; raises UserError if a prompt and its answer exceed the model's positions."""
@@ -157,7 +160,7 @@ class VLLMGenerator:
         return left
 
 
-def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_rank: int | None) -> Any:
+def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_rank: int | None, memory_share: float) -> Any:
     for name, value in PROCESS_SETTINGS.items():
         os.environ.setdefault(name, value)
     from vllm import LLM
@@ -165,19 +168,27 @@ def _engine(model_path: str, dtype: str, device: str, batch_size: int, max_lora_
 
     if current_platform.device_type != device:
         raise UserError(f"its vLLM computes on '{current_platform.device_type}', the study on '{device}'", field="resources.vllm_python")
-    return LLM(
-        model=model_path,
-        load_format="safetensors",
-        trust_remote_code=False,
-        dtype=dtype,
-        seed=0,
-        max_model_len=-1,  # the model's positions, or as many as fit in the memory for keys and values
-        max_num_seqs=batch_size,
-        enable_prefix_caching=True,
-        generation_config="vllm",  # greedy or as requested; ignores the model's own sampling settings
-        **(_CPU_SETTINGS if device == "cpu" else {}),
+    settings: dict[str, Any] = {
+        "model": model_path,
+        "load_format": "safetensors",
+        "trust_remote_code": False,
+        "dtype": dtype,
+        "seed": 0,
+        "max_model_len": -1,  # the model's positions, or as many as fit in the memory for keys and values
+        "max_num_seqs": batch_size,
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",  # greedy or as requested; ignores the model's own sampling settings
+        **(_CPU_SETTINGS if device == "cpu" else {"gpu_memory_utilization": memory_share}),
         **_lora_settings(max_lora_rank),
-    )
+    }
+    return started(lambda: LLM(**settings), _clean)
+
+
+def _clean() -> None:
+    """Undo what an engine that did not start has set up in this process."""
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+    cleanup_dist_env_and_memory()
 
 
 def _lora_settings(max_lora_rank: int | None) -> dict[str, Any]:

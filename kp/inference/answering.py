@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from kp import schema
 from kp.config.study import ModelConfig
+from kp.generation.prompt_tokens import PromptTokens
 from kp.generation.protocol import Generator
 from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import AnswerKeys, Matches
@@ -62,6 +63,8 @@ class EngineSpec:
     activation_cache_gib: float = 2.0  # of a model in training: room for what layers without an adapter compute
     gradient_checkpointing: bool = False  # of a model in training
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
+    vllm_memory_share: float = 0.9  # of the GPU's memory, for this engine
+    prompt_tokens: PromptTokens | None = None  # by which the tokenizer of another environment is checked
 
     def remote_options(self) -> dict[str, Any]:
         """Ray options, in addition to the resources, that start an actor in an environment in which `load` works."""
@@ -90,15 +93,19 @@ class EngineSpec:
     def _vllm_generator(self, resolved: ResolvedModel) -> Generator:
         from kp.generation.vllm import VLLMGenerator
 
+        tokenizer = load_tokenizer(resolved, self.model_field)
+        if self.prompt_tokens is not None:
+            self.prompt_tokens.validate(tokenizer)
         return VLLMGenerator(
             resolved.path,
-            load_tokenizer(resolved, self.model_field),
+            tokenizer,
             dtype=self.model.dtype,
             device=self._device,
             max_new_tokens=self.max_new_tokens,
             stop_at_newline=self.stop_at_newline,
             batch_size=self.batch_size,
             max_lora_rank=self.max_lora_rank,
+            memory_share=self.vllm_memory_share,
         )
 
     def generator(self, model: Any, tokenizer: Any) -> "HFGenerator":

@@ -20,13 +20,14 @@ from kp.config.study import ModelConfig, StudyConfig
 from kp.errors import UserError
 from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
+from kp.generation.prompt_tokens import PromptTokens, prompt_tokens
 from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
 from kp.inference.chunk_files import ChunkTimes
-from kp.models.loading import is_hub_model
-from kp.models.names import ResolvedModel
+from kp.models.loading import is_hub_model, load_tokenizer
+from kp.models.names import NAME_FIELD, ResolvedModel
 from kp.progress import Display
-from kp.prompts import ShotSets
+from kp.prompts import ShotSets, messages
 from kp.schema import frame
 from kp.store.code_version import code_version
 from kp.store.filenames import FACTS_FILE, PARAPHRASES_FILE
@@ -35,7 +36,7 @@ from kp.store.steps import Step, Store
 from kp.study.graph import Graph
 from kp.study.model_check import model_fault, model_need
 from kp.study.profile import Profile
-from kp.vocabulary import Activity, Engine
+from kp.vocabulary import Activity, Engine, ShotSet
 
 Proposer = Callable[[Collection[str]], Graph]  # the graph from the results so far, given the ids of trials that failed in this run
 
@@ -90,7 +91,16 @@ class Session(ExitStack):
             return self.hf_engine
         assert vllm_python is not None, "ensured by the study's config"
         validate_interpreter(vllm_python)
-        return replace(self.hf_engine, engine=self.config.categorise.engine, vllm_python=vllm_python)
+        # Engines of actors that share a GPU share its memory.
+        share = self.config.resources.vllm_memory_share * (self.cluster.actor_gpus or 1.0)
+        tokens = self._prompt_tokens(self.model, NAME_FIELD)
+        vllm = {"vllm_python": vllm_python, "vllm_memory_share": share, "prompt_tokens": tokens}
+        return replace(self.hf_engine, engine=self.config.categorise.engine, **vllm)
+
+    def _prompt_tokens(self, model: ResolvedModel, field: str) -> PromptTokens:
+        """The first questions, each under another prompt of S0, as tokens of this environment."""
+        asked = zip(self.shot_sets[ShotSet.S0], self.facts["question"].to_pylist(), strict=False)
+        return prompt_tokens(load_tokenizer(model, field), [messages(shots, question) for shots, question in asked])
 
     @cached_property
     def adapter_engine(self) -> EngineSpec:
@@ -106,8 +116,9 @@ class Session(ExitStack):
         assert asked is not None, "only a study that names a model has the step"
         assert self.paraphraser is not None
         model = pinned(asked, self.paraphraser)
-        most = settings.max_new_tokens
-        return replace(self.engine, model=model, model_field=PARAPHRASER_FIELD, max_new_tokens=most, stop_at_newline=False)
+        engine = replace(self.engine, model=model, model_field=PARAPHRASER_FIELD, max_new_tokens=settings.max_new_tokens)
+        tokens = None if engine.prompt_tokens is None else self._prompt_tokens(self.paraphraser, PARAPHRASER_FIELD)
+        return replace(engine, stop_at_newline=False, prompt_tokens=tokens)
 
     @cached_property
     def hf_engine(self) -> EngineSpec:

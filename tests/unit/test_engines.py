@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ray.runtime_env import RuntimeEnv
 
 from kp.config.study import VLLM_MOST_RANK, ModelConfig, StudyConfig, load_study
 from kp.errors import UserError
+from kp.generation.prompt_tokens import prompt_tokens
 from kp.generation.vllm import LORA_RANKS
 from kp.generation.vllm_environment import validate_interpreter
 from kp.inference.answering import EngineSpec
@@ -18,6 +20,7 @@ from kp.study.graph import Graph
 from kp.study.identities import Identities
 from kp.study.stages.report import report_step
 from kp.vocabulary import Engine
+from tests.tiny_model import save_tiny_model, tiny_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
 SMOKE = REPOSITORY / "ray_jobs" / "studies" / "smoke.toml"
@@ -125,3 +128,19 @@ def test_vllm_requirements_agree_with_the_constraints() -> None:
     required = pins("ray_jobs/vllm_requirements.txt")
     assert required.pop("vllm")
     assert required.items() <= pins("constraints.txt").items()
+
+
+def test_engine_spec_of_vllm_compares_tokens_before_it_starts_anything(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path)
+    expected = prompt_tokens(tiny_tokenizer(), [[{"role": "user", "content": "Who?"}]])
+    other = replace(expected, ids=((*expected.ids[0][:-1], 99),))
+    engine = replace(_engine(engine=Engine.VLLM, prompt_tokens=other), model=ModelConfig(name=str(model)))
+
+    with pytest.raises(UserError, match=r"resources\.vllm_python: .* reads a prompt as other tokens"):
+        engine.load()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_load_study_memory_share_of_vllm_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(UserError, match=r"resources\.vllm_memory_share"):
+        smoke(f"resources.vllm_memory_share={share}")
