@@ -6,7 +6,8 @@ every engine gets the tokens that end an answer, and passes the generated tokens
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from kp.generation.protocol import FinishReason, Generation
 from kp.models.chat import Chat
@@ -14,6 +15,9 @@ from kp.prompts import first_line_end
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+_newlines: WeakKeyDictionary[Any, tuple[int, frozenset[int]]] = WeakKeyDictionary()
+"""By tokenizer, the size of its vocabulary and its newline tokens, for as long as the tokenizer lives."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,14 @@ def end_tokens(generation: "GenerationConfig | None", chat: Chat) -> frozenset[i
 
 
 def newline_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """Every token whose text contains a newline."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return frozenset(token for token, text in enumerate(texts) if "\n" in text)
+    """Every token whose text contains a newline.
+
+    To find them the whole vocabulary is decoded, which takes up to a second. So a tokenizer is asked once, and again only when tokens were
+    added to it.
+    """
+    size = len(tokenizer)
+    known = _newlines.get(tokenizer)
+    if known is None or known[0] != size:
+        texts = tokenizer.batch_decode([[token] for token in range(size)])
+        known = _newlines[tokenizer] = size, frozenset(token for token, text in enumerate(texts) if "\n" in text)
+    return known[1]

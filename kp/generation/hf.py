@@ -15,11 +15,9 @@ With an adapter of upper layers only, what the layers below it compute for the p
 
 import logging
 import random
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,13 +33,13 @@ from kp.generation.loaded_adapters import LoadedAdapters
 from kp.generation.lower_layers import LaidOut, LowerLayers
 from kp.generation.memory import LEAST_TOKENS, cache_bytes, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
-from kp.generation.protocol import Generation, OnAnswered, ignore_answers
+from kp.generation.prompt_reader import PromptReader
+from kp.generation.protocol import Generation, OnAnswered, Prompt, ReadPrompt, ignore_answers
 from kp.generation.shared_prefixes import with_shared_prefixes
 from kp.generation.slots import NotShareableError, Prefix
 from kp.generation.verification import validate_packed
 from kp.models.chat import Chat
 from kp.models.layers import validate_entering
-from kp.prompts import Messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
-_LABEL = re.compile(r"\w{1,20}:")
 _PREFIXES_KEPT = 32  # three shot sets of ten prompts, and a few more
 _TRIED_TOKENS = 64  # of a prompt, to see whether the model can be entered at a layer
 _PREFIX_TOKENS = 4096  # of prefixes that are read in one pass
@@ -89,6 +86,8 @@ class HFGenerator:
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
         self._limits: Limits | None = None  # measured when the first question is asked
         self._forward = Forward(model)
+        positions = getattr(self._forward.base.config.get_text_config(), "max_position_embeddings", None)
+        self._reader = PromptReader(self.chat, max_new_tokens, positions)
         self._verified = False
         self._shareable = True
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
@@ -104,14 +103,21 @@ class HFGenerator:
         model: torch.nn.Module = self._forward.model
         return model
 
-    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+    def read(self, prompts: Sequence[Prompt]) -> list[ReadPrompt]:
+        """The prompts rendered and tokenised, which another thread may do while this one generates.
+
+        Raises UserError if a prompt and its answer exceed the model's positions.
+        """
+        return self._reader.read(prompts)
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """One greedy answer per prompt, in the given order; out of memory, the batch is halved until it fits.
 
         Raises UserError if a prompt and its answer exceed the model's positions.
         """
         return self._answers(prompts, [None] * len(prompts), 1)
 
-    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+    def sample(self, prompts: Sequence[Prompt], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
         """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
         draws = [
             Draws(temperature, tuple(stream.random() for _ in range(self._max_new_tokens)))
@@ -149,60 +155,20 @@ class HFGenerator:
         finally:
             self.load_adapter(None if folder is None else str(folder))
 
-    # --- from prompts to rows ---
-
-    def _answers(self, prompts: Sequence[Messages], draws: Sequence[Draws | None], count: int) -> list[Generation]:
+    def _answers(self, prompts: Sequence[Prompt], draws: Sequence[Draws | None], count: int) -> list[Generation]:
         """`count` answers per prompt, answer i by draws[i]."""
         answers: dict[int, Generation] = {}
         with torch.no_grad(), _evaluating(self._forward.model) as was_training:
             if was_training or self._handed_in_adapter:
                 self._prefixes.clear()
-            asked = self._token_ids(prompts)
+            asked = self.read(prompts)
             if asked and self._shareable and not self._verified:
-                self._verify(*asked[0][:2])
-            layer = self._entered_layer(asked[0][0]) if asked and not any(draws) else 0
+                self._verify(asked[0].ids, asked[0].shared)
+            layer = self._entered_layer(asked[0].ids) if asked and not any(draws) else 0
             for row, made in self._decoded(asked, draws, count, layer):
                 answers[row.index] = self._endings.generation(self.tokenizer, made)
                 self.on_answered(1)
         return [answers[index] for index in range(len(prompts) * count)]
-
-    def _token_ids(self, prompts: Sequence[Messages]) -> list[tuple[list[int], int, list[int]]]:
-        """For each prompt its tokens, how many of them it shares with its group, and what its answer is expected to begin with."""
-        by_beginning: dict[tuple[Any, ...], list[int]] = {}
-        for index, messages in enumerate(prompts):
-            by_beginning.setdefault(_beginning(messages), []).append(index)
-        found: dict[int, tuple[list[int], int, list[int]]] = {}
-        for indices in by_beginning.values():
-            group = [prompts[index] for index in indices]
-            token_ids = self.chat.prompt_ids(group)
-            self._check_length(max(map(len, token_ids)))
-            shared, draft = self._shared_tokens(group[0], token_ids), self._draft(group[0], token_ids[0])
-            found |= {index: (ids, shared, draft) for index, ids in zip(indices, token_ids, strict=True)}
-        return [found[index] for index in range(len(prompts))]
-
-    def _shared_tokens(self, messages: Messages, token_ids: list[list[int]]) -> int:
-        """The number of tokens that any question after these messages shares, found with two made-up questions."""
-        label = _label(messages[-1]["content"])
-        probes = [[*messages[:-1], {**messages[-1], "content": label + ending}] for ending in (" A", " 1")]
-        # The last token of a row is never shared, because its logits give the answer's first token.
-        return _common_start([*self.chat.prompt_ids(probes), *(ids[:-1] for ids in token_ids)])
-
-    def _draft(self, messages: Messages, token_ids: list[int]) -> list[int]:
-        """The tokens of the label ("Answer:") with which the shots' answers begin, if all of them have the same."""
-        labels = {_label(message["content"]) for message in messages if message["role"] == "assistant"}
-        label = labels.pop() if len(labels) == 1 else ""
-        (answered,) = self.chat.prompt_ids([messages], label)
-        if not label or answered[: len(token_ids)] != token_ids:
-            return []
-        return answered[len(token_ids) :][: self._max_new_tokens - 1]
-
-    def _check_length(self, longest: int) -> None:
-        limit = getattr(self._forward.base.config.get_text_config(), "max_position_embeddings", None)
-        if limit is not None and longest + self._max_new_tokens > limit:
-            raise UserError(
-                f"a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed the {limit} positions of the model",
-                field="categorise.max_new_tokens",
-            )
 
     # --- from rows to answers ---
 
@@ -210,16 +176,16 @@ class HFGenerator:
         return self._endings.ended(self.tokenizer, made)
 
     def _decoded(
-        self, asked: list[tuple[list[int], int, list[int]]], draws: Sequence[Draws | None], count: int, layer: int
+        self, asked: Sequence[ReadPrompt], draws: Sequence[Draws | None], count: int, layer: int
     ) -> Iterator[tuple[Row, list[int]]]:
         """Every row with its generated tokens; rows contain only the tokens that they do not share."""
-        beginnings = {tuple(ids[:shared]): place for place, (ids, shared, _) in enumerate(asked) if shared} if self._shareable else {}
+        shared = [tuple(one.ids[: one.shared]) for one in asked]
+        beginnings = dict.fromkeys(filter(None, shared)) if self._shareable else {}
         numbers = {beginning: number for number, beginning in enumerate(beginnings)}
         rows = []
         for index, draw in enumerate(draws):
-            ids, shared, draft = asked[index // count]
-            prefix = numbers.get(tuple(ids[:shared]))
-            rows.append(Row(index, prefix, ids if prefix is None else ids[shared:], draft, draw))
+            one, prefix = asked[index // count], numbers.get(shared[index // count])
+            rows.append(Row(index, prefix, one.ids if prefix is None else one.ids[one.shared :], one.draft, draw))
         if not rows:
             return
         if not self._shareable:
@@ -345,21 +311,6 @@ class HFGenerator:
         self._shareable = False
         name = type(self._forward.base).__name__
         _log.warning("%s: shared prompts are computed anew for every question, because %s", name, reason)
-
-
-def _beginning(messages: Messages) -> tuple[Any, ...]:
-    return tuple((message["role"], message["content"]) for message in messages[:-1]), messages[-1]["role"], _label(messages[-1]["content"])
-
-
-def _label(content: str) -> str:
-    """The word and colon with which a message begins ("Question:"), or an empty string."""
-    found = _LABEL.match(content)
-    return found.group() if found else ""
-
-
-def _common_start(sequences: list[list[int]]) -> int:
-    """The length of the longest common prefix."""
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*sequences, strict=False)))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ The interface is separate from the engines so that code which only asks for answ
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -39,16 +39,33 @@ class Generation:
     tokens: int
 
 
+@dataclass(frozen=True)
+class ReadPrompt:
+    """A chat as the model reads it: its tokens."""
+
+    ids: list[int]
+    shared: int = 0  # of these, the first ones, which any question behind the same messages begins with
+    draft: list[int] = field(default_factory=list)  # with which its answer is expected to begin
+
+
+Prompt = Messages | ReadPrompt
+"""A chat, or what a generator's `read` made of it."""
+
+
 class Generator(Protocol):
     """Answers chats, with one LoRA adapter at a time or none; the caller may set `on_answered`."""
 
     on_answered: OnAnswered
 
-    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+    def read(self, prompts: Sequence[Prompt]) -> list[ReadPrompt]:
+        """The prompts rendered and tokenised, as `generate` does with those that are not. Another thread may do it while one generates."""
+        ...
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """One greedy answer per prompt, in the given order."""
         ...
 
-    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+    def sample(self, prompts: Sequence[Prompt], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
         """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
         ...
 

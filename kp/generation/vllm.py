@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from kp.errors import UserError
 from kp.generation.adapters import read_adapter
 from kp.generation.endings import Endings, end_tokens, newline_tokens
-from kp.generation.protocol import Generation, OnAnswered, ignore_answers
+from kp.generation.prompt_reader import PromptReader
+from kp.generation.protocol import Generation, OnAnswered, Prompt, ReadPrompt, ignore_answers
 from kp.generation.vllm_start import started
 from kp.models.chat import Chat
-from kp.prompts import Messages
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -66,20 +66,26 @@ class VLLMGenerator:
         self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
         self._max_lora_rank = max_lora_rank
-        self._chat = Chat(tokenizer)
+        chat = Chat(tokenizer)
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
-        self._endings = Endings(end_tokens(_generation_config(model_path), self._chat), newline)
+        self._endings = Endings(end_tokens(_generation_config(model_path), chat), newline)
         self._adapter_numbers: dict[str, int] = {}  # by digest; vLLM needs a number in addition to the name, never used twice
         self._adapter: Any = None
         self._llm: Any = _engine(model_path, dtype, device, batch_size, max_lora_rank, memory_share)
+        self._reader = PromptReader(chat, max_new_tokens, self._llm.llm_engine.model_config.max_model_len)
 
-    def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
+    def read(self, prompts: Sequence[Prompt]) -> list[ReadPrompt]:
+        """The prompts rendered and tokenised; raises UserError if a prompt and its answer exceed the model's positions."""
+        return self._reader.read(prompts)
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Generation]:
         """One greedy answer per prompt, in the given order; raises UserError if a prompt and its answer exceed the model's positions."""
-        return self._answers(self._token_ids(prompts), [self._parameters(temperature=0.0)] * len(prompts))
+        asked = self.read(prompts)
+        return self._answers([one.ids for one in asked], [self._parameters(temperature=0.0)] * len(asked))
 
-    def sample(self, prompts: Sequence[Messages], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
+    def sample(self, prompts: Sequence[Prompt], count: int, temperature: float, seeds: Sequence[int]) -> list[list[Generation]]:
         """For each prompt `count` answers sampled at `temperature` with the prompt's own seed, whatever else is asked."""
-        repeated = [ids for ids in self._token_ids(prompts) for _ in range(count)]
+        repeated = [one.ids for one in self.read(prompts) for _ in range(count)]
         parameters = [
             self._parameters(temperature=temperature, seed=random.Random(f"{seed}-{number}").getrandbits(62))
             for seed in seeds
@@ -113,16 +119,6 @@ class VLLMGenerator:
         """Drop the cached keys and values of shared prompts; a benchmark needs this to measure their computation."""
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM did not drop its prefix cache")
-
-    def _token_ids(self, prompts: Sequence[Messages]) -> list[list[int]]:
-        token_ids = self._chat.prompt_ids(prompts)
-        longest, limit = max(map(len, token_ids), default=0), self._llm.llm_engine.model_config.max_model_len
-        if longest + self._max_new_tokens > limit:
-            raise UserError(
-                f"a prompt of {longest} tokens and {self._max_new_tokens} new ones exceed the {limit} positions of the model",
-                field="categorise.max_new_tokens",
-            )
-        return token_ids
 
     def _parameters(self, temperature: float, seed: int | None = None) -> Any:
         from vllm import SamplingParams

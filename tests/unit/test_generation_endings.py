@@ -13,6 +13,10 @@ END = 0
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
+    return _own_tokenizer()
+
+
+def _own_tokenizer() -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({token: number for number, token in enumerate(["<e>", *alphabet])}, []))
     backend.add_special_tokens(["<e>"])
@@ -56,3 +60,22 @@ def test_end_tokens_are_those_of_the_model_and_the_one_that_is_trained_to_end_an
 def test_newline_tokens_are_those_whose_text_holds_one(tokenizer: PreTrainedTokenizerFast) -> None:
     (only,) = newline_tokens(tokenizer)
     assert tokenizer.decode([only]) == "\n"
+
+
+def test_vocabulary_of_a_tokenizer_is_decoded_once_and_again_when_tokens_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = _own_tokenizer()
+    other = _own_tokenizer()
+    decoded: list[int] = []
+    decode = PreTrainedTokenizerFast.batch_decode
+
+    def counting(self: PreTrainedTokenizerFast, sequences: list[list[int]]) -> list[str]:
+        decoded.append(len(sequences))
+        return decode(self, sequences)  # type: ignore[return-value]
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "batch_decode", counting)
+
+    first = [newline_tokens(own) for _ in range(4)]
+    assert (set(first), decoded) == ({newline_tokens(other)}, [len(other)] * 2)
+    own.add_tokens(["<both\nlines>"])
+    assert newline_tokens(own) == first[0] | {len(own) - 1}
+    assert decoded[2:] == [len(own)]
