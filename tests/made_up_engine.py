@@ -30,6 +30,9 @@ class NodeNamer:
         self._node = ray.get_runtime_context().get_node_id()
         (meeting / self._node).touch()
 
+    def read(self, prompts: Any) -> Any:
+        return prompts
+
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         until = time.monotonic() + MOST_WAITING_SECONDS
         while self._waits and len(list(self._meeting.iterdir())) < 2 and time.monotonic() < until:

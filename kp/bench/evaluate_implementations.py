@@ -25,7 +25,7 @@ from kp.bench.timing import wait_for
 from kp.generation.decoding import Work
 from kp.generation.hf import HFGenerator
 from kp.inference.evaluation import Evaluation
-from kp.inference.pipeline import Answerer
+from kp.inference.shared_generator import SharedGenerator
 
 KP = "actors of the pipeline: each loads the base once and exchanges adapters"
 PEER = "one process per adapter, each of which loads the base, with kp's engine"
@@ -167,12 +167,12 @@ class _Actor:
             self._subject.model, self._subject.tokenizer, options.max_new_tokens, stop_at_newline=True, batch_size=options.batch_size
         )
         base: Any = self._subject
-        self._answer: Answerer = evaluation.answerer(base, self._generator)
+        self._shared, self._answer = SharedGenerator(self._generator), evaluation.answerer(base)
         self._prefill: Prefill | None = None
 
     def answer(self, chunk: dict[str, Any]) -> Answered:
         before, began = replace(self._generator.work), time.perf_counter()
-        answers = self._answer(chunk)
+        answers = self._answer(self._shared.share(), chunk)
         wait_for(self._subject.device)
         seconds = time.perf_counter() - began
         return Answered(chunk["identity"], answers, seconds, difference(self._generator.work, before))

@@ -135,7 +135,8 @@ def answer_questions(
     `keys` are those of all facts of the study: they know what other objects an answer may name.
     """
     questions, right = facts["question"].to_pylist(), keys.of_facts(facts)
-    generations = generator.generate([messages(shots, question) for shots in prompts for question in questions])
+    asked = generator.read([messages(shots, question) for shots in prompts for question in questions])
+    generations = generator.generate(asked)
     answers = [
         JudgedAnswer(made.text, made.finish_reason, key.judge(made.text), is_refusal(made.text))
         for made, key in zip(generations, right * len(prompts), strict=True)

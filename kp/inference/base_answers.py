@@ -113,9 +113,9 @@ class _OfBase:
     def engine(self) -> EngineSpec:
         return self.job.engine
 
-    def answerer(self, base: ResolvedModel, generator: Generator) -> Answerer:
+    def answerer(self, base: ResolvedModel) -> Answerer:
         index = FactIndex(self.job.facts)
-        return lambda chunk: self.job.answer(generator, index.take(chunk["fact_ids"]), chunk, base.revision)
+        return lambda generator, chunk: self.job.answer(generator, index.take(chunk["fact_ids"]), chunk, base.revision)
 
 
 def base_answers(job: BaseJob, work: WorkFolder, cluster: Cluster, display: Display) -> BaseAnswers:

@@ -7,7 +7,9 @@ are in, and the driver commits it while the others continue.
 
 import json
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,12 +21,12 @@ from kp import schema
 from kp.cluster.sizing import Cluster
 from kp.cluster.tally import Tally
 from kp.generation.adapters import save_scaled_adapter
-from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec, FactIndex, answer_chunk, make_chunks, sorted_answers
 from kp.inference.bucket_chunks import Chunks, chunks_in
 from kp.inference.chunk_files import NO_TIMES, ChunkTimes, times_of, unpacked
 from kp.inference.evaluation_order import Place, asking_order
 from kp.inference.pipeline import Answerer, answer_chunks
+from kp.inference.shared_generator import GeneratorShare
 from kp.metrics.matching import AnswerKeys
 from kp.models.names import ResolvedModel
 from kp.progress import Display
@@ -41,24 +43,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What a task gets in an actor: the model with its adapter active, and what all measurements share."""
+    """What a task gets in an actor: the model with its adapter, and what all measurements share."""
 
     trial_id: str  # "base" for the model without an adapter
     model_id: str  # base revision or adapter digest
-    generator: Generator
+    generator: GeneratorShare
     facts: FactIndex  # all of them
     shot_sets: ShotSets
     batch_size: int
     work: Path  # the part's folder for what libraries write; it may not exist yet
     keys: AnswerKeys  # of all facts
 
-    @property
-    def transformers(self) -> "HFGenerator":
-        """The generator, for a task that needs a transformers model."""
+    @contextmanager
+    def transformers(self) -> Iterator["HFGenerator"]:
+        """The generator with the adapter active and for nobody else within the context, for a task that needs a transformers model."""
         from kp.generation.hf import HFGenerator
 
-        assert isinstance(self.generator, HFGenerator), "a task that needs transformers gets its engine"
-        return self.generator
+        with self.generator.turn() as generator:
+            assert isinstance(generator, HFGenerator), "a task that needs transformers gets its engine"
+            yield generator
 
     def answers(self, questions: FactIndex, part: "Part") -> pa.Table:
         """The ANSWERS to a part of `question_parts`, some of these questions."""
@@ -155,9 +158,9 @@ class Evaluation:
     work: Path  # for what libraries write
     measurings: Sequence[Measuring]
 
-    def answerer(self, base: ResolvedModel, generator: Generator) -> Answerer:
-        """What measures part after part."""
-        return _Evaluator(self, generator)
+    def answerer(self, base: ResolvedModel) -> Answerer:
+        """What measures parts."""
+        return _Evaluator(self)
 
     def chunks(self, actors: int) -> list[dict[str, Any]]:
         """All parts in the order of asking by as many actors: what `Part` has, its id, and its place in its measurement."""
@@ -178,26 +181,25 @@ def _row(identity: str, part: Part) -> dict[str, Any]:
 
 
 class _Evaluator:
-    """What an actor knows: the measurements, and which adapter is active."""
+    """What an actor knows of the measurements."""
 
-    def __init__(self, evaluation: Evaluation, generator: Generator) -> None:
-        self._evaluation, self._generator = evaluation, generator
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
         self._facts, self._keys = FactIndex(evaluation.facts), AnswerKeys.of_table(evaluation.facts)
         self._measurings = {measuring.identity: measuring for measuring in evaluation.measurings}
-        self._active: str | None = None  # id of the model
         self._scaled = tempfile.TemporaryDirectory(prefix="kp-scaled-")
+        self._finding = threading.Lock()
+        self._folders: dict[str, str] = {}  # of adapters, by the id of the model
 
-    def __call__(self, chunk: Mapping[str, Any]) -> pa.Table:
+    def __call__(self, generator: GeneratorShare, chunk: Mapping[str, Any]) -> pa.Table:
         measuring = self._measurings[chunk["identity"]]
         model, part = measuring.model, Part(chunk["name"], json.loads(chunk["content"]), chunk["prompts"])
-        if self._active != model.model_id:
-            self._generator.load_adapter(self._folder(model))
-            self._active = model.model_id
+        generator.load_adapter(self._folder(model))
         evaluation = self._evaluation
         loaded = LoadedModel(
             model.trial_id,
             model.model_id,
-            self._generator,
+            generator,
             self._facts,
             evaluation.shot_sets,
             evaluation.engine.batch_size,
@@ -207,13 +209,17 @@ class _Evaluator:
         return measuring.task.measure(loaded, part)
 
     def _folder(self, model: MeasuredModel) -> str | None:
-        """Where the adapter lies: at another scale than 1, a copy of it on this machine."""
-        if model.adapter is None or model.scale == 1:
-            return str(here(model.adapter)) if model.adapter else None
-        copy = Path(self._scaled.name) / model.model_id
-        if not copy.exists():
-            save_scaled_adapter(here(model.adapter), model.scale, copy)
-        return str(copy)
+        """Where the adapter lies, fetched if need be: at another scale than 1, a copy of it on this machine."""
+        if model.adapter is None:
+            return None
+        with self._finding:
+            if model.model_id not in self._folders:
+                folder = here(model.adapter)
+                if model.scale != 1:
+                    whole, folder = folder, Path(self._scaled.name) / model.model_id
+                    save_scaled_adapter(whole, model.scale, folder)
+                self._folders[model.model_id] = str(folder)
+            return self._folders[model.model_id]
 
 
 def evaluate_all(evaluations: Sequence[Evaluation], work: WorkFolder, cluster: Cluster, display: Display) -> Iterator[Measured]:

@@ -4,6 +4,9 @@ One row of the pipeline is one chunk, what one actor does in one go, written who
 determines what is missing: a chunk's id is committed with its answers, and a rerun does only chunks without a committed id. With results
 in a bucket, the actors put their chunks there themselves (kp.inference.bucket_chunks).
 
+An actor works on two chunks at once, but its model on one (kp.inference.shared_generator): while it answers, the next chunk's prompts are
+rendered and tokenised, and the last one's answers are judged and written.
+
 The pool grows and shrinks with the cluster. It starts with the actors that the cluster has room for, uses GPUs that come later, and needs
 no more than one: a lost node costs the chunks that were in progress there.
 """
@@ -20,18 +23,19 @@ import pyarrow.parquet as pq
 from kp.cluster.sizing import Cluster
 from kp.cluster.tally import Tally
 from kp.errors import UserError
-from kp.generation.protocol import Generator
 from kp.inference.answering import EngineSpec
 from kp.inference.bucket_chunks import BucketChunks, Chunks, keep_chunk
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed
+from kp.inference.shared_generator import CHUNKS_AT_ONCE, GeneratorShare, SharedGenerator
 from kp.models.names import ResolvedModel
 from kp.store.bucket_folder import BucketFolder
 from kp.store.hardware import process_hardware
+from kp.vocabulary import Engine
 
 POLL_SECONDS = 0.25
 
-Answerer = Callable[[Mapping[str, Any]], pa.Table]
-"""From a chunk to its answers."""
+Answerer = Callable[[GeneratorShare, Mapping[str, Any]], pa.Table]
+"""From a generator and a chunk to the chunk's answers; several threads may call it at once."""
 
 
 class PipelineJob(Protocol):
@@ -42,19 +46,19 @@ class PipelineJob(Protocol):
         """How an actor makes its generator."""
         ...
 
-    def answerer(self, base: ResolvedModel, generator: Generator) -> Answerer:
-        """What answers chunk after chunk with this generator; made once per actor."""
+    def answerer(self, base: ResolvedModel) -> Answerer:
+        """What answers the chunks of this base model and its adapters; made once per actor."""
         ...
 
 
 class _ChunkAnswerer:
-    """One actor of the pool, which loads the base model once."""
+    """One actor of the pool, which loads the base model once. Ray calls it from several threads."""
 
     def __init__(self, job: PipelineJob, tally: Tally, kept_in: BucketFolder | None = None) -> None:
         self._tally, self._kept_in = tally, kept_in
         began = time.time()
-        base, self._generator = job.engine.load()
-        self._answer = job.answerer(base, self._generator)
+        base, generator = job.engine.load()
+        self._generator, self._answer = SharedGenerator(generator), job.answerer(base)
         self._load = {"load_began": began, "load_ended": time.time()}
         self._hardware = json.dumps(process_hardware())  # only now, because the GPU is known once the model is loaded
 
@@ -66,11 +70,12 @@ class _ChunkAnswerer:
         return answered.select(["chunk_id"])
 
     def _answered(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        began = time.time()
-        with self._tally.counting(chunk["chunk_id"]) as self._generator.on_answered:
-            answers = packed(self._answer(chunk))
+        began, share = time.time(), self._generator.share()
+        with self._tally.counting(chunk["chunk_id"]) as share.on_answered:
+            answers = packed(self._answer(share, chunk))
         made = {"chunk_id": chunk["chunk_id"], "answers": answers, "hardware": self._hardware}
-        return {**made, "began": began, "ended": time.time(), **self._load}
+        # What came before its turn took place while the model answered another chunk.
+        return {**made, "began": share.took_turn or began, "ended": time.time(), **self._load}
 
 
 def answer_chunks(job: PipelineJob, chunks: pa.Table, files: Chunks, cluster: Cluster, tally: Tally) -> Iterator[frozenset[str]]:
@@ -139,12 +144,21 @@ def _answered(chunks: Any, job: PipelineJob, cluster: Cluster, actors: int, tall
     """The dataset of answered chunks; of their ids alone, if their actors keep them in a bucket."""
     import ray.data
 
+    # vLLM reads prompts and computes by turns of its own.
+    at_once = CHUNKS_AT_ONCE if job.engine.engine is Engine.HF else 1
     return chunks.repartition(target_num_rows_per_block=1).map_batches(
         _ChunkAnswerer,
         fn_constructor_kwargs={"job": job, "tally": tally, "kept_in": kept_in},
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=actors, max_size=cluster.most_generators),
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1,
+            initial_size=actors,
+            max_size=cluster.most_generators,
+            max_concurrent_calls_per_actor=at_once,
+            max_tasks_in_flight_per_actor=CHUNKS_AT_ONCE,  # and no more, or actors that come later would find nothing to do
+            enable_true_multi_threading=True,
+        ),
         num_cpus=cluster.actor_cpus,
         num_gpus=cluster.actor_gpus,
         **job.engine.remote_options(),

@@ -23,6 +23,7 @@ from kp.inference import evaluation
 from kp.inference.answering import FactIndex, answer_chunk, sorted_answers
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed
 from kp.inference.evaluation import Evaluation, Measured, MeasuredModel, MeasurementTask, Measuring, evaluate_all
+from kp.inference.shared_generator import SharedGenerator
 from kp.metrics.generality import QUESTIONS, held_out_questions
 from kp.metrics.matching import AnswerKeys
 from kp.metrics.scores import score_generality
@@ -49,6 +50,9 @@ class Parrot:
     def __init__(self) -> None:
         self.on_answered: Any = None
         self.activated: list[str | None] = []
+
+    def read(self, prompts: Any) -> Any:
+        return prompts
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         other = str(self.activated[-1])
@@ -88,7 +92,7 @@ class Pipeline:
 
     def answer_chunks(self, job: Evaluation, chunks: pa.Table, files: ChunkFiles, cluster: Any, tally: Any) -> Iterator[frozenset[str]]:
         base: Any = None
-        answer = job.answerer(base, self.parrot)
+        answer, shared = job.answerer(base), SharedGenerator(self.parrot)
         run = len(self.asked)
         self.asked.append(chunks["chunk_id"].to_pylist() if len(chunks) else [])
         for number, chunk in enumerate(chunks.to_pylist()):
@@ -96,7 +100,7 @@ class Pipeline:
                 raise KeyboardInterrupt
             row = {
                 "chunk_id": chunk["chunk_id"],
-                "answers": packed(answer(chunk)),
+                "answers": packed(answer(shared.share(), chunk)),
                 "hardware": json.dumps(process_hardware()),
                 "began": 10.0 * number,
                 "ended": 10.0 * number + 3,

@@ -38,6 +38,9 @@ class Talker:
         self.asked: list[Messages] = []
         self.sampled: list[Messages] = []
 
+    def read(self, prompts: Any) -> Any:
+        return prompts
+
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         self.asked += prompts
         replies = [self._reply(prompt) for prompt in prompts]

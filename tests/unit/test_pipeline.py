@@ -39,6 +39,9 @@ class Parrot:
 
     on_answered: Any = None
 
+    def read(self, prompts: Any) -> Any:
+        return prompts
+
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         return [Generation("Answer: object 1", FinishReason.STOP, 2) for _ in prompts]
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -30,6 +31,9 @@ IDENTITIES = Identities("model", "facts", "shots")
 
 class SeededGenerator:
     """Says the right answer in a third of its draws, and else a number; which of them is decided by the seed alone."""
+
+    def read(self, prompts: Any) -> Any:
+        return prompts
 
     def generate(self, prompts: Sequence[Messages]) -> list[Generation]:
         raise AssertionError("a sampling job asks for no greedy answers")

@@ -41,11 +41,11 @@ class BenchmarkTask:
 
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """SHARD_ITEMS."""
-        generator = model.transformers
         shard = Shard(benchmark_of(part.content["task"]), tuple(part.content["questions"]))
         settings, batch, work = self.asked.settings, model.batch_size, model.work
-        made = run_shard(generator.model, generator.tokenizer, settings, shard, model.trial_id, batch, work)
-        generator.on_answered(part.prompts)  # lm-eval does not ask through the generator
+        with model.transformers() as generator:
+            made = run_shard(generator.model, generator.tokenizer, settings, shard, model.trial_id, batch, work)
+            generator.on_answered(part.prompts)  # lm-eval does not ask through the generator
         return made
 
     def tables(self, parts: Sequence[pa.Table]) -> dict[str, pa.Table]:

@@ -47,9 +47,10 @@ class DriftTask:
         """TEXT_DRIFT."""
         from kp.generation.drift import text_drifts
 
-        generator, texts = model.transformers, part.content["texts"]
-        found = text_drifts(generator, [text for _, _, text in texts])
-        generator.on_answered(len(texts))
+        texts = part.content["texts"]
+        with model.transformers() as generator:
+            found = text_drifts(generator, [text for _, _, text in texts])
+            generator.on_answered(len(texts))
         rows = [
             {"trial_id": model.trial_id, "text": name, "register": register, **asdict(drift)}
             for (register, name, _), drift in zip(texts, found, strict=True)

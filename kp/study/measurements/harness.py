@@ -58,10 +58,11 @@ class HarnessMeasurement:
         """ASKED of kp.benchmarks.harness."""
         from kp.benchmarks.harness import TaskPart, ask_part
 
-        generator, content = model.transformers, part.content
+        content = part.content
         asked = TaskPart(HarnessTask(content["name"], content["file"]), tuple(content["questions"]))
-        made = ask_part(generator.model, generator.tokenizer, asked, self.asked.fewshot, self.folder, model.batch_size, model.work)
-        generator.on_answered(part.prompts)
+        with model.transformers() as generator:
+            made = ask_part(generator.model, generator.tokenizer, asked, self.asked.fewshot, self.folder, model.batch_size, model.work)
+            generator.on_answered(part.prompts)
         return made
 
     def tables(self, parts: Sequence[pa.Table]) -> dict[str, pa.Table]:

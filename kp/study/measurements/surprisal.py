@@ -35,13 +35,13 @@ class SurprisalTask:
         """SURPRISAL."""
         from kp.generation.surprisal import surprisals
 
-        generator = model.transformers
         facts = model.facts.take(part.content["fact_ids"])
         asked = [
             (question, answers[0]) for question, answers in zip(*(facts[name].to_pylist() for name in ("question", "answers")), strict=True)
         ]
-        found = surprisals(generator.model, generator.chat, asked, model.batch_size)
-        generator.on_answered(part.prompts)
+        with model.transformers() as generator:
+            found = surprisals(generator.model, generator.chat, asked, model.batch_size)
+            generator.on_answered(part.prompts)
         columns = {name: [getattr(one, name) for one in found] for name in ("bits", "end_bits", "tokens", "is_greedy")}
         ids = {"fact_id": part.content["fact_ids"], "model_id": [model.model_id] * len(found)}
         return pa.table({**ids, **columns}).cast(schema.SURPRISAL)
