@@ -12,7 +12,7 @@ from pathlib import Path
 from kp.cli import main
 from kp.cluster import connection
 from kp.cluster.sizing import Cluster
-from kp.config.study import ResourcesConfig
+from kp.config.resources import ResourcesConfig
 from kp.study import session
 
 SLOT = "slot"

@@ -32,7 +32,8 @@ from safetensors.numpy import save_file
 from kp import schema
 from kp.cluster.sizing import Node, plan_cluster
 from kp.cluster.tally import Tally
-from kp.config.study import ResourcesConfig, StudyConfig, load_study
+from kp.config.resources import ResourcesConfig
+from kp.config.study import StudyConfig, load_study
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest
 from kp.inference.chunk_files import ANSWERED_CHUNKS, ChunkFiles, packed
 from kp.progress import Bar

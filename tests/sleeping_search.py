@@ -21,7 +21,7 @@ from unittest import mock
 
 from kp.cluster.connection import connected
 from kp.cluster.sizing import Cluster
-from kp.config.study import ResourcesConfig
+from kp.config.resources import ResourcesConfig
 from kp.search.asha import AshaSchedule, asha
 from kp.search.trial_queue import Decision
 from kp.search.tune import Listeners, TrialOutcome, run_trials

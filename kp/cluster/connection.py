@@ -14,7 +14,7 @@ from typing import Any
 from kp.cluster.address import cluster_address
 from kp.cluster.demand import WaitingLine
 from kp.cluster.sizing import Cluster, Node, plan_cluster
-from kp.config.study import ResourcesConfig
+from kp.config.resources import ResourcesConfig
 from kp.errors import UserError
 from kp.store import prefetched
 

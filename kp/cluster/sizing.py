@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kp.config.study import ResourcesConfig
+from kp.config.resources import ResourcesConfig
 from kp.errors import UserError
 from kp.store.hardware import MOST_CPU_GENERATORS
 

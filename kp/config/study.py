@@ -18,11 +18,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from kp.config.faults import FieldError, InvalidStudyError, faults_of
 from kp.config.layers import ALL_LAYERS
 from kp.config.overrides import apply_override
+from kp.config.resources import ResourcesConfig
 from kp.config.search import SearchArm, SearchConfig, TrainingConfig
 from kp.config.section import PositiveInt, Section
 from kp.errors import UserError
 from kp.store.filenames import OWN_FOLDERS
-from kp.vocabulary import Attention, Engine, Matcher, ShotSet, Tracker
+from kp.vocabulary import Engine, Matcher, ShotSet, Tracker
 
 MOST_SEED = 2**31 - 1  # of a trial: its column has 32 bits, and NumPy takes no negative one
 VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
@@ -217,55 +218,6 @@ class ReportConfig(Section):
     """The harm that counts as small, a share of the facts: verdicts say whether the data rule out more than this."""
 
 
-class ResourcesConfig(Section):
-    """Only speed and place: nothing here changes a step's identity.
-
-    A number changes only by rounding; if trials have dropout, also by `workers_per_trial` and `micro_batch`, on which its masks depend.
-    """
-
-    generators: PositiveInt | None = None
-    """Number of actors that generate and evaluate. Absent: one per GPU of the cluster, or one."""
-    generation_batch: PositiveInt = 256
-    """Rows decoded together."""
-    workers_per_trial: PositiveInt = 1
-    """Ray Train workers of one trial."""
-    micro_batch: PositiveInt | None = None
-    """Most rows of a worker in one pass; a larger share of a batch is accumulated. Absent: all of its share."""
-    attention: Attention = Attention.AUTO
-    """How attention is computed in training: `sdpa`, torch's fused kernel, or `eager`, matrix products and a softmax, which on a CPU can be
-    faster for short rows. `auto`: sdpa on a GPU, otherwise the faster one on this machine, measured when the study begins and kept."""
-    gradient_checkpointing: bool = False
-    """Keep only what enters each layer in training, and compute a layer again in the backward pass: up to half more work, and the memory of
-    one layer's activations in place of all. For long rows; where a smaller `micro_batch` is enough, that is cheaper."""
-    activation_cache_gib: float = Field(2.0, ge=0)
-    """Most main memory of a training worker, in GiB, for what layers below an adapter of upper layers (`training.layers`) compute of its
-    rows; what finds no room is computed again in every step. 0: nothing is kept."""
-    concurrent_trials: PositiveInt | None = None
-    """Trials that train at once. Absent: as many as fit into the cluster."""
-    gpu: bool | None = None
-    """Use GPUs. Absent: if the cluster has any, or `max_gpus` says that it may."""
-    min_gpus: PositiveInt | None = None
-    """GPUs without which the study does not begin; the cluster's autoscaler is asked for them."""
-    max_gpus: PositiveInt | None = None
-    """GPUs that the cluster may grow to, for one that adds nodes when they are needed. Absent: trials use those that are there at first."""
-    wait_for: float = Field(0.0, ge=0)
-    """Minutes that a study waits for `min_gpus` before it begins."""
-    stalled_after: float = Field(30.0, gt=0)
-    """Minutes without a step of training or an answer after which the study ends and names what it waits for, such as lost nodes."""
-    threads: PositiveInt | None = None
-    """CPU threads of one actor or worker. Absent: the cores of a node are divided among them."""
-    vllm_python: str | None = None
-    """Absolute path, on every node, of the Python interpreter whose environment has vLLM; needed by `categorise.engine = "vllm"`."""
-    vllm_memory_share: float = Field(0.9, gt=0, lt=1)
-    """Share of a GPU's memory for the vLLM engines on it together: weights, keys and values, and passes. Several divide it."""
-    prefetched: str | None = None
-    """A folder that `kp prefetch` has filled, on a file system that every node mounts: the study reads it instead of the Hub."""
-    training_tokens_per_second: float | None = Field(None, gt=0)
-    """Tokens that one worker trains on per second, as measured by `kp bench train`; the plan prices training with it."""
-    prompts_per_second: float | None = Field(None, gt=0)
-    """Prompts that one generator answers per second, as measured by `kp bench categorise`; the plan prices generation with it."""
-
-
 class TrackersConfig(Section):
     """Experiment trackers that receive a trial's epochs; kp's own tables always have them, and a failing tracker never fails a study."""
 
@@ -303,9 +255,9 @@ class StudyConfig(Section):
 
     def _gpus_possible(self) -> None:
         resources = self.resources
-        if resources.gpu is False and (resources.min_gpus or resources.max_gpus):
-            field = "resources.min_gpus" if resources.min_gpus else "resources.max_gpus"
-            raise FieldError("resources.gpu is false, so the study uses none", field=field)
+        wanted = [name for name in ("min_gpus", "max_gpus", "cuda_graphs") if getattr(resources, name)]
+        if resources.gpu is False and wanted:
+            raise FieldError("resources.gpu is false, so the study uses none", field=f"resources.{wanted[0]}")
         if resources.max_gpus and (resources.min_gpus or 0) > resources.max_gpus:
             raise FieldError(f"{resources.min_gpus} is more than resources.max_gpus, {resources.max_gpus}", field="resources.min_gpus")
 

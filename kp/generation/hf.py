@@ -31,10 +31,10 @@ from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward
 from kp.generation.loaded_adapters import LoadedAdapters
 from kp.generation.lower_layers import LaidOut, LowerLayers
-from kp.generation.memory import LEAST_TOKENS, cache_bytes, is_out_of_memory, measured_limits, release_memory
+from kp.generation.memory import LEAST_TOKENS, cache_bytes, default_rows, is_out_of_memory, measured_limits, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.prompt_reader import PromptReader
-from kp.generation.protocol import Generation, OnAnswered, Prompt, ReadPrompt, ignore_answers
+from kp.generation.protocol import DEFAULT_ROWS, Generation, OnAnswered, Prompt, ReadPrompt, ignore_answers
 from kp.generation.shared_prefixes import with_shared_prefixes
 from kp.generation.slots import NotShareableError, Prefix
 from kp.generation.verification import validate_packed
@@ -55,9 +55,10 @@ _PREFIX_TOKENS = 4096  # of prefixes that are read in one pass
 class HFGenerator:
     """Answers from a causal model of transformers, plain or wrapped by PEFT.
 
-    `batch_size` is the most rows that are decoded together; memory may allow fewer. `work` counts the tokens that the model has read. If a
-    caller sets `on_answered`, it is called for every answer as it ends. The model may be in training: its train/eval modes are restored,
-    gradients are neither used nor touched, and nothing is reused that was computed with weights that may have changed since.
+    `batch_size` is the most rows that are decoded together, by default as many as suit the device; memory may allow fewer. `work` counts
+    the tokens that the model has read. If a caller sets `on_answered`, it is called for every answer as it ends. The model may be in
+    training: its train/eval modes are restored, gradients are neither used nor touched, and nothing is reused that was computed with
+    weights that may have changed since.
 
     `activations` keeps what the layers below an adapter of upper layers compute. Without it the generator makes its own; a model that is
     passed with its own adapter then keeps nothing.
@@ -69,14 +70,13 @@ class HFGenerator:
         tokenizer: "PreTrainedTokenizerBase",
         max_new_tokens: int = 32,
         stop_at_newline: bool = True,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         activations: ActivationCache | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.work = Work()
         self.on_answered: OnAnswered = ignore_answers
         self._max_new_tokens = max_new_tokens
-        self._batch_size = batch_size
         self.chat = Chat(tokenizer)
         self._handed_in_adapter = hasattr(model, "peft_config")
         self._keeps_lower = activations is not None or not self._handed_in_adapter
@@ -86,6 +86,8 @@ class HFGenerator:
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
         self._limits: Limits | None = None  # measured when the first question is asked
         self._forward = Forward(model)
+        # A model in training may be spread over workers that must all make the same passes, whatever GPU each of them has.
+        self.batch_size = batch_size or (DEFAULT_ROWS if self._handed_in_adapter else default_rows(self._forward.device))
         positions = getattr(self._forward.base.config.get_text_config(), "max_position_embeddings", None)
         self._reader = PromptReader(self.chat, max_new_tokens, positions)
         self._verified = False
@@ -163,7 +165,7 @@ class HFGenerator:
                 self._prefixes.clear()
             asked = self.read(prompts)
             if asked and self._shareable and not self._verified:
-                self._verify(asked[0].ids, asked[0].shared)
+                self._verify(asked[0])
             layer = self._entered_layer(asked[0].ids) if asked and not any(draws) else 0
             for row, made in self._decoded(asked, draws, count, layer):
                 answers[row.index] = self._endings.generation(self.tokenizer, made)
@@ -179,13 +181,13 @@ class HFGenerator:
         self, asked: Sequence[ReadPrompt], draws: Sequence[Draws | None], count: int, layer: int
     ) -> Iterator[tuple[Row, list[int]]]:
         """Every row with its generated tokens; rows contain only the tokens that they do not share."""
-        shared = [tuple(one.ids[: one.shared]) for one in asked]
-        beginnings = dict.fromkeys(filter(None, shared)) if self._shareable else {}
+        beginnings = dict.fromkeys(one.beginning for one in asked if one.beginning) if self._shareable else {}
         numbers = {beginning: number for number, beginning in enumerate(beginnings)}
         rows = []
         for index, draw in enumerate(draws):
-            one, prefix = asked[index // count], numbers.get(shared[index // count])
-            rows.append(Row(index, prefix, one.ids if prefix is None else one.ids[one.shared :], one.draft, draw))
+            one = asked[index // count]
+            prefix = numbers.get(one.beginning)
+            rows.append(Row(index, prefix, one.ids if prefix is None else one.own, one.draft, draw))
         if not rows:
             return
         if not self._shareable:
@@ -240,9 +242,8 @@ class HFGenerator:
 
     def _allowed(self, prefixes: list[Prefix], columns: int) -> Limits:
         if self._handed_in_adapter:
-            # A model in training may be spread over workers that must all make the same passes, whatever memory each of them has left.
-            return Limits(self._batch_size, LEAST_TOKENS)
-        return measured_limits(self._forward, prefixes[0] if prefixes else None, columns, self._batch_size)
+            return Limits(self.batch_size, LEAST_TOKENS)
+        return measured_limits(self._forward, prefixes[0] if prefixes else None, columns, self.batch_size)
 
     def _plain_decoder(self, limits: Limits) -> PlainDecoder:
         pad = self.tokenizer.pad_token_id or 0
@@ -251,7 +252,7 @@ class HFGenerator:
     def _retrying(self, rows: list[Row], make: Callable[[Limits], Decoder | PlainDecoder]) -> Iterator[tuple[Row, list[int]]]:
         """Rows with their answers; out of memory, the remaining rows continue with half as many at once."""
         left = {row.index: row for row in rows}
-        limits = self._limits or Limits(self._batch_size, _PREFIX_TOKENS)
+        limits = self._limits or Limits(self.batch_size, _PREFIX_TOKENS)
         while left:
             decoder = make(limits)
             try:
@@ -292,20 +293,21 @@ class HFGenerator:
                 tokens //= 2
             release_memory()
 
-    def _verify(self, ids: list[int], shared: int) -> None:
+    def _verify(self, prompt: ReadPrompt) -> None:
         """Compare one packed prompt with the model's own way to read it; if they differ, decode the plain way from now on."""
-        device = self._forward.device
+        device, ids = self._forward.device, prompt.ids
         own, _ = self._forward.plain(torch.tensor([ids], device=device), torch.arange(len(ids), device=device)[None], None, None)
         try:
-            validate_packed(self._forward, lambda: self._packed_logits(ids, shared), own[0])
+            validate_packed(self._forward, lambda: self._packed_logits(prompt), own[0])
         except NotShareableError as reason:
             self._go_plain(reason)
         self._verified = True
 
-    def _packed_logits(self, ids: list[int], shared: int) -> torch.Tensor:
-        """Logits [vocabulary] after a prompt whose first `shared` tokens are a prefix."""
-        prefixes = read_prefixes(self._forward, [ids[:shared]], _PREFIX_TOKENS, Work()) if shared else []
-        return first_logits(self._forward, prefixes, Row(0, 0 if prefixes else None, ids[shared:], []))
+    def _packed_logits(self, prompt: ReadPrompt) -> torch.Tensor:
+        """Logits [vocabulary] after a prompt whose beginning is a prefix."""
+        beginnings = [list(prompt.beginning)] if prompt.beginning else []
+        prefixes = read_prefixes(self._forward, beginnings, _PREFIX_TOKENS, Work()) if beginnings else []
+        return first_logits(self._forward, prefixes, Row(0, 0 if prefixes else None, prompt.own, []))
 
     def _go_plain(self, reason: NotShareableError) -> None:
         self._shareable = False

@@ -7,12 +7,14 @@ import torch
 
 from kp.generation.decoding import Limits, Work, read_prefixes
 from kp.generation.forward import Forward
+from kp.generation.protocol import DEFAULT_ROWS
 from kp.generation.slots import Prefix
 
 LEAST_TOKENS = 512
 """Tokens of a pass on a CPU. More are no faster, and with fewer, fewer rows are unfinished when the questions run out."""
 
 _CUDA_MOST_TOKENS = 16_384
+_ROWS_OF_GPUS = ((70 << 30, 1024), (35 << 30, 512))  # by bytes: a GPU of 80 GB reports somewhat less
 _PROBE_TOKENS = 1024
 _SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much for a pass
 _CACHE_SHARE = 1 / 8
@@ -38,6 +40,14 @@ def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_
         return Limits(rows, LEAST_TOKENS)
     assert free is not None
     return Limits(rows, max(LEAST_TOKENS, min(_CUDA_MOST_TOKENS, int(_SHARE * free / _cuda_token_bytes(forward)))))
+
+
+def default_rows(device: torch.device) -> int:
+    """Rows that are decoded together if a study does not say: the larger a GPU, the more. Whether they fit is measured later."""
+    if device.type != "cuda":
+        return DEFAULT_ROWS
+    total = torch.cuda.get_device_properties(device).total_memory
+    return next((rows for least, rows in _ROWS_OF_GPUS if total >= least), DEFAULT_ROWS)
 
 
 def cache_bytes(device: torch.device) -> int:

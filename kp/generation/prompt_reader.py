@@ -47,7 +47,8 @@ class PromptReader:
         token_ids = self._chat.prompt_ids(group)
         self._validate_length(max(map(len, token_ids)))
         shared, draft = self._shared_tokens(group[0], token_ids), self._draft(group[0], token_ids[0])
-        return [ReadPrompt(ids, shared, draft) for ids in token_ids]
+        beginning = tuple(token_ids[0][:shared])
+        return [ReadPrompt(beginning, ids[shared:], draft) for ids in token_ids]
 
     def _shared_tokens(self, messages: Messages, token_ids: list[list[int]]) -> int:
         """The number of tokens that any question after these messages shares, found with two made-up questions."""

@@ -18,6 +18,10 @@ def ignore_answers(answers: int) -> None:
     """The default OnAnswered, which does nothing."""
 
 
+DEFAULT_ROWS = 256
+"""Rows decoded together, unless a study says otherwise or a GPU has room for more."""
+
+
 class FinishReason(StrEnum):
     """Why an answer ended."""
 
@@ -41,11 +45,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class ReadPrompt:
-    """A chat as the model reads it: its tokens."""
+    """A chat as the model reads it: tokens. Many prompts hold the same `beginning`, so that to keep them takes little memory."""
 
-    ids: list[int]
-    shared: int = 0  # of these, the first ones, which any question behind the same messages begins with
+    beginning: tuple[int, ...]  # with which any question behind the same messages begins
+    own: list[int]  # at least one
     draft: list[int] = field(default_factory=list)  # with which its answer is expected to begin
+
+    @property
+    def ids(self) -> list[int]:
+        """All tokens of the prompt."""
+        return [*self.beginning, *self.own]
 
 
 Prompt = Messages | ReadPrompt

@@ -79,7 +79,7 @@ class Categorisation:
 
     def chunks(self) -> pa.Table:
         """CHUNKS of every shot set."""
-        return make_chunks(pl.DataFrame(pl.from_arrow(self.facts)), self.asked)
+        return make_chunks(pl.DataFrame(pl.from_arrow(self.facts)), self.asked, chunk_facts=self.engine.chunk_facts)
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
         """The ANSWERS to one chunk."""

@@ -50,7 +50,6 @@ class LoadedModel:
     generator: GeneratorShare
     facts: FactIndex  # all of them
     shot_sets: ShotSets
-    batch_size: int
     work: Path  # the part's folder for what libraries write; it may not exist yet
     keys: AnswerKeys  # of all facts
 
@@ -78,9 +77,9 @@ class Part:
     prompts: int  # for the progress display
 
 
-def question_parts(questions: pa.Table, shot_set: ShotSet, prefix: str = "") -> list[Part]:
+def question_parts(questions: pa.Table, shot_set: ShotSet, chunk_facts: int, prefix: str = "") -> list[Part]:
     """The questions (FACTS) under all prompts of a shot set, in chunks; `prefix` distinguishes them from others of a measurement."""
-    chunks = make_chunks(pl.DataFrame(pl.from_arrow(questions)), [shot_set]).to_pylist()
+    chunks = make_chunks(pl.DataFrame(pl.from_arrow(questions)), [shot_set], chunk_facts=chunk_facts).to_pylist()
     return [Part(prefix + chunk["chunk_id"], chunk, len(chunk["fact_ids"]) * PROMPTS_PER_SET) for chunk in chunks]
 
 
@@ -202,7 +201,6 @@ class _Evaluator:
             generator,
             self._facts,
             evaluation.shot_sets,
-            evaluation.engine.batch_size,
             evaluation.work / chunk["chunk_id"],
             self._keys,
         )

@@ -15,7 +15,7 @@ from kp import schema
 from kp.config.study import ParaphraseConfig
 from kp.facts.paraphrases import n_missing, paraphrase_prompt, reply_seed
 from kp.generation.protocol import Generation, Generator, ignore_answers
-from kp.inference.answering import EngineSpec, cut_by_length
+from kp.inference.answering import EngineSpec, chunk_name, cut_by_length
 from kp.prompts import Messages
 
 FURTHER_REPLIES = 2  # sampled for a fact whose greedy reply has too few
@@ -43,8 +43,8 @@ class Paraphrasing:
 
     def chunks(self) -> pa.Table:
         """`chunk_id` and `fact_ids`, with questions of similar length together."""
-        parts = cut_by_length(pl.DataFrame(pl.from_arrow(self.facts)))
-        return pa.Table.from_pylist([{"chunk_id": f"{self.stage}-{start:08d}", "fact_ids": ids} for start, ids in parts.items()])
+        parts = cut_by_length(pl.DataFrame(pl.from_arrow(self.facts)), chunk_facts=self.engine.chunk_facts)
+        return pa.Table.from_pylist([{"chunk_id": chunk_name(self.stage, start, ids), "fact_ids": ids} for start, ids in parts.items()])
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
         """The PARAPHRASE_REPLIES of one chunk."""

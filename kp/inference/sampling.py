@@ -47,7 +47,7 @@ class Sampling:
 
     def chunks(self) -> pa.Table:
         """CHUNKS of S0."""
-        return make_chunks(pl.DataFrame(pl.from_arrow(self.facts)), [ASKED], self.count)
+        return make_chunks(pl.DataFrame(pl.from_arrow(self.facts)), [ASKED], self.count, self.engine.chunk_facts)
 
     def answer(self, generator: Generator, facts: pa.Table, chunk: Mapping[str, Any], model_id: str) -> pa.Table:
         """The SAMPLES of one chunk."""

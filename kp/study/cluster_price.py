@@ -18,7 +18,7 @@ from rich.table import Table
 from kp.cluster.sizing import Cluster, plan_cluster
 from kp.cluster.stated import FIELD, StatedCluster
 from kp.errors import UserError
-from kp.inference.answering import chunk_facts
+from kp.inference.answering import chunk_size, most_chunk_facts
 from kp.models.shapes import ModelShape
 from kp.prompts import PROMPTS_PER_SET
 from kp.study.memory_price import GIGA, memory_price
@@ -189,7 +189,7 @@ class _Pricing:
 
     @property
     def _chunk_prompts(self) -> int:
-        return chunk_facts(self.planning.facts or 1) * PROMPTS_PER_SET
+        return chunk_size(self.planning.facts or 1, chunk_facts=most_chunk_facts(self.planning.config.resources)) * PROMPTS_PER_SET
 
     def _pipeline(self, stage: str, prompts: int, adapters: int) -> StagePrice:
         chunk = min(self._chunk_prompts, prompts)

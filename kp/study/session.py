@@ -22,7 +22,7 @@ from kp.facts.paraphrases import with_paraphrases
 from kp.facts.shots import ShotPool, load_shots, shot_sets
 from kp.generation.prompt_tokens import PromptTokens, prompt_tokens
 from kp.generation.vllm_environment import validate_interpreter
-from kp.inference.answering import EngineSpec
+from kp.inference.answering import EngineSpec, most_chunk_facts
 from kp.inference.chunk_files import ChunkTimes
 from kp.models.loading import is_hub_model, load_tokenizer
 from kp.models.names import NAME_FIELD, ResolvedModel
@@ -136,7 +136,8 @@ class Session(ExitStack):
     def _hf_engine(self, threads: int) -> EngineSpec:
         settings, batch = self.config.categorise, self.config.resources.generation_batch
         model = pinned(self.config.model, self.model)
-        return EngineSpec(model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, self.cluster.use_gpu)
+        size = most_chunk_facts(self.config.resources)
+        return EngineSpec(model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, self.cluster.use_gpu, chunk_facts=size)
 
     @cached_property
     def facts(self) -> pa.Table:

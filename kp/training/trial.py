@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kp.inference.answering import answer_questions
+from kp.generation.protocol import ReadPrompt
+from kp.inference.answering import answer_questions, read_questions
 from kp.metrics.matching import AnswerKeys
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.training.base_model_cache import BaseModelCache, checkpoint_layers, validate_packing
@@ -72,6 +73,7 @@ class TrialTraining:
         described.base_model_name_or_path, described.revision = model_cache.resolved.name, model_cache.resolved.revision
         self._dtype = base.dtype
         keep_out_frozen(self._model)
+        self._asked: list[ReadPrompt] | None = None  # the evaluated questions, the same after every epoch
         self._forced = self._forced_rows() if self.spec.settings.eval_mode is EvalMode.TEACHER_FORCED else []
         self.reading_seconds = 0.0
         """In which the layers below the first adapted one read this trial's rows, before its first step; a part of its set-up."""
@@ -274,7 +276,9 @@ class TrialTraining:
         mine = self._mine()
         # Made anew each time, because the weights have changed, and with them the keys and values of shared prefixes.
         generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
-        found = answer_questions(generator, mine, self.job.eval_shots, self._keys) if len(mine) else []
+        if self._asked is None:
+            self._asked = read_questions(generator, mine, self.job.eval_shots)
+        found = answer_questions(generator, mine, self._asked, self._keys) if len(mine) else []
         right = [answer.matches.by(self.job.matcher) for under_prompt in found for answer in under_prompt]
         counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
         if self._split:

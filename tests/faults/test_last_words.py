@@ -13,7 +13,8 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler
 
 from kp.cluster.sizing import Node, plan_cluster
-from kp.config.study import ResourcesConfig, StudyConfig
+from kp.config.resources import ResourcesConfig
+from kp.config.study import StudyConfig
 from kp.progress import Bar
 from kp.search.tune import Listeners, run_trials
 from kp.search.worker_groups import SearchFolders, WorkerGroups

@@ -15,7 +15,8 @@ from ray.cluster_utils import Cluster
 from kp import schema
 from kp.cluster.sizing import Node, plan_cluster
 from kp.cluster.tally import Tally
-from kp.config.study import ModelConfig, ResourcesConfig
+from kp.config.resources import ResourcesConfig
+from kp.config.study import ModelConfig
 from kp.inference.base_answers import Categorisation, _OfBase
 from kp.inference.chunk_files import ChunkFiles, unpacked
 from kp.inference.pipeline import answer_chunks

@@ -14,7 +14,8 @@ import kp.commands
 from kp import schema
 from kp.cli import main
 from kp.cluster.sizing import Cluster, Node, plan_cluster
-from kp.config.study import ModelConfig, ResourcesConfig
+from kp.config.resources import ResourcesConfig
+from kp.config.study import ModelConfig
 from kp.errors import UserError
 from kp.inference.answering import EngineSpec
 from kp.inference.base_answers import Categorisation, base_answers

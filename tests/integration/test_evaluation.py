@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 from kp import schema
 from kp.benchmarks.registry import BenchmarkPlan
 from kp.cluster.sizing import Node, plan_cluster
-from kp.config.study import EvaluateConfig, ModelConfig, ResourcesConfig
+from kp.config.resources import ResourcesConfig
+from kp.config.study import EvaluateConfig, ModelConfig
 from kp.generation.adapters import adapter_digest, first_adapted_layer, save_scaled_adapter
 from kp.generation.surprisal import surprisals
 from kp.inference.answering import EngineSpec, answer_chunk, sorted_answers

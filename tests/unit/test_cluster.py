@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from kp.cluster.sizing import Node, plan_cluster
-from kp.config.study import ResourcesConfig, StudyConfig
+from kp.config.resources import ResourcesConfig
+from kp.config.study import StudyConfig
 from kp.errors import UserError
 from kp.search.tune import AHEAD
 from kp.search.worker_groups import DRIVER_CPUS

@@ -17,7 +17,8 @@ from kp import schema
 from kp.benchmarks.lm_eval_tasks import SHARD_ITEMS
 from kp.benchmarks.registry import BENCHMARKS, BenchmarkPlan, divided
 from kp.cluster.sizing import Node, plan_cluster
-from kp.config.study import EvaluateConfig, ResourcesConfig
+from kp.config.resources import ResourcesConfig
+from kp.config.study import EvaluateConfig
 from kp.generation.protocol import FinishReason, Generation
 from kp.inference import evaluation
 from kp.inference.answering import FactIndex, answer_chunk, sorted_answers

@@ -28,9 +28,10 @@ def test_prompts_of_a_group_share_what_every_question_behind_its_messages_begins
     read = PromptReader(Chat(_tokenizer()), NEW_TOKENS, None).read(prompts)
 
     tokenizer = _tokenizer()
+    assert len({id(one.beginning) for one in read}) == 3
     for prompt, one in zip(prompts, read, strict=True):
-        assert tokenizer.decode(one.ids[: one.shared]).endswith("<u>Question: ")
-        assert tokenizer.decode(one.ids[one.shared :]) == prompt[-1]["content"].removeprefix("Question: ") + "<e><a>"
+        assert tokenizer.decode(list(one.beginning)).endswith("<u>Question: ")
+        assert tokenizer.decode(one.own) == prompt[-1]["content"].removeprefix("Question: ") + "<e><a>"
         assert tokenizer.decode(one.draft) == "Answer:"
 
 

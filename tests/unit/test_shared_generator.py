@@ -26,7 +26,7 @@ class Recorder:
         self.during: Callable[[], None] = lambda: None
 
     def read(self, prompts: Sequence[Any]) -> list[ReadPrompt]:
-        return [prompt if isinstance(prompt, ReadPrompt) else ReadPrompt([len(prompt)]) for prompt in prompts]
+        return [prompt if isinstance(prompt, ReadPrompt) else ReadPrompt((), [len(prompt)]) for prompt in prompts]
 
     def generate(self, prompts: Sequence[Any]) -> list[Generation]:
         self.inside += 1
@@ -150,4 +150,4 @@ def test_thread_that_leaves_a_turn_early_frees_the_model() -> None:
     with pytest.raises(KeyboardInterrupt), shared.share().turn():
         raise KeyboardInterrupt
     with shared.share().turn() as generator:
-        assert generator.read(_asked(2)) == [ReadPrompt([2])]
+        assert generator.read(_asked(2)) == [ReadPrompt((), [2])]

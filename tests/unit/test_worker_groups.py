@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from kp.cluster.sizing import Node, plan_cluster
-from kp.config.study import ResourcesConfig
+from kp.config.resources import ResourcesConfig
 from kp.models.memory import use_expandable_segments
 from kp.search.trial_queue import GroupEnd, QueueState, Training
 from kp.search.worker_groups import MOST_FRUITLESS, WorkerGroups, _process_group, may_restart, stalled, told_of

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from kp import schema
+from kp.inference.answering import CHUNK_FACTS, most_chunk_facts
 from kp.inference.evaluation import LoadedModel, Part, joined_answers, question_parts
 from kp.metrics.categories import categorise
 from kp.schema import frame
@@ -31,11 +32,12 @@ class AnswersTask:
     """All facts on one shot set."""
 
     shot_set: ShotSet
+    chunk_facts: int = CHUNK_FACTS  # most facts of a chunk
     needs_transformers: bool = False
 
     def parts(self, facts: pa.Table) -> list[Part]:
         """Chunks of the facts."""
-        return question_parts(facts, self.shot_set)
+        return question_parts(facts, self.shot_set, self.chunk_facts)
 
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """ANSWERS."""
@@ -66,7 +68,7 @@ class Answers(Measurement):
 
     def task(self, session: Session, name: str, trial: Trial | None) -> AnswersTask:
         """The facts are in the actors already."""
-        return AnswersTask(ShotSet(name.removeprefix(f"{NAME}/")))
+        return AnswersTask(ShotSet(name.removeprefix(f"{NAME}/")), most_chunk_facts(session.config.resources))
 
     def plan(self, planning: Planning) -> str:
         """For each adapter, all prompts of its shot sets for all facts."""

@@ -42,9 +42,10 @@ class BenchmarkTask:
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """SHARD_ITEMS."""
         shard = Shard(benchmark_of(part.content["task"]), tuple(part.content["questions"]))
-        settings, batch, work = self.asked.settings, model.batch_size, model.work
         with model.transformers() as generator:
-            made = run_shard(generator.model, generator.tokenizer, settings, shard, model.trial_id, batch, work)
+            made = run_shard(
+                generator.model, generator.tokenizer, self.asked.settings, shard, model.trial_id, generator.batch_size, model.work
+            )
             generator.on_answered(part.prompts)  # lm-eval does not ask through the generator
         return made
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET
 from kp.config.identity import Reads
-from kp.inference.answering import FactIndex
+from kp.inference.answering import CHUNK_FACTS, FactIndex, most_chunk_facts
 from kp.inference.evaluation import LoadedModel, Part, joined_answers, question_parts
 from kp.metrics.generality import QUESTIONS, answers_by_fact, held_out_questions
 from kp.schema import frame
@@ -36,11 +36,12 @@ class HeldOutTask:
 
     questions: pa.Table
     shot_set: ShotSet
+    chunk_facts: int = CHUNK_FACTS  # most questions of a chunk
     needs_transformers: bool = False
 
     def parts(self, facts: pa.Table) -> list[Part]:
         """Chunks of the paraphrases."""
-        return question_parts(self.questions, self.shot_set)
+        return question_parts(self.questions, self.shot_set, self.chunk_facts)
 
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """ANSWERS."""
@@ -81,7 +82,7 @@ class Generality(Measurement):
         packed = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
         count = session.config.evaluate.held_out_paraphrases
         questions = held_out_questions(frame(session.training_facts), packed, count, trial.spec.arm.paraphrases)
-        return HeldOutTask(questions.to_arrow().cast(QUESTIONS), ADAPTER_SHOT_SET)
+        return HeldOutTask(questions.to_arrow().cast(QUESTIONS), ADAPTER_SHOT_SET, most_chunk_facts(session.config.resources))
 
     def plan(self, planning: Planning) -> str | None:
         """Of all adapters."""

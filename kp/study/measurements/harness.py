@@ -61,7 +61,7 @@ class HarnessMeasurement:
         content = part.content
         asked = TaskPart(HarnessTask(content["name"], content["file"]), tuple(content["questions"]))
         with model.transformers() as generator:
-            made = ask_part(generator.model, generator.tokenizer, asked, self.asked.fewshot, self.folder, model.batch_size, model.work)
+            made = ask_part(generator.model, generator.tokenizer, asked, self.asked.fewshot, self.folder, generator.batch_size, model.work)
             generator.on_answered(part.prompts)
         return made
 

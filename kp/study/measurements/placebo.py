@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from kp.inference.answering import most_chunk_facts
 from kp.inference.evaluation import Part, question_parts
 from kp.store.steps import Step
 from kp.study.asking_base import GENERATION
@@ -24,7 +25,7 @@ class PlaceboTask(AnswersTask):
     def parts(self, facts: pa.Table) -> list[Part]:
         """Chunks of the one half of the facts, then of the other."""
         halves = {first: facts.take(list(range(first, len(facts), 2))) for first in range(min(2, len(facts)))}
-        return [part for first, half in halves.items() for part in question_parts(half, self.shot_set, f"{first}-")]
+        return [part for first, half in halves.items() for part in question_parts(half, self.shot_set, self.chunk_facts, f"{first}-")]
 
 
 class Placebo(Measurement):
@@ -53,7 +54,7 @@ class Placebo(Measurement):
 
     def task(self, session: Session, name: str, trial: Trial | None) -> PlaceboTask:
         """The facts are in the actors already."""
-        return PlaceboTask(ShotSet(name.removeprefix(f"{PLACEBO}/")))
+        return PlaceboTask(ShotSet(name.removeprefix(f"{PLACEBO}/")), most_chunk_facts(session.config.resources))
 
     def plan(self, planning: Planning) -> str | None:
         """All prompts of its shot sets for all facts."""

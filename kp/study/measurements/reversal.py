@@ -10,7 +10,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.derived import ADAPTER_SHOT_SET
 from kp.config.identity import Reads
-from kp.inference.answering import FactIndex
+from kp.inference.answering import CHUNK_FACTS, FactIndex, most_chunk_facts
 from kp.inference.evaluation import LoadedModel, Part, joined_answers, question_parts
 from kp.metrics.matching import AnswerKeys
 from kp.metrics.reversal import asked_of, reversible
@@ -35,11 +35,12 @@ class ReversedTask:
     questions: pa.Table
     reversible: pa.Table  # all that any model may be asked, whose answers are those of their relations
     shot_set: ShotSet
+    chunk_facts: int = CHUNK_FACTS  # most questions of a chunk
     needs_transformers: bool = False
 
     def parts(self, facts: pa.Table) -> list[Part]:
         """Chunks of the questions."""
-        return question_parts(self.questions, self.shot_set)
+        return question_parts(self.questions, self.shot_set, self.chunk_facts)
 
     def measure(self, model: LoadedModel, part: Part) -> pa.Table:
         """ANSWERS."""
@@ -92,7 +93,7 @@ class Reversal(Measurement):
             )
             packed = rows.filter(role=Role.UNKNOWN.value)["fact_id"]
             questions = asked_of(questions, packed, rows["fact_id"], of_base["fact_id"], session.config.seed)
-        return ReversedTask(_table(questions), _table(every), ADAPTER_SHOT_SET)
+        return ReversedTask(_table(questions), _table(every), ADAPTER_SHOT_SET, most_chunk_facts(session.config.resources))
 
     def plan(self, planning: Planning) -> str | None:
         """Of all adapters."""

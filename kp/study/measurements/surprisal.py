@@ -40,7 +40,7 @@ class SurprisalTask:
             (question, answers[0]) for question, answers in zip(*(facts[name].to_pylist() for name in ("question", "answers")), strict=True)
         ]
         with model.transformers() as generator:
-            found = surprisals(generator.model, generator.chat, asked, model.batch_size)
+            found = surprisals(generator.model, generator.chat, asked, generator.batch_size)
             generator.on_answered(part.prompts)
         columns = {name: [getattr(one, name) for one in found] for name in ("bits", "end_bits", "tokens", "is_greedy")}
         ids = {"fact_id": part.content["fact_ids"], "model_id": [model.model_id] * len(found)}
