@@ -18,8 +18,8 @@ class ResourcesConfig(Section):
     """Most rows decoded together; memory may allow fewer. Absent: 1,024 on a GPU of 80 GB, 512 on one of 40 GB, 256 on a smaller one, on a
     CPU, and where a model in training answers."""
     cuda_graphs: bool = False
-    """On a GPU, record the passes that only decode, once for each size, and replay them: a small model leaves a GPU idle while thousands of
-    operations are launched one by one. Not measured on a GPU yet."""
+    """Record the passes of generators that only decode, once for each size, and replay them: a small model leaves a GPU idle while a
+    thousand operations are launched one by one. Only for engine `hf` and on GPUs, where it has not been measured yet."""
     workers_per_trial: PositiveInt = 1
     """Ray Train workers of one trial."""
     micro_batch: PositiveInt | None = None

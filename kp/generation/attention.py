@@ -156,7 +156,7 @@ class _Packed:
 
     def _to_prefixes(self, queries: Tensor, some: tuple[int, ...], behind: Folding, number: int) -> tuple[Tensor, Tensor]:
         """Queries [prefixes, key heads, queries, width] of batch `number`, attending to these prefixes."""
-        stack = self._slots.stacked(some)
+        stack = self._line.stack or self._slots.stacked(some)
         keys, values = self._by_head(stack.keys[self._layer], stack.values[self._layer])
         if self._window is None or self._line.farthest < self._window:
             return self._kernel(queries, keys, values, None if stack.bias is None else stack.bias.expand(-1, 1, queries.shape[2], -1))

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, islice
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from torch import Tensor
 from kp.generation.activations import LowerRow
 from kp.generation.folding import PADDING_ALLOWED, fold_plan
 from kp.generation.forward import Forward
-from kp.generation.slots import ALL_LAYERS, Line, LinePlan, Prefix, Slots, rounded_up
+from kp.generation.slots import ALL_LAYERS, Line, LinePlan, Prefix, Slots, rounded_up, sent
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,22 @@ def first_logits(forward: Forward, prefixes: list[Prefix], row: Row) -> Tensor:
     return forward.packed(make_line([], [Live(row, 0)], prefixes, forward.device, keep=1), slots)[0]
 
 
+class DecodePasses(Protocol):
+    """Passes that only decode, made in another way (kp.generation.static_passes)."""
+
+    def slots(self, rows: int, columns: int, prefixes: list[Prefix]) -> Slots:
+        """Slots for so many rows of so many tokens."""
+        ...
+
+    def shape_of(self, rows: Sequence[Live]) -> Any:
+        """What `logits` needs to know of a pass over these rows; None if it is to be made in the usual way."""
+        ...
+
+    def logits(self, shape: Any, rows: Sequence[Live]) -> Tensor:
+        """Logits [rows, vocabulary] after the last token of each row; row i is in slot i. Valid until the next pass."""
+        ...
+
+
 class Decoder:
     """Decodes rows behind `shared` (prefixes, shared question prefixes) until they have `ended` or until `new_tokens` are generated.
 
@@ -162,8 +179,9 @@ class Decoder:
         ended: Callable[[Sequence[int]], bool],
         work: Work,
         first_layer: int = 0,
+        passes: DecodePasses | None = None,
     ) -> None:
-        self._forward, self._limits = forward, limits
+        self._forward, self._limits, self._passes = forward, limits, passes
         self._prefixes, self._shared_prefixes = shared
         self._new_tokens, self._ended, self._work = new_tokens, ended, work
         self._first_layer = first_layer
@@ -179,7 +197,7 @@ class Decoder:
         """Each row with its generated tokens, the ending one included, in the order of finishing; rows are admitted in the given order."""
         waiting = deque(rows)
         columns = max(_shared_tokens(row, self._shared_prefixes) + len(row.ids) for row in rows) + self._new_tokens
-        slots = Slots(self._forward.layers, min(self._limits.rows, len(rows)), columns, self._prefixes)
+        slots = self._slots(min(self._limits.rows, len(rows)), columns)
         while waiting or self._live:
             n_live = len(self._live)
             n_decode = 0 if self._prefills_first(waiting) else n_live
@@ -193,6 +211,11 @@ class Decoder:
             for live in prefill:
                 _take(live, [next(chosen) for _ in range(len(live.row.draft) + 1)])
             yield from self._leave()
+
+    def _slots(self, rows: int, columns: int) -> Slots:
+        if self._passes is not None:
+            return self._passes.slots(rows, columns, self._prefixes)
+        return Slots(self._forward.layers, rows, columns, self._prefixes)
 
     def _prefills_first(self, waiting: deque[Row]) -> bool:
         """Whether the decode rows wait for a pass of prefill rows, which skips the lower layers and is full without them.
@@ -215,9 +238,15 @@ class Decoder:
 
     def _pass(self, slots: Slots, decode: list[Live], prefill: list[Live], first_prefill: int) -> Tensor:
         """The logits of the next tokens of decode rows, and of what follows each draft token of prefill rows."""
+        if self._passes is not None and not prefill and (shape := self._passes.shape_of(decode)) is not None:
+            if self._moves[0]:
+                self._move(slots, *sent(self._moves, self._forward.device), len(decode))
+            if self._first_layer:
+                self._copy_lower(slots, decode)
+                self._work.lower_tokens += len(decode)
+            return self._passes.logits(shape, decode)
         line = make_line(decode, prefill, self._prefixes, self._forward.device, first_prefill=first_prefill, moves=self._moves)
-        if self._moves[0]:
-            slots.move(line, max(live.own for live in self._live[:first_prefill]))
+        self._move(slots, line.sources, line.targets, first_prefill)
         copy_shared_prefixes(slots, prefill, first_prefill, self._shared_prefixes, slice(self._first_layer, None))
         if not self._first_layer:
             return self._forward.packed(line, slots)
@@ -228,6 +257,11 @@ class Decoder:
             hidden.insert(0, self._forward.packed_below(self._first_layer, below, slots))
             self._work.lower_tokens += len(decode)
         return self._forward.packed(line, slots, (self._first_layer, torch.cat(hidden)))
+
+    def _move(self, slots: Slots, sources: Tensor, targets: Tensor, rows: int) -> None:
+        """Make the moves that are due among the first rows."""
+        if self._moves[0]:
+            slots.move(sources, targets, max(live.own for live in self._live[:rows]))
 
     def _copy_lower(self, slots: Slots, decode: list[Live]) -> None:
         """Copy the lower layers' keys and values into the slots of rows that are decoded for the first time; most rows never are."""

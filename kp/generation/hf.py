@@ -26,6 +26,7 @@ import torch
 from kp.errors import UserError
 from kp.generation.activations import ActivationCache
 from kp.generation.adapters import first_layer
+from kp.generation.cuda_graphs import GraphRecorder
 from kp.generation.decoding import Decoder, Draws, Limits, Row, Work, first_logits, read_prefixes, read_shared_prefixes
 from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward
@@ -37,6 +38,7 @@ from kp.generation.prompt_reader import PromptReader
 from kp.generation.protocol import DEFAULT_ROWS, Generation, OnAnswered, Prompt, ReadPrompt, ignore_answers
 from kp.generation.shared_prefixes import with_shared_prefixes
 from kp.generation.slots import NotShareableError, Prefix
+from kp.generation.static_passes import StaticPasses
 from kp.generation.verification import validate_packed
 from kp.models.chat import Chat
 from kp.models.layers import validate_entering
@@ -62,6 +64,9 @@ class HFGenerator:
 
     `activations` keeps what the layers below an adapter of upper layers compute. Without it the generator makes its own; a model that is
     passed with its own adapter then keeps nothing.
+
+    With `cuda_graphs`, passes that only decode are recorded and replayed, except for a model that was passed with its own adapter; raises
+    UserError if the model is not on a CUDA device.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class HFGenerator:
         stop_at_newline: bool = True,
         batch_size: int | None = None,
         activations: ActivationCache | None = None,
+        cuda_graphs: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.work = Work()
@@ -90,6 +96,7 @@ class HFGenerator:
         self.batch_size = batch_size or (DEFAULT_ROWS if self._handed_in_adapter else default_rows(self._forward.device))
         positions = getattr(self._forward.base.config.get_text_config(), "max_position_embeddings", None)
         self._reader = PromptReader(self.chat, max_new_tokens, positions)
+        self._passes = _static_passes(self._forward) if cuda_graphs and not self._handed_in_adapter else None
         self._verified = False
         self._shareable = True
         newline = newline_tokens(tokenizer) if stop_at_newline else frozenset()
@@ -141,11 +148,14 @@ class HFGenerator:
         """
         if self._handed_in_adapter:
             raise ValueError("the model was passed with its own adapter; pass the base model to exchange adapters")
+        before = self._adapters.active
         try:
             self._adapters.activate(None if path is None else Path(path))
         finally:
-            if self._adapters.model is not self._forward.model:
+            if other := self._adapters.model is not self._forward.model:
                 self._forward = Forward(self._adapters.model)
+            if self._passes is not None and (other or self._adapters.active != before):
+                self._passes.renew(self._forward)
 
     @contextmanager
     def without_adapter(self) -> Iterator[torch.nn.Module]:
@@ -198,7 +208,7 @@ class HFGenerator:
             behind = laid.prefixes, laid.shared_prefixes
             yield from self._retrying(
                 sorted(laid.rows, key=_place),
-                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work, layer),
+                lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work, layer, self._passes),
             )
 
     def _laid_out(self, rows: list[Row], beginnings: list[tuple[int, ...]], layer: int) -> tuple[LaidOut, int]:
@@ -262,6 +272,8 @@ class HFGenerator:
             except RuntimeError as error:
                 if not is_out_of_memory(error) or decoder.rows_tried <= 1:
                     raise
+                if self._passes is not None:
+                    self._passes.renew(self._forward)
                 tried, limits = decoder.rows_tried, limits.halved(decoder.rows_tried)
                 _log.warning("out of memory with %d rows in a pass, continuing with %d", tried, limits.rows)
                 self._limits = limits
@@ -313,6 +325,12 @@ class HFGenerator:
         self._shareable = False
         name = type(self._forward.base).__name__
         _log.warning("%s: shared prompts are computed anew for every question, because %s", name, reason)
+
+
+def _static_passes(forward: Forward) -> StaticPasses:
+    if forward.device.type != "cuda":
+        raise UserError(f"the model is on '{forward.device.type}', and only CUDA has graphs", field="resources.cuda_graphs")
+    return StaticPasses(forward, GraphRecorder())
 
 
 @contextmanager

@@ -88,11 +88,11 @@ class LinePlan:
         """The line, with one copy to the device."""
         numbers = [self.ids, self.positions, self.slot, self.column, self.wanted, self.sources, self.targets]
         folds = [fold.numbers if fold is not None else [] for fold in (self.own, self.behind)]
-        sent = _sent([*numbers, *chain.from_iterable(folds)], device)
-        ids, positions, slot, column, wanted, sources, targets = sent[: len(numbers)]
+        arrived = sent([*numbers, *chain.from_iterable(folds)], device)
+        ids, positions, slot, column, wanted, sources, targets = arrived[: len(numbers)]
         own_at = len(numbers)
-        own = None if self.own is None else Folding.of(self.own, sent[own_at:])
-        behind = None if self.behind is None else Folding.of(self.behind, sent[own_at + len(folds[0]) :])
+        own = None if self.own is None else Folding.of(self.own, arrived[own_at:])
+        behind = None if self.behind is None else Folding.of(self.behind, arrived[own_at + len(folds[0]) :])
         return Line(
             ids=ids[None],
             positions=positions[None],
@@ -111,7 +111,7 @@ class LinePlan:
         )
 
 
-def _sent(numbers: Sequence[list[int]], device: torch.device) -> tuple[Tensor, ...]:
+def sent(numbers: Sequence[list[int]], device: torch.device) -> tuple[Tensor, ...]:
     """Each list as a tensor on the device. Pinned memory is copied while the host goes on."""
     joined = torch.tensor([*chain.from_iterable(numbers)], dtype=torch.long, pin_memory=device.type == "cuda")
     return joined.to(device, non_blocking=True).split([len(one) for one in numbers])
@@ -139,6 +139,7 @@ class Line:
     decode_columns: int  # at least the most own tokens of a decode row, this one included
     prefill_columns: int  # the same of a prefill row, its shared prefix included
     farthest: int  # the greatest position
+    stack: Stack | None = None  # the prefixes, if they are not those of the slots
     made: dict[Any, Any] = field(default_factory=dict)  # indices and masks that all layers share, made by the first layer
 
 
@@ -170,6 +171,24 @@ class Slots:
         self._masks: dict[int | None, Tensor] = {}  # by window
         self._cache = Cache(layers=[_SlotLayer(self, layer) for layer in range(layers.stop)])
         self._stacks: dict[tuple[int, ...], Stack] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many there are, and the columns of each."""
+        return self._shape
+
+    @property
+    def buffers(self) -> tuple[Tensor, Tensor] | None:
+        """Keys and values, once some are there. Wider ones of a later layer take their place."""
+        return self._buffers
+
+    def holds(self, slots: int, columns: int) -> bool:
+        """Whether so many rows of so many tokens have room."""
+        return slots <= self._shape[0] and columns <= self._shape[1]
+
+    def renew(self, prefixes: list[Prefix]) -> None:
+        """The same buffers for other rows, behind these prefixes."""
+        self.prefixes, self._stacks = prefixes, {}
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Write the keys and values [1, key heads, tokens, width] of the current line's tokens."""
@@ -225,11 +244,11 @@ class Slots:
             part = buffer[layers][: len(states), first:end, column : column + copied.tokens, : states.shape[-1]]
             part.copy_(states[:, None])
 
-    def move(self, line: Line, columns: int) -> None:
-        """Move rows of at most `columns` tokens from their slots to others, as the line says."""
+    def move(self, sources: Tensor, targets: Tensor, columns: int) -> None:
+        """Move rows of at most `columns` tokens from their slots to others."""
         for buffer in self._buffers or ():
             used = buffer[:, :, :columns]
-            used[:, line.targets] = used[:, line.sources]  # index_copy_ would copy all slots of such a view
+            used[:, targets] = used[:, sources]  # index_copy_ would copy all slots of such a view
 
     def as_prefix(self, slot: int, tokens: int) -> Prefix:
         """The content of a slot, as a prefix for later rows."""

@@ -64,6 +64,7 @@ class EngineSpec:
     attention: Attention = Attention.AUTO  # of a model in training; `auto` is its own default
     activation_cache_gib: float = 2.0  # of a model in training: room for what layers without an adapter compute
     gradient_checkpointing: bool = False  # of a model in training
+    cuda_graphs: bool = False  # of `hf`, except for a model in training
     chunk_facts: int = CHUNK_FACTS  # most facts of a chunk in a study that is not large
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
     vllm_memory_share: float = 0.9  # of the GPU's memory, for this engine
@@ -116,7 +117,12 @@ class EngineSpec:
         from kp.generation.hf import HFGenerator
 
         return HFGenerator(
-            model, tokenizer, max_new_tokens=self.max_new_tokens, stop_at_newline=self.stop_at_newline, batch_size=self.batch_size
+            model,
+            tokenizer,
+            max_new_tokens=self.max_new_tokens,
+            stop_at_newline=self.stop_at_newline,
+            batch_size=self.batch_size,
+            cuda_graphs=self.cuda_graphs,
         )
 
 

@@ -1,7 +1,7 @@
 """One model in a process, and several threads that work on chunks: one has the model, while another reads what is asked next.
 
-A GPU answers a prompt in about the time in which four are rendered and tokenised, and judging and storing answers takes time, too. So a
-chunk's thread takes the model only while the model computes. Each chunk has a share of the generator, with its own adapter and its own
+A GPU answers a prompt in about the time in which three or four are rendered and tokenised, and judging and storing answers takes time, too.
+So a chunk's thread takes the model only while the model computes. Each chunk has a share of the generator, with its own adapter and its own
 listener, so that no thread sees what another one has set.
 """
 

@@ -134,10 +134,18 @@ class Session(ExitStack):
         return replace(engine, **{name: getattr(resources, name) for name in names})
 
     def _hf_engine(self, threads: int) -> EngineSpec:
-        settings, batch = self.config.categorise, self.config.resources.generation_batch
+        settings, resources = self.config.categorise, self.config.resources
         model = pinned(self.config.model, self.model)
-        size = most_chunk_facts(self.config.resources)
-        return EngineSpec(model, settings.max_new_tokens, settings.stop_at_newline, batch, threads, self.cluster.use_gpu, chunk_facts=size)
+        return EngineSpec(
+            model,
+            settings.max_new_tokens,
+            settings.stop_at_newline,
+            resources.generation_batch,
+            threads,
+            self.cluster.use_gpu,
+            cuda_graphs=resources.cuda_graphs,
+            chunk_facts=most_chunk_facts(resources),
+        )
 
     @cached_property
     def facts(self) -> pa.Table:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 
@@ -74,6 +75,49 @@ def test_generate_on_cuda_out_of_memory_goes_on_with_less_and_gives_the_same_ans
 
     assert "out of memory" in caplog.text
     assert [answer.text for answer in answers] == [answer.text for answer in expected]
+
+
+@pytest.mark.parametrize("batch_size", [5, 64])
+def test_generate_by_recorded_passes_gives_the_same_answers_and_replays_most_of_them(subject: Subject, batch_size: int) -> None:
+    asked = _asked(60)
+    expected = _answers(subject, asked, batch_size)
+
+    recording = HFGenerator(subject.model, subject.tokenizer, NEW_TOKENS, batch_size=batch_size, cuda_graphs=True)
+    answers = [recording.generate(asked) for _ in range(2)]
+
+    assert recording._passes is not None
+    recorder: Any = recording._passes._recorder
+    assert [[answer.text for answer in made] for made in answers] == [[answer.text for answer in expected]] * 2
+    assert recorder.replayed > NEW_TOKENS
+    assert not recorder._refused
+
+
+def test_recorded_passes_are_those_of_the_active_adapter(subject: Subject, tmp_path: Path) -> None:
+    asked, found = _asked(30), {}
+    for number in range(2):
+        torch.manual_seed(number)
+        config = peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+        peft.get_peft_model(tiny_llama(), config).save_pretrained(str(tmp_path / str(number)))  # type: ignore[arg-type]
+    usual = HFGenerator(tiny_llama().to("cuda"), subject.tokenizer, NEW_TOKENS, batch_size=64)
+    recording = HFGenerator(subject.model, subject.tokenizer, NEW_TOKENS, batch_size=64, cuda_graphs=True)
+
+    for folder in (None, str(tmp_path / "0"), str(tmp_path / "1"), None):
+        for generator in (usual, recording):
+            generator.load_adapter(folder)
+        found[folder] = [answer.text for answer in recording.generate(asked)]
+        assert found[folder] == [answer.text for answer in usual.generate(asked)]
+
+    assert len({tuple(texts) for texts in found.values()}) == 3
+
+
+def test_generate_by_recorded_passes_out_of_memory_goes_on_with_less(subject: Subject, little_memory: Any) -> None:
+    asked = _asked(400)
+    expected = _answers(subject, asked, batch_size=32)
+    wide = HFGenerator(subject.model, subject.tokenizer, NEW_TOKENS, batch_size=len(asked), cuda_graphs=True)
+    wide.generate(asked[::40])
+    little_memory(64 * MIB)
+
+    assert [answer.text for answer in wide.generate(asked)] == [answer.text for answer in expected]
 
 
 def test_bench_categorise_on_cuda_names_the_gpu_and_agrees(tmp_path: Path) -> None:
