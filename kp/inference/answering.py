@@ -23,6 +23,7 @@ from kp.metrics.refusals import is_refusal
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.models.memory import use_expandable_segments
 from kp.models.names import NAME_FIELD, ResolvedModel
+from kp.models.node_copies import on_this_node
 from kp.prompts import Shot, ShotSets, messages
 from kp.vocabulary import Attention, Engine, ShotSet
 
@@ -82,7 +83,7 @@ class EngineSpec:
         import torch
 
         torch.set_num_threads(self.threads)
-        resolved = resolve_model(self.model, self.model_field)
+        resolved = on_this_node(resolve_model(self.model, self.model_field), self.model_field)
         if self.engine is Engine.VLLM:
             return resolved, self._vllm_generator(resolved)
         if self.use_gpu:

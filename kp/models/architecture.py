@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kp.errors import UserError, first_line
+from kp.models.folders import refuse_quantised
 from kp.models.names import CONFIG_FILE
 from kp.vocabulary import ModuleGroup
 
@@ -42,12 +43,7 @@ def model_config(folder: Path, name: str, field: str) -> "PretrainedConfig":
         raise UserError(f"'{name}' holds a {made_for[0]}, which does not write text: its head would be random", field=field)
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(f"'{name}' is a {config.model_type}, an encoder with a decoder; kp asks causal language models", field=field)
-    if quantised := getattr(config, "quantization_config", None):
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
-        raise UserError(
-            f"'{name}' is quantised ({method}), and adapters are trained on dense weights: name the model that it was made from",
-            field=field,
-        )
+    refuse_quantised(folder, name, field)
     return config
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from kp.errors import UserError
 from kp.models.digests import sha256_of
 from kp.models.file_faults import fault_of
-from kp.models.names import CONFIG_FILE, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
+from kp.models.names import CONFIG_FILE, NAME_FIELD, TEXT_FILES, TOKENIZER_FILES, WEIGHT_FILES, NamedModel, ResolvedModel
 
 _INDEX = "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 """Weights in formats that can run code when they are read, as glob patterns."""
+_QUANTISED = ("quantization_config", "compression_config")  # in a config; the latter is the older name of compressed-tensors
 
 
 def resolve_folder(config: NamedModel, folder: Path, field: str) -> ResolvedModel:
@@ -60,6 +61,21 @@ def require_small_files(config: NamedModel, folder: Path, field: str) -> None:
     _refuse_faulty(config, texts, field)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(f"'{config.name}' has no tokenizer in {folder}: put one of {', '.join(TOKENIZER_FILES)} there", field=field)
+
+
+def refuse_quantised(folder: Path, name: str, field: str = NAME_FIELD) -> None:
+    """Raise UserError for `field`, the config field of the model, if its config, or that of its text model, says that it is quantised."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return  # whoever reads it for its other content tells
+    parts = [part for part in (config, *config.values()) if isinstance(part, dict)] if isinstance(config, dict) else []
+    for quantised in [part[key] for part in parts for key in _QUANTISED if part.get(key)]:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise UserError(
+            f"'{name}' is quantised ({method}), and adapters are trained on dense weights: name the model that it was made from",
+            field=field,
+        )
 
 
 def pickled_weights(name: str) -> str:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, cast
 from kp.errors import UserError, first_line
 from kp.models.digests import remembered_sha256
 from kp.models.embedded import describe_embedded, embedded_folder, resolve_embedded
-from kp.models.folders import folder_revision, model_files, require_model, resolve_folder
+from kp.models.folders import folder_revision, model_files, refuse_quantised, require_model, resolve_folder
 from kp.models.hub import cached_small_files, cached_snapshot, fetch_small_files, resolve_hub
 from kp.models.names import CONFIG_FILE, EMBEDDED, NAME_FIELD, NOT_FETCHED, NamedModel, ResolvedModel
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -84,7 +85,8 @@ def small_files(config: NamedModel, fetch: bool, field: str = NAME_FIELD) -> Pat
 def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedModel":
     """The model in eval mode, with weights in `dtype` ("bfloat16", "float32") on `device` ("cpu", "cuda", "cuda:1").
 
-    Raises UserError if the files lack a weight, which transformers would draw at random, or hold one of another shape.
+    Weights are read straight onto the device, all of them: a process needs no main memory for them, and nothing is left on a CPU or a disk.
+    Raises UserError if the files lack a weight, which transformers would draw at random, or hold one of another shape, or a quantised one.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -94,15 +96,19 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
         raise UserError(f"'{dtype}' is neither 'bfloat16' nor 'float32'", field="model.dtype")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"a model was to be loaded on {device}, but torch sees no GPU", field="resources.gpu")
+    refuse_quantised(Path(resolved.path), resolved.name)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             resolved.path,
             dtype=torch_dtype,
+            device_map={"": exact_device(device)},
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
+    except torch.OutOfMemoryError:
+        raise  # of the GPU, on which something else may have been for a moment
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"'{resolved.name}' cannot be loaded: {first_line(error)}", field=NAME_FIELD) from error
     model, read = loaded
@@ -114,7 +120,15 @@ def load_model(resolved: ResolvedModel, dtype: str, device: str) -> "PreTrainedM
             f"such as {absent[0]}: fetch it again, or name a checkpoint of the whole model",
             field=NAME_FIELD,
         )
-    return cast("PreTrainedModel", model.to(device).eval())
+    return cast("PreTrainedModel", model.eval())
+
+
+def exact_device(device: str) -> "torch.device":
+    """The device with its number: transformers takes "cuda" for the first GPU, but a worker has its own as the current one."""
+    import torch
+
+    found = torch.device(device)
+    return torch.device("cuda", torch.cuda.current_device()) if found.type == "cuda" and found.index is None else found
 
 
 def _refuse_unused(resolved: ResolvedModel, model: Any, unexpected: Iterable[str]) -> None:

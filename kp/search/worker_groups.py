@@ -4,6 +4,7 @@ The driver of a group's run is an actor. It may lie on any node, so that many gr
 search ends: what Ray Train leaves in its process (a controller, managers) ends with it.
 """
 
+import math
 import os
 import threading
 import time
@@ -231,7 +232,7 @@ class _GroupDriver:
         TorchTrainer(
             train_trials,
             train_loop_config={"group": job},
-            torch_config=_process_group("nccl" if cluster.use_gpu else "gloo"),
+            torch_config=_process_group("nccl" if cluster.use_gpu else "gloo", cluster.patience),
             scaling_config=ScalingConfig(num_workers=groups.workers, use_gpu=cluster.use_gpu, resources_per_worker=resources),
             run_config=RunConfig(
                 name=job.group,
@@ -243,8 +244,11 @@ class _GroupDriver:
         ).fit()
 
 
-def _process_group(backend: str) -> Any:
-    """Ray Train's process group, over the interface of each worker's node."""
+def _process_group(backend: str, patience: float) -> Any:
+    """Ray Train's process group, over the interface of each worker's node.
+
+    Workers of a group wait for each other as long as the study may, in seconds: one may load its model from slow storage.
+    """
     from ray.train.torch import TorchConfig
 
     torch_backend: Any = TorchConfig().backend_cls
@@ -260,7 +264,7 @@ def _process_group(backend: str) -> Any:
         def backend_cls(self) -> Any:
             return OnInterfaceOfNode
 
-    return ProcessGroup(backend=backend)
+    return ProcessGroup(backend=backend, timeout_s=max(TorchConfig.timeout_s, math.ceil(patience)))
 
 
 def _messenger(job: WorkerGroupJob) -> Any:

@@ -17,12 +17,14 @@ from kp.errors import UserError
 from kp.models.hub import cached_snapshot
 from kp.models.loading import is_hub_model
 from kp.models.names import CONFIG_FILE, EMBEDDED
+from kp.models.node_copies import room_fault
 from kp.models.shapes import shape_of_config
 from kp.store.files import digest_file
 from kp.study.pricing import NUMBER_BYTES
 
 _WIDTHS = NUMBER_BYTES | {"auto": NUMBER_BYTES["bfloat16"]}  # the least that it may stand for
 _SECONDS = 5.0  # for the Hub to answer
+_LEAST_RATE = 50e6  # bytes a second that a node reads from storage
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,16 @@ class ModelNeed:
     files: dict[str, int] | None
     least: int  # bytes
     on_gpu: bool
+    stored: int = 0  # bytes of the weights' files
+    copy: str | None = None  # the name of a node's own copy; None if the model's revision is not known yet
+
+    @property
+    def loading_seconds(self) -> float:
+        """Seconds in which every node has read it, from storage that is slow or in use by many."""
+        return self.stored / _LEAST_RATE
 
 
-def model_need(study: StudyConfig, model: ModelConfig, folder: Path, on_gpu: bool) -> ModelNeed:
+def model_need(study: StudyConfig, model: ModelConfig, folder: Path, on_gpu: bool, copy: str | None = None) -> ModelNeed:
     """What the study needs of a node for its model, whose files are in `folder` here; `model` has the resolved revision."""
     weights = sorted(folder.glob("*.safetensors"))
     width = _WIDTHS[study.model.dtype]
@@ -45,7 +54,8 @@ def model_need(study: StudyConfig, model: ModelConfig, folder: Path, on_gpu: boo
     least = width * sum(map(parameters_in, weights)) + of_token * study.categorise.max_new_tokens
     is_local = model.name != EMBEDDED and not is_hub_model(model)
     files = {file.name: file.stat().st_size for file in weights} if is_local else None
-    return ModelNeed(model, digest_file(folder / CONFIG_FILE), files, least, on_gpu)
+    stored = sum(file.stat().st_size for file in weights)
+    return ModelNeed(model, digest_file(folder / CONFIG_FILE), files, least, on_gpu, stored, copy)
 
 
 def parameters_in(weights: Path) -> int:
@@ -65,6 +75,8 @@ def model_fault(need: ModelNeed) -> str | None:
     if memory < need.least:
         what = "the memory of its GPU is" if need.on_gpu else "its memory is"
         return f"needs {need.least / 2**30:.1f} GiB for the weights and one answer, and {what} {memory / 2**30:.1f} GiB"
+    if need.copy is not None and (fault := room_fault(need.copy, need.stored)) is not None:
+        return fault
     return _absence(need)
 
 

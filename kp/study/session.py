@@ -26,6 +26,7 @@ from kp.inference.answering import EngineSpec, most_chunk_facts
 from kp.inference.chunk_files import ChunkTimes
 from kp.models.loading import is_hub_model, load_tokenizer
 from kp.models.names import NAME_FIELD, ResolvedModel
+from kp.models.node_copies import VARIABLE, copies_root, copy_name, shared_file_system
 from kp.progress import Display
 from kp.prompts import ShotSets, messages
 from kp.schema import frame
@@ -76,12 +77,22 @@ class Session(ExitStack):
         self.enter_context(self.display.quiet(log))
         with self.profile.doing(Activity.STARTING_RAY):
             found = self.enter_context(connected(self.config.resources, log, self.display.line))
-            cluster = replace(found, study=self.config.name)
+            model, folder = pinned(self.config.model, self.model), Path(self.model.path)
+            need = model_need(self.config, model, folder, found.use_gpu, copy_name(self.model))
+            # Nothing is trained or answered while models are loaded.
+            cluster = replace(found, study=self.config.name, patience=found.patience + need.loading_seconds)
             if cluster.is_joined:
-                need = model_need(self.config, pinned(self.config.model, self.model), Path(self.model.path), cluster.use_gpu)
-                validate_cluster(self.store.place, lambda text: self.display.line(f"note: {text}"), partial(model_fault, need))
+                self._note_shared_storage(folder)
+                validate_cluster(self.store.place, self._note, partial(model_fault, need))
         self.display.line(f"cluster: {cluster}")
         return cluster
+
+    def _note(self, text: str) -> None:
+        self.display.line(f"note: {text}")
+
+    def _note_shared_storage(self, folder: Path) -> None:
+        if copies_root() is None and (kind := shared_file_system(folder)) is not None:
+            self._note(f"the model's files lie on {kind}, from where every process reads them; {VARIABLE} keeps a copy on each node")
 
     @cached_property
     def engine(self) -> EngineSpec:

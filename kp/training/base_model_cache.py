@@ -15,6 +15,7 @@ from kp.models.architecture import longest_row_in_windows, recurrent_layers
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
 from kp.models.memory import keep_freed_memory, use_expandable_segments
+from kp.models.node_copies import on_this_node
 from kp.training.activations import ActivationStore
 from kp.training.encoding import EncodedRow
 from kp.training.frozen_layers import FrozenLayers, first_adapted_layer
@@ -29,7 +30,7 @@ class BaseModelCache:
 
     def __init__(self, engine: EngineSpec) -> None:
         self.engine = engine
-        self.resolved = resolve_model(engine.model, engine.model_field)
+        self.resolved = on_this_node(resolve_model(engine.model, engine.model_field), engine.model_field)
         self.tokenizer = load_tokenizer(self.resolved, engine.model_field)
         self.chat = Chat(self.tokenizer, engine.model_field)
         self.device = "cuda" if engine.use_gpu else "cpu"

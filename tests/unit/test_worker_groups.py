@@ -59,8 +59,12 @@ def test_search_that_stalls_names_what_it_waits_for() -> None:
 
 def test_workers_have_expandable_segments_before_their_process_group_uses_the_gpu() -> None:
     done: list[Any] = []
-    backend = _process_group("nccl").backend_cls
+    backend = _process_group("nccl", 1800.0).backend_cls
     workers = mock.Mock(execute=done.append)
     with mock.patch.object(backend.__mro__[1], "on_start", side_effect=lambda *arguments: done.append("process group")):
         backend().on_start(workers, None)
     assert done.index(use_expandable_segments) < done.index("process group")
+
+
+def test_workers_wait_for_each_other_as_long_as_the_study_waits() -> None:
+    assert [_process_group("gloo", patience).timeout_s for patience in (60.0, 2700.5)] == [1800, 2701]
