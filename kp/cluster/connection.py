@@ -13,7 +13,7 @@ from typing import Any
 
 from kp.cluster.address import cluster_address
 from kp.cluster.demand import WaitingLine
-from kp.cluster.sizing import Cluster, Node, plan_cluster
+from kp.cluster.sizing import Cluster, Node, kind_resource, of_kind, plan_cluster
 from kp.config.resources import ResourcesConfig
 from kp.errors import UserError
 from kp.store import prefetched
@@ -101,14 +101,18 @@ def _nodes(*, on_this_machine: bool) -> list[Node]:
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    found = [Node(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
+    found = [Node.of_resources(resources) for resources in alive]
     # The logical CPUs of a cluster that kp has started are not cores.
-    return [Node(os.cpu_count() or 1, node.gpus) for node in found] if on_this_machine else found
+    return [replace(node, cpus=os.cpu_count() or 1) for node in found] if on_this_machine else found
+
+
+def _gpus_there(accelerator_type: str | None) -> int:
+    """GPUs of this kind, or of any, that the cluster has now."""
+    return sum(node.gpus for node in of_kind(_nodes(on_this_machine=False), accelerator_type))
 
 
 def _wait_for_gpus(resources: ResourcesConfig, note: Callable[[str], None]) -> None:
     """Ask the cluster's autoscaler for the GPUs with which the study begins, and wait until they are there."""
-    import ray
     from ray.autoscaler.sdk import request_resources
 
     if not resources.min_gpus:
@@ -116,12 +120,15 @@ def _wait_for_gpus(resources: ResourcesConfig, note: Callable[[str], None]) -> N
     line, told = WaitingLine(note), -TOLD_SECONDS
     began = time.monotonic()
     deadline = began + 60 * resources.wait_for
-    request_resources(bundles=[{"GPU": 1}] * resources.min_gpus)
+    kind = resources.accelerator_type
+    request_resources(bundles=[{"GPU": 1, **kind_resource(kind)}] * resources.min_gpus)
     try:
-        while (there := int(ray.cluster_resources().get("GPU", 0))) < resources.min_gpus:
+        while (there := _gpus_there(kind)) < resources.min_gpus:
             if time.monotonic() > deadline:
                 waited = f"after {resources.wait_for:g} minutes (resources.wait_for) " if resources.wait_for else ""
-                raise UserError(f"{resources.min_gpus} are asked for and {waited}the cluster has {there}", field="resources.min_gpus")
+                of_it = f" of kind '{kind}' (resources.accelerator_type)" if kind else ""
+                has = f"{waited}the cluster has {there}{of_it}"
+                raise UserError(f"{resources.min_gpus} are asked for and {has}", field="resources.min_gpus")
             if (waited_for := time.monotonic() - began) - told >= TOLD_SECONDS:
                 told = waited_for
                 line.say(f"waiting for {resources.min_gpus} GPUs (resources.min_gpus) since {waited_for:.0f} s")

@@ -22,7 +22,7 @@ MOST_CHARACTERS = 300  # of a warning
 
 _log = logging.getLogger(__name__)
 _TROUBLE = re.compile(r"no available node types|fail|error|unavailable|insufficient|quota", re.IGNORECASE)
-_GENERATED = re.compile(r"^(node:|accelerator_type:|bundle)|_group_|^(memory|object_store_memory)$")  # names that only Ray gives
+_GENERATED = re.compile(r"^(node:|bundle)|_group_|^(memory|object_store_memory)$")  # names that only Ray gives
 
 
 @dataclass(frozen=True)

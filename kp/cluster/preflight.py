@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kp.cluster.connection import on_node
+from kp.cluster.sizing import Node
 from kp.errors import UserError
 from kp.store.bucket_folder import WorkFolder
 from kp.store.code_version import code_version
@@ -84,15 +85,22 @@ def root_of(place: WorkFolder) -> str:
     return str(place) if isinstance(place, Path) else place.bucket.url
 
 
-def probe_nodes(root: WorkFolder, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
-    """Ask every living node of the cluster that was joined; findings are of nodes that did not answer or whose files do not appear here."""
+def probe_nodes(
+    root: WorkFolder, model_check: ModelCheck = _no_model, accelerator_type: str | None = None
+) -> tuple[list[Probe], list[Finding]]:
+    """Ask every living node of the cluster that was joined; findings are of nodes that did not answer or whose files do not appear here.
+
+    The model is asked for where GPUs are of this kind, the only ones on which it will be.
+    """
     import ray
 
     with meeting_place(root) as place:
-        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in alive}
+        checks = {node["NodeID"]: check_on(node["Resources"], model_check, accelerator_type) for node in alive}
         names = {node: f"{address}-{node[-8:]}" for node, address in nodes.items()}  # an autoscaler may give ids that begin alike
         ask: Any = ray.remote(num_cpus=0, max_retries=0)(probe_here)
-        asked = {ask.options(scheduling_strategy=on_node(node)).remote(place, name, model_check): name for node, name in names.items()}
+        asked = {ask.options(scheduling_strategy=on_node(node)).remote(place, name, checks[node]): name for node, name in names.items()}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)
         late = f"runs no task within {PROBE_SECONDS:.0f} s"
         probes, findings = [], [Finding(f"node {asked[one]} {late}", CLUSTER_FIELD, True) for one in silent]
@@ -104,6 +112,11 @@ def probe_nodes(root: WorkFolder, model_check: ModelCheck = _no_model) -> tuple[
         hidden = unmet(place, [probe.node for probe in probes if not probe.folder_fault])
     findings += [Finding(f"what node {name} writes into {root_of(root)} does not appear here", ROOT_FIELD, True) for name in sorted(hidden)]
     return probes, findings
+
+
+def check_on(resources: Mapping[str, float], model_check: ModelCheck, accelerator_type: str | None) -> ModelCheck:
+    """The check for a node with these resources."""
+    return model_check if Node.of_resources(resources).has(accelerator_type) else _no_model
 
 
 def compared(here: Probe, probes: Sequence[Probe], root: str, began: float) -> list[Finding]:
@@ -131,18 +144,22 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def preflight(root: WorkFolder, model_check: ModelCheck = _no_model) -> tuple[list[Probe], list[Finding]]:
+def preflight(
+    root: WorkFolder, model_check: ModelCheck = _no_model, accelerator_type: str | None = None
+) -> tuple[list[Probe], list[Finding]]:
     """Look at all nodes of the cluster that was joined."""
     began = time.time()
-    probes, findings = probe_nodes(root, model_check)
+    probes, findings = probe_nodes(root, model_check, accelerator_type)
     with meeting_place(root) as place:
         here = probe_here(place, "driver")
     return probes, findings + compared(here, probes, root_of(root), began)
 
 
-def validate_cluster(root: WorkFolder, note: Callable[[str], None], model_check: ModelCheck = _no_model) -> None:
+def validate_cluster(
+    root: WorkFolder, note: Callable[[str], None], model_check: ModelCheck = _no_model, accelerator_type: str | None = None
+) -> None:
     """Raise UserError for the first finding with which no study can run, telling how many there are; `note` gets the others' messages."""
-    _, findings = preflight(root, model_check)
+    _, findings = preflight(root, model_check, accelerator_type)
     for finding in findings:
         if not finding.is_fatal:
             note(finding.message)

@@ -23,15 +23,22 @@ class GpuKind:
     teraflops: float
     memory_gb: float
     bandwidth_gb: float
+    of_ray: tuple[str, ...] = ()
+    """What Ray may call it, if it is not `name`."""
+
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """The names by which a study may ask for it (`resources.accelerator_type`)."""
+        return self.of_ray or (self.name,)
 
 
 # Dense rates, without structured sparsity: NVIDIA's data sheets of each, in the form in which clouds rent it (SXM where there is one).
 GPU_KINDS = {
     kind.name: kind
     for kind in (
-        GpuKind("A10", 125.0, 24.0, 600.0),
-        GpuKind("A100-40GB", 312.0, 40.0, 1555.0),
-        GpuKind("A100", 312.0, 80.0, 2039.0),
+        GpuKind("A10", 125.0, 24.0, 600.0, ("A10", "A10G")),
+        GpuKind("A100-40GB", 312.0, 40.0, 1555.0, ("A100", "A100-40G")),
+        GpuKind("A100", 312.0, 80.0, 2039.0, ("A100", "A100-80G")),
         GpuKind("L4", 121.0, 24.0, 300.0),
         GpuKind("L40S", 362.0, 48.0, 864.0),
         GpuKind("H100", 989.0, 80.0, 3350.0),
@@ -71,4 +78,4 @@ def stated_cluster(text: str) -> StatedCluster:
         each = [gpus] * int(found["nodes"])
     else:
         each = [MOST_GPUS_A_NODE] * (gpus // MOST_GPUS_A_NODE) + [gpus % MOST_GPUS_A_NODE] * (gpus % MOST_GPUS_A_NODE > 0)
-    return StatedCluster(kind, tuple(Node(CPUS_A_GPU * count, count) for count in each))
+    return StatedCluster(kind, tuple(Node(CPUS_A_GPU * count, count, kind.accelerators) for count in each))

@@ -13,7 +13,7 @@ class ResourcesConfig(Section):
     """
 
     generators: PositiveInt | None = None
-    """Number of actors that generate and evaluate. Absent: one per GPU of the cluster, or one."""
+    """Number of actors that generate and evaluate. Absent: `per_gpu` for each GPU of the cluster, or one."""
     generation_batch: PositiveInt | None = None
     """Most rows decoded together; memory may allow fewer. Absent: 1,024 on a GPU of 80 GB, 512 on one of 40 GB, 256 on a smaller one, on a
     CPU, and where a model in training answers."""
@@ -21,7 +21,12 @@ class ResourcesConfig(Section):
     """Record the passes of generators that only decode, once for each size, and replay them: a small model leaves a GPU idle while a
     thousand operations are launched one by one. Only for engine `hf` and on GPUs, where it has not been measured yet."""
     workers_per_trial: PositiveInt = 1
-    """Ray Train workers of one trial."""
+    """Ray Train workers of one trial, each with a GPU of its own."""
+    per_gpu: int = Field(1, ge=1, le=64)
+    """Generators, or workers of different trials, that share one GPU: where a step or a batch is too small to keep it busy. Each may use
+    that part of its memory."""
+    accelerator_type: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*$")
+    """Use GPUs of this kind alone, by the name that Ray gives to their nodes (`H100`, `A100`, `L4`). Absent: all GPUs of the cluster."""
     micro_batch: PositiveInt | None = None
     """Most rows of a worker in one pass; a larger share of a batch is accumulated. Absent: all of its share."""
     attention: Attention = Attention.AUTO

@@ -255,9 +255,21 @@ class StudyConfig(Section):
 
     def _gpus_possible(self) -> None:
         resources = self.resources
-        wanted = [name for name in ("min_gpus", "max_gpus", "cuda_graphs") if getattr(resources, name)]
-        if resources.gpu is False and wanted:
-            raise FieldError("resources.gpu is false, so the study uses none", field=f"resources.{wanted[0]}")
+        asked = {
+            "min_gpus": resources.min_gpus,
+            "max_gpus": resources.max_gpus,
+            "per_gpu": resources.per_gpu > 1,
+            "accelerator_type": resources.accelerator_type,
+            "cuda_graphs": resources.cuda_graphs,
+        }
+        if resources.gpu is False and any(asked.values()):
+            field = next(name for name, value in asked.items() if value)
+            raise FieldError("resources.gpu is false, so the study uses none", field=f"resources.{field}")
+        if resources.per_gpu > 1 and resources.workers_per_trial > 1:
+            raise FieldError(
+                f"not with resources.workers_per_trial = {resources.workers_per_trial}: NCCL connects no two workers on one GPU",
+                field="resources.per_gpu",
+            )
         if resources.max_gpus and (resources.min_gpus or 0) > resources.max_gpus:
             raise FieldError(f"{resources.min_gpus} is more than resources.max_gpus, {resources.max_gpus}", field="resources.min_gpus")
 
@@ -266,6 +278,8 @@ class StudyConfig(Section):
             raise FieldError(
                 "categorise.engine 'vllm' needs the absolute path of the interpreter that has vLLM", field="resources.vllm_python"
             )
+        if self.resources.per_gpu > 1:
+            raise FieldError("not with categorise.engine 'vllm', which takes a GPU's memory for itself", field="resources.per_gpu")
         rank = max(self.search.rank) * (2 if self.training.moves_base else 1)
         if rank > VLLM_MOST_RANK:
             raise FieldError(

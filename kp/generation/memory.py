@@ -72,8 +72,10 @@ def _cuda_token_bytes(forward: Forward) -> float:
 def _free_bytes(device: torch.device) -> int | None:
     """Memory that this process may still allocate; None if the system does not report it."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+        free, total = torch.cuda.mem_get_info(device)
+        # What others on this GPU have not taken yet seems free; a process that shares it is held to its part.
+        part = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return int(min(free + torch.cuda.memory_reserved(device), part) - torch.cuda.memory_allocated(device))
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

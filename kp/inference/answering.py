@@ -21,7 +21,7 @@ from kp.generation.vllm_environment import remote_options
 from kp.metrics.matching import AnswerKeys, Matches
 from kp.metrics.refusals import is_refusal
 from kp.models.loading import load_model, load_tokenizer, resolve_model
-from kp.models.memory import use_expandable_segments
+from kp.models.memory import share_gpu, use_expandable_segments
 from kp.models.names import NAME_FIELD, ResolvedModel
 from kp.models.node_copies import on_this_node
 from kp.prompts import Shot, ShotSets, messages
@@ -67,6 +67,7 @@ class EngineSpec:
     gradient_checkpointing: bool = False  # of a model in training
     cuda_graphs: bool = False  # of `hf`, except for a model in training
     chunk_facts: int = CHUNK_FACTS  # most facts of a chunk in a study that is not large
+    per_gpu: int = 1  # processes that share a GPU
     model_field: str = NAME_FIELD  # by which the study names the model, in messages
     vllm_memory_share: float = 0.9  # of the GPU's memory, for this engine
     prompt_tokens: PromptTokens | None = None  # by which the tokenizer of another environment is checked
@@ -88,6 +89,7 @@ class EngineSpec:
             return resolved, self._vllm_generator(resolved)
         if self.use_gpu:
             use_expandable_segments()
+            share_gpu(self.per_gpu)
         model = load_model(resolved, self.model.dtype, self._device)
         return resolved, self.generator(model, load_tokenizer(resolved, self.model_field))
 

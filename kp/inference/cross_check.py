@@ -44,7 +44,7 @@ def agreement_with_hf(job: Categorisation, answers: pa.Table, matcher: Matcher, 
     import ray
 
     facts = FactIndex(job.facts).take(checked_facts(job.facts["fact_id"].to_pylist()))
-    ask: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_answered)
+    ask: Any = ray.remote(**cluster.actor_options())(_answered)
     reference: pa.Table = ray.get(ask.remote(replace(job.engine, engine=Engine.HF), facts, job.shot_sets, job.keys))
     return compare_answers(answers, reference, matcher)
 

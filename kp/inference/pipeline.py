@@ -115,10 +115,10 @@ def _stalled(error: BaseException, cluster: Cluster) -> UserError | None:
     if not isinstance(error, ExecutionTimeoutError):
         return None
     kind, there = ("GPU" if cluster.use_gpu else "CPU"), ray.cluster_resources()
-    needed = f"a generator needs {cluster.actor_gpus if cluster.use_gpu else cluster.actor_cpus:g} {kind}"
+    needed = f"{cluster.actor_gpus:g} {cluster.gpu_name}" if cluster.use_gpu else f"{cluster.actor_cpus:g} CPU"
+    has = f"a generator needs {needed}, and the cluster has {there.get(kind, 0):g} {kind}s in all"
     return UserError(
-        f"nothing was answered for {cluster.patience / 60:.0f} minutes: {needed}, and the cluster has {there.get(kind, 0):g} in all; "
-        "add nodes and run it again, or allow more time for a chunk",
+        f"nothing was answered for {cluster.patience / 60:.0f} minutes: {has}; add nodes and run it again, or allow more time for a chunk",
         field="resources.stalled_after",
     )
 
@@ -159,8 +159,7 @@ def _answered(chunks: Any, job: PipelineJob, cluster: Cluster, actors: int, tall
             max_tasks_in_flight_per_actor=CHUNKS_AT_ONCE,  # and no more, or actors that come later would find nothing to do
             enable_true_multi_threading=True,
         ),
-        num_cpus=cluster.actor_cpus,
-        num_gpus=cluster.actor_gpus,
+        **cluster.actor_options(),
         **job.engine.remote_options(),
     )
 

@@ -85,9 +85,9 @@ def room_fault(name: str, size: int) -> str | None:
 
 def is_whole(copy: Path) -> bool:
     """Whether it is a copy whose files are as they were written."""
-    record = files.read_json(copy / _RECORD)
+    record: Any = files.read_json(copy / _RECORD)
     try:
-        return bool(record) and all(_stamp(copy / name) == [one["bytes"], one["mtime_ns"]] for name, one in record["files"].items())
+        return record is not None and all(_stamp(copy / name) == [one["bytes"], one["mtime_ns"]] for name, one in record["files"].items())
     except (OSError, LookupError, TypeError, AttributeError):  # a file is not there, or it is no record
         return False
 

@@ -201,8 +201,10 @@ def stalled(state: QueueState, groups: WorkerGroups, there: Mapping[str, float])
         held = ", ".join(one.trial_id[:8] for one in state.training)
         return f"{minutes}, though workers have trials ({held}): look at the logs of their nodes, or allow more time for a step"
     kind = "GPU" if groups.cluster.use_gpu else "CPU"
-    needed = f"{groups.workers} {kind}{'s' if groups.workers > 1 else ''}"
-    return f"{minutes}: worker groups wait for {needed} each, and the cluster has {there.get(kind, 0):g} in all; add nodes and run it again"
+    count = groups.workers * groups.cluster.actor_gpus if groups.cluster.use_gpu else groups.workers
+    needed = f"{count:g} {groups.cluster.gpu_name if groups.cluster.use_gpu else kind}{'s' if count > 1 else ''}"
+    has = f"{there.get(kind, 0):g} {kind}s in all"
+    return f"{minutes}: worker groups wait for {needed} each, and the cluster has {has}; add nodes and run it again"
 
 
 def may_restart(error: str, fruitless: int, end: GroupEnd, patience: float) -> bool:

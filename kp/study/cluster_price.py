@@ -92,6 +92,7 @@ class ClusterPrice:
     rates: Rates
     stages: tuple[StagePrice, ...]
     assumed: Assumptions
+    per_gpu: int = 1
 
     @property
     def wall_seconds(self) -> float:
@@ -154,7 +155,8 @@ def price_on_cluster(
     memory = memory_price(planning.config, planning.trials, shape)
     if memory is not None and not memory.fits(stated.kind.memory_gb):
         raise UserError(
-            f"the study needs {byte_text(memory.least)} of one GPU and room for a pass, and {stated.kind.name} has "
+            f"the study needs {byte_text(memory.least)} of one GPU and room for a pass"
+            f"{f', {memory.per_gpu} times (resources.per_gpu)' if memory.per_gpu > 1 else ''}, and {stated.kind.name} has "
             f"{stated.kind.memory_gb:g} GB",
             field=FIELD,
         )
@@ -165,7 +167,7 @@ def price_on_cluster(
     adapters = sum(prompts.adapters for prompts in by_stage.values())
     if adapters:
         stages.append(pricing.evaluate(adapters, disk))
-    return ClusterPrice(stated, pricing.rates, tuple(stages), assumed)
+    return ClusterPrice(stated, pricing.rates, tuple(stages), assumed, cluster.per_gpu)
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,17 @@ class _Pricing:
     def _pipeline(self, stage: str, prompts: int, adapters: int) -> StagePrice:
         chunk = min(self._chunk_prompts, prompts)
         at_work = min(self.cluster.generators, math.ceil(prompts / chunk))
-        busy = prompts / self.rates.prompts
+        busy = prompts / self.rates.prompts  # of GPUs
         # A straggler takes fewer chunks; only its last one keeps the others waiting.
-        tail = chunk / self.rates.prompts * self.assumed.slow_factor
+        tail = chunk / self._each(self.rates.prompts) * self.assumed.slow_factor
         written = prompts * self.assumed.answer_bytes
         read = len(self.stated.nodes) * self.weights + adapters
-        wall = self.assumed.process_seconds + self._storage(read + written) + busy / at_work + (tail if at_work > 1 else 0.0)
+        wall = (
+            self.assumed.process_seconds
+            + self._storage(read + written)
+            + busy * self.cluster.per_gpu / at_work
+            + (tail if at_work > 1 else 0.0)
+        )
         return StagePrice(stage, busy / SECONDS_AN_HOUR, wall, read, written)
 
     def search(self, tokens: RowTokens, disk: DiskPrice) -> StagePrice:
@@ -215,11 +222,16 @@ class _Pricing:
         read = len(self.stated.nodes) * self.weights
         trained = makespan([one + other for one, other in zip(working, waiting, strict=True)], groups, self.assumed)
         wall = self.assumed.process_seconds + self._storage(read) + trained
-        return StagePrice("search", sum(working) * workers / SECONDS_AN_HOUR, wall, read, written)
+        return StagePrice("search", sum(working) * workers / self.cluster.per_gpu / SECONDS_AN_HOUR, wall, read, written)
 
     def _working(self, spec: TrialSpec, tokens: RowTokens, workers: int) -> float:
         """Seconds in which a trial's workers compute."""
-        return (tokens.of(spec) / self.rates.training_tokens + eval_prompts(spec) / self.rates.prompts) / workers
+        training, prompts = self._each(self.rates.training_tokens), self._each(self.rates.prompts)
+        return (tokens.of(spec) / training + eval_prompts(spec) / prompts) / workers
+
+    def _each(self, rate: float) -> float:
+        """Of a GPU's rate, what each of the processes has that share it."""
+        return rate / self.cluster.per_gpu
 
     def _storage(self, count: int) -> float:
         return count / (self.assumed.storage_gb_per_second * GIGA)
@@ -251,6 +263,7 @@ def cluster_lines(price: ClusterPrice) -> list[str]:
         f"held from the first stage to the last: {price.held_gpu_hours:,.1f} GPU-hours",
         f"rates of a GPU, by {rates.origin}: {rates.training_tokens:,.0f} tokens trained on and {rates.prompts:,.1f} prompts a second",
         *(f"assumed: {line}" for line in price.assumed.lines()),
+        *([f"assumed: {price.per_gpu} processes on a GPU share its rate, and gain nothing by it"] if price.per_gpu > 1 else []),
         "not in it: paraphrases, benchmark questions, surprisal and drift, lost nodes, fetching what comes from the Hub",
     ]
 

@@ -27,7 +27,7 @@ def diagnose(config: StudyConfig, root: Path) -> int:
     with display.quiet(log), connected(config.resources, log, display.line) as cluster:
         folder = model_folder(config.model)
         need = model_need(config, config.model, folder, cluster.use_gpu) if folder else None
-        probes, findings = preflight(place, partial(model_fault, need)) if need else preflight(place)
+        probes, findings = preflight(place, partial(model_fault, need), cluster.accelerator_type) if need else preflight(place)
         if need is None:
             display.line(f"note: model.name: {config.model.name} is not here yet, so the nodes were not compared with it")
         display.line(f"cluster: {cluster}; each generator has {cluster.generator_threads} threads, each worker {cluster.worker_threads}")

@@ -16,16 +16,17 @@ from kp.training.spec import TrialSpec
 
 GIGA = 1e9
 BESIDES = 2.0
-"""GB of a GPU that neither weights nor states get: CUDA's context and libraries, and the least of a pass."""
+"""GB of a GPU that neither weights nor states get, for each process: CUDA's context and libraries, and the least of a pass."""
 _GRADIENT_BYTES = 4  # they are summed in float32
 
 
 @dataclass(frozen=True)
 class MemoryPrice:
-    """Bytes that one GPU must have, at least."""
+    """Bytes that each process on a GPU must have, at least."""
 
     weights: int  # of the whole base, for generation
     training: int
+    per_gpu: int = 1  # processes on it, each with this
 
     @property
     def least(self) -> int:
@@ -34,7 +35,7 @@ class MemoryPrice:
 
     def fits(self, memory_gb: float) -> bool:
         """Whether a GPU of this memory, in GB, can run the study."""
-        return self.least + BESIDES * GIGA <= memory_gb * GIGA
+        return self.per_gpu * (self.least + BESIDES * GIGA) <= memory_gb * GIGA
 
 
 def memory_price(config: StudyConfig, trials: PlannedTrials, shape: ModelShape | None) -> MemoryPrice | None:
@@ -52,7 +53,7 @@ def memory_price(config: StudyConfig, trials: PlannedTrials, shape: ModelShape |
     # Master weights, moments and summed gradients are divided among the workers from stage 1 on, weights at stage 3.
     states = largest * (OPTIMISER_BYTES + _GRADIENT_BYTES) // (workers if training.zero_stage else 1)
     held = (weights + largest * width) // (workers if training.zero_stage == 3 else 1)
-    return MemoryPrice(weights, held + states)
+    return MemoryPrice(weights, held + states, config.resources.per_gpu)
 
 
 def memory_text(price: MemoryPrice, dtype: str) -> str:
@@ -63,6 +64,8 @@ def memory_text(price: MemoryPrice, dtype: str) -> str:
         f"{byte_text(price.weights)} of weights in {dtype}, whole on each GPU that answers; at least {byte_text(price.training)} "
         "with the states of the largest adapter on each that trains"
     )
+    if price.per_gpu > 1:
+        needs += f"; {price.per_gpu} such processes on each"
     if kinds:
         return f"{needs}; fits {', '.join(kinds)}"
     return f"{needs}; does not fit {largest.name} ({largest.memory_gb:g} GB), the largest GPU known here, and only training splits a model"

@@ -37,6 +37,7 @@ class ModelNeed:
     least: int  # bytes
     on_gpu: bool
     stored: int = 0  # bytes of the weights' files
+    per_gpu: int = 1  # processes that share a GPU
     copy: str | None = None  # the name of a node's own copy; None if the model's revision is not known yet
 
     @property
@@ -55,7 +56,7 @@ def model_need(study: StudyConfig, model: ModelConfig, folder: Path, on_gpu: boo
     is_local = model.name != EMBEDDED and not is_hub_model(model)
     files = {file.name: file.stat().st_size for file in weights} if is_local else None
     stored = sum(file.stat().st_size for file in weights)
-    return ModelNeed(model, digest_file(folder / CONFIG_FILE), files, least, on_gpu, stored, copy)
+    return ModelNeed(model, digest_file(folder / CONFIG_FILE), files, least, on_gpu, stored, study.resources.per_gpu, copy)
 
 
 def parameters_in(weights: Path) -> int:
@@ -71,13 +72,20 @@ def model_fault(need: ModelNeed) -> str | None:
     gpus = gpu_memory()
     if need.on_gpu and not gpus:
         return None
-    memory = min(gpus) if need.on_gpu else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = min(gpus) // need.per_gpu if need.on_gpu else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if memory < need.least:
-        what = "the memory of its GPU is" if need.on_gpu else "its memory is"
-        return f"needs {need.least / 2**30:.1f} GiB for the weights and one answer, and {what} {memory / 2**30:.1f} GiB"
+        part = "a part" if need.per_gpu > 1 else "the memory"
+        what = f"{part} of its GPU is" if need.on_gpu else "its memory is"
+        told = f"needs {need.least / 2**30:.1f} GiB for the weights and one answer, and {what} {memory / 2**30:.1f} GiB"
+        return told + _remedy(need) if need.on_gpu else told
     if need.copy is not None and (fault := room_fault(need.copy, need.stored)) is not None:
         return fault
     return _absence(need)
+
+
+def _remedy(need: ModelNeed) -> str:
+    fewer = f", and resources.per_gpu lets {need.per_gpu} processes share one" if need.per_gpu > 1 else ""
+    return f"{fewer}; resources.accelerator_type chooses GPUs of one kind, where others have more"
 
 
 def _absence(need: ModelNeed) -> str | None:

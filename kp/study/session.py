@@ -83,7 +83,7 @@ class Session(ExitStack):
             cluster = replace(found, study=self.config.name, patience=found.patience + need.loading_seconds)
             if cluster.is_joined:
                 self._note_shared_storage(folder)
-                validate_cluster(self.store.place, self._note, partial(model_fault, need))
+                validate_cluster(self.store.place, self._note, partial(model_fault, need), found.accelerator_type)
         self.display.line(f"cluster: {cluster}")
         return cluster
 
@@ -155,6 +155,7 @@ class Session(ExitStack):
             threads,
             self.cluster.use_gpu,
             cuda_graphs=resources.cuda_graphs,
+            per_gpu=resources.per_gpu,
             chunk_facts=most_chunk_facts(resources),
         )
 

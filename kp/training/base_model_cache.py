@@ -14,7 +14,7 @@ from kp.inference.answering import EngineSpec
 from kp.models.architecture import longest_row_in_windows, recurrent_layers
 from kp.models.chat import Chat
 from kp.models.loading import load_model, load_tokenizer, resolve_model
-from kp.models.memory import keep_freed_memory, use_expandable_segments
+from kp.models.memory import keep_freed_memory, share_gpu, use_expandable_segments
 from kp.models.node_copies import on_this_node
 from kp.training.activations import ActivationStore
 from kp.training.encoding import EncodedRow
@@ -36,6 +36,7 @@ class BaseModelCache:
         self.device = "cuda" if engine.use_gpu else "cpu"
         if engine.use_gpu:
             use_expandable_segments()
+            share_gpu(engine.per_gpu)
         else:
             keep_freed_memory()
         self._base: Any = None

@@ -17,9 +17,14 @@ LLAMA_70B = ModelShape(8192, 28672, 80, 64, 8, 128, "config.json", 2 * 128256 * 
 ADAPTER = 32 * 3 * 8 * (4096 + 14336)  # rank 8 on the three matrices of a feed-forward layer
 
 
-def price(shape: ModelShape | None, workers: int = 1, **training: Any) -> MemoryPrice | None:
+def price(shape: ModelShape | None, workers: int = 1, per_gpu: int = 1, **training: Any) -> MemoryPrice | None:
     config = StudyConfig.model_validate(
-        {"name": "s", "search": {"rank": (8,)}, "training": {"lora_alpha": 1, **training}, "resources": {"workers_per_trial": workers}}
+        {
+            "name": "s",
+            "search": {"rank": (8,)},
+            "training": {"lora_alpha": 1, **training},
+            "resources": {"workers_per_trial": workers, "per_gpu": per_gpu},
+        }
     )
     return memory_price(config, planned_trials(config, grid(config)), shape)
 

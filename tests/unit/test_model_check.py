@@ -51,7 +51,11 @@ def test_node_or_gpu_with_too_little_memory_is_told_how_much_it_needs(need: Mode
     assert "needs 1048576.0 GiB for the weights and one answer, and its memory is" in str(model_fault(replace(need, least=1 << 50)))
     on_gpu = replace(need, least=2 << 30, on_gpu=True)
     monkeypatch.setattr(model_check, "gpu_memory", lambda: [4 << 30, 1 << 30])
-    assert str(model_fault(on_gpu)).endswith("and the memory of its GPU is 1.0 GiB")
+    assert "and the memory of its GPU is 1.0 GiB; resources.accelerator_type chooses" in str(model_fault(on_gpu))
+    shared = str(model_fault(replace(on_gpu, per_gpu=4)))
+    assert "and a part of its GPU is 0.2 GiB, and resources.per_gpu lets 4 processes share one" in shared
+    monkeypatch.setattr(model_check, "gpu_memory", lambda: [8 << 30])
+    assert model_fault(replace(on_gpu, per_gpu=4)) is None
     monkeypatch.setattr(model_check, "gpu_memory", list)
     assert model_fault(on_gpu) is None  # a head without GPUs loads no model
 

@@ -52,7 +52,7 @@ def test_line_on_a_search_tells_what_trains_and_what_waits(state: QueueState, li
 def test_search_that_stalls_names_what_it_waits_for() -> None:
     groups = WorkerGroups(plan_cluster(ResourcesConfig(max_gpus=4, workers_per_trial=2), [Node(8, 0)]), 2, None)
     waits = stalled(QueueState((), 4, 1830.0), groups, {"CPU": 8.0})
-    assert waits.startswith("nothing was trained for 30 minutes: worker groups wait for 2 GPUs each, and the cluster has 0 in all")
+    assert waits.startswith("nothing was trained for 30 minutes: worker groups wait for 2 GPUs each, and the cluster has 0 GPUs in all")
     hangs = stalled(QueueState((Training("0123456789", 1, 1830.0),), 0, 1830.0), groups, {"GPU": 2.0})
     assert "though workers have trials (01234567)" in hangs
 
