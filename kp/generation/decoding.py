@@ -61,6 +61,10 @@ class Limits:
     rows: int  # decoded together
     tokens: int  # read in one pass; a single row may have more
 
+    def within(self, most: "Limits | None") -> "Limits":
+        """The same, and no more than `most`, if there is one."""
+        return self if most is None else Limits(min(self.rows, most.rows), min(self.tokens, most.tokens))
+
     def halved(self, rows: int) -> "Limits":
         """Half of what was just tried with `rows` rows."""
         return Limits(max(1, (rows + 1) // 2), max(1, self.tokens // 2))

@@ -32,7 +32,7 @@ from kp.generation.endings import Endings, end_tokens, newline_tokens
 from kp.generation.forward import Forward
 from kp.generation.loaded_adapters import LoadedAdapters
 from kp.generation.lower_layers import LaidOut, LowerLayers
-from kp.generation.memory import LEAST_TOKENS, cache_bytes, default_rows, is_out_of_memory, measured_limits, release_memory
+from kp.generation.memory import LEAST_TOKENS, Room, cache_bytes, default_rows, is_out_of_memory, measured_room, release_memory
 from kp.generation.plain import PlainDecoder
 from kp.generation.prompt_reader import PromptReader
 from kp.generation.protocol import DEFAULT_ROWS, Generation, OnAnswered, Prompt, ReadPrompt, ignore_answers
@@ -90,7 +90,8 @@ class HFGenerator:
         self._adapters = LoadedAdapters(model)
         self._enterable: dict[int, bool] = {}  # by layer, whether the model can be entered there
         self._prefixes: OrderedDict[tuple[str | None, tuple[int, ...]], Prefix] = OrderedDict()
-        self._limits: Limits | None = None  # measured when the first question is asked
+        self._room: Room | None = None  # measured when the first question is asked, and again for longer ones
+        self._most: Limits | None = None  # if memory has run out
         self._forward = Forward(model)
         # A model in training may be spread over workers that must all make the same passes, whatever GPU each of them has.
         self.batch_size = batch_size or (DEFAULT_ROWS if self._handed_in_adapter else default_rows(self._forward.device))
@@ -201,13 +202,15 @@ class HFGenerator:
         if not rows:
             return
         if not self._shareable:
-            yield from self._retrying(sorted(rows, key=_place), self._plain_decoder)
+            whole = Limits(self.batch_size, _PREFIX_TOKENS).within(self._most)
+            yield from self._retrying(sorted(rows, key=_place), whole, self._plain_decoder)
             return
         with self._forward.exchanged():
             laid, layer = self._laid_out(rows, list(beginnings), layer)
             behind = laid.prefixes, laid.shared_prefixes
             yield from self._retrying(
                 sorted(laid.rows, key=_place),
+                self._allowed(laid.prefixes, rows),
                 lambda limits: Decoder(self._forward, behind, limits, self._max_new_tokens, self._ended, self.work, layer, self._passes),
             )
 
@@ -217,10 +220,8 @@ class HFGenerator:
             lower = LowerLayers(self._forward, layer, self.activations, self.work, self._read)
             laid = lower.lay_out(rows, beginnings, self._adapters.active)
             if laid is not None:
-                self._measure(laid.prefixes, rows)
                 return laid, layer
         prefixes = self._prefixes_of(beginnings)
-        self._measure(prefixes, rows)
         shorter, asked = with_shared_prefixes(rows)
         read = self._read(lambda tokens: read_shared_prefixes(self._forward, asked, prefixes, tokens, self.work), asked)
         return LaidOut(shorter, prefixes, read), 0
@@ -246,23 +247,26 @@ class HFGenerator:
         self.activations.validate(self._forward.base)
         return layer
 
-    def _measure(self, prefixes: list[Prefix], rows: list[Row]) -> None:
-        if self._limits is None:
-            self._limits = self._allowed(prefixes, max(len(row.ids) for row in rows) + self._max_new_tokens)
-
-    def _allowed(self, prefixes: list[Prefix], columns: int) -> Limits:
+    def _allowed(self, prefixes: list[Prefix], rows: list[Row]) -> Limits:
+        """The limits of passes with these rows, before what they share is cut off."""
         if self._handed_in_adapter:
-            return Limits(self.batch_size, LEAST_TOKENS)
-        return measured_limits(self._forward, prefixes[0] if prefixes else None, columns, self.batch_size)
+            # A model in training may be spread over workers that must all make the same passes, whatever memory each of them has left.
+            return Limits(self.batch_size, LEAST_TOKENS).within(self._most)
+        columns = max(len(row.ids) for row in rows) + self._max_new_tokens
+        longest = columns + max((prefix.tokens for prefix in prefixes), default=0)
+        if self._room is None or longest > self._room.longest:
+            self._room = measured_room(self._forward, prefixes[0] if prefixes else None, longest)
+        return self._room.limits(columns, self.batch_size).within(self._most)
 
     def _plain_decoder(self, limits: Limits) -> PlainDecoder:
         pad = self.tokenizer.pad_token_id or 0
         return PlainDecoder(self._forward, limits.rows, self._max_new_tokens, self._ended, pad, self.work)
 
-    def _retrying(self, rows: list[Row], make: Callable[[Limits], Decoder | PlainDecoder]) -> Iterator[tuple[Row, list[int]]]:
+    def _retrying(
+        self, rows: list[Row], limits: Limits, make: Callable[[Limits], Decoder | PlainDecoder]
+    ) -> Iterator[tuple[Row, list[int]]]:
         """Rows with their answers; out of memory, the remaining rows continue with half as many at once."""
         left = {row.index: row for row in rows}
-        limits = self._limits or Limits(self.batch_size, _PREFIX_TOKENS)
         while left:
             decoder = make(limits)
             try:
@@ -276,7 +280,7 @@ class HFGenerator:
                     self._passes.renew(self._forward)
                 tried, limits = decoder.rows_tried, limits.halved(decoder.rows_tried)
                 _log.warning("out of memory with %d rows in a pass, continuing with %d", tried, limits.rows)
-                self._limits = limits
+                self._most = limits
             if left:
                 release_memory()  # outside the except clause, because within it the traceback keeps the pass's tensors alive
 

@@ -1,6 +1,8 @@
 """The limits of one pass, from the device's free memory and from the measured memory of a pass."""
 
 import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ LEAST_TOKENS = 512
 
 _CUDA_MOST_TOKENS = 16_384
 _ROWS_OF_GPUS = ((70 << 30, 1024), (35 << 30, 512))  # by bytes: a GPU of 80 GB reports somewhat less
-_PROBE_TOKENS = 1024
+_PROBE_TOKENS = 1024  # at least
 _SHARE = 0.4  # of the free memory, for the rows' keys and values, and as much for a pass
 _CACHE_SHARE = 1 / 8
 _CACHE_ELSE = 1 << 30
@@ -25,8 +27,25 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
-def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_rows: int) -> Limits:
-    """Rows and tokens of a pass that fit in memory next to the model; a row has at most `columns` own tokens.
+@dataclass(frozen=True)
+class Room:
+    """What was measured next to the model; rows of every length are limited by it.
+
+    Chunks of questions come from the shortest to the longest, so what is right for the first is too much for later ones.
+    """
+
+    columns: int | None  # own tokens of all rows together; None if the system does not report its memory
+    tokens: int  # of a pass
+    longest: int
+    """The most tokens, with its prefix, of a row for which the pass was measured."""
+
+    def limits(self, columns: int, most_rows: int) -> Limits:
+        """Those of passes whose rows have at most `columns` own tokens."""
+        return Limits(most_rows if self.columns is None else max(1, min(most_rows, self.columns // columns)), self.tokens)
+
+
+def measured_room(forward: Forward, prefix: Prefix | None, longest: int) -> Room:
+    """The room for rows of at most `longest` tokens, their prefix included.
 
     On CUDA the peak of a probe pass is measured; on a CPU free memory limits only the rows. Without a prefix to measure the size of keys
     and values, a short one is made.
@@ -34,12 +53,19 @@ def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_
     free = _free_bytes(forward.device)
     probe = prefix or read_prefixes(forward, [[0] * 8], 8, Work())[0]
     stored = sum(tensor.element_size() * tensor.numel() for tensor in probe.tensors)
-    row = stored / probe.tokens * columns
-    rows = most_rows if free is None else max(1, min(most_rows, int(_SHARE * free / row)))
+    columns = None if free is None else int(_SHARE * free * probe.tokens / stored)
     if forward.device.type != "cuda":
-        return Limits(rows, LEAST_TOKENS)
+        return Room(columns, LEAST_TOKENS, sys.maxsize)
     assert free is not None
-    return Limits(rows, max(LEAST_TOKENS, min(_CUDA_MOST_TOKENS, int(_SHARE * free / _cuda_token_bytes(forward)))))
+    probed = max(_PROBE_TOKENS, longest)
+    tokens = int(_SHARE * free / _cuda_token_bytes(forward, probed))
+    return Room(columns, max(LEAST_TOKENS, min(_CUDA_MOST_TOKENS, tokens)), probed)
+
+
+def measured_limits(forward: Forward, prefix: Prefix | None, columns: int, most_rows: int) -> Limits:
+    """Rows and tokens of a pass that fit in memory next to the model; a row has at most `columns` own tokens."""
+    longest = columns + (prefix.tokens if prefix else 0)
+    return measured_room(forward, prefix, longest).limits(columns, most_rows)
 
 
 def default_rows(device: torch.device) -> int:
@@ -56,17 +82,17 @@ def cache_bytes(device: torch.device) -> int:
     return _CACHE_ELSE if free is None else int(_CACHE_SHARE * free)
 
 
-def _cuda_token_bytes(forward: Forward) -> float:
-    """Peak memory of a pass per token, including its logits."""
+def _cuda_token_bytes(forward: Forward, tokens: int) -> float:
+    """Peak memory per token, including its logits, of a pass over one row of so many tokens."""
     device = forward.device
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    read_prefixes(forward, [[0] * _PROBE_TOKENS], _PROBE_TOKENS, Work())
+    read_prefixes(forward, [[0] * tokens], tokens, Work())
     torch.cuda.synchronize(device)
     taken = torch.cuda.max_memory_allocated(device) - before
     logits = forward.base.config.get_text_config().vocab_size * (forward.base.dtype.itemsize + 4)
-    return taken / _PROBE_TOKENS + logits
+    return taken / tokens + logits
 
 
 def _free_bytes(device: torch.device) -> int | None:
