@@ -103,9 +103,9 @@ def _save_adapter(resolved: ResolvedModel, folder: Path, rank: int) -> str:
     return str(folder)
 
 
-def _ask(work: Path, resolved: ResolvedModel, requests: dict[str, Any]) -> dict[str, Any]:
+def _ask(work: Path, resolved: ResolvedModel, requests: dict[str, Any], **others: Any) -> dict[str, Any]:
     engine = {"model_path": resolved.path, "dtype": "float32", "max_new_tokens": NEW_TOKENS, "max_lora_rank": 9}
-    (work / "requests.json").write_text(json.dumps({"engine": engine, "requests": requests}), encoding="utf-8")
+    (work / "requests.json").write_text(json.dumps({"engine": engine, "requests": requests, **others}), encoding="utf-8")
     command = [str(PYTHON), str(WORKER), str(work / "requests.json"), str(work / "answers.json")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False, env=environment)
@@ -136,6 +136,16 @@ def test_vllm_base_answers_equal_plain_one_at_a_time_generation(
 
     assert _texts(answers["base"]) == plain
     assert len(set(plain)) > FACTS  # the model does tell the questions apart
+
+
+def test_vllm_whose_memory_is_taken_at_its_first_start_answers_the_same_after_its_second(
+    answers: Any, resolved: ResolvedModel, prompts: list[Messages], tmp_path: Path
+) -> None:
+    few = prompts[::5]
+
+    found = _ask(tmp_path, resolved, {"base": {"adapter": None, "prompts": few}}, first_start="fails")
+
+    assert found["base"] == answers["base"][::5]
 
 
 def test_vllm_answers_end_where_and_as_those_of_the_hf_engine(
