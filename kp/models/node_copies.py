@@ -43,9 +43,14 @@ _log = logging.getLogger(__name__)
 
 
 def copies_root() -> Path | None:
-    """This node's folder for copies of models: `$KP_MODEL_CACHE`; None where it is not set."""
+    """This node's folder for copies of models: `$KP_MODEL_CACHE`; None where it is not set. Raises UserError for a relative path."""
     named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else None
+    if not named:
+        return None
+    root = Path(named).expanduser()
+    if not root.is_absolute():
+        raise UserError(f"{named}: processes of a node run in different folders; give an absolute path", field=VARIABLE)
+    return root
 
 
 def copy_name(model: ResolvedModel) -> str:
@@ -76,7 +81,7 @@ def room_fault(name: str, size: int) -> str | None:
     root = copies_root()
     if root is None or is_whole(root / name):
         return None
-    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
+    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
     if not os.access(there, os.W_OK | os.X_OK):
         return f"is to be copied to {root} ({VARIABLE}), which this user cannot write there"
     free = shutil.disk_usage(there).free

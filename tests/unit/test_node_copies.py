@@ -184,6 +184,12 @@ def test_folder_for_copies_that_cannot_be_made_is_named(model: ResolvedModel, tm
         on_this_node(model)
 
 
+def test_folder_for_copies_that_is_relative_is_refused(model: ResolvedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "models")
+    with pytest.raises(UserError, match=rf"{VARIABLE}: models: .* give an absolute path"):
+        on_this_node(model)
+
+
 def test_node_without_room_for_a_copy_is_found_before_the_study_begins(model: ResolvedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     study = StudyConfig.model_validate({"name": "s", "model": {"name": model.name}, "training": {"lora_alpha": 16}})
     need = model_need(study, study.model, Path(model.path), False, copy_name(model))
