@@ -8,6 +8,7 @@ What a pass needs to know of its rows is copied into one tensor.
 How passes are recorded and replayed is up to a Recorder (kp.generation.cuda_graphs); everything here is plain tensors on any device.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,12 +18,12 @@ import torch
 from torch import Tensor
 
 from kp.generation.decoding import Live
-from kp.generation.folding import Folding, FoldPlan
+from kp.generation.folding import PADDING_ALLOWED, Folding, FoldPlan
 from kp.generation.forward import Forward
 from kp.generation.slots import Line, Prefix, Slots, Stack
 
 MOST_PREFIXES = 16
-"""Prefixes of a pass; one with more is not made here."""
+"""Prefixes of a pass; one with more is made in the usual way, and one in which most rows are behind one of several."""
 
 _ROOM_TOKENS = 64  # the room for prefixes is a multiple: prompts of other lengths then find room where earlier ones had theirs
 _ROOM_COLUMNS = 32  # that of slots
@@ -86,15 +87,16 @@ class StaticPasses:
 
     def shape_of(self, rows: Sequence[Live]) -> PassShape | None:
         """The shape of a pass over these rows; None if it is to be made in the usual way."""
-        behind = [live.row.prefix for live in rows]
-        present = {number for number in behind if number is not None}
-        if (present and None in behind) or len(present) > MOST_PREFIXES:
-            return None
-        count = padded(len(rows))
-        if len(present) > 1:
-            shape = PassShape(count, padded(len(present)), padded(max(behind.count(number) for number in present)))
+        behind, count = Counter(live.row.prefix for live in rows), padded(len(rows))
+        if None in behind:
+            shape = PassShape(count, 0, 0)
+        elif len(behind) == 1:
+            shape = PassShape(count, 1, count)
         else:
-            shape = PassShape(count, len(present), count if present else 0)
+            shape = PassShape(count, padded(len(behind)), padded(max(behind.values())))
+        mixed = None in behind and len(behind) > 1
+        if mixed or shape.prefixes > MOST_PREFIXES or shape.prefixes * shape.widest > PADDING_ALLOWED["cuda"] * count:
+            return None
         return shape if self._recorder.takes(shape) else None
 
     def logits(self, shape: PassShape, rows: Sequence[Live]) -> Tensor:

@@ -164,6 +164,8 @@ def test_pass_of_rows_with_and_without_prefix_is_made_in_the_usual_way() -> None
     assert passes.shape_of(live) is None
     assert passes.shape_of(live[1:]) == PassShape(1, 1, 1)
     assert passes.shape_of([Live(_row(number), 3, [5]) for number in range(20)]) is None  # behind more prefixes than have room
+    assert passes.shape_of([Live(_row(max(0, number - 60)), 3, [5]) for number in range(64)]) == PassShape(64, 4, 64)
+    assert passes.shape_of([Live(_row(max(0, number - 57)), 3, [5]) for number in range(64)]) is None  # which padding would multiply
     assert passes.shape_of([Live(_row(number % 3), 3, [5]) for number in range(20)]) == PassShape(32, 4, 8)
 
 
