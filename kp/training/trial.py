@@ -38,6 +38,7 @@ from kp.training.forcing import ForcedRow, forced_answers, forced_packing, force
 from kp.training.frozen_layers import FrozenLayers, above
 from kp.training.job import ADAPTER, Progress, TrialJob
 from kp.training.laps import Lap, Laps
+from kp.training.longest_pass import fitting_rows, room_for_states
 from kp.training.loss import batch_loss
 from kp.training.schedule import epochs_to_target, lr_multiplier
 from kp.vocabulary import Activity, EvalMode, Role, TrialStatus
@@ -45,6 +46,8 @@ from kp.vocabulary import Activity, EvalMode, Role, TrialStatus
 _log = logging.getLogger(__name__)
 
 STATE_TAG = "engine"
+MEASURED_ON = ("cuda",)
+"""Devices on which a pass that does not fit raises an error: on others the process is killed."""
 _REPLAYED = (Role.HIGHLY_KNOWN.value, Role.MAYBE_KNOWN.value)
 
 
@@ -60,7 +63,6 @@ class TrialTraining:
         self._rows = [self._encode(row) for row in job.rows.to_pylist()]
         share = math.ceil(self.spec.training.batch_size / place.world)
         self._micro_rows = min(micro_batch or share, share)
-        self._micro_batches = math.ceil(share / self._micro_rows)
         base = model_cache.acquire()
         validate_packing(base.config, self.spec.training.packing, max(len(row.ids) for row in self._rows))
         model_cache.validate_layout(base, self._rows, self.spec.training.packing)
@@ -78,6 +80,11 @@ class TrialTraining:
         self.reading_seconds = 0.0
         """In which the layers below the first adapted one read this trial's rows, before its first step; a part of its set-up."""
         self._frozen = self._frozen_layers()
+        if (
+            model_cache.device in MEASURED_ON and self.spec.training.zero_stage < 3
+        ):  # stage 3 is for models that do not fit before they are split
+            self._micro_rows = fitting_rows(self._try_pass, self._rows, self._micro_rows, place)
+        self._micro_batches = math.ceil(share / self._micro_rows)
         self.progress = Progress(hardware=distinct_hardware(place.gathered(process_hardware())))
 
         def multiplier(step: int) -> float:  # not a method, whose state torch would save
@@ -228,6 +235,14 @@ class TrialTraining:
         if world > 1:
             torch.distributed.all_reduce(sums)
         return rate, float(sums[0]), float(sums[1]), replayed
+
+    def _try_pass(self, rows: Sequence[EncodedRow]) -> None:
+        """A pass over these rows as in a step, of which nothing is left."""
+        batch = make_batch(rows, self.spec.training.packing, self._model_cache.tokenizer.pad_token_id)
+        base = self._without_adapter if self.spec.kl_coefficient else None
+        with room_for_states(self._model, self._model_cache.device), above(self._frozen, rows, batch):
+            loss = batch_loss(self._model, base, batch, self._model_cache.device, self._dtype)
+            (loss.cross_entropy if loss.kl is None else loss.cross_entropy + loss.kl).backward()
 
     def _without_adapter(self, **inputs: Any) -> Any:
         with self._model.disable_adapter():
