@@ -77,7 +77,7 @@ class ContinuousImplementation:
                 raise RuntimeError(f"continuous batching failed: {result.error}")
             elif result.is_finished():
                 made[result.request_id] = result.generated_tokens
-        return [first_line(self._subject.tokenizer.decode(made[request], skip_special_tokens=True)) for request in asked]
+        return [first_line(str(self._subject.tokenizer.decode(made[request], skip_special_tokens=True))) for request in asked]
 
 
 def chats_asked(asked: Sequence[Messages], facts: int, of: int) -> list[Messages]:

@@ -244,7 +244,8 @@ class Decoder:
         """The logits of the next tokens of decode rows, and of what follows each draft token of prefill rows."""
         if self._passes is not None and not prefill and (shape := self._passes.shape_of(decode)) is not None:
             if self._moves[0]:
-                self._move(slots, *sent(self._moves, self._forward.device), len(decode))
+                sources, targets = sent(self._moves, self._forward.device)
+                self._move(slots, sources, targets, len(decode))
             if self._first_layer:
                 self._copy_lower(slots, decode)
                 self._work.lower_tokens += len(decode)

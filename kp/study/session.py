@@ -105,8 +105,9 @@ class Session(ExitStack):
         # Engines of actors that share a GPU share its memory.
         share = self.config.resources.vllm_memory_share * (self.cluster.actor_gpus or 1.0)
         tokens = self._prompt_tokens(self.model, NAME_FIELD)
-        vllm = {"vllm_python": vllm_python, "vllm_memory_share": share, "prompt_tokens": tokens}
-        return replace(self.hf_engine, engine=self.config.categorise.engine, **vllm)
+        return replace(
+            self.hf_engine, engine=self.config.categorise.engine, vllm_python=vllm_python, vllm_memory_share=share, prompt_tokens=tokens
+        )
 
     def _prompt_tokens(self, model: ResolvedModel, field: str) -> PromptTokens:
         """The first questions, each under another prompt of S0, as tokens of this environment."""
