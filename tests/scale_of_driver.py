@@ -379,9 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="kept; absent: a temporary one")
     parser.add_argument("--stages", nargs="*", default=list(STAGES), help="some of the stages, on a folder that has what is before them")
     parser.add_argument("--most-gib", type=float, default=4.0)
-    parser.add_argument(
-        "--most-seconds", type=float, default=120.0, help="of all stages but evaluate, whose driver works beside the models"
-    )
+    parser.add_argument("--most-seconds", type=float, default=120.0, help="of all stages but evaluate, which waits for its models")
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kp-scale-") as scratch:
         folder = asked.folder or Path(scratch)

@@ -5,7 +5,6 @@ to end gives it back, and in both cases vLLM refuses to start. So engines of one
 its port taken tries once more. Engines of different GPUs start at the same time, because they share neither.
 """
 
-import fcntl
 import gc
 import logging
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kp.errors import UserError, first_line
+from kp.store.file_locks import locked
 
 RETRY_SECONDS = 15.0
 """Until the second try: what a process takes to end and give its memory back."""
@@ -62,12 +62,8 @@ def alone_on_gpu(folder: Path | None = None) -> Iterator[None]:
     """Wait until no other process of this user is within this block for the same GPUs of this machine."""
     gpus = re.sub(r"[^A-Za-z0-9]+", "-", os.environ.get("CUDA_VISIBLE_DEVICES") or "all")
     path = (folder or Path(tempfile.gettempdir())) / f"kp-vllm-{os.getuid()}-{gpus}.lock"
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # the system releases it when the process ends, however it ends
+    with locked(path, lambda: _log.info("waiting for another vLLM engine of GPU %s to start", gpus)):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _is_race(error: BaseException) -> bool:
