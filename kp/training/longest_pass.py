@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kp.generation.memory import is_out_of_memory
 from kp.training.encoding import EncodedRow
 from kp.training.engine import Place, collect_memory, parameter_count
 
@@ -44,6 +43,8 @@ def fitting_rows(try_pass: Callable[[Sequence[EncodedRow]], None], rows: Sequenc
 
 def _error_of(try_pass: Callable[[Sequence[EncodedRow]], None], rows: Sequence[EncodedRow]) -> Exception | None:
     """What memory ran out with, if it did."""
+    from kp.generation.memory import is_out_of_memory  # only now, because it imports torch
+
     try:
         try_pass(rows)
     except (RuntimeError, MemoryError) as error:

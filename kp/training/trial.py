@@ -80,9 +80,8 @@ class TrialTraining:
         self.reading_seconds = 0.0
         """In which the layers below the first adapted one read this trial's rows, before its first step; a part of its set-up."""
         self._frozen = self._frozen_layers()
-        if (
-            model_cache.device in MEASURED_ON and self.spec.training.zero_stage < 3
-        ):  # stage 3 is for models that do not fit before they are split
+        # Stage 3 is for models that do not fit before they are split.
+        if model_cache.device in MEASURED_ON and self.spec.training.zero_stage < 3:
             self._micro_rows = fitting_rows(self._try_pass, self._rows, self._micro_rows, place)
         self._micro_batches = math.ceil(share / self._micro_rows)
         self.progress = Progress(hardware=distinct_hardware(place.gathered(process_hardware())))
