@@ -1,5 +1,6 @@
 """An engine without a model, in a module that Ray's processes load: its answers say where they were made."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ MOST_WAITING_SECONDS = 120.0  # for a process to start on a busy machine
 class NodeNamer:
     """Answers every question with the id of the node that it is asked on, a chunk in CHUNK_SECONDS.
 
-    From its second chunk on it first waits until another node has come to `meeting`, a folder that all nodes see.
+    From its second chunk on it first waits until another actor has come to `meeting`, a folder that all nodes see.
     """
 
     on_answered: Any = None
@@ -28,7 +29,7 @@ class NodeNamer:
     def __init__(self, meeting: Path) -> None:
         self._meeting, self._waits = meeting, False
         self._node = ray.get_runtime_context().get_node_id()
-        (meeting / self._node).touch()
+        (meeting / f"{self._node}-{os.getpid()}").touch()
 
     def read(self, prompts: Any) -> Any:
         return prompts

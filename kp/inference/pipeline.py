@@ -33,6 +33,8 @@ from kp.store.hardware import process_hardware
 from kp.vocabulary import Engine
 
 POLL_SECONDS = 0.25
+GROWS_ABOVE, SHRINKS_BELOW = 0.875, 0.25
+"""Of the tasks that all actors may have: the pool grows while they have nearly all, and idle ones leave it when few are left."""
 
 Answerer = Callable[[GeneratorShare, Mapping[str, Any]], pa.Table]
 """From a generator and a chunk to the chunk's answers; several threads may call it at once."""
@@ -127,7 +129,7 @@ def _run(job: PipelineJob, chunks: pa.Table, files: Chunks, cluster: Cluster, ta
     import ray.data
     from ray.data import SaveMode
 
-    _configure(files, cluster.patience)
+    _configure(files, cluster.patience, _calls_at_once(job.engine))
     actors = min(len(chunks), cluster.generators)
     if isinstance(files, BucketChunks):
         answered = _answered(ray.data.from_arrow(chunks), job, cluster, actors, tally, files.folder)
@@ -144,8 +146,6 @@ def _answered(chunks: Any, job: PipelineJob, cluster: Cluster, actors: int, tall
     """The dataset of answered chunks; of their ids alone, if their actors keep them in a bucket."""
     import ray.data
 
-    # vLLM reads prompts and computes by turns of its own.
-    at_once = CHUNKS_AT_ONCE if job.engine.engine is Engine.HF else 1
     return chunks.repartition(target_num_rows_per_block=1).map_batches(
         _ChunkAnswerer,
         fn_constructor_kwargs={"job": job, "tally": tally, "kept_in": kept_in},
@@ -155,7 +155,7 @@ def _answered(chunks: Any, job: PipelineJob, cluster: Cluster, actors: int, tall
             min_size=1,
             initial_size=actors,
             max_size=cluster.most_generators,
-            max_concurrent_calls_per_actor=at_once,
+            max_concurrent_calls_per_actor=_calls_at_once(job.engine),
             max_tasks_in_flight_per_actor=CHUNKS_AT_ONCE,  # and no more, or actors that come later would find nothing to do
             enable_true_multi_threading=True,
         ),
@@ -164,11 +164,22 @@ def _answered(chunks: Any, job: PipelineJob, cluster: Cluster, actors: int, tall
     )
 
 
-def _configure(files: Chunks, patience: float) -> None:
+def _calls_at_once(engine: EngineSpec) -> int:
+    """Calls of an actor at the same time; vLLM reads prompts and computes by turns of its own."""
+    return CHUNKS_AT_ONCE if engine.engine is Engine.HF else 1
+
+
+def _configure(files: Chunks, patience: float, calls_at_once: int) -> None:
     import ray.data
     from ray.data.checkpoint import CheckpointConfig
+    from ray.data.context import AutoscalingConfig
 
     context = ray.data.DataContext.get_current()
+    # Ray counts the tasks of an actor for each call that it makes at once.
+    tasks = CHUNKS_AT_ONCE / calls_at_once
+    context.autoscaling_config = AutoscalingConfig(
+        actor_pool_util_upscaling_threshold=GROWS_ABOVE * tasks, actor_pool_util_downscaling_threshold=SHRINKS_BELOW * tasks
+    )
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = int(patience)
     context.raise_original_map_exception = True  # Ray Data's own has it as its cause, which pickling drops

@@ -94,7 +94,6 @@ def test_workers_of_two_trials_have_places_on_one_gpu_at_once(cluster: Cluster) 
 def test_two_generators_on_one_gpu_answer_all_chunks(wanted: str, cluster: Cluster, tmp_path: Path) -> None:
     meeting = tmp_path / "meeting"
     meeting.mkdir()
-    (meeting / "no other node comes").touch()
     engine = NodeNamingEngine(ModelConfig(), 4, stop_at_newline=True, batch_size=4, threads=1, use_gpu=True, meeting=str(meeting))
     job = Categorisation(facts().head(16).to_arrow().cast(schema.FACTS), SHOT_SETS, list(SHOT_SETS), engine)
     files, chunks = ChunkFiles(tmp_path / "work"), job.chunks()
