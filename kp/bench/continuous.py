@@ -6,6 +6,7 @@ finds the pages of the one before. Nothing of it lasts beyond a turn: its pages 
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from kp.bench.implementations import Peer, Turn, first_line
@@ -53,10 +54,12 @@ class ContinuousImplementation:
         own = self._subject.model.generation_config
         ends = {"eos_token_id": own.eos_token_id, "pad_token_id": own.pad_token_id} if own is not None else {}
         blocks = None if self._subject.device.type == "cuda" else _CPU_BLOCKS
+        # The machines that matter here bring their own transformers, and up to 5.17 it knows a page's tokens by another name.
+        page = "page_size" if "page_size" in {field.name for field in fields(ContinuousBatchingConfig)} else "block_size"
         return {
             "generation_config": GenerationConfig(max_new_tokens=self._max_new_tokens, do_sample=False, **ends),
             "continuous_batching_config": ContinuousBatchingConfig(
-                page_size=PAGE_SIZE, max_requests_per_batch=self._batch_size, num_blocks=blocks
+                **{page: PAGE_SIZE}, max_requests_per_batch=self._batch_size, num_blocks=blocks
             ),
             "workload_hints": WorkloadHints(
                 max_prompt_length=max(map(len, token_ids)), max_generated_length=self._max_new_tokens, num_requests=len(token_ids)
