@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str], signals: Signals) -> int | str | None:
     try:
-        from kp.commands import run
+        from kp.commands.command_line import run
 
         return run(arguments)
     except SystemExit as end:

@@ -56,11 +56,10 @@ class ContinuousImplementation:
         blocks = None if self._subject.device.type == "cuda" else _CPU_BLOCKS
         # The machines that matter here bring their own transformers, and up to 5.17 it knows a page's tokens by another name.
         page = "page_size" if "page_size" in {field.name for field in fields(ContinuousBatchingConfig)} else "block_size"
+        pages: dict[str, Any] = {page: PAGE_SIZE, "max_requests_per_batch": self._batch_size, "num_blocks": blocks}
         return {
             "generation_config": GenerationConfig(max_new_tokens=self._max_new_tokens, do_sample=False, **ends),
-            "continuous_batching_config": ContinuousBatchingConfig(
-                **{page: PAGE_SIZE}, max_requests_per_batch=self._batch_size, num_blocks=blocks
-            ),
+            "continuous_batching_config": ContinuousBatchingConfig(**pages),
             "workload_hints": WorkloadHints(
                 max_prompt_length=max(map(len, token_ids)), max_generated_length=self._max_new_tokens, num_requests=len(token_ids)
             ),

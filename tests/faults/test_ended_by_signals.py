@@ -57,7 +57,7 @@ def test_study_ended_by_signals_at_several_moments_ends_with_the_tables_of_an_un
 
 PROGRAM = """
 import pathlib, subprocess, sys, time
-import kp.commands
+import kp.commands.command_line
 from kp.cli import main
 
 def begun():
@@ -66,7 +66,7 @@ def begun():
 def run(arguments):
 {body}
 
-kp.commands.run = run
+kp.commands.command_line.run = run
 main([])
 """
 
@@ -126,7 +126,7 @@ def test_process_ended_while_it_imports_says_so(tmp_path: Path) -> None:
         process = psutil.Popen(
             kp_command("study", "none.toml"), stdout=out, stderr=out, cwd=REPOSITORY, env=clean_environment() | {"PYTHONVERBOSE": "1"}
         )
-    while "kp.commands" not in log.read_text(encoding="utf-8"):  # what PYTHONVERBOSE prints of every import
+    while "kp.commands.command_line" not in log.read_text(encoding="utf-8"):  # what PYTHONVERBOSE prints of every import
         time.sleep(POLL_SECONDS)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == CODES[signal.SIGTERM]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from ray.tune.schedulers import FIFOScheduler
 
-import kp.commands
+import kp.commands.command_line
 from kp import schema
 from kp.cli import main
 from kp.cluster.sizing import Cluster, Node, plan_cluster
@@ -45,7 +45,7 @@ def one_actor() -> Cluster:
 
 def assert_one_line(work: Callable[[], object], monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """This work, done by a command of kp, ends it with this line."""
-    monkeypatch.setattr(kp.commands, "run", lambda arguments: work())
+    monkeypatch.setattr(kp.commands.command_line, "run", lambda arguments: work())
     done = run_here(lambda: main([]))
     assert done.returncode == 2, done.stderr
     # Without a study nothing keeps what Ray prints out of stderr; kp's line is the last.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import kp.commands
+import kp.commands.command_line
 from kp.cli import main
-from kp.commands import overrides_together
+from kp.commands.command_line import overrides_together
 from tests.conftest import REPOSITORY, SMOKE, assert_refused, run_kp
 
 WORDS = (["study.toml"], ["facts.count=4"], ["model.name=a=b"], ["--results", "runs"], ["--dry-run"])
@@ -67,7 +67,7 @@ def test_dry_run_with_overrides_on_both_sides_of_the_options_uses_both(tmp_path:
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_exit_code_is_that_of_the_command(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kp.commands, "run", lambda arguments: code)
+    monkeypatch.setattr(kp.commands.command_line, "run", lambda arguments: code)
     with pytest.raises(SystemExit) as end:
         main([])
     assert end.value.code == code

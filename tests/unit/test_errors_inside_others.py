@@ -10,7 +10,7 @@ from ray.exceptions import ActorDiedError, OutOfDiskError, RayTaskError, UserCod
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from ray.tune.error import TuneError
 
-import kp.commands
+import kp.commands.command_line
 from kp.cli import main
 from kp.errors import MissingSourceError, UserError, user_error_in
 
@@ -61,7 +61,7 @@ def ended(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
     def fail(arguments: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr(kp.commands, "run", fail)
+    monkeypatch.setattr(kp.commands.command_line, "run", fail)
     with pytest.raises(SystemExit) as end:
         main([])
     assert isinstance(end.value.code, int)
