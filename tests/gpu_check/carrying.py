@@ -9,6 +9,7 @@ imports only the standard library, because on that machine there is nothing else
 
 import argparse
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ SOURCES = ("deepspeed",)
 """Published without a wheel: made here, of Python alone, because no operator of it is compiled."""
 
 PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in (34, 31, 28, 27, 24, 17, 12)), "manylinux2014_x86_64", "manylinux1_x86_64")
+_VERSION = re.compile(r"cp3\d+")
 
 
 def fetch(names: Iterable[str], folder: Path, python: str) -> None:
@@ -38,7 +40,8 @@ def fetch(names: Iterable[str], folder: Path, python: str) -> None:
 
 
 def _pip(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pip", arguments[0], "--quiet", *arguments[1:]], check=True)
+    if subprocess.run([sys.executable, "-m", "pip", arguments[0], "--quiet", *arguments[1:]]).returncode:
+        raise SystemExit(f"pip {arguments[0]} failed; it says why above")  # in one line: what it ran is of no help
 
 
 def split(files: Sequence[Path], folder: Path, most: int = PART_BYTES) -> None:
@@ -71,8 +74,20 @@ def joined(folder: Path, target: Path) -> list[Path]:
 def install(folder: Path, into: Path) -> None:
     """Install everything that was carried into a folder for PYTHONPATH."""
     with tempfile.TemporaryDirectory() as made:
-        wheels = [str(wheel) for wheel in joined(folder, Path(made))]
-        _pip("install", "--no-index", "--no-deps", "--no-compile", "--target", str(into), *wheels)
+        wheels = joined(folder, Path(made))
+        check_python(wheels)
+        _pip("install", "--no-index", "--no-deps", "--no-compile", "--target", str(into), *map(str, wheels))
+
+
+def check_python(wheels: Sequence[Path]) -> None:
+    """Raise SystemExit if there is no wheel, or one that another Python's binary interface was compiled for."""
+    if not wheels:
+        raise SystemExit("no part-1, part-2, ... with wheels in this folder; `fetch` makes them")
+    here = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    for wheel in wheels:
+        *_, abi, _ = wheel.stem.split("-")
+        if _VERSION.fullmatch(abi) and abi != here:
+            raise SystemExit(f"{wheel.name} is for {abi}, but this Python is {here}: install with the Python that `fetch --python` named")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

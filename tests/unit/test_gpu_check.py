@@ -14,7 +14,7 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.gpu_check.__main__ import MINUTES, file_name
 from tests.gpu_check.busy_share import PassesEndedError, Window, device_spans
-from tests.gpu_check.carrying import joined, split
+from tests.gpu_check.carrying import check_python, joined, split
 from tests.gpu_check.environment import CARRIED, GIVEN, Package, packages, pins
 from tests.gpu_check.page import check_page, check_record
 from tests.gpu_check.reopening import TOLERANCE, WITHOUT_MEMORY, Left, faults
@@ -250,3 +250,20 @@ def test_page_of_the_docs_names_every_step_and_its_seconds() -> None:
     text = (REPOSITORY / "docs" / "gpu-check.md").read_text(encoding="utf-8")
     for step in STEPS:
         assert f"| `{step.name}` | {step.seconds} |" in text
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "no part-1"),
+        (["six-1.17.0-py2.py3-none-any.whl", "pyarrow-26.0.1-cp399-cp399-manylinux_2_28_x86_64.whl"], "for cp399, but this Python is cp3"),
+    ],
+)
+def test_carried_wheels_that_this_python_cannot_use_are_refused_in_one_line(names: list[str], message: str) -> None:
+    with pytest.raises(SystemExit, match=message):
+        check_python([Path(name) for name in names])
+
+
+def test_carried_wheels_of_any_python_and_of_this_one_pass() -> None:
+    here = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    check_python([Path("six-1.17.0-py2.py3-none-any.whl"), Path("ray-1-cp37-abi3-any.whl"), Path(f"pyarrow-1-{here}-{here}-any.whl")])
