@@ -5,15 +5,15 @@ without it.
 """
 
 import argparse
-import ast
 import dataclasses
 import inspect
-import textwrap
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
+
+from kp.config.docstrings import field_docstrings
 
 Options = TypeVar("Options")
 
@@ -38,18 +38,6 @@ def parse_options(options: type[Options], program: str, arguments: Sequence[str]
             **choices,
         )
     return options(**vars(parser.parse_args(arguments)))
-
-
-def field_docstrings(options: type) -> dict[str, str]:
-    """The docstring below each field."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for field, below in zip(definition.body, definition.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            assert isinstance(field.target, ast.Name)
-            found[field.target.id] = str(below.value.value)
-    return found
 
 
 def _plain_type(hint: Any) -> type[int | float | str | Path | StrEnum]:

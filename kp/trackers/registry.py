@@ -16,6 +16,7 @@ from typing import Any
 
 from kp.config.study import TrackersConfig
 from kp.errors import UserError
+from kp.store.code_version import DISTRIBUTION
 from kp.trackers.protocol import MEASURES, Tracker
 from kp.vocabulary import Tracker as TrackerName
 
@@ -26,7 +27,7 @@ def validate_installed(config: TrackersConfig) -> None:
         found = importlib.util.find_spec(name.value)
         # W&B and MLflow leave folders with their names where they ran, which Python takes for empty packages.
         if found is None or found.origin is None:
-            raise UserError(f"'{name}' is not installed; pip install 'kp[{name}]' has it", field="trackers.use")
+            raise UserError(f"'{name}' is not installed; pip install '{DISTRIBUTION}[{name}]' has it", field="trackers.use")
 
 
 def open_trackers(config: TrackersConfig, study: str, home: Path, say: Callable[[str], None]) -> "Trackers":

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from kp.bench.__main__ import main
-from kp.bench.arguments import field_docstrings
 from kp.bench.dump import run_dump
 from kp.bench.dump_implementations import GraphSummary, loop_reads, set_digest
 from kp.bench.dump_outcome import agreement_of_graphs
@@ -21,6 +20,7 @@ from kp.bench.measured import measured
 from kp.bench.options import DumpOptions, Streams
 from kp.bench.python_loop import read_dump
 from kp.bench.synthetic_dump import COMPLETED, STARTED, DumpParameters, block_text, made_dump, made_prefix
+from kp.config.docstrings import field_docstrings
 from kp.errors import UserError
 
 LINES = 40_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kp.bench.__main__ import main
-from kp.bench.arguments import field_docstrings, parse_options
+from kp.bench.arguments import parse_options
 from kp.bench.options import (
     VLLM_PYTHON,
     BenchmarksOptions,
@@ -19,6 +19,7 @@ from kp.bench.options import (
     Shape,
     TrainOptions,
 )
+from kp.config.docstrings import field_docstrings
 from kp.errors import UserError
 from kp.vocabulary import LossTokens
 

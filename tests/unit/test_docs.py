@@ -218,7 +218,7 @@ def test_modules_and_extras_named_exist(doc: Path) -> None:
     text = doc.read_text(encoding="utf-8")
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     assert [name for name in re.findall(r"python -m (kp[\w.]*)", text) if importlib.util.find_spec(name) is None] == []
-    assert [name for name in re.findall(r"'kp\[(\w+)\]'", text) if name not in extras] == []
+    assert [name for name in re.findall(r"'kp-lora\[(\w+)\]'", text) if name not in extras] == []
 
 
 @pytest.mark.parametrize("doc", [REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "docs" / "adding-things.md"], ids=lambda doc: doc.name)

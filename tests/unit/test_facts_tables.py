@@ -262,8 +262,7 @@ def test_published_row_without_paraphrases_has_none_whatever_stands_in_its_colum
 
 
 def test_example_of_own_facts_is_thirty_facts_that_can_all_be_measured() -> None:
-    folder = Path(__file__).parents[2]
-    source = load_study(folder / "ray_jobs" / "studies" / "own_facts.toml").facts.source
-    kept, rejected = check_facts(read_source(str(folder / source)).facts, source, max_rejected_fraction=0.0)
+    source = load_study(Path("own_facts")).facts.source
+    kept, rejected = check_facts(read_source(source).facts, source, max_rejected_fraction=0.0)
     assert (kept.num_rows, rejected.num_rows) == (30, 0)
     assert len(set(kept["object"].to_pylist())) == 30

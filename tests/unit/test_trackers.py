@@ -313,7 +313,7 @@ def test_validate_installed_names_the_field_and_what_to_install(spec: str | None
 
     found = importlib.machinery.ModuleSpec("mlflow", None) if spec else None  # a folder of that name, as MLflow itself may have left
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
-    with pytest.raises(UserError, match=r"trackers\.use: 'mlflow' is not installed; pip install 'kp\[mlflow\]'"):
+    with pytest.raises(UserError, match=r"trackers\.use: 'mlflow' is not installed; pip install 'kp-lora\[mlflow\]'"):
         validate_installed(TrackersConfig(use=("mlflow",)))
 
 
