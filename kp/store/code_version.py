@@ -28,8 +28,8 @@ def version_of(package: Path) -> dict[str, Any]:
     """`source` (CHECKOUT, STATED or NO_CHECKOUT), `commit`, and whether a file of the package differs from the commit (`dirty`).
 
     The last two are None if unknown: without a checkout a package has only a stated commit, for which git's ending "-dirty" says that files
-    were changed. A package that is installed inside another project's checkout does not belong to that checkout. Of an installed package the
-    commit is that which pip fetched, if it did (PEP 610), and `source` says its version.
+    were changed. A package that is installed inside another project's checkout does not belong to that checkout. A package that pip
+    installed also has its `version`, and the commit that pip fetched, if it did (PEP 610).
     """
     if _git(package, "ls-files", "--error-unmatch", "--", "__init__.py") is None:
         stated = os.environ.get(COMMIT_VARIABLE)
@@ -49,11 +49,8 @@ def _installed(package: Path) -> dict[str, Any]:
     if Path(str(found.locate_file(package.name))).resolve() != package.resolve():
         return {"source": NO_CHECKOUT, "commit": None, "dirty": None}
     origin = json.loads(found.read_text("direct_url.json") or "{}")
-    return {
-        "source": f"{DISTRIBUTION} {found.version}, {NO_CHECKOUT}",
-        "commit": origin.get("vcs_info", {}).get("commit_id"),
-        "dirty": None,
-    }
+    commit = origin.get("vcs_info", {}).get("commit_id")
+    return {"source": NO_CHECKOUT, "commit": commit, "dirty": None, "version": found.version}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,5 +1,6 @@
 """The commit in a record is that of the package's own checkout, and none where it has none."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,3 +96,25 @@ def test_code_version_asks_git_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first == version_of(PACKAGE)
     monkeypatch.setenv("PATH", "")
     assert code_version() is first
+
+
+@pytest.mark.parametrize(
+    ("origin", "commit"),
+    [
+        (None, None),
+        ({"url": "file:///wheels/kp_lora-9.8-py3-none-any.whl", "archive_info": {}}, None),
+        ({"url": "https://example.org/kp.git", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}, "0123abc"),
+    ],
+)
+def test_version_of_what_pip_installed_is_that_of_its_distribution(
+    origin: dict[str, object] | None, commit: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed, noted = tmp_path / "kp", tmp_path / "kp_lora-9.8.dist-info"
+    installed.mkdir()
+    (installed / "__init__.py").write_text("")
+    noted.mkdir()
+    (noted / "METADATA").write_text("Metadata-Version: 2.4\nName: kp-lora\nVersion: 9.8\n")
+    if origin is not None:
+        (noted / "direct_url.json").write_text(json.dumps(origin))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert version_of(installed) == {"source": NO_CHECKOUT, "commit": commit, "dirty": None, "version": "9.8"}

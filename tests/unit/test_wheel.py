@@ -1,4 +1,4 @@
-"""The wheel: what is in it, what it asks of pip, and what stays out. It is built from copies of the repository's files, without a network."""
+"""The wheel: what is in it, what it asks of pip, and what stays out. It is built from copies of the files, without a network."""
 
 import os
 import re
