@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup vllm-env demo check test test-studies test-slow chaos scale gpu-check lint facts
+.PHONY: setup wheel vllm-env demo check test test-studies test-slow chaos scale gpu-check lint facts
 
 setup: $(STAMP)
 
@@ -33,7 +33,12 @@ $(VLLM_VENV)/installed: ray_jobs/vllm_requirements.txt
 	touch $@
 
 demo: setup
-	$(BIN)/kp study ray_jobs/studies/quickstart.toml
+	$(BIN)/kp demo
+
+# Without what an earlier build left, of which setuptools would put files into the wheel that are gone.
+wheel: setup
+	rm -rf build
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 check: lint
 	$(BIN)/python -m pytest tests/integration tests/faults tests/gpu -m '' --collect-only -q > /dev/null

@@ -35,7 +35,7 @@ def built_wheel(folder: Path) -> Path:
     source = folder / "source"
     for name in ("kp", "ray_jobs", "tests/unit/data"):  # with tests, which must stay out
         shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+    for name in ("constraints.txt", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy2(REPOSITORY / name, source)
     build = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
