@@ -196,7 +196,9 @@ class TrainingConfig(Section):
     use_rslora: bool = Field(False, title="rsLoRA")
     """Scale by alpha/sqrt(rank) instead of alpha/rank."""
     lora_dropout: float = Field(0.1, ge=0, lt=1, title="dropout")
+    """Share of an adapter's inputs that are set to 0 in each training step."""
     target_modules: tuple[str, ...] = Field(("down_proj", "gate_proj", "up_proj"), title="modules")
+    """The matrices that the adapter changes, by the ends of their names, or groups of them: `attention`, `mlp`, `all-linear`."""
     layers: Layers = ALL_LAYERS
     """The decoder layers that the adapter changes: `all`, `upper:K` for the last K, or a list of numbers from 0 up. What lies below the
     first of them is computed once and kept."""
@@ -206,12 +208,15 @@ class TrainingConfig(Section):
     schedule: RateSchedule = RateSchedule.LINEAR
     """The learning rate after warm-up: `linear` and `cosine` decay to 0 at the last step, `constant` stays."""
     weight_decay: float = Field(0.0, ge=0)
+    """AdamW's decay of the adapter's weights: each step takes this share of them, times the learning rate, away."""
     warmup_ratio: float = Field(0.0, ge=0, lt=1, title="warm-up")
     """Share of the steps over which the learning rate rises."""
     max_grad_norm: float = Field(1.0, gt=0)
+    """Largest norm of a step's gradient; a larger one is scaled down to it."""
     max_length: PositiveInt = 768
     """A training row with more tokens is an error; rows are never truncated."""
     loss: LossTokens = Field(LossTokens.ANSWER, title="loss on")
+    """Tokens that are trained: `answer`, those of the target and its end, or `full_text`, all of the row."""
     kl_coefficient: float = Field(0.0, ge=0, title="KL coefficient")
     """Weight of KL(base || adapter), the mean over a batch's trained tokens of HighlyKnown and MaybeKnown rows; it is added to the cross
     entropy, the mean over all trained tokens of the batch."""

@@ -31,6 +31,8 @@ VLLM_MOST_RANK = 512  # the largest value of vLLM's own max_lora_rank
 
 
 class ModelConfig(Section):
+    """The base model."""
+
     name: str = "smollm2-135m-instruct"
     """The embedded model's name, a local folder in transformers' format, or a Hub id."""
     revision: str | None = None
@@ -93,6 +95,8 @@ class ParaphraseConfig(Section):
 
 
 class FactsConfig(Section):
+    """Which facts are measured, and which of them no trial may train on."""
+
     source: str = "builtin"
     """`builtin`, `synthetic`, a .csv, .tsv, .json, .jsonl, .parquet or .xlsx table with question and answer(s),
     `hf:NAME[@REVISION][:[CONFIG/]SPLIT]`, or a knowledge-graph dump: .nt, .nq, .tql or .ttl, plain, .bz2 or .gz, a folder or glob of them,
@@ -118,6 +122,8 @@ class FactsConfig(Section):
 
 
 class CategoriseConfig(Section):
+    """How the models are asked, and how their answers are judged."""
+
     matcher: Matcher = Matcher.STRICT
     """The matcher that decides the categories; the verdicts of the other two are also stored."""
     max_new_tokens: PositiveInt = 32
@@ -152,6 +158,8 @@ class TaskConfig(Section):
 
 
 class EvaluateConfig(Section):
+    """What is measured of every adapter."""
+
     shot_sets: tuple[ShotSet, ...] = (ShotSet.S1, ShotSet.S2)
     """Shot sets that adapters are asked on: S1 and S2, or S1 alone at half the cost, which cannot separate an adapter's shifts from the
     noise of the prompts. Empty: adapters answer no questions, and no harm is measured; for studies of what adapters hold (`surprisal`)."""
@@ -215,6 +223,8 @@ class EvaluateConfig(Section):
 
 
 class ReportConfig(Section):
+    """What the report judges by."""
+
     margin: float = Field(0.02, gt=0, lt=1)
     """The harm that counts as small, a share of the facts: verdicts say whether the data rule out more than this."""
 
@@ -233,6 +243,8 @@ class TrackersConfig(Section):
 
 
 class StudyConfig(Section):
+    """A whole study file."""
+
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The name of the study's folder in the results root."""
     seed: int = 0
