@@ -155,6 +155,17 @@ EPOCHS = pa.schema(
     ]
 )
 
+# Which of the evaluated Unknown facts a trial had learned after each epoch; trials trained before this was kept lack it.
+FACT_EPOCHS = pa.schema(
+    [
+        pa.field("trial_id", pa.string(), nullable=False),
+        pa.field("epoch", pa.int32(), nullable=False),  # 1 is the first
+        pa.field("fact_id", pa.string(), nullable=False),
+        pa.field("correct", pa.int32(), nullable=False),  # of `asked`, by the study's matcher
+        pa.field("asked", pa.int32(), nullable=False),  # prompts of S0
+    ]
+)
+
 TRAINING_ROWS = pa.schema(
     [
         pa.field("row", pa.int32(), nullable=False),

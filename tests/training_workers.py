@@ -84,13 +84,14 @@ def tiny_learner(model: Path, anneal_epochs: int, **training: Any) -> TrialJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run came to: the loss of every step, the epochs, and the adapter's weights by name."""
+    """What one run came to: the loss of every step, the epochs, the adapter's weights by name, and which facts each epoch got right."""
 
     losses: list[float]
     epochs: list[dict[str, Any]]
     adapter: dict[str, np.ndarray]
     status: str | None
     cause: str | None
+    fact_correct: dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -175,4 +176,4 @@ def train_part(job: TrialJob, folder: Path, micro_batch: int | None, epochs: int
     weights = load_file(newest / ADAPTER / "adapter_model.safetensors")
     adapter = {name: tensor.float().numpy() for name, tensor in weights.items()}
     progress = training.progress
-    return Outcome(losses, progress.epochs, adapter, progress.status and progress.status.value, progress.cause)
+    return Outcome(losses, progress.epochs, adapter, progress.status and progress.status.value, progress.cause, progress.fact_correct)

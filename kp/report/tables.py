@@ -40,6 +40,7 @@ OPTIONAL = {
     "slick": schema.SLICK,
     "placebo": schema.OUTCOMES,
     "fact_stories": result_schema.FACT_STORIES,
+    "fact_epochs": schema.FACT_EPOCHS,
     "published_agreement": result_schema.PUBLISHED_AGREEMENT,
     "reasons": result_schema.REASONS,
     "locality": result_schema.LOCALITY,
@@ -76,6 +77,7 @@ class ReportTables:
     parts: pl.DataFrame | None = None  # if the study keeps facts out of training
     slick: pl.DataFrame | None = None  # if the study samples answers of the base
     fact_stories: pl.DataFrame | None = None  # with trial_id "base"; results made before there were any lack them
+    fact_epochs: pl.DataFrame | None = None  # of trials trained since it is kept
     placebo: pl.DataFrame | None = None  # if the base was asked once more, with trial_id "placebo"
     published_agreement: pl.DataFrame | None = None  # if the source of the facts has categories of its own
     reasons: pl.DataFrame | None = None  # these three need the raw answers

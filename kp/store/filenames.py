@@ -15,6 +15,7 @@ REPLIES_FILE = "replies.parquet"
 PARAPHRASES_FILE = "paraphrases.parquet"
 TRIAL_FILE = "trial.parquet"
 EPOCHS_FILE = "epochs.parquet"
+FACT_EPOCHS_FILE = "fact_epochs.parquet"  # of trials trained since it is kept
 ROWS_FILE = "training_rows.parquet"
 BENCHMARKS_FILE = "benchmarks.parquet"
 BENCHMARK_ITEMS_FILE = "benchmark_items.parquet"

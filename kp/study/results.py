@@ -37,6 +37,7 @@ from kp.store.filenames import (
     CATEGORIES_FILE,
     DRIFT_FILE,
     EPOCHS_FILE,
+    FACT_EPOCHS_FILE,
     PARTS_FILE,
     PUBLISHED_FILE,
     ROWS_FILE,
@@ -133,6 +134,7 @@ def collect_tables(config: StudyConfig, graph: Graph, store: Store, failed: list
         training_rows=rows,
         parts=parts,
         fact_stories=pl.concat([_stories(answers, of_base), *(one.stories for one in measured)]),
+        fact_epochs=_fact_epochs(store, committed),
         placebo=_placebo(config, graph, store, roles),
         surprisal=bits,
         capacity=None if bits is None else capacity_table(bits, outcomes, facts, adapter_sizes(trials), rows, fact_entropy(config)),
@@ -212,6 +214,13 @@ def _drift(config: StudyConfig, graph: Graph, store: Store) -> pl.DataFrame | No
     ]
     tables = [frame(store.read(step, DRIFT_FILE, schema.TEXT_DRIFT)).with_columns(scale=pl.lit(scale)) for scale, step in steps if step]
     return pl.concat(tables) if tables else None
+
+
+def _fact_epochs(store: Store, committed: Iterable[Trial]) -> pl.DataFrame | None:
+    """The FACT_EPOCHS of the trials that were trained since it is kept; None if there are none."""
+    kept = [trial.step for trial in committed if store.file(trial.step, FACT_EPOCHS_FILE).is_file()]
+    tables = [store.read(step, FACT_EPOCHS_FILE, schema.FACT_EPOCHS) for step in kept]
+    return _concat(tables, schema.FACT_EPOCHS, []) if tables else None
 
 
 def _placebo(config: StudyConfig, graph: Graph, store: Store, roles: Mapping[str, FactRole]) -> pl.DataFrame | None:

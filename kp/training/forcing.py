@@ -42,6 +42,8 @@ class Forced:
     right: int = 0
     bits: float = 0.0
     resisting: Counter[int] = field(default_factory=Counter)
+    flags: list[bool] = field(default_factory=list)
+    """Of each row, whether it is right."""
 
 
 def forced_rows(
@@ -84,7 +86,8 @@ def forced_answers(
             scores = term_scores(engine, batch, cache.device, dtype)
         for one, terms in zip(part, map(list, batch.terms_of_rows), strict=True):
             found.rows += 1
-            found.right += one.counts and bool(scores.greedy[terms].all())
+            found.flags.append(one.counts and bool(scores.greedy[terms].all()))
+            found.right += found.flags[-1]
             found.bits += float(scores.bits[terms].sum())
             found.resisting.update(batch.labels[terms][~scores.greedy[terms]].tolist())
     return found

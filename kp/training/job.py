@@ -47,6 +47,9 @@ class Progress:
     hardware: list[dict[str, Any]] = field(default_factory=list)  # of these processes, as kp.store.hardware.distinct_hardware
     spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """When its first worker was at what (by Activity): began and ended, in seconds since 1970."""
+    fact_correct: dict[str, list[int]] = field(default_factory=dict)
+    """By epoch, how many right answers each of the trial's eval facts got, in their order; an epoch of a checkpoint older than this, or
+    with a loss that is not finite, is not in it."""
 
     def save(self, folder: Path) -> None:
         """Write it into a checkpoint."""

@@ -94,6 +94,7 @@ class TrialTraining:
         self.progress.trainable_parameters = sum(parameter_count(p) for p in self._model.parameters() if p.requires_grad)
         self.progress.setup_seconds = time.monotonic() - began
         self.progress.note(Activity.SETUP, since)
+        self._correct: list[int] = []  # right answers of each evaluated fact, when last measured
         self.step_losses: list[float] = []
         """Mean cross entropy per trained token of each optimiser step of the last epoch."""
         self.read_tokens = 0
@@ -171,6 +172,8 @@ class TrialTraining:
                 "eval_seconds": time.monotonic() - began - seconds,
             }
         )
+        if math.isfinite(loss):
+            self.progress.fact_correct[str(epoch)] = self._correct
         self.progress.note(Activity.EVALUATION, evaluated_since)
         self.progress.note(Activity.TRAINING, since)
         if self.progress.status is None:
@@ -257,6 +260,7 @@ class TrialTraining:
         self._engine.eval()
         found = forced_answers(self._engine, self._forced, self.spec.training.packing, self._model_cache, self._frozen)
         parts = self._place.gathered(found) if self._split else [found]
+        self._correct = self._by_fact([part.flags for part in parts])
         forced = {"eval_mode": EvalMode.TEACHER_FORCED.value, **summary_of(parts, self._model_cache.tokenizer)}
         # Whether a trial has learned its facts is told of answers that it has written.
         ends = self._reached([forced["unknown_accuracy"]]) == len(self.progress.epochs) + 1
@@ -295,9 +299,20 @@ class TrialTraining:
         found = answer_questions(generator, mine, self._asked, self._keys) if len(mine) else []
         right = [answer.matches.by(self.job.matcher) for under_prompt in found for answer in under_prompt]
         counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
+        parts = [right]
         if self._split:
             torch.distributed.all_reduce(counts)
+            parts = self._place.gathered(right)
+        self._correct = self._by_fact(parts)
         return {"unknown_accuracy": float(counts[0] / counts[1]), "eval_mode": EvalMode.GENERATE.value}
+
+    def _by_fact(self, parts: list[list[bool]]) -> list[int]:
+        """Right answers of each evaluated fact, from the judged answers of every worker's facts, prompt after prompt."""
+        prompts, correct = len(self.job.eval_shots), [0] * len(self.job.eval_facts)
+        for worker, flags in enumerate(parts):
+            facts = len(flags) // prompts
+            correct[worker :: len(parts)] = [sum(flags[place::facts]) for place in range(facts)]
+        return correct
 
     def _reached(self, further: Sequence[float] = ()) -> int | None:
         """The epoch in which the trial reached its target, if `further` accuracies follow those so far; None so far."""

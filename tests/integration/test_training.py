@@ -62,6 +62,8 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
 
 def assert_identical(found: Outcome, expected: Outcome) -> None:
     assert found.losses == expected.losses
+    assert found.fact_correct == expected.fact_correct
+    assert list(found.fact_correct) == [str(epoch["epoch"]) for epoch in found.epochs]
     assert all(np.array_equal(found.adapter[name], weights) for name, weights in expected.adapter.items())
 
 
@@ -122,6 +124,9 @@ def test_two_workers_anneal_in_step(two: Workers, model: Path, tmp_path: Path) -
     assert one.epochs[-3]["unknown_accuracy"] >= LEARNER_TARGET
     for name in ("learning_rate", "final_learning_rate", "unknown_accuracy", "train_loss"):
         assert [epoch[name] for epoch in one.epochs] == [epoch[name] for epoch in other.epochs]
+    assert one.fact_correct == other.fact_correct
+    shares = [sum(right) / len(right) for right in one.fact_correct.values()]
+    np.testing.assert_allclose(shares, [epoch["unknown_accuracy"] for epoch in one.epochs])
     assert one.status == other.status == "completed"
 
 

@@ -15,7 +15,7 @@ from kp.config.study import StudyConfig
 from kp.generation.adapters import CONFIG_FILE, WEIGHTS_FILE, adapter_digest
 from kp.schema import frame
 from kp.search.tune import TrialOutcome
-from kp.store.filenames import ADAPTER_FOLDER, TRIAL_FILE
+from kp.store.filenames import ADAPTER_FOLDER, FACT_EPOCHS_FILE, TRIAL_FILE
 from kp.store.steps import Store
 from kp.study.building import build_graph
 from kp.study.graph import Graph, Trial
@@ -62,8 +62,9 @@ def outcome(tmp_path: Path) -> Any:
     for name, text in ((CONFIG_FILE, "{}"), ("README.md", "# made by a library")):
         (adapter / name).write_text(text)
     save_file({"model.layers.3.mlp.down_proj.lora_A.weight": np.zeros((1, 2))}, adapter / WEIGHTS_FILE)
-    progress = Progress(epochs=[EPOCH], hardware=[WORKER])
-    job: Any = SimpleNamespace(rows=pa.Table.from_pylist([], schema=schema.TRAINING_ROWS))
+    progress = Progress(epochs=[EPOCH], hardware=[WORKER], fact_correct={"1": [1, 0]})
+    rows, asked = pa.Table.from_pylist([], schema=schema.TRAINING_ROWS), pa.table({"fact_id": ["f1", "f2"]})
+    job: Any = SimpleNamespace(rows=rows, eval_facts=asked, eval_shots=((),))
     return TrialOutcome(job, TrialStatus.COMPLETED, "ran its course", progress, tmp_path / "checkpoint", 12.0)
 
 
@@ -88,6 +89,16 @@ def test_committed_trial_tells_its_last_learning_rate_its_exposures_and_its_scal
     trial = commit(session, outcome)
     (row,) = session.store.read(trial.step, TRIAL_FILE, TRIALS).to_pylist()
     assert (row["final_learning_rate"], row["exposures"], row["lora_scale"]) == (2e-4, 2.5, 4.0)
+
+
+def test_committed_trial_tells_which_facts_were_right_after_each_epoch_that_was_measured(session: Any, outcome: Any) -> None:
+    outcome.progress.epochs.extend([{**EPOCH, "epoch": 2}, {**EPOCH, "epoch": 3}])
+    outcome.progress.fact_correct["3"] = [1, 1]
+    trial = commit(session, outcome)
+    found = frame(session.store.read(trial.step, FACT_EPOCHS_FILE, schema.FACT_EPOCHS))
+    assert found.drop("trial_id", "asked").rows() == [(1, "f1", 1), (1, "f2", 0), (3, "f1", 1), (3, "f2", 1)]
+    assert set(found["trial_id"]) == {trial.trial_id}
+    assert set(found["asked"]) == {1}
 
 
 def test_trial_without_an_epoch_exposed_no_fact(session: Any, outcome: Any) -> None:

@@ -14,7 +14,7 @@ from kp.generation.adapters import adapter_digest
 from kp.progress import Bar
 from kp.search.tune import Listeners, QueueLostError, TrialOutcome, adapter_of, run_trials
 from kp.search.worker_groups import SearchFolders, WorkerGroups
-from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
+from kp.store.filenames import ADAPTER_FOLDER, EPOCHS_FILE, FACT_EPOCHS_FILE, ROWS_FILE, TRIAL_FILE
 from kp.store.steps import Step
 from kp.study.graph import Graph, Trial
 from kp.study.pricing import Prompts, eval_prompts
@@ -206,6 +206,7 @@ def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str
     def fill(folder: Path) -> None:
         schema.write_table(pa.Table.from_pylist([row], schema=TRIALS), TRIALS, folder / TRIAL_FILE)
         schema.write_table(pa.Table.from_pylist(epochs, schema=_loose(schema.EPOCHS)), schema.EPOCHS, folder / EPOCHS_FILE)
+        schema.write_table(_fact_epochs(trial.trial_id, outcome), schema.FACT_EPOCHS, folder / FACT_EPOCHS_FILE)
         schema.write_table(outcome.job.rows, schema.TRAINING_ROWS, folder / ROWS_FILE)
         if adapter:
             shutil.copytree(adapter, folder / ADAPTER_FOLDER)
@@ -214,6 +215,17 @@ def _commit(session: Session, trial: Trial, outcome: TrialOutcome, row: dict[str
     details["base_revision"] = session.model.revision
     hardware = outcome.progress.hardware if outcome.progress else []
     session.store.commit(trial.step, fill, seconds=outcome.seconds, details=details, hardware=hardware)
+
+
+def _fact_epochs(trial_id: str, outcome: TrialOutcome) -> pa.Table:
+    """FACT_EPOCHS of a trial: of the epochs whose checkpoint has them."""
+    facts, asked = outcome.job.eval_facts["fact_id"].to_pylist(), len(outcome.job.eval_shots)
+    rows = [
+        {"trial_id": trial_id, "epoch": int(epoch), "fact_id": fact_id, "correct": right, "asked": asked}
+        for epoch, correct in (outcome.progress.fact_correct if outcome.progress else {}).items()
+        for fact_id, right in zip(facts, correct, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.FACT_EPOCHS)
 
 
 def _loose(table_schema: pa.Schema) -> pa.Schema:
