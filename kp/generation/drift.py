@@ -7,7 +7,7 @@ Base and adapter read the same pass, one after the other, so that both round ali
 logits is in float32 at once: a vocabulary of 250,000 tokens takes a megabyte a token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,15 @@ def text_drifts(generator: "HFGenerator", texts: Sequence[str]) -> list[TextDrif
 
     Raises UserError if a text exceeds the model's positions.
     """
+    return _drifts(generator, texts, lambda: generator.model)
+
+
+def model_drifts(generator: "HFGenerator", other: torch.nn.Module, texts: Sequence[str]) -> list[TextDrift]:
+    """The drift of another model with the same vocabulary from the generator's base, on each text; raises what `text_drifts` does."""
+    return _drifts(generator, texts, lambda: other)
+
+
+def _drifts(generator: "HFGenerator", texts: Sequence[str], compared: Callable[[], torch.nn.Module]) -> list[TextDrift]:
     ids = [list(generator.tokenizer(text).input_ids) for text in texts]
     _validate_lengths(generator, ids)
     found: dict[int, TextDrift] = {}
@@ -46,7 +55,7 @@ def text_drifts(generator: "HFGenerator", texts: Sequence[str]) -> list[TextDrif
             rows = [ids[place] for place in places]
             with generator.without_adapter() as base:
                 of_base = _logits(base, rows)
-            found |= zip(places, _compared(rows, of_base, _logits(generator.model, rows)), strict=True)
+            found |= zip(places, _compared(rows, of_base, _logits(compared(), rows)), strict=True)
     return [found[place] for place in range(len(texts))]
 
 
