@@ -171,6 +171,7 @@ class Sampler(StrEnum):
     GRID = "grid"  # every combination of the lists
     RANDOM = "random"
     OPTUNA = "optuna"  # by its TPE sampler, from what earlier trials reached
+    STEPWISE = "stepwise"  # rates first, then mixes, then ranks; each at the gentlest value so far that still learns
 
 
 class Tracker(StrEnum):

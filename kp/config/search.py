@@ -133,9 +133,11 @@ class SearchConfig(TrialSettings):
     seeds: tuple[int, ...] = (0,)
     """Each seed has its own draw of facts, LoRA init, dropout and data order."""
     sampler: Sampler = Sampler.GRID
-    """`grid` runs every combination; `random` and `optuna` run `trials` of them."""
+    """`grid` runs every combination; `random` and `optuna` run `trials` of them. `stepwise` tries all rates with the first mix and rank, then
+    the other mixes at the first rate that learned, then the other ranks with the last mix that learned: write the gentlest rate first and
+    the mix that protects most last. Learned means `stop_at_accuracy`."""
     trials: PositiveInt | None = None
-    """Number of trials of `random` and `optuna`; a larger number adds trials to the existing ones."""
+    """Number of trials of every sampler but `grid`; a larger number adds trials to the existing ones."""
     optuna_batch: PositiveInt = 4
     """Trials that `optuna` proposes at a time, from the results of all earlier ones: a study proposes the same ones after a kill."""
     replay_source: str | None = None
@@ -165,9 +167,20 @@ class SearchConfig(TrialSettings):
                     raise FieldError("only with sampler 'random' or 'optuna'", field=name)
         elif self.trials is None:
             raise FieldError(f"sampler '{self.sampler}' needs to be told how many", field="trials")
+        if self.sampler is Sampler.STEPWISE:
+            self._stepwise()
         if self.learning_rate_range and not 0 < self.learning_rate_range[0] < self.learning_rate_range[1]:
             raise FieldError("give the lowest rate, above 0, then the highest", field="learning_rate_range")
         return self
+
+    def _stepwise(self) -> None:
+        if self.learning_rate_range:
+            raise FieldError("only with sampler 'random' or 'optuna'; list the rates, the gentlest first", field="learning_rate_range")
+        if self.stop_at_accuracy is None:
+            raise FieldError("sampler 'stepwise' needs to be told what counts as learned", field="stop_at_accuracy")
+        for name in ("unknown", "layers"):
+            if len(getattr(self, name)) > 1:
+                raise FieldError("sampler 'stepwise' takes one value of it", field=name)
 
     @model_validator(mode="after")
     def _replayed(self) -> Self:

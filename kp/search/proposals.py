@@ -1,4 +1,5 @@
-"""The trials of a search: its whole grid, or `search.trials` trials drawn at random or proposed by Optuna's TPE sampler.
+"""The trials of a search: its whole grid, or `search.trials` trials drawn at random, proposed step by step (kp.search.stepwise) or by
+Optuna's TPE sampler.
 
 The list is a function of the study and, with Optuna, of the results of its trials: after a kill, in another process or on another machine
 the list is the same, and the trials' records are the only state. A larger `search.trials` makes the list
@@ -23,6 +24,7 @@ from typing import Any
 
 from kp.config.study import StudyConfig
 from kp.errors import UserError
+from kp.search.stepwise import stepwise_trials
 from kp.training.spec import Choice, TrialSpec, grid, searched_layers, trial_spec
 from kp.vocabulary import Sampler, TrialStatus
 
@@ -50,6 +52,8 @@ def proposed(config: StudyConfig, objective: Objective, replay: "Replay | None" 
     """
     if config.search.sampler is Sampler.GRID:
         return Proposal(tuple(grid(config)), complete=True)
+    if config.search.sampler is Sampler.STEPWISE:
+        return Proposal(*stepwise_trials(config, objective))
     space = _Space(config)
     wanted = config.search.trials or 0
     if wanted > space.size:
