@@ -98,7 +98,7 @@ def budgeted(trials: int, *, replays: bool) -> tuple[list[float], list[Document]
     )
     if trials == 1:
         return [RATES[0]], protective[-1:], [RANKS[0]]
-    rates = sorted(RATES[: min(len(RATES), max(1, trials // 2))])
+    rates = sorted(RATES[: min(len(RATES), (trials + 1) // 2)])
     left = trials - len(rates)
     mixes = min(len(protective) - 1, max(1, left // 2 + left % 2))
     arms = [protective[0], *protective[len(protective) - mixes :]]
