@@ -17,7 +17,7 @@ from kp.gate.candidates import ADAPTER_FIELD, MODEL_FIELD, Candidate, find_adapt
 from kp.gate.margins import Margins, least_facts, load_margins
 from kp.gate.measuring import Bench
 from kp.gate.output import Output, say, write_output
-from kp.gate.questions import PROMPTS_A_FACT, Questions, control_candidates, rounds_of, table_questions
+from kp.gate.questions import PROMPTS_A_FACT, Questions, control_candidates, next_round, table_questions
 from kp.gate.verdict import CandidateVerdict, Check, GateResult
 from kp.metrics.benchmark_chance import at_chance
 from kp.models.loading import resolve_model, small_files
@@ -73,7 +73,7 @@ def run_gate(options: GateOptions, output: Output) -> int:
     keep = table_questions(options.keep, KEEP_FIELD) if options.keep else None
     learned = table_questions(options.facts, FACTS_FIELD) if options.facts else None
     if keep is not None and options.controls is None:
-        _require_enough(len(keep.facts), len(keep.facts), margins, "facts")
+        _require_enough(len(keep.facts), margins, KEEP_FIELD)
     bench, candidates = _opened(options)
     controls, notes = _control_facts(bench, options, margins, keep, learned)
     asked = _Asked(margins, controls, keep, learned)
@@ -137,7 +137,7 @@ def _control_facts(
         say(f"the base's answers are written to {options.save_baseline}")
     least = least_facts(margins.knowledge.margin)
     if options.controls is None or options.controls >= least:
-        _require_enough(len(chosen.facts), len(drawn.facts), margins, "facts that the base knows")
+        _require_enough(len(chosen.facts), margins, CONTROLS_FIELD if wanted is not None else KEEP_FIELD)
     notes = []
     if len(chosen.facts) < least:
         notes.append(
@@ -145,19 +145,13 @@ def _control_facts(
             f"that takes {least} even if no answer changes"
         )
     elif wanted is not None and len(chosen.facts) < wanted:
-        notes.append(f"the base knows {len(chosen.facts)} of the {len(drawn.facts)} built-in facts that it was asked; {wanted} were wanted")
+        notes.append(f"the base knows {len(chosen.facts)} of the built-in facts that it was asked; {wanted} were wanted")
     return _Controls(chosen, base), notes
 
 
 def _base_outcomes(bench: Bench, drawn: Questions, wanted: int | None) -> pl.DataFrame:
     """The base's OUTCOMES of the facts that it knows by S0, on S0, S1 and S2; built-in facts are asked until as many are found."""
-    found: list[pl.DataFrame] = []
-    for questions in [drawn] if wanted is None else rounds_of(drawn, wanted):
-        on_s0 = bench.outcomes(questions, (ShotSet.S0,))
-        found.append(on_s0.filter(category=Category.HIGHLY_KNOWN.value))
-        if wanted is not None and sum(map(len, found)) >= wanted:
-            break
-    known = pl.concat(found)[:wanted]
+    known = _known(bench.outcomes(drawn, (ShotSet.S0,))) if wanted is None else _found(bench, drawn, wanted)
     chosen = drawn if wanted is None else drawn.only(set(known["fact_id"]))
     if known.is_empty():
         return known
@@ -165,16 +159,35 @@ def _base_outcomes(bench: Bench, drawn: Questions, wanted: int | None) -> pl.Dat
     return pl.concat([known, measured.filter(pl.col("fact_id").is_in(known["fact_id"].to_list()))])
 
 
-def _require_enough(known: int, asked: int, margins: Margins, what: str) -> None:
+def _known(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Those of OUTCOMES on S0 that have only right answers."""
+    return outcomes.filter(category=Category.HIGHLY_KNOWN.value)
+
+
+def _found(bench: Bench, drawn: Questions, wanted: int) -> pl.DataFrame:
+    """The base's OUTCOMES on S0 of as many facts that it knows, or of all that are found."""
+    pool, asked = drawn.frame, pl.DataFrame()
+    known: dict[str, bool] = {}
+    while chosen := next_round(pool, known, wanted):
+        on_s0 = bench.outcomes(drawn.only(set(chosen)), (ShotSet.S0,))
+        asked = pl.concat([asked, _known(on_s0)]) if len(asked) else _known(on_s0)
+        right = set(asked["fact_id"])
+        known |= {fact_id: fact_id in right for fact_id in chosen}
+    return asked[:wanted]
+
+
+def _require_enough(facts: int, margins: Margins, field: str) -> None:
     """Raise UserError if so few control facts cannot show that the margin is kept, whatever the candidate does."""
     least = least_facts(margins.knowledge.margin)
-    if known < least:
-        raise UserError(
-            f"{known} {what} of {asked} asked, and a margin of {100 * margins.knowledge.margin:g} points needs at least {least} even if "
-            f"no answer changes: give more, widen [knowledge] margin, or add {CONTROLS_FIELD} {CONTROLS} to judge knowledge on "
-            "built-in facts",
-            field=KEEP_FIELD if what == "facts" else CONTROLS_FIELD,
-        )
+    if facts >= least:
+        return
+    told = "facts that the base can be expected to know" if field == KEEP_FIELD else "built-in facts that the base knows"
+    remedy = f"add {CONTROLS_FIELD} {CONTROLS} to judge knowledge on built-in facts" if field == KEEP_FIELD else f"give {KEEP_FIELD}"
+    raise UserError(
+        f"{facts} {told}, and a margin of {100 * margins.knowledge.margin:g} points needs at least {least} even if no answer changes: "
+        f"{remedy}, or widen [knowledge] margin",
+        field=field,
+    )
 
 
 def _verdict(bench: Bench, asked: _Asked, candidate: Candidate) -> CandidateVerdict:

@@ -13,12 +13,12 @@ def fetched_adapter(name: str, field: str) -> Path:
     """
     from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = [CONFIG_FILE, WEIGHTS_FILE]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
-    except HfHubHTTPError as error:
+    except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(
             f"'{name}' is no folder, and the Hub has no such adapter, or not for this user: {first_line(error)}", field=field
         ) from None

@@ -28,13 +28,10 @@ def junit_of(result: GateResult) -> str:
 
 
 def _suite(root: Xml.Element, candidate: CandidateVerdict) -> None:
-    cases = (*candidate.quantities, *candidate.checks)
-    outcomes = [one.outcome for one in cases]
-    counts = {"failures": outcomes.count(Outcome.FAIL), "errors": outcomes.count(Outcome.NOT_RESOLVED)}
-    suite = Xml.SubElement(
-        root, "testsuite", name=_legal(candidate.name), tests=str(len(cases)), **{key: str(n) for key, n in counts.items()}
-    )
-    for one in cases:
+    outcomes = [one.outcome for one in candidate.judged]
+    counts = {"tests": len(outcomes), "failures": outcomes.count(Outcome.FAIL), "errors": outcomes.count(Outcome.NOT_RESOLVED)}
+    suite = Xml.SubElement(root, "testsuite", {"name": _legal(candidate.name), **{key: str(n) for key, n in counts.items()}})
+    for one in candidate.judged:
         case = Xml.SubElement(suite, "testcase", classname=_legal(candidate.name), name=one.name)
         text = _told(one)
         if one.outcome is Outcome.FAIL:

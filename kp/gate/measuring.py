@@ -6,6 +6,7 @@ runs where a change is checked, on one machine with one model: it needs no Ray.
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -147,8 +148,12 @@ class Bench:
 
     @cached_property
     def _base(self) -> "HFGenerator":
+        from transformers.utils import logging
+
         from kp.generation.hf import HFGenerator
 
+        logging.disable_progress_bar()  # stderr has one line a measurement
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
         _, generator = self._engine.load()
         assert isinstance(generator, HFGenerator), "the engine is hf"
         return generator

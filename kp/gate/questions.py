@@ -3,7 +3,8 @@
 Few prompts of each shot set are used, because at the same cost more facts narrow an interval further than more prompts of each fact do.
 """
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from kp.config.derived import BASE_SHOT_SETS
 from kp.errors import UserError
 from kp.facts.builtin import SOURCE as BUILTIN_FACTS
 from kp.facts.builtin import load_builtin
-from kp.facts.selection import random_key, select_facts
+from kp.facts.selection import random_key
 from kp.facts.shots import BUILTIN, load_shots, shot_sets
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts, question_key
@@ -29,9 +30,12 @@ from kp.vocabulary import ShotSet
 PROMPTS = {ShotSet.S0: 2, ShotSet.S1: 3, ShotSet.S2: 3}
 """Prompts of each shot set that are asked: a control fact is one that the base answers right under both of S0."""
 PROMPTS_A_FACT = PROMPTS[ShotSet.S1] + PROMPTS[ShotSet.S2]
-ROUNDS = 5
-"""Rounds in which control facts are looked for, each of as many facts as are wanted divided by ROUND_SHARE."""
-ROUND_SHARE = 2
+SCOUTS = 4
+"""Facts of each relation that are asked first, where control facts are looked for."""
+LEAST_ROUND, MOST_ROUND = 16, 200
+"""Facts of a later round: small ones waste passes of the model, large ones ask more than are needed."""
+MOST_ASKED = 8
+"""Facts that are asked for each one wanted before the search ends."""
 _MOST_TABLE = 5000  # facts of a table
 
 
@@ -69,8 +73,9 @@ class Questions:
 
 
 def questions_of(facts: pl.DataFrame) -> Questions:
-    """These facts under the built-in shots, without any that gives one of them away."""
-    sets, _ = shot_sets(load_shots(BUILTIN, BASE_SHOT_SETS).shots, facts, BASE_SHOT_SETS)
+    """These facts under the built-in shots, without any that gives one of them away; paraphrases are not asked here."""
+    asked = facts.with_columns(pl.lit([], dtype=pl.List(pl.String)).alias("paraphrases"))
+    sets, _ = shot_sets(load_shots(BUILTIN, BASE_SHOT_SETS).shots, asked, BASE_SHOT_SETS)
     return Questions(facts.to_arrow().cast(FACTS), {name: prompts[: PROMPTS[name]] for name, prompts in sets.items()})
 
 
@@ -84,24 +89,38 @@ def table_questions(path: Path, field: str) -> Questions:
 
 
 def control_candidates(wanted: int, without: Collection[str] = ()) -> Questions:
-    """Built-in facts among which as many control facts are looked for, in the order in which they are asked; none of these questions.
+    """Built-in facts among which control facts are looked for, in the order of a draw; none of these questions.
 
     No two have the same relation and object: their answers depend on each other, and would count as one.
     """
     taken = {question_key(question) for question in without}
-    pool = frame(load_builtin()).filter([question_key(question) not in taken for question in load_builtin()["question"].to_pylist()])
+    builtin = frame(load_builtin())
+    pool = builtin.filter([question_key(question) not in taken for question in builtin["question"]])
     drawn = pool.with_columns(pl.Series("draw", [random_key(0, one) for one in pool["fact_id"]])).sort("draw")
     single = drawn.unique(["relation", "object"], keep="first", maintain_order=True).drop("draw")
-    most = min(single.height, wanted * ROUNDS // ROUND_SHARE)
     if wanted > single.height:
         raise UserError(
             f"{wanted} control facts asked for, and {BUILTIN_FACTS} has {single.height:,} with different answers", field="--controls"
         )
-    return questions_of(select_facts(single, (), most, 0, "--controls"))
+    return questions_of(single)
 
 
-def rounds_of(questions: Questions, wanted: int) -> list[Questions]:
-    """The candidates in rounds, by which few more are asked than are needed."""
-    ids = sorted(questions.facts["fact_id"].to_pylist(), key=lambda one: random_key(1, one))
-    size = max(1, wanted // ROUND_SHARE)
-    return [questions.only(set(ids[start : start + size])) for start in range(0, len(ids), size)]
+def next_round(pool: pl.DataFrame, known: Mapping[str, bool], wanted: int) -> list[str]:
+    """The ids of the facts of `pool` (FACTS) to ask next, given which of those asked the base knows; empty if that leads nowhere.
+
+    The first round asks a few of each relation, those after it the relations of which the base knows most: a model that knows capitals
+    and no films is not asked films. Facts are chosen by S0 alone, so this biases nothing that is measured on S1 and S2.
+    """
+    left = pool.filter(~pl.col("fact_id").is_in(list(known)))
+    if not known:
+        return left.group_by("relation", maintain_order=True).head(SCOUTS)["fact_id"].to_list()
+    found = pl.DataFrame({"fact_id": list(known), "right": list(known.values())}).join(pool.select("fact_id", "relation"), on="fact_id")
+    shares = found.group_by("relation").agg(((pl.col("right").sum() + 0.5) / (pl.len() + 1)).alias("share"))
+    hopeful = shares.join(left.select("relation").unique(), on="relation").filter(pl.col("share") >= pl.col("share").max() / 2)
+    lacking = wanted - sum(known.values())
+    if hopeful.is_empty() or lacking <= 0 or len(known) >= MOST_ASKED * max(wanted, MOST_ROUND):
+        return []
+    size = min(MOST_ROUND, max(LEAST_ROUND, math.ceil(lacking / float(hopeful["share"].to_numpy().mean()))))
+    counts = hopeful.with_columns((pl.col("share") / pl.col("share").sum() * size).ceil().cast(pl.Int64).alias("count"))
+    ranked = left.join(counts, on="relation", maintain_order="left").with_columns(pl.int_range(pl.len()).over("relation").alias("rank"))
+    return ranked.filter(pl.col("rank") < pl.col("count"))["fact_id"].to_list()

@@ -62,9 +62,14 @@ class CandidateVerdict:
     notes: tuple[str, ...] = ()
 
     @property
+    def judged(self) -> tuple[Quantity | Check, ...]:
+        """Everything that can fail."""
+        return (*self.quantities, *self.checks)
+
+    @property
     def outcome(self) -> Outcome:
         """Fail if anything fails, else not resolved if anything is not."""
-        return worst([one.outcome for one in (*self.quantities, *self.checks)])
+        return worst([one.outcome for one in self.judged])
 
     @property
     def needed(self) -> int | None:

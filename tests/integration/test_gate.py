@@ -96,7 +96,7 @@ def test_gate_of_a_merged_checkpoint_that_is_the_base_has_no_harm(gate: Gate, ba
     ("words", "told"),
     [
         ((), "ADAPTER: name at least one adapter"),
-        (("--keep", "keep.csv"), "--keep: 2 facts of 2 asked, and a margin of 2 points needs at least 189"),
+        (("--keep", "keep.csv"), "--keep: 2 facts that the base can be expected to know, and a margin of 2 points needs at least 189"),
         (("--controls", "100000"), "--controls: 100000 control facts asked for"),
         (("--margins", "none.toml"), "--margins: none.toml: cannot be read as TOML"),
         (("--baseline", "none.json"), "--baseline: none.json: is no baseline of kp gate"),
