@@ -41,7 +41,7 @@ def _loss(told: Told) -> str:
         return "No control fact that the base knows is in the test half, so nothing is said of harm."
     interval = "" if told.lower is None else f" (95% interval {points_interval(told.lower)} to {points_interval(told.upper)})"
     return (
-        f"Of the right answers to {told.controls:,} control facts that had no part in the choice, it loses "
+        f"On {told.controls:,} control facts that had no part in the choice, its loss of right answers is "
         f"{points_interval(told.loss)} points{interval}: {VERDICT_WORDS[told.verdict]}."
     )
 

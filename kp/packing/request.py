@@ -68,7 +68,7 @@ def validate_request(request: PackRequest) -> None:
     if not 0 < request.margin < 1:
         raise UserError(f"{request.margin:g} is no share; give a harm between 0 and 1, such as 0.02 for 2 points", field="--margin")
     if request.controls < 4:
-        raise UserError(f"{request.controls} control facts tell nothing of a harm; give at least 4, and some hundreds for a small margin")
+        raise UserError(f"{request.controls} control facts tell nothing of a harm; give at least 4", field="--controls")
     if not 0 <= request.paraphrases <= 10:
         raise UserError(f"{request.paraphrases}: expected 0 to 10", field="--paraphrases")
     for override in request.overrides:

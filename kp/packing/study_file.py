@@ -26,6 +26,9 @@ RANKS = (8, 16, 4)
 SCALES = (0.5, 0.75, 1.0)
 CONTROLS = 0.999  # the largest share of known facts that a study can keep out of training: with up to 500 of them, all
 KL = 1.0
+EPOCHS = 24
+MANY = 6
+"""Trials, from which on ASHA stops the weaker half of them after half of their epochs: before, there are too few to compare."""
 SMALL = 40  # facts, from which on batches are larger
 MOST_TOKENS = 64  # of an answer
 SURVEYING = ("seed", "model", "categorise", "resources", "training")  # the sections of the search that the survey shares
@@ -53,6 +56,8 @@ def pack_document(request: PackRequest, taught: int, longest_answer: int, source
         "eval_prompts": 2,
         "replay_shortfall": "use_all",
     }
+    if request.trials >= MANY:
+        search |= {"scheduler": "asha", "grace_epochs": EPOCHS // 2, "reduction_factor": 2}
     facts: Document = {"source": sources["facts"], "control_share": CONTROLS, "control_unknown_share": 0.0}
     if any(arm.get("highly_known") for arm in arms):
         search["replay_source"] = replay
@@ -65,12 +70,13 @@ def pack_document(request: PackRequest, taught: int, longest_answer: int, source
         "categorise": {"max_new_tokens": answer_tokens(longest_answer)},
         "search": search,
         "training": {
-            "epochs": 24,
+            "epochs": EPOCHS,
             "batch_size": 4 if taught < SMALL else 8,
             "lora_alpha_per_rank": 2.0,  # the same scale at every rank
             "lora_dropout": 0.0,
         },
         "evaluate": {
+            "shot_sets": ["S1"],  # by which the choice is made; the chosen trial is asked on S2 as well
             "held_out_paraphrases": 0,
             "reversed_questions": False,
             "completions": 0,
@@ -134,7 +140,7 @@ def scaled_document(document: Document, chosen: TrialSpec, seed: int, scales: Se
     }
     if not chosen.replayed:
         search.pop("replay_source", None)
-    scaled["evaluate"] = {"scales": list(scales)} | {name: value for name, value in scaled["evaluate"].items() if name != "scales"}
+    scaled["evaluate"] |= {"shot_sets": ["S1", "S2"], "scales": list(scales)}
     return scaled
 
 

@@ -342,7 +342,7 @@ def write(folder: Path, name: str, text: str) -> str:
         (["{facts}", "--trials", "0"], ["--trials", "at least 1"]),
         (["{facts}", "--hours", "0"], ["--hours", "above 0"]),
         (["{facts}", "--margin", "2"], ["--margin", "0.02"]),
-        (["{facts}", "--controls", "1"], ["1 control facts"]),
+        (["{facts}", "--controls", "1"], ["--controls", "at least 4"]),
         (["{facts}", "--paraphrases", "11"], ["--paraphrases", "0 to 10"]),
         (["{facts}", "search.unknown=[4]"], ["search.unknown", "FACTS"]),
         (["{facts}", "model.name=gpt2"], ["model.name", "--model"]),
