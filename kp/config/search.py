@@ -133,9 +133,9 @@ class SearchConfig(TrialSettings):
     seeds: tuple[int, ...] = (0,)
     """Each seed has its own draw of facts, LoRA init, dropout and data order."""
     sampler: Sampler = Sampler.GRID
-    """`grid` runs every combination; `random` and `optuna` run `trials` of them. `stepwise` tries all rates with the first mix and rank, then
-    the other mixes at the first rate that learned, then the other ranks with the last mix that learned: write the gentlest rate first and
-    the mix that protects most last. Learned means `stop_at_accuracy`."""
+    """`grid` runs every combination; `random` and `optuna` run `trials` of them. `stepwise` tries all rates with the first mix and rank,
+    then the other mixes at the first rate that learned, then the other ranks with the last mix that learned: write the gentlest rate first
+    and the mix that protects most last. Learned means `stop_at_accuracy`."""
     trials: PositiveInt | None = None
     """Number of trials of every sampler but `grid`; a larger number adds trials to the existing ones."""
     optuna_batch: PositiveInt = 4
