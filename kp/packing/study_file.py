@@ -21,7 +21,7 @@ Document = dict[str, Any]
 
 TARGET = 0.95
 """Reliability from which facts count as packed; trials end soon after they have it in training."""
-RATES = (1e-3, 3e-4, 3e-3, 1e-4)  # by how likely they are the gentlest that learns
+RATES = (3e-3, 1e-3, 3e-4, 1e-2)  # in the order in which a larger budget adds them; small models learn nothing below 1e-3
 RANKS = (8, 16, 4)
 SCALES = (0.5, 0.75, 1.0)
 CONTROLS = 0.999  # the largest share of known facts that a study can keep out of training: with up to 500 of them, all
@@ -31,7 +31,7 @@ MANY = 6
 """Trials, from which on ASHA stops the weaker half of them after half of their epochs: before, there are too few to compare."""
 SMALL = 40  # facts, from which on batches are larger
 MOST_TOKENS = 64  # of an answer
-SURVEYING = ("seed", "model", "categorise", "resources", "training")  # the sections of the search that the survey shares
+SURVEYING = ("seed", "model", "categorise", "resources", "training", "evaluate")  # the sections of the search that the survey shares
 
 
 def pack_document(request: PackRequest, taught: int, longest_answer: int, sources: Mapping[str, str | None]) -> Document:
