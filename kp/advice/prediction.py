@@ -1,7 +1,8 @@
 """Predictions of one target, with the proof of what they are worth: each study predicted from the others.
 
-A process has skill if, leaving out each study in turn, its mean squared error (on shares, averaged over studies) is at most `NEEDED` of that
-of the mean alone, and if on all rows it is `NATS` more likely than the mean alone. Otherwise every prediction is that of the mean.
+A process has skill if, leaving out each study in turn, its mean squared error (on shares, averaged over studies) is at most `NEEDED` of
+that of the mean alone, and if on all rows it is `NATS` nats more likely than the mean alone. Otherwise every prediction is that of the
+mean.
 """
 
 import math

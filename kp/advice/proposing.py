@@ -1,9 +1,9 @@
 """The next trials: the grid of the asked size whose results would say most about the leading settings.
 
-Worth is by how much a grid's trials lessen the predicted variances of reliability and harm of the LEADING best settings, summed, each target
-in units of its own standard deviation. What a trial would show is not needed for that: a Gaussian process knows its variances beforehand
-(Cohn, Neural Networks 9, 1996: choosing what lessens the variance of predictions). The grid is chosen among the settings of the best half,
-so that no trial is spent where the answer is not expected.
+Worth is by how much a grid's trials lessen the predicted variances of reliability and harm of the LEADING best settings, summed, each
+target in units of its own variance. What a trial would show is not needed for that: a Gaussian process knows its variances beforehand
+(Cohn, Neural Networks 9, 1996: choosing what lessens the variance of predictions). Settings may lie one usual value beyond what was
+measured. Of all grids, only those with the most settings in the better half count, so that few trials are spent where no answer is expected.
 """
 
 import itertools
@@ -23,15 +23,14 @@ MOST = 16
 
 def propose(advice: Advice, predictors: Sequence[Predictor], trials: int) -> list[Setting]:
     """`trials` settings of equal exposures that form a grid of ranks, learning rates and mixes; UserError if no grid has that many."""
-    settings = [one.setting for one in advice.ordered]
     exposures = advice.best.setting.exposures
-    usable = [one for one in settings[: max(len(settings) // 2, 1)] if one.exposures == exposures] or settings[:1]
-    grids = [grid for grid in _grids([one for one in settings if one.exposures == exposures], trials)]
+    settings = [one.setting for one in advice.near if one.setting.exposures == exposures]
+    grids = list(_grids(settings, trials))
     if not grids:
-        raise UserError(f"{trials} trials form no grid of the ranks, learning rates and mixes that were measured; ask for 4", field="--next")
-    allowed = set(usable)
-    most = max(sum(one in allowed for one in grid) for grid in grids)
-    grids = [grid for grid in grids if sum(one in allowed for one in grid) == most]
+        raise UserError(f"{trials} trials form no grid of the ranks, learning rates and mixes near what was measured", field="--next")
+    better = set(settings[: max(len(settings) // 2, 1)])
+    inside = [sum(one in better for one in grid) for grid in grids]
+    grids = [grid for grid, count in zip(grids, inside, strict=True) if count == max(inside)]
     every = list(dict.fromkeys([*settings[:LEADING], *itertools.chain.from_iterable(grids)]))
     place = {one: number for number, one in enumerate(every)}
     covariances = [_covariance(predictor, every) for predictor in predictors]

@@ -42,10 +42,11 @@ class Advised:
 
 @dataclass(frozen=True)
 class Advice:
-    """All candidates, best first; `any_setting` if neither target can be told by settings, so that their order means nothing."""
+    """All candidates, best first, and those with the settings one usual value beyond what was measured, likewise; `any_setting` if neither target can be told by settings, so that their order means nothing."""
 
     question: Question
     ordered: tuple[Advised, ...]
+    near: tuple[Advised, ...]
     any_setting: bool
     outside: tuple[str, ...]  # knobs in which the question lies outside what was measured
 
@@ -60,33 +61,44 @@ class Advice:
         return self.best.harm.upper <= self.question.tolerance
 
 
-def candidates(rows: pl.DataFrame, question: Question) -> list[Setting]:
-    """Usual values of each knob within the range of its measured ones; the nearest where there is none."""
+def candidates(rows: pl.DataFrame, question: Question, further: int = 0) -> list[Setting]:
+    """Usual values of each knob within the range of its measured ones, or up to `further` values beyond; the nearest where none is inside."""
     choices = (
-        question.ranks or _within(rows["rank"], RANKS),
-        _within(rows["learning_rate"], RATES),
-        _within(rows["exposures"], EXPOSURES),
-        _within(rows["replayed"], REPLAYED),
+        question.ranks or _within(rows["rank"], RANKS, further),
+        _within(rows["learning_rate"], RATES, further),
+        _within(rows["exposures"], EXPOSURES, 0),
+        _within(rows["replayed"], REPLAYED, further),
     )
     return [Setting(question.facts, *chosen, question.parameters) for chosen in itertools.product(*choices)]  # type: ignore[arg-type]
 
 
-def _within(measured: pl.Series, usual: tuple[float, ...]) -> tuple[float, ...]:
+def _within(measured: pl.Series, usual: tuple[float, ...], further: int) -> tuple[float, ...]:
     low, high = float(measured.min()), float(measured.max())  # type: ignore[arg-type]
-    inside = tuple(value for value in usual if low * 0.95 <= value <= high * 1.05)
-    return inside or (min(usual, key=lambda value: abs(value - low)),)
+    inside = [place for place, value in enumerate(usual) if low * 0.95 <= value <= high * 1.05]
+    inside = inside or [min(range(len(usual)), key=lambda place: abs(usual[place] - low))]
+    return usual[max(inside[0] - further, 0) : inside[-1] + further + 1]
 
 
-def advise(rows: pl.DataFrame, reliability: Predictor, harm: Predictor, question: Question) -> Advice:
-    """Candidates by their score; of equal ones, that of fewer steps and then of the lower rank is the first."""
-    settings = candidates(rows, question)
+def advise(reliability: Predictor, harm: Predictor, question: Question) -> Advice:
+    """Candidates where both targets were measured by their score; of equal ones, that of fewer steps and then the lower rank is first."""
+    both = harm.rows.drop_nulls("reliability")
+    rows = both if len(both) else harm.rows
+    order = scored(reliability, harm, question, candidates(rows, question))
+    near = scored(reliability, harm, question, candidates(rows, question, further=1))
+    return Advice(question, order, near, not (reliability.has_skill or harm.has_skill), _outside(reliability, harm, order[0].setting))
+
+
+def scored(reliability: Predictor, harm: Predictor, question: Question, settings: list[Setting]) -> tuple[Advised, ...]:
+    """The settings with their predictions, best first."""
     packed, lost = reliability.predict(settings), harm.predict(settings)
     within = harm.chance_below(settings, question.tolerance)
     found = [
-        Advised(setting, up, down, float(up.value * chance)) for setting, up, down, chance in zip(settings, packed, lost, within, strict=True)
+        Advised(setting, up, down, float(up.value * chance))
+        for setting, up, down, chance in zip(settings, packed, lost, within, strict=True)
     ]
-    order = sorted(found, key=lambda one: (-round(one.score, 9), one.setting.exposures * (1 + one.setting.replayed), one.setting.rank))
-    return Advice(question, tuple(order), not (reliability.has_skill or harm.has_skill), _outside(reliability, harm, order[0].setting))
+    return tuple(
+        sorted(found, key=lambda one: (-round(one.score, 9), one.setting.exposures * (1 + one.setting.replayed), one.setting.rank))
+    )
 
 
 def _outside(reliability: Predictor, harm: Predictor, setting: Setting) -> tuple[str, ...]:

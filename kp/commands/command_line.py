@@ -4,7 +4,7 @@ import inspect
 import itertools
 import re
 
-from kp.commands import bench, explain, gate, outcomes, packing, starting, studies, surroundings
+from kp.commands import bench, explain, gate, outcomes, packing, planning, starting, studies, surroundings
 from kp.commands.application import app, study_commands
 
 DESCRIPTION = "How many new facts can you pack into a LoRA adapter before it harms the model?"
@@ -13,7 +13,7 @@ EXIT_CODES = (
     "3 all the rest is done, but a trial failed, which the report records; 130 interrupted (Ctrl-C); 143 ended by SIGTERM. "
     "After each but 0 the same command continues from what is done."
 )
-for module in (starting, studies, surroundings, outcomes, explain, packing, gate, bench):  # the order in which `kp --help` lists them
+for module in (starting, studies, surroundings, outcomes, explain, packing, gate, planning, bench):  # the order in which `kp --help` lists them
     module.add()
 
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
