@@ -3,7 +3,8 @@
 Worth is by how much a grid's trials lessen the predicted variances of reliability and harm of the LEADING best settings, summed, each
 target in units of its own variance. What a trial would show is not needed for that: a Gaussian process knows its variances beforehand
 (Cohn, Neural Networks 9, 1996: choosing what lessens the variance of predictions). Settings may lie one usual value beyond what was
-measured. Of all grids, only those with the most settings in the better half count, so that few trials are spent where no answer is expected.
+measured. Of all grids, only those with the most settings in the better half count, so that few trials are spent where no answer is
+expected.
 """
 
 import itertools

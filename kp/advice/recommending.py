@@ -42,7 +42,10 @@ class Advised:
 
 @dataclass(frozen=True)
 class Advice:
-    """All candidates, best first, and those with the settings one usual value beyond what was measured, likewise; `any_setting` if neither target can be told by settings, so that their order means nothing."""
+    """All candidates, best first; `near` are those and the settings one usual value beyond what was measured, likewise.
+
+    `any_setting` if neither target can be told by settings, so that their order means nothing.
+    """
 
     question: Question
     ordered: tuple[Advised, ...]
@@ -62,7 +65,7 @@ class Advice:
 
 
 def candidates(rows: pl.DataFrame, question: Question, further: int = 0) -> list[Setting]:
-    """Usual values of each knob within the range of its measured ones, or up to `further` values beyond; the nearest where none is inside."""
+    """Usual values of each knob within the measured range, or up to `further` values beyond; the nearest where none is inside."""
     choices = (
         question.ranks or _within(rows["rank"], RANKS, further),
         _within(rows["learning_rate"], RATES, further),
