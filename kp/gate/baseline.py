@@ -41,7 +41,7 @@ def read_baseline(path: Path, identity: Mapping[str, Any]) -> pl.DataFrame:
     try:
         rows = pl.DataFrame(content["outcomes"]).with_columns(pl.lit("base").alias("trial_id"), pl.lit("control_test").alias("role"))
         empty = pl.DataFrame(pl.from_arrow(OUTCOMES.empty_table()))
-        return rows.select(OUTCOMES.names).cast(dict(empty.schema))
+        return rows.select(OUTCOMES.names).cast(empty.schema)
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError):
         raise UserError(f"{path}: its outcomes cannot be read; make it again with --save-baseline", field=FIELD) from None
 
