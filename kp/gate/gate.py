@@ -132,6 +132,9 @@ def _control_facts(
     identity = baseline_identity(bench.identity, drawn, wanted, "--keep" if from_table else "built-in facts")
     base = read_baseline(options.baseline, identity) if options.baseline else _base_outcomes(bench, drawn, wanted)
     chosen = drawn.only(set(base["fact_id"]))
+    if len(chosen.facts) < 2:
+        field = KEEP_FIELD if from_table else CONTROLS_FIELD
+        raise UserError(f"the base knows {len(chosen.facts)} of the facts that it was asked, so it has none to lose", field=field)
     if options.save_baseline is not None:
         write_baseline(options.save_baseline, identity, base)
         say(f"the base's answers are written to {options.save_baseline}")
