@@ -48,6 +48,8 @@ class Told:
         """What came of it."""
         if self.reliability_told < self.target - ROUNDING:
             return Ending.NOT_LEARNED
+        if self.below_margin:
+            return Ending.PACKED
         match self.verdict:
             case Verdict.WITHIN_MARGIN:
                 return Ending.PACKED
@@ -55,6 +57,11 @@ class Told:
                 return Ending.HARMFUL
             case Verdict.NOT_RESOLVED:
                 return Ending.UNRESOLVED
+
+    @property
+    def below_margin(self) -> bool:
+        """Whether the interval lies below the margin; a harm can be shown all the same, and is then a small one."""
+        return self.upper is not None and self.upper < self.margin
 
     @property
     def controls_needed(self) -> int | None:

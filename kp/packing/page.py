@@ -42,8 +42,14 @@ def _loss(told: Told) -> str:
     interval = "" if told.lower is None else f" (95% interval {points_interval(told.lower)} to {points_interval(told.upper)})"
     return (
         f"On {told.controls:,} control facts that had no part in the choice, its loss of right answers is "
-        f"{points_interval(told.loss)} points{interval}: {VERDICT_WORDS[told.verdict]}."
+        f"{points_interval(told.loss)} points{interval}: {_verdict(told)}."
     )
+
+
+def _verdict(told: Told) -> str:
+    if told.verdict is Verdict.HARM_SHOWN and told.below_margin:
+        return "harm shown, but below the margin"
+    return VERDICT_WORDS[told.verdict]
 
 
 def _remedy(told: Told) -> list[str]:

@@ -39,10 +39,10 @@ class PackRequest:
     results: Path
     out: Path | None = None  # absent: a folder named as the study
     keep: Path | None = None
-    trials: int = 4
+    trials: int = 3
     hours: float | None = None
     margin: float = 0.02
-    controls: int = 40
+    controls: int = 24
     paraphrases: int = 0
     overrides: tuple[str, ...] = ()
 

@@ -205,7 +205,8 @@ def test_told_is_what_had_no_part_in_the_choice() -> None:
 @pytest.mark.parametrize(
     ("scale", "half", "ending", "words"),
     [
-        (0.75, 0.005, Ending.PACKED, "Packed with no harm beyond 2 points: 97.0%"),
+        (0.75, 0.0125, Ending.UNRESOLVED, "is not resolved"),
+        (0.75, 0.005, Ending.PACKED, "Packed with no harm beyond 2 points: 97.0%"),  # 1.2 points: harm is shown, and it is a small one
         (0.75, 0.03, Ending.UNRESOLVED, "is not resolved: 97.0%"),
         (1.0, 0.03, Ending.HARMFUL, "None found that packs the facts without harm"),
         (0.5, 0.03, Ending.NOT_LEARNED, "None found that packs the facts to 95%"),
@@ -215,6 +216,13 @@ def test_statement_says_what_came_of_it(scale: float, half: float, ending: Endin
     told = told_at(curve_of(CURVES, half), "t", scale, 0.95, 0.02)
     assert told.ending is ending
     assert words in statement(told, 10)[0]
+
+
+def test_statement_of_a_loss_that_is_ruled_out_beyond_the_margin() -> None:
+    told = told_at(curve_of({1.0: (1.0, 1.0, 0.0, 0.001)}, half=0.01), "t", 1.0, 0.95, 0.02)
+    assert told.ending is Ending.PACKED
+    assert statement(told, 10)[0] == "Packed with no harm beyond 2 points: 100.0% of the answers to the 10 taught facts are right."
+    assert "(95% interval" in statement(told, 10)[1]
 
 
 def test_controls_needed_shrink_the_interval_below_the_margin() -> None:
@@ -366,7 +374,7 @@ def test_pack_bad_input_is_refused_before_a_model_is_loaded(table: Path, tmp_pat
 def test_pack_dry_run_prints_plan_and_price_and_writes_no_table(table: Path, tmp_path: Path) -> None:
     done = run_kp("pack", table, "--dry-run", "--results", tmp_path / "runs", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("asks the base 3 facts", "study team-facts-pack", "price of the whole study", "4 trials"):
+    for words in ("asks the base 3 facts", "study team-facts-pack", "price of the whole study", "3 trials"):
         assert words in done.stdout
     assert not (tmp_path / "out").exists()
 
