@@ -164,9 +164,7 @@ def _next(proposed: Sequence[Advised], file: str | None) -> Iterator[Block]:
 
 def _experience(rows: pl.DataFrame) -> Table:
     spans = ("parameters", "facts", "rank", "learning_rate", "exposures", "replayed")
-    caption = (
-        "Trials by study, with the range of each knob; size is that of the base model. experience.csv has every row and its origin."
-    )
+    caption = "Trials by study, with the range of each knob; size is that of the base model. experience.csv has every row and its origin."
     head = columns("study", "trials", "size", "N", "rank", "learning rate", "exposures", "replayed")
     grouped = rows.group_by("study", maintain_order=True)
     found = (Row((str(study), str(len(trials)), *(_span(trials[name]) for name in spans))) for (study,), trials in grouped)

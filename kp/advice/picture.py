@@ -13,9 +13,9 @@ ALL_FACTS = "all N facts"
 
 
 def packed_by_rank(reliability: Predictor, advice: Advice) -> LinePanels:
-    """A panel for each rank of the candidates, up to PANELS: reliability times N, at the other knobs of the best setting."""
+    """A panel for each rank near what was measured, up to PANELS: reliability times N, at the other knobs of the best setting."""
     best = advice.best.setting
-    ranks = sorted({one.setting.rank for one in advice.ordered})[:PANELS]
+    ranks = sorted({one.setting.rank for one in advice.near})[:PANELS]
     sizes = sorted({max(1, round(best.facts * 2.0**octave)) for octave in OCTAVES})
     styles = {rank: (ARM_COLOURS[place % len(ARM_COLOURS)], MARKERS[place % len(MARKERS)]) for place, rank in enumerate(ranks)}
     xs = tuple(math.log2(size) for size in sizes)
@@ -30,8 +30,7 @@ def packed_by_rank(reliability: Predictor, advice: Advice) -> LinePanels:
         whole = Line(ALL_FACTS, ALL_FACTS, QUIET_COLOUR, "dash", "circle", THIN, xs, tuple(map(float, sizes)), (), (), cut_short=False)
         line = Line(f"rank {rank}", f"rank {rank}", colour, "solid", marker, THICK, xs, value, low, high, cut_short=False)
         panels.append(LinePanel(f"rank {rank}", (whole, line)))
-    of_ranks = (LineKey(f"rank {rank}", f"rank {rank}", *styles[rank]) for rank in ranks)
-    keys = (LineKey(ALL_FACTS, ALL_FACTS, QUIET_COLOUR, "dash"), *of_ranks)
+    keys = (LineKey(ALL_FACTS, ALL_FACTS, QUIET_COLOUR, "dash"),)
     room = 0.2 if len(xs) > 1 else 0.5
     top = 1.05 * max(sizes)
     return LinePanels(

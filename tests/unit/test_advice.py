@@ -157,7 +157,7 @@ def test_ranks_that_are_asked_for_are_the_only_ones(planted: pl.DataFrame) -> No
     assert {one.setting.rank for one in (*advice.ordered, *advice.near)} == {3, 5}
 
 
-def test_proposed_trials_form_a_grid_and_tell_more_than_the_worst_grid(planted: pl.DataFrame) -> None:
+def test_proposed_trials_form_a_grid_and_a_number_that_forms_none_is_refused(planted: pl.DataFrame) -> None:
     advice, predictors = advised(planted)
     chosen = propose(advice, predictors, 4)
     axes = [{getattr(one, name) for one in chosen} for name in ("rank", "learning_rate", "replayed")]
@@ -169,7 +169,7 @@ def test_proposed_trials_form_a_grid_and_tell_more_than_the_worst_grid(planted: 
 def test_picture_has_a_panel_for_each_rank_with_bands_around_its_line(planted: pl.DataFrame) -> None:
     advice, (reliability, _) = advised(planted)
     picture = packed_by_rank(reliability, advice)
-    assert [panel.title for panel in picture.panels] == ["rank 1", "rank 2", "rank 4", "rank 8", "rank 16"]
+    assert [panel.title for panel in picture.panels] == ["rank 1", "rank 2", "rank 4", "rank 8", "rank 16", "rank 32"]
     for panel in picture.panels:
         line = panel.lines[-1]
         assert all(low <= value <= high for low, value, high in zip(line.low, line.y, line.high, strict=True))  # type: ignore[operator]
