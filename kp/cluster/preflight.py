@@ -18,7 +18,7 @@ from kp.cluster.connection import on_node
 from kp.cluster.sizing import Node
 from kp.errors import UserError
 from kp.store.bucket_folder import WorkFolder
-from kp.store.code_version import DISTRIBUTION, code_version
+from kp.store.code_version import code_version, own_version
 from kp.store.files import ROOT_FIELD
 from kp.store.shared_folder import meeting_place, met, unmet
 
@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
     found = {name: _version(name) for name in PACKAGES}
     code = code_version()
     commit = code["commit"] and f"{code['commit'][:12]}{' with changes' if code['dirty'] else ''}"
-    return {"kp": commit or _version(DISTRIBUTION), **found}
+    return {"kp": commit or own_version(), **found}
 
 
 def _version(name: str) -> str:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ NO_CHECKOUT = "installed package, no git checkout"
 STATED = "KP_COMMIT, no git checkout"
 COMMIT_VARIABLE = "KP_COMMIT"
 """If there is no checkout, as in a job whose working directory was uploaded without .git, its value is taken as the commit."""
+
+
+def own_version() -> str:
+    """The version of this package, installed by pip or not; asking pip for `kp` would find another project, or none."""
+    return str(import_module("kp").__version__)  # by name: this room imports nothing from above
 
 
 @cache

@@ -23,11 +23,11 @@ import pyarrow as pa
 from kp import schema
 from kp.store import files, leases
 from kp.store.bucket_folder import Fetchable, WorkFolder, local_path
-from kp.store.code_version import code_version
+from kp.store.code_version import code_version, own_version
 from kp.store.hardware import distinct_hardware, process_hardware
 from kp.store.study_folder import StudyFolder
 
-PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval", "kp")
+PACKAGES = ("ray", "torch", "transformers", "peft", "deepspeed", "datasets", "pyarrow", "polars", "lm_eval")
 RECORD = "record.json"
 
 
@@ -224,7 +224,7 @@ class Store:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that can change a number."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {**{name: importlib.metadata.version(name) for name in PACKAGES}, "kp": own_version()}
 
 
 def busy_seconds(records: Iterable[dict[str, Any]]) -> float:

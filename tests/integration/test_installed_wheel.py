@@ -75,8 +75,9 @@ def test_installed_study_by_name_reads_its_table_out_of_the_package_and_records_
     done = installed("kp", "facts", "own_facts")
     assert done.returncode == 0, done.stderr
     (record,) = (tmp_path / "runs" / "store" / "facts").glob("*/record.json")
-    code = json.loads(record.read_text(encoding="utf-8"))["code"]
-    assert code == {"source": NO_CHECKOUT, "commit": None, "dirty": None, "version": kp_here.__version__}
+    found = json.loads(record.read_text(encoding="utf-8"))
+    assert found["packages"]["kp"] == kp_here.__version__
+    assert found["code"] == {"source": NO_CHECKOUT, "commit": None, "dirty": None, "version": kp_here.__version__}
 
 
 def test_installed_study_of_no_such_name_is_refused(installed: Installed) -> None:

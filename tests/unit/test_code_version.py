@@ -3,11 +3,14 @@
 import json
 import shutil
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from kp.store.code_version import CHECKOUT, COMMIT_VARIABLE, NO_CHECKOUT, PACKAGE, STATED, code_version, version_of
+import kp
+from kp.store.code_version import CHECKOUT, COMMIT_VARIABLE, DISTRIBUTION, NO_CHECKOUT, PACKAGE, STATED, code_version, version_of
+from kp.store.steps import package_versions
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not here")
 
@@ -89,6 +92,16 @@ def test_version_of_an_uploaded_package_is_the_commit_stated(
 def test_version_of_a_checkout_is_its_own_whatever_is_stated(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(COMMIT_VARIABLE, "0123abc")
     assert version_of(package)["commit"] == git(package, "rev-parse", "HEAD")
+
+
+def test_versions_of_a_record_name_kp_where_pip_knows_no_distribution_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(name: str) -> str:
+        if name in ("kp", DISTRIBUTION):
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(metadata, "version", known)
+    assert package_versions()["kp"] == kp.__version__
 
 
 def test_code_version_asks_git_once(monkeypatch: pytest.MonkeyPatch) -> None:
