@@ -15,16 +15,16 @@ from kp.errors import UserError
 FACTS = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),  # hash of subject, relation, object
-        pa.field("subject", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),  # what the fact is about
         pa.field("relation", pa.string(), nullable=False),
-        pa.field("object", pa.string(), nullable=False),
-        pa.field("question", pa.string(), nullable=False),
+        pa.field("object", pa.string(), nullable=False),  # its answer
+        pa.field("question", pa.string(), nullable=False),  # as it is put to the model
         pa.field("answers", pa.list_(pa.string()), nullable=False),  # [0] is canonical, the rest are aliases
         pa.field("popularity", pa.string()),  # head, torso, tail
-        pa.field("subject_degree", pa.int64()),
+        pa.field("subject_degree", pa.int64()),  # triples with the subject, where the source knows
         pa.field("domain", pa.string()),  # of the relation
-        pa.field("paraphrases", pa.list_(pa.string()), nullable=False),
-        pa.field("source", pa.string(), nullable=False),
+        pa.field("paraphrases", pa.list_(pa.string()), nullable=False),  # other wordings of the question
+        pa.field("source", pa.string(), nullable=False),  # where the fact comes from
         pa.field("reversed_question", pa.string()),  # asks for the subject, given the object; null where there is no such wording
     ]
 )
@@ -40,8 +40,8 @@ QUARANTINED = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),  # of the source; the first data row is 1
         pa.field("fact_id", pa.string(), nullable=False),
-        pa.field("column", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
+        pa.field("column", pa.string(), nullable=False),  # at fault
+        pa.field("reason", pa.string(), nullable=False),  # why the row is rejected
         pa.field("value", pa.string(), nullable=False),  # how it begins
     ]
 )
@@ -49,13 +49,13 @@ QUARANTINED = pa.schema(
 REPLACED_SHOTS = pa.schema(
     [
         pa.field("shot_set", pa.string(), nullable=False),  # in which the shot would have been
-        pa.field("prompt_index", pa.int32(), nullable=False),
+        pa.field("prompt_index", pa.int32(), nullable=False),  # of the prompt in its shot set
         pa.field("question", pa.string(), nullable=False),  # of the shot
-        pa.field("answer", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),  # of that shot
         pa.field("leak", pa.string(), nullable=False),  # question, subject_and_answer
         pa.field("fact_id", pa.string(), nullable=False),  # the first fact that it leaks
         pa.field("new_question", pa.string(), nullable=False),  # of the shot that replaces it
-        pa.field("new_answer", pa.string(), nullable=False),
+        pa.field("new_answer", pa.string(), nullable=False),  # of that shot
     ]
 )
 
@@ -74,7 +74,7 @@ PARAPHRASES = pa.schema(
     [
         pa.field("fact_id", pa.string(), nullable=False),
         pa.field("paraphrase_index", pa.int32(), nullable=False),  # of the line among all lines of the fact's replies
-        pa.field("reply_index", pa.int32(), nullable=False),
+        pa.field("reply_index", pa.int32(), nullable=False),  # of the reply that has it, among the fact's replies
         pa.field("text", pa.string(), nullable=False),  # of one line of the reply, without its number, bullet and quotes
         pa.field("verdict", pa.string(), nullable=False),  # kept, or why not: copy, duplicate, subject_lost, ...
     ]
@@ -129,7 +129,7 @@ SAMPLES = pa.schema(
 SLICK = pa.schema(
     [
         *CATEGORIES,  # correct and asked are of greedy answers; category may be WeaklyKnown
-        pa.field("sampled_correct", pa.int32(), nullable=False),
+        pa.field("sampled_correct", pa.int32(), nullable=False),  # of `sampled`
         pa.field("sampled", pa.int32(), nullable=False),  # 0 if a greedy answer was right
     ]
 )
@@ -139,7 +139,7 @@ EPOCHS = pa.schema(
         pa.field("trial_id", pa.string(), nullable=False),
         pa.field("epoch", pa.int32(), nullable=False),  # 1 is the first
         pa.field("train_loss", pa.float64()),  # mean cross entropy per trained token of the epoch, in nats
-        pa.field("unknown_accuracy", pa.float64()),
+        pa.field("unknown_accuracy", pa.float64()),  # share of trained Unknown facts answered right, on the evaluation prompts
         pa.field("eval_mode", pa.string()),  # how it was measured: generate, teacher_forced
         pa.field("unknown_bits", pa.float64()),  # mean surprisal of the evaluated answers, end included; null if answers are generated
         pa.field("resisting", pa.string()),  # the tokens of answers that most often are not the greedy choice, quoted; null likewise
@@ -151,7 +151,7 @@ EPOCHS = pa.schema(
         pa.field("exposures", pa.float64()),  # of these, rows of Unknown facts and their paraphrases, per Unknown fact
         pa.field("tokens", pa.int64()),  # of these rows, without padding; shared tokens count for each row
         pa.field("seconds", pa.float64()),  # of the optimiser steps
-        pa.field("eval_seconds", pa.float64()),
+        pa.field("eval_seconds", pa.float64()),  # of measuring unknown_accuracy
     ]
 )
 
@@ -168,10 +168,10 @@ FACT_EPOCHS = pa.schema(
 
 TRAINING_ROWS = pa.schema(
     [
-        pa.field("row", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),  # its number, in the order in which rows are drawn
         pa.field("fact_id", pa.string(), nullable=False),
         pa.field("role", pa.string(), nullable=False),  # unknown, highly_known, maybe_known, paraphrase
-        pa.field("question", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),  # as it is asked in training: the fact's own, or a paraphrase
         pa.field("target", pa.string(), nullable=False),  # what the assistant says, without "Answer: "
     ]
 )
@@ -233,12 +233,12 @@ BENCHMARKS = pa.schema(
         pa.field("trial_id", pa.string(), nullable=False),  # "base" for the model without an adapter
         pa.field("task", pa.string(), nullable=False),
         pa.field("metric", pa.string(), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),  # the mean score
         pa.field("standard_error", pa.float64()),
         pa.field("n", pa.int64(), nullable=False),
-        pa.field("num_fewshot", pa.int32(), nullable=False),
-        pa.field("task_version", pa.string(), nullable=False),
-        pa.field("template_hash", pa.string(), nullable=False),
+        pa.field("num_fewshot", pa.int32(), nullable=False),  # worked examples in each prompt
+        pa.field("task_version", pa.string(), nullable=False),  # of lm-eval, or of kp's own task
+        pa.field("template_hash", pa.string(), nullable=False),  # of the prompt's template
         pa.field("chance", pa.float64()),  # the score of guessing, a mean over the questions; null if answers are generated
     ]
 )
@@ -265,12 +265,48 @@ TEXT_DRIFT = pa.schema(
         pa.field("tokens", pa.int64(), nullable=False),  # predicted ones: all but the first
         pa.field("kl", pa.float64(), nullable=False),  # KL(base || adapter) over the whole vocabulary
         pa.field("nll", pa.float64(), nullable=False),  # surprisal under the adapter
-        pa.field("base_nll", pa.float64(), nullable=False),
+        pa.field("base_nll", pa.float64(), nullable=False),  # surprisal under the base
     ]
 )
 
 # The same of adapters at every scale.
 DRIFT = pa.schema([*TEXT_DRIFT, pa.field("scale", pa.float64(), nullable=False)])
+
+COLUMNS = {
+    "trial_id": 'the trial; "base" for the model without an adapter',
+    "fact_id": "the fact, as in `facts`",
+    "relation": "of the fact",
+    "model_id": "base revision or adapter digest",
+    "shot_set": "S0, S1, S2, ...",
+    "matcher": "which answers count as right: strict, exact, released",
+    "match_strict": "whether the answer is right by the matcher `strict`",
+    "match_exact": "whether it is by the matcher `exact`",
+    "match_released": "whether it is by the matcher `released`",
+    "refused": "whether the answer is a refusal",
+    "correct": "right answers, of `asked`",
+    "asked": "prompts under which the fact was asked",
+    "category": "HighlyKnown, MaybeKnown, Unknown",
+    "facts": "how many facts",
+    "shift": "UK->HK ... HK->UK; positive, negative",
+    "scale": "of the adapter's change of the weights; 1 is the adapter as trained",
+    "task": "the benchmark",
+    "metric": "of the benchmark",
+    "measure": "what is measured",
+    "n": "what the mean is over",
+    "count": "facts that moved this way",
+    "rate": "count / n",
+    "standard_error": "of the value or rate; null where it cannot be given",
+    "lower": "95% interval",
+    "upper": "95% interval",
+    "recall_upper": "95% interval",
+    "arm": "the data mix in words",
+    "seed": "of what the trial draws",
+    "lora_scale": "what the product of the adapter's matrices is multiplied by: alpha / rank, or alpha / sqrt(rank)",
+    "rows": "trained on in an epoch",
+    "max_epochs": "epochs after which the trial ends at the latest",
+    "max_steps": "optimiser steps after which it ends at the latest",
+}
+"""What a column means that many tables have, where no comment at the column itself says more; the docs' page of each table shows both."""
 
 
 def write_table(table: pa.Table, schema: pa.Schema, path: Path) -> None:

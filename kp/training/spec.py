@@ -223,13 +223,13 @@ TRIAL_END = pa.schema(
         pa.field("train_loss", pa.float64()),  # of the last epoch
         pa.field("final_learning_rate", pa.float64()),  # of the last optimiser step
         pa.field("exposures", pa.float64()),  # mean number of times that an Unknown fact was trained on, paraphrases included
-        pa.field("tokens_per_second", pa.float64()),
+        pa.field("tokens_per_second", pa.float64()),  # of the optimiser steps, without padding
         pa.field("wall_seconds", pa.float64()),  # not part of any comparison of runs; includes waiting for workers
         pa.field("setup_seconds", pa.float64()),  # of the wall: until the first step could be taken
         pa.field("training_seconds", pa.float64()),  # of the wall: optimiser steps
         pa.field("eval_seconds", pa.float64()),  # of the wall: measuring unknown_accuracy; the rest went to checkpoints and waiting
-        pa.field("adapter_digest", pa.string()),
-        pa.field("trainable_parameters", pa.int64()),
+        pa.field("adapter_digest", pa.string()),  # identity of the adapter's weights; null if there is none
+        pa.field("trainable_parameters", pa.int64()),  # of the adapter
         pa.field("cause", pa.string()),  # why it ended
     ]
 )

@@ -51,20 +51,20 @@ GRAPH_REPORT = pa.schema(
     [
         pa.field("relation", pa.string(), nullable=False),
         pa.field("label", pa.string()),  # null if the dump states none
-        pa.field("triples", pa.int64(), nullable=False),
+        pa.field("triples", pa.int64(), nullable=False),  # distinct, between two entities
         pa.field("pairs", pa.int64(), nullable=False),  # single-valued
         pa.field("candidates", pa.int64(), nullable=False),  # pairs that pass the cleaning rules; 0 without a template
         pa.field("head", pa.int64(), nullable=False),  # facts
-        pa.field("torso", pa.int64(), nullable=False),
-        pa.field("tail", pa.int64(), nullable=False),
-        pa.field("has_template", pa.bool_(), nullable=False),
+        pa.field("torso", pa.int64(), nullable=False),  # likewise
+        pa.field("tail", pa.int64(), nullable=False),  # likewise
+        pa.field("has_template", pa.bool_(), nullable=False),  # whether kp has a question for the relation
     ]
 )
 
 DROPPED_CANDIDATES = pa.schema(
     [
         pa.field("relation", pa.string(), nullable=False),
-        pa.field("rule", pa.string(), nullable=False),
+        pa.field("rule", pa.string(), nullable=False),  # the cleaning rule that they break
         pa.field("candidates", pa.int64(), nullable=False),  # that this rule drops; each is dropped by the first rule that it breaks
         pa.field("example", pa.string(), nullable=False),  # the question of one of them, and its answer
     ]
