@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kp.config.knobs import Knob, KnobSection, all_knobs, all_sections
-from scripts.docs_site.pages import Page, cell, table
+from scripts.docs_site.pages import Page
 
 FOLDER = "reference/knobs"
 
@@ -44,11 +44,11 @@ def _page(name: str, sections: list[KnobSection]) -> Page:
 
 
 def _knob(knob: Knob) -> str:
-    rows = [["type", cell(knob.type_text)], ["default", f"`{knob.default_text}`"]]
+    facts = [f"*{_prose(knob.type_text)}*", f"default `{knob.default_text}`"]
     if knob.title:
-        rows.append(["in reports", cell(knob.title)])
+        facts.append(f"in reports: {knob.title}")
     heading = f"### {knob.name} {{ #{_anchor(knob)} }}"
-    return f"{heading}\n\n{_prose(knob.meaning)}\n\n{table(['', ''], rows)}\n<small>declared in {_place(knob)}</small>"
+    return f"{heading}\n\n{_prose(knob.meaning)}\n\n{' · '.join(facts)} · <small>{_place(knob)}</small>"
 
 
 def _place(knob: Knob) -> str:

@@ -71,17 +71,22 @@ def table_pages() -> Iterator[Page]:
 
 def _page(name: str, about: Declared, places: list[Place]) -> str:
     rows = [
-        [f"`{column.name}`", cell(str(column.type)), "may be null" if column.nullable else "", cell(meaning(about, column.name))]
+        [f"`{column.name}`", _type(column), cell(meaning(about, column.name))]
         for column in about.schema
     ]
     lines = [f"# {name}"]
     if about.above:
         lines.append(about.above.replace("<", "&lt;"))
-    lines.append(table(["column", "type", "", "meaning"], rows))
+    lines.append(f'<div class="columns" markdown>\n\n{table(["column", "type", "meaning"], rows)}\n</div>')
     lines.append("## Where it is")
     lines.append(table(["file", "written by"], [[f"`{place.path}`", place.writer] for place in places]))
     lines.append(f"<small>declared as `{about.name}` in `{about.module}`</small>")
     return "\n\n".join(lines) + "\n"
+
+
+def _type(column: pa.Field) -> str:
+    kind = str(column.type).replace("list<element: ", "list<").replace("list<item: ", "list<")
+    return cell(f"{kind} or null" if column.nullable else kind)
 
 
 def _writers(places: list[Place]) -> str:
