@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: setup wheel vllm-env demo check test test-studies test-slow chaos scale gpu-check lint facts
+.PHONY: setup wheel vllm-env demo check test test-studies test-slow chaos scale gpu-check lint facts docs
 
 setup: $(STAMP)
 
@@ -73,6 +73,10 @@ OUT ?=
 
 gpu-check:
 	$(GPU_PYTHON) -m tests.gpu_check $(if $(DRY),--dry) $(if $(OUT),--out $(OUT))
+
+# The site with everything that is linked to, in site/: strict, so a link or heading that is not there ends it.
+docs: setup
+	$(BIN)/python -m scripts.docs_site
 
 lint: setup
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ MODULES = (
     "kp.facts.schema",
     "kp.facts.dump.schema",
     "kp.training.spec",
+    "kp.packing.fact_tables",
 )
 """The modules that declare tables."""
 KNOB_SECTIONS = ("search", "search.arms", "training")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from kp.packing.fact_tables import LEARNED, LOST
 from kp.report import tables as report_tables
 from kp.report import writing
 from kp.study import facts_description, inspection
@@ -39,6 +40,8 @@ def table_places() -> Iterator[tuple[pa.Schema, Place]]:
             yield schema, Place(f"STUDY/{command}/{name}.parquet", f"`kp {command}`")
     for name, schema in facts_description.SCHEMAS.items():
         yield schema, Place(f"STUDY/{facts_description.FOLDER}/{name}.parquet", "`kp facts --describe`")
+    for name, schema in (("learned", LEARNED), ("lost", LOST)):
+        yield schema, Place(f"STUDY-pack/{name}.parquet", "`kp pack`, into the folder that it makes")
 
 
 def documented_tables() -> dict[str, tuple[Declared, list[Place]]]:
@@ -70,10 +73,7 @@ def table_pages() -> Iterator[Page]:
 
 
 def _page(name: str, about: Declared, places: list[Place]) -> str:
-    rows = [
-        [f"`{column.name}`", _type(column), cell(meaning(about, column.name))]
-        for column in about.schema
-    ]
+    rows = [[f"`{column.name}`", _type(column), cell(meaning(about, column.name))] for column in about.schema]
     lines = [f"# {name}"]
     if about.above:
         lines.append(about.above.replace("<", "&lt;"))
