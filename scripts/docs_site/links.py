@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 _LINK = re.compile(r"(?P<code>^```.*?^```[^\n]*$|`[^`\n]+`)|(?P<before>\[[^\]]*\]\()(?P<target>[^)\s]+)(?=\))", re.DOTALL | re.MULTILINE)
 START = "docs/tutorials/start-here.md"
-SHOWN = {".py", ".toml", ".yaml", ".csv", ".txt", ".jsonl", ""}
+SHOWN = {".py", ".toml", ".yaml", ".yml", ".csv", ".txt", ".jsonl", ""}
 """Endings of files that are shown as a page of code; "" for Dockerfile, Makefile, LICENSE and NOTICE."""
 MOST_SHOWN = 60_000
 """Bytes above which a file is copied, not shown."""
@@ -20,7 +20,8 @@ def site_path(file: str, root: Path) -> str:
     inside = PurePosixPath(file)
     if inside.parts[:1] == ("docs",) and inside.suffix == ".md":
         return str(inside.relative_to("docs"))
-    kept = PurePosixPath("repository") / (inside.with_name("readme.md") if inside.name == "README.md" else inside)
+    seen = PurePosixPath(*(part.removeprefix(".") for part in inside.parts))  # zensical passes over what begins with a dot
+    kept = PurePosixPath("repository") / (seen.with_name("readme.md") if inside.name == "README.md" else seen)
     if (root / file).is_dir():
         return str(kept / "index.md")
     return f"{kept}.md" if is_shown(root / file) else str(kept)

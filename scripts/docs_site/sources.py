@@ -16,7 +16,7 @@ from scripts.docs_site.table_pages import table_pages
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 NAV = "nav = []"
-LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".csv": "text", ".jsonl": "json"}
+LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".csv": "text", ".jsonl": "json"}
 FIRST = ("README.md", "CONTRIBUTING.md", "results/README.md")
 """Pages outside docs/ that the navigation names."""
 _TITLE = re.compile(r"^# +(.+?) *$", re.MULTILINE)

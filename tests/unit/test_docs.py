@@ -27,7 +27,8 @@ from kp.config.study import StudyConfig, load_study
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
-DOCS = [README, REPOSITORY / "CONTRIBUTING.md", *PAGES]
+SITE_PAGES = sorted((REPOSITORY / "docs").glob("*/*.md"))  # the site's own, to which it has a navigation
+DOCS = [README, REPOSITORY / "CONTRIBUTING.md", *PAGES, *SITE_PAGES]
 README_LINES = 180
 OPTIONS: dict[str, type] = {
     "benchmarks": BenchmarksOptions,

@@ -113,6 +113,7 @@ def test_every_formula_of_the_docs_is_drawn() -> None:
         ("../kp/config/study.py", "repository/kp/config/study.py.md"),
         ("../README.md#the-tree", "repository/readme.md#the-tree"),
         ("../results/quickstart/figures/packed_against_lost.png", "repository/results/quickstart/figures/packed_against_lost.png"),
+        ("../.github/actions/kp-gate/action.yml", "repository/github/actions/kp-gate/action.yml.md"),
         ("../ray_jobs", "repository/ray_jobs/index.md"),
         ("https://arxiv.org/abs/2502.14502", "https://arxiv.org/abs/2502.14502"),
     ],
