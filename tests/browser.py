@@ -28,13 +28,13 @@ class Page:
         self.complaints: list[str] = []
         self.requests: list[str] = []
 
-    def open(self, file: Path, width: int, height: int = 900) -> None:
-        """Load a file at a width in pixels, and wait until its scripts have run."""
+    def open(self, file: Path | str, width: int, height: int = 900) -> None:
+        """Load a file, or an address, at a width in pixels, and wait until its scripts have run."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=file if isinstance(file, str) else file.as_uri())
         self._loop.run_until_complete(self._until("Page.loadEventFired"))
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
