@@ -1,5 +1,6 @@
 """The docs site's pages: everything that the code has is on one, formulas are drawn without scripts, and links lead to what is there."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,15 @@ def test_navigation_has_every_page_of_docs_once() -> None:
     written = as_toml(navigation(pages, {}))
     assert "index.md" in pages
     assert {path: written.count(f'"{path}"') for path in pages} == dict.fromkeys(pages, 1)
+
+
+def test_figures_of_the_questions_stand_in_the_files_that_their_answers_link_to() -> None:
+    page = DOCS / "concepts" / "questions.md"
+    checked = 0
+    for answer in page.read_text(encoding="utf-8").split("\n## ")[1:]:
+        linked = [(page.parent / target).resolve() for target in re.findall(r"\]\((\.\./\.\./[^)#]+)\)", answer)]
+        texts = "\n".join(file.read_text(encoding="utf-8") for file in linked)
+        figures = re.findall(r"`([+−]?\d[^`]*)`", answer)
+        assert [figure for figure in figures if figure not in texts] == [], answer.partition("\n")[0]
+        checked += len(figures)
+    assert checked > 20
