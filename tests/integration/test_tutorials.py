@@ -38,10 +38,9 @@ SMALLER: dict[str, Callable[[list[str]], list[str]]] = {
     # the grid of the paper and a search for an adapter take hours; their dry forms read the study and plan every step
     "study": lambda words: words if "--dry-run" in words else [*words, "facts.count=21036", "--dry-run"],
     "pack": lambda words: words if "--dry-run" in words else [*words, "--dry-run"],
-    # these need the Hub or the paper's results, so they take the quickstart
+    # these need the Hub or GPUs, so they take the quickstart
     "prefetch": lambda words: [QUICKSTART if word == PAPER else word for word in words],
     "doctor": lambda words: [QUICKSTART if word == PAPER else word for word in words],
-    "trials": lambda words: [QUICKSTART, *(word for word in words if not word.endswith(".toml"))],
 }
 FOLDERS = {"/mnt/kp/results": "results", "/mnt/kp/hub": "hub"}
 
@@ -50,8 +49,6 @@ def run(command: str, kp: Kp, folder: Path) -> Done:
     """Run a `kp` command of a tutorial, made smaller, with its folders in `folder`."""
     _, name, *words = shlex.split(command, comments=True)
     words = SMALLER[name](words)
-    if "--watch" in words:  # forever, for trials that never begin
-        del words[words.index("--watch") : words.index("--watch") + 2]
     return kp(name, *(str(folder / FOLDERS[word]) if word in FOLDERS else word for word in words))
 
 
@@ -71,11 +68,20 @@ def test_make_targets_of_the_tutorials_run_what_the_tutorials_say(command: str) 
     assert {"make demo": f"kp study {QUICKSTART}", "make test": "pytest"}[command] in done.stdout
 
 
-@pytest.mark.parametrize("command", [one for one in ALL if re.match(r"kp (?:study|trials|prefetch) ", one)])
+@pytest.mark.parametrize("command", [one for one in ALL if re.match(r"kp (?:study|prefetch) ", one)])
 def test_commands_about_studies_run(command: str, tmp_path: Path) -> None:
     done = run(command, run_kp, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("command", [one for one in ALL if one.startswith("kp trials ")])
+def test_trials_of_the_tutorials_are_shown_for_a_finished_study(command: str, tiny_study: Path, finished_tiny: Path) -> None:
+    """Of the tiny study in place of the tutorial's, which takes hours; its trials have all ended, so `--watch` ends as well."""
+    words = [word for word in shlex.split(command)[2:] if not word.endswith(".toml") and word not in ("--results", *FOLDERS)]
+    done = run_kp("trials", tiny_study, "--results", finished_tiny, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 trials: 3 completed" in done.stdout
 
 
 @pytest.mark.parametrize("command", [one for one in ALL if one.startswith("kp doctor ")])
