@@ -11,9 +11,10 @@ DESCRIPTION = "How many new facts can you pack into a LoRA adapter before it har
 EXIT_CODES = (
     "Exit codes: 0 done; 1 kp has a bug, or its cluster was lost; 2 bad input, or a place that cannot be read or written; "
     "3 all the rest is done, but a trial failed, which the report records; 130 interrupted (Ctrl-C); 143 ended by SIGTERM. "
-    "After each but 0 the same command continues from what is done."
+    "After each but 0 the same command continues from what is done. Of `kp gate`: 0 pass; 1 fail; 3 not resolved."
 )
-for module in (starting, studies, surroundings, outcomes, explain, packing, gate, planning, bench):  # the order in which `kp --help` lists them
+# In the order in which `kp --help` lists them.
+for module in (starting, packing, gate, planning, explain, studies, surroundings, outcomes, bench):
     module.add()
 
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")

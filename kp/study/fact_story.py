@@ -81,7 +81,8 @@ class FactStory:
         """Difference of the shares of right answers, adapter - base, on the shot sets that both were asked; None if it is not measured."""
         of_base = self.outcomes.filter(trial_id=BASE).select("shot_set", base="correct")
         both = self.outcomes.filter(trial_id=trial_id).join(of_base, on="shot_set")
-        return float((both["correct"] - both["base"]).sum() / both["asked"].sum()) if len(both) else None
+        gained = pl.col("correct").sum() - pl.col("base").sum()
+        return float(both.select(gained / pl.col("asked").sum()).item()) if len(both) else None
 
     def learned_epoch(self, trial_id: str) -> int | None:
         """The first epoch from which on a trial had every one of the fact's answers right until it ended; None if there is none."""
