@@ -356,7 +356,7 @@ def write(folder: Path, name: str, text: str) -> str:
         (["{facts}", "model.name=gpt2"], ["model.name", "--model"]),
         (["{facts}", "--keep", "{facts}"], ["--keep", "3 of its facts", "take it out"]),
         (["{empty}"], ["FACTS", "no facts"]),
-        (["{bad}"], ["FACTS", "rows", "question"]),
+        (["{bad}"], ["FACTS", "2 of 2 rows", "column 'answers'"]),
         (["{missing}"], ["FACTS", "missing.csv"]),
         (["{facts}", "--keep", "{missing}"], ["--keep", "missing.csv"]),
     ],
