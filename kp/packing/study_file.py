@@ -39,28 +39,8 @@ def pack_document(request: PackRequest, taught: int, longest_answer: int, source
 
     `sources` has the paths of `facts` and `replay`; without facts to replay, no mix replays any. `longest_answer` is in characters.
     """
-    replay = sources["replay"]
-    rates, arms, ranks = budgeted(request.trials, replays=replay is not None)
-    arms = [arm | {"paraphrases": request.paraphrases} if request.paraphrases else arm for arm in arms]
-    search: Document = {
-        "unknown": [taught],
-        "arms": arms,
-        "rank": ranks,
-        "learning_rate": rates,
-        "sampler": "stepwise",
-        "trials": request.trials,
-        "stop_at_accuracy": TARGET,
-        "stop_patience": 1,
-        "anneal_epochs": 2,
-        "eval_mode": "teacher_forced",
-        "eval_prompts": 2,
-        "replay_shortfall": "use_all",
-    }
-    if request.trials >= MANY:
-        search |= {"scheduler": "asha", "grace_epochs": EPOCHS // 2, "reduction_factor": 2}
+    search = _search_section(request, taught, sources["replay"])
     facts: Document = {"source": sources["facts"], "control_share": CONTROLS, "control_unknown_share": 0.0}
-    if any(arm.get("highly_known") for arm in arms):
-        search["replay_source"] = replay
     if request.paraphrases:
         facts["paraphrase"] = {"model": request.model, "count": request.paraphrases}
     document: Document = {
@@ -95,6 +75,31 @@ def pack_document(request: PackRequest, taught: int, longest_answer: int, source
     )
     document["search"]["trials"] = min(request.trials, most)
     return document
+
+
+def _search_section(request: PackRequest, taught: int, replay: str | None) -> Document:
+    """The section `search`: the lists on which the budget is spent, and when a trial ends."""
+    rates, arms, ranks = budgeted(request.trials, replays=replay is not None)
+    arms = [arm | {"paraphrases": request.paraphrases} if request.paraphrases else arm for arm in arms]
+    search: Document = {
+        "unknown": [taught],
+        "arms": arms,
+        "rank": ranks,
+        "learning_rate": rates,
+        "sampler": "stepwise",
+        "trials": request.trials,
+        "stop_at_accuracy": TARGET,
+        "stop_patience": 1,
+        "anneal_epochs": 2,
+        "eval_mode": "teacher_forced",
+        "eval_prompts": 2,
+        "replay_shortfall": "use_all",
+    }
+    if request.trials >= MANY:
+        search |= {"scheduler": "asha", "grace_epochs": EPOCHS // 2, "reduction_factor": 2}
+    if any(arm.get("highly_known") for arm in arms):
+        search["replay_source"] = replay
+    return search
 
 
 def budgeted(trials: int, *, replays: bool) -> tuple[list[float], list[Document], list[int]]:

@@ -188,10 +188,9 @@ for epoch in range(EPOCHS):
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
+        for each in (optimizer, scheduler):
+            each.step()
         optimizer.zero_grad()
-    print(f"epoch {{epoch + 1}}: loss {{loss.item():.3f}}")
 model.save_pretrained("adapter")
 '''
 
