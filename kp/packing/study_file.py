@@ -70,6 +70,8 @@ def pack_document(request: PackRequest, taught: int, longest_answer: int, source
     }
     for override in request.overrides:
         apply_override(document, override, StudyConfig)
+    if not any(arm.get("highly_known") or arm.get("maybe_known") for arm in document["search"]["arms"]):
+        document["search"].pop("replay_source", None)  # the overrides took the mixes away that replay
     most = stepwise_size(
         *(len(document["search"][name]) for name in ("learning_rate", "arms", "rank", "seeds") if name in document["search"])
     )

@@ -102,6 +102,11 @@ def test_pack_study_takes_overrides_and_fits_its_trials_to_them(table: Path) -> 
     assert config.search.trials == stepwise_size(1, len(config.search.arms), len(config.search.rank))
 
 
+def test_pack_study_without_a_mix_that_replays_names_no_source_to_replay(table: Path) -> None:
+    config = config_of(document_of(table, trials=4, overrides=("search.arms=[{}]",)), table)
+    assert config.search.replay_source is None
+
+
 def test_pack_study_with_paraphrases_lets_the_model_itself_write_what_is_missing(table: Path) -> None:
     config = config_of(document_of(table, paraphrases=2), table)
     assert all(arm.paraphrases == 2 for arm in config.search.arms)
