@@ -31,6 +31,23 @@ def test_study_finished_leaves_every_table_with_what_was_asked_for(finished_smok
     assert {trial: len(tables[f"training_rows/{trial}.parquet"]) for trial in rows} == rows
 
 
+def test_study_finished_tells_the_story_of_a_fact_it_packed_with_the_answers_by_prompt(finished_smoke: Path) -> None:
+    tables = report_tables(finished_smoke)
+    shares = tables["fact_epochs.parquet"].group_by("trial_id", "epoch").agg(pl.col("correct").sum() / pl.col("asked").sum())
+    compared = shares.join(tables["epochs.parquet"], on=["trial_id", "epoch"], validate="1:1")
+    assert len(compared) == len(tables["epochs.parquet"])
+    assert compared["correct"].to_list() == pytest.approx(compared["unknown_accuracy"].to_list())
+    packed = tables["outcomes.parquet"].filter(role="trained")["fact_id"][0]
+    done = run_kp("explain", packed, "--study", SMOKE, "--results", finished_smoke, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    right: dict[tuple[str, str], int] = {}
+    for row in told["answers"]:
+        right[row["trial_id"], row["shot_set"]] = right.get((row["trial_id"], row["shot_set"]), 0) + row["match_strict"]
+    assert right == {(row["trial_id"], row["shot_set"]): row["correct"] for row in told["outcomes"]}
+    assert any(trial["role"] == "trained" and trial["learned_epoch"] for trial in told["trials"])
+
+
 def test_study_finished_leaves_a_page_and_pictures(finished_smoke: Path) -> None:
     report = finished_smoke / "smoke" / "report"
     page = (report / "report.html").read_text(encoding="utf-8")
