@@ -33,6 +33,19 @@ SMALL = 40  # facts, from which on batches are larger
 MOST_TOKENS = 64  # of an answer
 SURVEYING = ("seed", "model", "categorise", "resources", "training", "evaluate")  # the sections of the search that the survey shares
 
+_MEASURED: Document = {
+    "shot_sets": ["S1"],  # by which the choice is made; the chosen trial is asked on S2 as well
+    "held_out_paraphrases": 0,
+    "reversed_questions": False,
+    "completions": 0,
+    "mmlu_dev": 0,
+    "misconceptions": 0,
+    "surprisal": False,
+    "drift_words": 0,
+    "stopped": False,
+}
+"""What the choice among trials does not need is not measured."""
+
 
 def pack_document(request: PackRequest, taught: int, longest_answer: int, sources: Mapping[str, str | None]) -> Document:
     """The study that searches for the adapter, overrides included.
@@ -55,17 +68,7 @@ def pack_document(request: PackRequest, taught: int, longest_answer: int, source
             "lora_alpha_per_rank": 2.0,  # the same scale at every rank
             "lora_dropout": 0.0,
         },
-        "evaluate": {
-            "shot_sets": ["S1"],  # by which the choice is made; the chosen trial is asked on S2 as well
-            "held_out_paraphrases": 0,
-            "reversed_questions": False,
-            "completions": 0,
-            "mmlu_dev": 0,
-            "misconceptions": 0,
-            "surprisal": False,
-            "drift_words": 0,
-            "stopped": False,
-        },
+        "evaluate": dict(_MEASURED),
         "report": {"margin": request.margin},
     }
     for override in request.overrides:

@@ -133,6 +133,33 @@ def llamafactory_dataset() -> dict[str, Any]:
     return {DATASET: {"file_name": ROWS_FILE, "formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}}
 
 
+_ROWS = """rows = []
+for line in open(ROWS, encoding="utf-8"):
+    chat = json.loads(line)["messages"]
+    whole = tokenizer.apply_chat_template(chat, tokenize=False)
+    asked = tokenizer.apply_chat_template(chat[:-1], tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    start = len(tokenizer(asked, add_special_tokens=False)["input_ids"])
+    rows.append((ids, [-100] * start + ids[start:]))
+"""
+_LOOP = """model.train()
+for epoch in range(EPOCHS):
+    order = torch.randperm(len(rows)).tolist()
+    for first in range(0, len(rows), BATCH):
+        batch = [rows[place] for place in order[first : first + BATCH]]
+        longest = max(len(ids) for ids, _ in batch)
+        ids = torch.tensor([one + [tokenizer.eos_token_id] * (longest - len(one)) for one, _ in batch])
+        labels = torch.tensor([one + [-100] * (longest - len(one)) for _, one in batch])
+        mask = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one, _ in batch])
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for each in (optimizer, scheduler):
+            each.step()
+        optimizer.zero_grad()
+"""
+
+
 def peft_script(recipe: Recipe) -> str:
     """A script that needs transformers and peft alone and trains on the same rows with the same settings."""
     notes = "\n".join(recipe.notes())
@@ -149,6 +176,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
 
 BASE = {json.dumps(recipe.base)}
+ROWS = {json.dumps(ROWS_FILE)}
 EPOCHS, BATCH = {recipe.epochs}, {recipe.batch_size}
 
 torch.manual_seed({recipe.seed})
@@ -162,36 +190,13 @@ config = LoraConfig(
     task_type="CAUSAL_LM",
 )
 model = get_peft_model(model, config)
-rows = []
-for line in open({json.dumps(ROWS_FILE)}, encoding="utf-8"):
-    chat = json.loads(line)["messages"]
-    whole = tokenizer.apply_chat_template(chat, tokenize=False)
-    asked = tokenizer.apply_chat_template(chat[:-1], tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
-    start = len(tokenizer(asked, add_special_tokens=False)["input_ids"])
-    rows.append((ids, [-100] * start + ids[start:]))
-
+{_ROWS}
 steps = EPOCHS * math.ceil(len(rows) / BATCH)
 optimizer = torch.optim.AdamW(
     (weight for weight in model.parameters() if weight.requires_grad), lr={recipe.learning_rate:g}, weight_decay={recipe.weight_decay:g}
 )
 scheduler = get_scheduler({json.dumps(recipe.schedule)}, optimizer, round({recipe.warmup_ratio:g} * steps), steps)
-model.train()
-for epoch in range(EPOCHS):
-    order = torch.randperm(len(rows)).tolist()
-    for first in range(0, len(rows), BATCH):
-        batch = [rows[place] for place in order[first : first + BATCH]]
-        longest = max(len(ids) for ids, _ in batch)
-        ids = torch.tensor([one + [tokenizer.eos_token_id] * (longest - len(one)) for one, _ in batch])
-        labels = torch.tensor([one + [-100] * (longest - len(one)) for _, one in batch])
-        mask = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one, _ in batch])
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for each in (optimizer, scheduler):
-            each.step()
-        optimizer.zero_grad()
-model.save_pretrained("adapter")
+{_LOOP}model.save_pretrained("adapter")
 '''
 
 
