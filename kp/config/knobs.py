@@ -6,7 +6,6 @@ from what pydantic checks. So `kp explain` and the reference pages of the docs s
 
 import ast
 import inspect
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from kp.config.field_types import FieldType, Kind, field_type
 from kp.config.section import MOST_COUNT
 from kp.config.study import StudyConfig
+from kp.config.toml import toml_value
 
 ROOT = ""
 """The name of the section that holds the fields outside all tables."""
@@ -58,7 +58,7 @@ class Knob:
         """The default as it would stand in a study file; `absent` or `none: a study must set it`."""
         if self.required:
             return "none: a study must set it"
-        return "absent" if self.default is None else toml_text(self.default)
+        return "absent" if self.default is None else toml_value(self.default)
 
     @property
     def type_text(self) -> str:
@@ -90,16 +90,6 @@ def all_sections() -> tuple[KnobSection, ...]:
 def all_knobs() -> Mapping[str, Knob]:
     """Every knob by its dotted name, in the order of the study file."""
     return {knob.name: knob for section in all_sections() for knob in section.knobs}
-
-
-def toml_text(value: Any) -> str:
-    """A plain value as TOML writes it; tables in one line."""
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {toml_text(one)}" for key, one in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(toml_text, value))}]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _sections(model: type[BaseModel], name: str, meaning: str, is_list: bool) -> Iterator[KnobSection]:
@@ -154,7 +144,7 @@ def _limits(schema: Mapping[str, Any]) -> str:
     for part in _parts(schema):
         for key, words in _LIMITS.items():
             if key in part and part[key] != MOST_COUNT:
-                found.setdefault(key, f"{words} {toml_text(part[key])}")
+                found.setdefault(key, f"{words} {toml_value(part[key])}")
         if "pattern" in part:
             found.setdefault("pattern", f"matching {part['pattern']}")
     return ", ".join(found.values())

@@ -13,6 +13,7 @@ import polars as pl
 
 from kp import schema
 from kp.config.study import StudyConfig
+from kp.config.toml import toml_text
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.metrics.categories import of_matcher
@@ -24,7 +25,6 @@ from kp.packing.roles import Roles, assign_roles, replay_wanted, surveyed_facts,
 from kp.packing.study_file import TARGET, Document, config_of, pack_document, scaled_document, survey_document
 from kp.progress import Display
 from kp.prompts import PROMPTS_PER_SET
-from kp.report.provenance import toml_text
 from kp.schema import frame
 from kp.store import roots
 from kp.store.filenames import CATEGORIES_FILE, PARTS_FILE

@@ -3,12 +3,12 @@
 The limits are computed from the config and the tables, so a report of three seeds does not warn that there is only one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
 import polars as pl
 
+from kp.config.toml import toml_text
 from kp.report.document import Block, Code, Definitions, Points, Row, Section, Table, Text, columns
 from kp.report.notation import MISSING, duration, learning_rate, percent, setting
 from kp.report.summary import harm_subset
@@ -189,26 +189,3 @@ def _cut_answers(tables: ReportTables) -> str:
 
 def _span(shares: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys((percent(min(shares)), percent(max(shares)))))
-
-
-def toml_text(config: Mapping[str, Any]) -> str:
-    """Nested plain values as TOML; keys with None are left out, because TOML has no null."""
-    lines = [f"{key} = {toml_value(value)}" for key, value in config.items() if value is not None and not isinstance(value, Mapping)]
-    for name, section in config.items():
-        if isinstance(section, Mapping):
-            body = [f"{key} = {toml_value(value)}" for key, value in section.items() if value is not None]
-            lines += ["", f"[{name}]", *body]
-    return "\n".join(lines).strip() + "\n"
-
-
-def toml_value(value: object) -> str:
-    """A plain value as TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {toml_value(part)}" for key, part in value.items() if part is not None) + " }"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-    if isinstance(value, Sequence):
-        return "[" + ", ".join(toml_value(part) for part in value) + "]"
-    return f"{value:g}" if isinstance(value, float) and value == float(f"{value:g}") and "." in f"{value:g}" else str(value)

@@ -6,10 +6,11 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from kp.config.knobs import ROOT, Knob, KnobSection, all_knobs, all_sections, toml_text
+from kp.config.knobs import ROOT, Knob, KnobSection, all_knobs, all_sections
+from kp.config.study_files import shipped_studies
+from kp.config.toml import toml_value
 from kp.errors import UserError
 from kp.report.terminal import WIDTH
 from kp.study.knob_steps import KnobSteps, knob_steps
@@ -17,8 +18,6 @@ from kp.study.knob_uses import PACKAGE, knob_uses
 
 KNOB_FIELD = "KNOB"
 """The argument, in messages."""
-STUDIES = PACKAGE.parent / "ray_jobs" / "studies"
-"""The studies that ship with kp; absent where only the package is installed."""
 _MOST_NEAR = 5
 
 
@@ -50,13 +49,13 @@ def nearest(name: str) -> list[str]:
     return found or [section.name for section in all_sections() if section.name]
 
 
-def preset_values(name: str, studies: Path = STUDIES) -> dict[str, Any]:
+def preset_values(name: str) -> dict[str, Any]:
     """What the studies that ship with kp set a knob to, by study; of a list of tables, the different values of its items."""
     found = {}
-    for file in sorted(studies.glob("*.toml")):
+    for study, file in shipped_studies().items():
         values = list(_values(tomllib.loads(file.read_text(encoding="utf-8")), name.split(".")))
         if values:
-            found[file.stem] = values[0] if len(values) == 1 else list(dict.fromkeys(map(toml_text, values)))
+            found[study] = values[0] if len(values) == 1 else list(dict.fromkeys(map(toml_value, values)))
     return found
 
 
@@ -115,7 +114,7 @@ def _knob_text(knob: Knob, told: Mapping[str, Any], section: KnobSection | None)
     if told["presets"]:
         lines += ["", "Studies of kp that set it differently:"]
         for study, value in told["presets"].items():
-            lines += textwrap.wrap(f"{study}: {toml_text(value)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+            lines += textwrap.wrap(f"{study}: {toml_value(value)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
     lines += ["", f"Used in {len(told['uses'])} lines:"]
     for use in told["uses"]:
         lines += [f"  {use['file']}:{use['line']}", f"      {textwrap.shorten(use['code'], WIDTH - 6, placeholder=' ...')}"]

@@ -17,6 +17,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.identity import Reads
 from kp.config.study import StudyConfig
+from kp.config.toml import toml_text
 from kp.metrics import inspection_schema, result_schema
 from kp.metrics.aliases import doubtful_aliases
 from kp.metrics.audit import disagreement_table, false_positive_table, matcher_transitions, refusal_table
@@ -27,7 +28,6 @@ from kp.report.audit_page import Subject, audit_page
 from kp.report.document import Document, Table
 from kp.report.markdown import render_markdown
 from kp.report.noise_page import noise_page
-from kp.report.provenance import toml_text
 from kp.report.terminal import WIDTH, terminal_table
 from kp.schema import frame
 from kp.store import roots

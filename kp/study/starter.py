@@ -17,13 +17,13 @@ from pydantic import BaseModel
 from kp.config.docstrings import field_docstrings
 from kp.config.study import ModelConfig, StudyConfig, study_of
 from kp.config.study_files import shipped_studies
+from kp.config.toml import toml_value
 from kp.errors import UserError
 from kp.facts.tables import read_source
 from kp.facts.validation import check_facts
 from kp.models.loading import describe_model, small_files
 from kp.models.names import EMBEDDED
 from kp.progress import Display
-from kp.report.provenance import toml_value
 from kp.store.filenames import OWN_FOLDERS
 
 STUDY, FACTS, PATTERN = "study.toml", "facts.csv", "own_facts"

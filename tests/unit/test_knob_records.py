@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kp.config.knobs import all_knobs, all_sections, toml_text
+from kp.config.knobs import all_knobs, all_sections
+from kp.config.toml import toml_value
 
 
 def test_knobs_every_one_has_a_meaning() -> None:
@@ -47,4 +48,4 @@ def test_knob_inherited_stands_where_it_is_declared() -> None:
 def test_toml_text_of_every_default_is_read_as_that_default() -> None:
     for knob in all_knobs().values():
         if knob.default is not None:
-            assert tomllib.loads(f"value = {toml_text(knob.default)}")["value"] == knob.default, knob.name
+            assert tomllib.loads(f"value = {toml_value(knob.default)}")["value"] == knob.default, knob.name

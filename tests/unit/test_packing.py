@@ -10,6 +10,7 @@ import yaml
 
 from kp import schema
 from kp.config.search import SearchArm
+from kp.config.toml import toml_text
 from kp.errors import UserError
 from kp.facts.builtin import load_builtin
 from kp.metrics.result_schema import SCALE_CURVE
@@ -21,7 +22,6 @@ from kp.packing.roles import assign_roles, surveyed_facts
 from kp.packing.study_file import answer_tokens, budgeted, config_of, pack_document, scaled_document, survey_document
 from kp.packing.trainers import Recipe, axolotl_config, llamafactory_config, llamafactory_dataset, trainer_files
 from kp.report.markdown import render_markdown
-from kp.report.provenance import toml_text
 from kp.schema import frame
 from kp.search.stepwise import stepwise_size
 from kp.training.spec import grid
