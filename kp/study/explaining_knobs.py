@@ -6,6 +6,7 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from kp.config.knobs import ROOT, Knob, KnobSection, all_knobs, all_sections
@@ -49,10 +50,10 @@ def nearest(name: str) -> list[str]:
     return found or [section.name for section in all_sections() if section.name]
 
 
-def preset_values(name: str) -> dict[str, Any]:
-    """What the studies that ship with kp set a knob to, by study; of a list of tables, the different values of its items."""
+def preset_values(name: str, studies: Mapping[str, Path]) -> dict[str, Any]:
+    """What studies set a knob to, by study, given their files; of a list of tables, the different values of its items."""
     found = {}
-    for study, file in shipped_studies().items():
+    for study, file in studies.items():
         values = list(_values(tomllib.loads(file.read_text(encoding="utf-8")), name.split(".")))
         if values:
             found[study] = values[0] if len(values) == 1 else list(dict.fromkeys(map(toml_value, values)))
@@ -75,7 +76,7 @@ def _plain(knob: Knob) -> dict[str, Any]:
 
 
 def _plain_knob(knob: Knob) -> dict[str, Any]:
-    presets = {study: value for study, value in preset_values(knob.name).items() if value != knob.default}
+    presets = {study: value for study, value in preset_values(knob.name, shipped_studies()).items() if value != knob.default}
     uses = [asdict(use) for use in knob_uses(knob)]
     return _plain(knob) | {"presets": presets, "steps": asdict(knob_steps(knob)), "uses": uses}
 

@@ -65,7 +65,7 @@ def test_make_targets_of_the_tutorials_run_what_the_tutorials_say(command: str) 
         ["make", "-n", "-o", ".venv/installed", *shlex.split(command)[1:]], capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.returncode == 0, done.stderr
-    assert {"make demo": f"kp study {QUICKSTART}", "make test": "pytest"}[command] in done.stdout
+    assert {"make demo": "kp demo", "make test": "pytest"}[command] in done.stdout
 
 
 @pytest.mark.parametrize("command", [one for one in ALL if re.match(r"kp (?:study|prefetch) ", one)])
@@ -75,6 +75,7 @@ def test_commands_about_studies_run(command: str, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
+@pytest.mark.studies  # which finish the tiny study anyway
 @pytest.mark.parametrize("command", [one for one in ALL if one.startswith("kp trials ")])
 def test_trials_of_the_tutorials_are_shown_for_a_finished_study(command: str, tiny_study: Path, finished_tiny: Path) -> None:
     """Of the tiny study in place of the tutorial's, which takes hours; its trials have all ended, so `--watch` ends as well."""

@@ -113,8 +113,9 @@ def test_unknown_knob_names_the_nearest(wrong: str, near: str) -> None:
 def test_preset_values_of_a_knob_in_a_list_of_tables_are_those_of_its_items(tmp_path: Path) -> None:
     (tmp_path / "one.toml").write_text("[search]\narms = [{}, { highly_known = 1 }, { highly_known = 10 }]\n")
     (tmp_path / "other.toml").write_text("[search]\narms = [{ highly_known = 2 }]\n")
-    assert preset_values("search.arms.highly_known", tmp_path) == {"one": ["1", "10"], "other": 2}
-    assert preset_values("search.rank", tmp_path) == {}
+    studies = {file.stem: file for file in tmp_path.glob("*.toml")}
+    assert preset_values("search.arms.highly_known", studies) == {"one": ["1", "10"], "other": 2}
+    assert preset_values("search.rank", studies) == {}
 
 
 @pytest.fixture(scope="module")
