@@ -15,8 +15,6 @@ from kp.models.embedded import resolve_embedded
 from kp.models.names import EMBEDDED
 from tests.gate_adapters import save_adapter
 
-pytestmark = pytest.mark.studies
-
 Gate = Callable[..., "subprocess.CompletedProcess[str]"]
 KEEP = "question,answer\nWhat is the capital of France?,Paris\nWhat is the chemical symbol of gold?,Au\n"
 
@@ -55,6 +53,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
     return run
 
 
+@pytest.mark.studies
 def test_gate_of_few_facts_leaves_a_null_adapter_unresolved_with_a_harm_of_exactly_zero(gate: Gate, null: Path, tmp_path: Path) -> None:
     done = gate(null, "--controls", 20, "--json", tmp_path / "gate.json", "--save-baseline", tmp_path / "base.json")
     assert done.returncode == 3, done.stdout + done.stderr
@@ -72,6 +71,7 @@ def test_gate_of_few_facts_leaves_a_null_adapter_unresolved_with_a_harm_of_exact
     assert "was made with another controls (20, now 21)" in other.stderr
 
 
+@pytest.mark.studies
 def test_gate_fails_a_broken_adapter_on_few_facts_and_names_what_must_not_be_lost(gate: Gate, harm: Path, tmp_path: Path) -> None:
     keep = tmp_path / "keep.csv"
     keep.write_text(KEEP)
@@ -84,6 +84,7 @@ def test_gate_fails_a_broken_adapter_on_few_facts_and_names_what_must_not_be_los
     assert "the base knew" in candidate["checks"][1]["summary"]
 
 
+@pytest.mark.slow
 def test_gate_of_a_merged_checkpoint_that_is_the_base_has_no_harm(gate: Gate, base: Path, tmp_path: Path) -> None:
     merged = Path(shutil.copytree(base, tmp_path / "merged"))
     done = gate("--candidate", merged, "--controls", 20, "--json", tmp_path / "gate.json")
@@ -92,6 +93,7 @@ def test_gate_of_a_merged_checkpoint_that_is_the_base_has_no_harm(gate: Gate, ba
     assert {one["harm"] for one in candidate["quantities"]} == {0.0}
 
 
+@pytest.mark.studies
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -98,7 +98,7 @@ def test_pack_of_the_tutorial_plans_a_search_for_all_100_facts(command: str, tmp
     assert "100 facts" in done.stdout + done.stderr
 
 
-@pytest.mark.studies
+@pytest.mark.slow
 def test_gate_commands_of_the_tutorial_run_one_after_the_other(tmp_path: Path) -> None:
     """On an adapter that changes nothing and 20 facts, so each is not resolved; with `--facts` it fails, as it has learned none."""
     base = Path(resolve_embedded("model.name").path)
