@@ -255,5 +255,5 @@ def _halved(model: Path, folder: Path) -> tuple[list[int], str, Outcome]:
     assert newest is not None
     weights = load_file(newest / "adapter" / "adapter_model.safetensors")
     epochs = queue._trials["trial"].epochs
-    outcome = Outcome([], epochs, {name: tensor.float().numpy() for name, tensor in weights.items()}, None, None)
+    outcome = Outcome([], epochs, {name: tensor.float().numpy() for name, tensor in weights.items()}, None, None, {})
     return tried, report.status.value, outcome
