@@ -29,7 +29,7 @@ SHOWN = 5  # settings
 
 
 def plan_page(
-    rows: pl.DataFrame, predictors: Sequence[Predictor], advice: Advice, proposed: Sequence[Advised], file: str | None, drawn: bool
+    rows: pl.DataFrame, predictors: Sequence[Predictor], advice: Advice, proposed: Sequence[Advised], file: str | None
 ) -> Document:
     """The page; `proposed` are the next trials with their predictions, written to `file`."""
     question = advice.question
@@ -44,7 +44,7 @@ def plan_page(
         f"parameters. {len(rows)} trials of {rows['study'].n_unique()} studies."
     )
     answer = tuple(_answer(advice, predictors))
-    lead = Figure(PICTURE, PICTURE_CAPTION) if drawn else None
+    lead = Figure(PICTURE, PICTURE_CAPTION)
     return Document(f"A plan for {question.facts:,} facts", subtitle, answer, lead, tuple(one for one in sections if one.blocks))
 
 

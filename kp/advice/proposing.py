@@ -16,6 +16,7 @@ from kp.advice.prediction import Predictor
 from kp.advice.process import Array
 from kp.advice.recommending import Advice
 from kp.advice.targets import Setting, points
+from kp.config.toml import toml_value
 from kp.errors import UserError
 
 LEADING = 12
@@ -81,7 +82,7 @@ def study_file(settings: Sequence[Setting], model: str, tolerance: float, name: 
 name = "{name}"
 
 [model]
-name = {_quoted(model)}
+name = {toml_value(model)}
 
 [facts]
 source = "builtin"
@@ -108,7 +109,3 @@ margin = {tolerance}
 
 BATCH_SIZE = 8
 """That of the proposed study, as of results/replay."""
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

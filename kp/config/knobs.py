@@ -4,8 +4,6 @@ All of it is read from the sections themselves: the meaning from the docstring b
 from what pydantic checks. So `kp explain` and the reference pages of the docs show what the code says, and no second list of knobs exists.
 """
 
-import ast
-import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from kp.config.docstrings import Declaration, declaration_of, declarations
 from kp.config.field_types import FieldType, Kind, field_type
 from kp.config.section import MOST_COUNT
 from kp.config.study import StudyConfig
@@ -93,23 +92,23 @@ def all_knobs() -> Mapping[str, Knob]:
 
 
 def _sections(model: type[BaseModel], name: str, meaning: str, is_list: bool) -> Iterator[KnobSection]:
-    said = _declarations(model)
+    said = declarations(model)
     knobs, inside = [], []
     for field in model.model_fields:
         dotted = f"{name}.{field}".removeprefix(".")
         kind = field_type(StudyConfig, dotted)
         assert kind is not None
         if kind.section is not None:
-            text = said[field].text or _declaration_of(kind.section).text
+            text = said[field].text or declaration_of(kind.section).text
             inside.append((kind.section, dotted, text, kind.is_list))
         if kind.section is None or kind.is_list:
             knobs.append(_knob(model, field, name, kind, said[field]))
-    yield KnobSection(name, meaning or _declaration_of(model).text, is_list, tuple(knobs))
+    yield KnobSection(name, meaning or declaration_of(model).text, is_list, tuple(knobs))
     for section in inside:
         yield from _sections(*section)
 
 
-def _knob(model: type[BaseModel], field: str, section: str, kind: FieldType, said: "_Declaration") -> Knob:
+def _knob(model: type[BaseModel], field: str, section: str, kind: FieldType, said: Declaration) -> Knob:
     info = model.model_fields[field]
     schema = _schema(model)["properties"][field]
     required = info.is_required()
@@ -169,58 +168,3 @@ def _plain_default(model: type[BaseModel], field: str) -> Any:
     if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
         return [item.model_dump(mode="json", exclude_defaults=True) for item in value]
     return plain
-
-
-@dataclass(frozen=True)
-class _Declaration:
-    """Where a field or class is written, and its docstring as one paragraph."""
-
-    owner: str
-    text: str
-    file: Path
-    line: int
-
-
-def _declarations(model: type[BaseModel]) -> dict[str, _Declaration]:
-    """The declaration of every field, its own class's before those that it inherits from."""
-    found: dict[str, _Declaration] = {}
-    for owner in model.__mro__:
-        if owner is not BaseModel and isinstance(owner, type) and issubclass(owner, BaseModel):
-            for name, said in _own(owner).items():
-                found.setdefault(name, said)
-    return found
-
-
-@cache
-def _own(owner: type[BaseModel]) -> dict[str, _Declaration]:
-    file, tree = _written(owner)
-    found = {}
-    for place, node in enumerate(tree.body):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            below = tree.body[place + 1] if place + 1 < len(tree.body) else None
-            found[node.target.id] = _Declaration(owner.__name__, _text(below), file, node.lineno)
-    return found
-
-
-def _declaration_of(owner: type[BaseModel]) -> _Declaration:
-    file, tree = _written(owner)
-    return _Declaration(owner.__name__, _text(tree.body[0]), file, tree.lineno)
-
-
-@cache
-def _written(owner: type[BaseModel]) -> tuple[Path, ast.ClassDef]:
-    file = Path(inspect.getfile(owner))
-    tree = _parsed(file)
-    return file, next(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == owner.__name__)
-
-
-@cache
-def _parsed(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-def _text(node: ast.stmt | None) -> str:
-    """The text of a docstring as one paragraph; "" if this is none."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-        return " ".join(node.value.value.split())
-    return ""

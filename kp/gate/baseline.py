@@ -12,8 +12,9 @@ import polars as pl
 
 from kp.errors import UserError
 from kp.gate.questions import PROMPTS, Questions
-from kp.schema import OUTCOMES
+from kp.schema import OUTCOMES, frame
 from kp.store import files
+from kp.vocabulary import BASE, FactRole
 
 FIELD = "--baseline"
 _KIND = "kp gate baseline"
@@ -39,9 +40,10 @@ def read_baseline(path: Path, identity: Mapping[str, Any]) -> pl.DataFrame:
                 field=FIELD,
             )
     try:
-        rows = pl.DataFrame(content["outcomes"]).with_columns(pl.lit("base").alias("trial_id"), pl.lit("control_test").alias("role"))
-        empty = pl.DataFrame(pl.from_arrow(OUTCOMES.empty_table()))
-        return rows.select(OUTCOMES.names).cast(empty.schema)
+        rows = pl.DataFrame(content["outcomes"]).with_columns(
+            pl.lit(BASE).alias("trial_id"), pl.lit(FactRole.CONTROL_TEST.value).alias("role")
+        )
+        return rows.select(OUTCOMES.names).cast(frame(OUTCOMES.empty_table()).schema)
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError):
         raise UserError(f"{path}: its outcomes cannot be read; make it again with --save-baseline", field=FIELD) from None
 

@@ -22,6 +22,7 @@ from kp.gate.verdict import CandidateVerdict, Check, GateResult
 from kp.metrics.benchmark_chance import at_chance
 from kp.models.loading import resolve_model, small_files
 from kp.models.probe import probe_model
+from kp.schema import frame
 from kp.store import roots
 from kp.vocabulary import Category, ShotSet
 
@@ -234,7 +235,7 @@ def _benchmarks(bench: Bench, margins: Margins, candidate: Candidate) -> tuple[l
         plan = BenchmarkPlan(EvaluateConfig(**counts), 0)
         plan.questions()  # raises if there are not as many
         base, other = bench.benchmarks(plan), bench.benchmarks(plan, candidate)
-        guessed = at_chance(pl.DataFrame(pl.from_arrow(scored(plan, [base.to_arrow()]).means)))
+        guessed = at_chance(frame(scored(plan, [base.to_arrow()]).means))
         for score in benchmark.scores:
             if (benchmark.task, score.metric) in guessed:
                 notes.append(f"{score.words}: the base does no better than guessing, so nothing can be lost; not judged")

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from kp.config.faults import InvalidStudyError, faults_of
 from kp.config.section import PositiveInt, Section
+from kp.config.toml import toml_value
 from kp.errors import UserError
 from kp.metrics.intervals import wilson
 from kp.metrics.statistics import NORMAL_95
@@ -108,5 +109,4 @@ def _toml_lines(margins: Margins) -> Iterator[str]:
             continue
         yield f"[{name}]"
         for key, value in section.items():
-            shown = value if not isinstance(value, dict) else "{ " + ", ".join(f"{of} = {number}" for of, number in value.items()) + " }"
-            yield f"{key} = {shown}"
+            yield f"{key} = {toml_value(value)}"

@@ -20,7 +20,7 @@ from kp.packing.roles import Roles
 from kp.packing.study_file import Document
 from kp.packing.trainers import Recipe, trainer_files
 from kp.report.markdown import render_markdown
-from kp.report.model_card import card_base, model_card
+from kp.report.model_card import CardBase, card_base, model_card
 from kp.report.reading import read_report
 from kp.store import files
 from kp.study.loaded import LoadedStudy
@@ -44,8 +44,15 @@ def write_outputs(
         document["name"], request.model, told, nearest, scaled.scale_curve, learned, lost, roles.not_kept["question"].to_list()
     )
     (folder / PAGE).write_text(render_markdown(page), encoding="utf-8")
-    _write_adapter(folder / ADAPTER, scaled, told, len(roles.taught))
-    _write_trainers(folder / TRAINERS, scaled, told, spec)
+    tables, context = read_report(scaled.folder / "report", ReportConfig(margin=told.margin))
+    base = card_base(context)
+    card = model_card(tables, context, told.trial_id, base, ADAPTER)
+    _write_adapter(folder / ADAPTER, scaled.adapter(told.trial_id), told, len(roles.taught), base, card)
+    (trial,) = scaled.trials.filter(trial_id=told.trial_id).iter_rows(named=True)
+    recipe = _recipe(spec, base.hub_id or base.name, trial["epochs"], told.scale)
+    (folder / TRAINERS).mkdir(exist_ok=True)
+    for name, text in trainer_files(recipe, tables.training_rows[told.trial_id]).items():
+        (folder / TRAINERS / name).write_text(text, encoding="utf-8")
     files.write_json(folder / SUMMARY, summary(told, roles, nearest))
 
 
@@ -76,15 +83,12 @@ def _write_table(table: pl.DataFrame, columns: pa.Schema, path: Path) -> None:
     table.write_csv(path.with_suffix(".csv"))
 
 
-def _write_adapter(target: Path, scaled: LoadedStudy, told: Told, taught: int) -> None:
+def _write_adapter(target: Path, saved: Path, told: Told, taught: int, base: CardBase, card: str) -> None:
     """The adapter at its scale, in PEFT's format, with a base that others can load and a card that says what was measured."""
     staged = target.with_name(f".{target.name}")
     shutil.rmtree(staged, ignore_errors=True)
-    save_scaled_adapter(scaled.adapter(told.trial_id), told.scale, staged)
-    tables, context = read_report(scaled.folder / "report", ReportConfig(margin=told.margin))
-    base = card_base(context)
+    save_scaled_adapter(saved, told.scale, staged)
     (staged / CONFIG_FILE).write_text(portable_config(staged / CONFIG_FILE, base), encoding="utf-8")
-    card = model_card(tables, context, told.trial_id, base, target.name)
     packed = "\n\n".join(statement(told, taught))
     scale = "" if told.scale == 1 else f" This adapter has {told.scale:g} of the change of the weights; the table above is of all of it."
     (staged / CARD_FILE).write_text(f"{card}\n## What was packed\n\n{packed}{scale}\n", encoding="utf-8")
@@ -92,18 +96,16 @@ def _write_adapter(target: Path, scaled: LoadedStudy, told: Told, taught: int) -
     staged.replace(target)
 
 
-def _write_trainers(folder: Path, scaled: LoadedStudy, told: Told, spec: TrialSpec) -> None:
-    tables, context = read_report(scaled.folder / "report", ReportConfig(margin=told.margin))
-    base, training = card_base(context), spec.training
-    (row,) = scaled.trials.filter(trial_id=told.trial_id).iter_rows(named=True)
-    recipe = Recipe(
-        base=base.hub_id or base.name,
+def _recipe(spec: TrialSpec, base: str, epochs: int, scale: float) -> Recipe:
+    training = spec.training
+    return Recipe(
+        base=base,
         target_modules=training.target_modules,
         rank=spec.rank,
         alpha=spec.lora_alpha,
         dropout=training.lora_dropout,
         learning_rate=spec.learning_rate,
-        epochs=row["epochs"],
+        epochs=epochs,
         batch_size=training.batch_size,
         weight_decay=training.weight_decay,
         schedule=training.schedule.value,
@@ -111,8 +113,5 @@ def _write_trainers(folder: Path, scaled: LoadedStudy, told: Told, spec: TrialSp
         seed=spec.seed,
         max_length=training.max_length,
         kl_coefficient=spec.kl_coefficient,
-        scale=told.scale,
+        scale=scale,
     )
-    folder.mkdir(exist_ok=True)
-    for name, text in trainer_files(recipe, tables.training_rows[told.trial_id]).items():
-        (folder / name).write_text(text, encoding="utf-8")

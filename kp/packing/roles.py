@@ -79,9 +79,8 @@ def assign_roles(
     often = surveyed.join(of_surveyed.filter(2 * pl.col("correct") >= pl.col("asked")), on="fact_id", how="semi")
     highly = surveyed.join(of_surveyed.filter(category=Category.HIGHLY_KNOWN.value), on="fact_id", how="semi")
     if keep is None:
-        to_keep, to_replay = often, highly
-        replayed = _first(to_replay, min(replay_wanted(len(taught)), len(to_replay) // 2))
-        chosen = _first(to_keep.join(replayed, on="fact_id", how="anti"), controls)
+        replayed = _first(highly, min(replay_wanted(len(taught)), len(highly) // 2))
+        chosen = _first(often.join(replayed, on="fact_id", how="anti"), controls)
     else:
         chosen = often.join(keep, on="fact_id", how="semi")
         replayed = _first(highly.join(keep, on="fact_id", how="anti"), replay_wanted(len(taught)))
@@ -103,8 +102,8 @@ def without(roles: Roles, strangers: Sequence[str]) -> Roles:
 
 def _first(facts: pl.DataFrame, count: int) -> pl.DataFrame:
     """The first facts of an order that depends on their questions alone, in the order of the table."""
-    ordered = sorted(facts["fact_id"], key=dict(zip(facts["fact_id"], map(_key, facts["question"]), strict=True)).__getitem__)
-    return facts.filter(pl.col("fact_id").is_in(set(ordered[:count])))
+    keys = dict(zip(facts["fact_id"], map(_key, facts["question"]), strict=True))
+    return facts.filter(pl.col("fact_id").is_in(sorted(keys, key=keys.__getitem__)[:count]))
 
 
 def _key(question: str) -> str:

@@ -49,7 +49,7 @@ def plan_facts(
         chosen = propose(advice, (reliability, harm), trials)
         by_setting = {one.setting: one for one in advice.near}
         proposed = [by_setting[setting] for setting in chosen]
-    page = plan_page(rows, (reliability, harm), advice, proposed, str(to / STUDY_FILE) if proposed else None, drawn=True)
+    page = plan_page(rows, (reliability, harm), advice, proposed, str(to / STUDY_FILE) if proposed else None)
     text = plain_text(page)
     try:
         (to / "figures").mkdir(parents=True, exist_ok=True)

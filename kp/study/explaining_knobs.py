@@ -44,8 +44,7 @@ def nearest(name: str) -> list[str]:
     last = name.rpartition(".")[2]
     same = [one for one in names if one.rpartition(".")[2] == last]
     whole = difflib.get_close_matches(name, names, n=_MOST_NEAR, cutoff=0.6)
-    parts = [one for part in difflib.get_close_matches(last, {one.rpartition(".")[2] for one in names}, n=2, cutoff=0.7) for one in names]
-    parts = [one for one in parts if one.rpartition(".")[2] in difflib.get_close_matches(last, [one.rpartition(".")[2]], cutoff=0.7)]
+    parts = [one for one in names if difflib.get_close_matches(last, [one.rpartition(".")[2]], cutoff=0.7)]
     found = list(dict.fromkeys([*same, *whole, *parts]))[:_MOST_NEAR]
     return found or [section.name for section in all_sections() if section.name]
 
@@ -111,7 +110,7 @@ def _knob_text(knob: Knob, told: Mapping[str, Any], section: KnobSection | None)
     lines += _row("declared", f"{told['file']}:{told['line']} ({knob.declared_by})")
     if knob.title:
         lines += _row("in reports", knob.title)
-    lines += ["", "Made again when it changes:", *_wrapped(steps_text(knob_steps(knob)))]
+    lines += ["", "Made again when it changes:", *_wrapped(steps_text(KnobSteps(**told["steps"])))]
     if told["presets"]:
         lines += ["", "Studies of kp that set it differently:"]
         for study, value in told["presets"].items():

@@ -15,6 +15,7 @@ import pyarrow as pa
 from kp import schema
 from kp.config.study import load_study
 from kp.errors import UserError
+from kp.metrics.outcomes import fact_roles
 from kp.metrics.result_schema import FACT_STORIES
 from kp.report.reading import find_report
 from kp.report.tables import ReportContext
@@ -24,7 +25,7 @@ from kp.store.filenames import ANSWERS_FILE
 from kp.store.steps import RECORD
 from kp.study.finished_adapters import study_folder
 from kp.study.measurements.answers import NAME as ANSWERS_KIND
-from kp.vocabulary import BASE, FactRole, Part
+from kp.vocabulary import BASE, Part
 
 FACT_FIELD = "FACT"  # the argument, in messages
 STUDY_FIELD = "--study"
@@ -167,10 +168,7 @@ def _trained_role(report: Report, trial_id: str, fact_id: str) -> str | None:
     rows = report.table(f"training_rows/{trial_id}", schema.TRAINING_ROWS)
     if rows is None:
         return None
-    roles = set(rows.filter(fact_id=fact_id)["role"])
-    if not roles:
-        return FactRole.UNTOUCHED.value
-    return (FactRole.TRAINED if roles & {"unknown", "paraphrase"} else FactRole.REPLAYED).value
+    return fact_roles([fact_id], training_rows=rows)[fact_id].value
 
 
 def _raw_answers(report: Report, fact_id: str) -> pl.DataFrame | None:

@@ -38,12 +38,20 @@ class ForcedRow:
 class Forced:
     """Of all rows: how many would be written as they are, and the sum of their surprisal; and how often a token was no greedy choice."""
 
-    rows: int = 0
-    right: int = 0
-    bits: float = 0.0
-    resisting: Counter[int] = field(default_factory=Counter)
     flags: list[bool] = field(default_factory=list)
     """Of each row, whether it is right."""
+    bits: float = 0.0
+    resisting: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.flags)
+
+    @property
+    def right(self) -> int:
+        """How many are right."""
+        return sum(self.flags)
 
 
 def forced_rows(
@@ -85,9 +93,7 @@ def forced_answers(
         with above(below, encoded, batch):
             scores = term_scores(engine, batch, cache.device, dtype)
         for one, terms in zip(part, map(list, batch.terms_of_rows), strict=True):
-            found.rows += 1
             found.flags.append(one.counts and bool(scores.greedy[terms].all()))
-            found.right += found.flags[-1]
             found.bits += float(scores.bits[terms].sum())
             found.resisting.update(batch.labels[terms][~scores.greedy[terms]].tolist())
     return found

@@ -288,9 +288,6 @@ class TrialTraining:
 
     def _generated(self) -> dict[str, Any]:
         """The share of right generated answers to the evaluated Unknown facts over the eval prompts."""
-        import torch
-        import torch.distributed
-
         mine = self._mine()
         # Made anew each time, because the weights have changed, and with them the keys and values of shared prefixes.
         generator = self.job.engine.generator(self._engine.module, self._model_cache.tokenizer)
@@ -298,13 +295,10 @@ class TrialTraining:
             self._asked = read_questions(generator, mine, self.job.eval_shots)
         found = answer_questions(generator, mine, self._asked, self._keys) if len(mine) else []
         right = [answer.matches.by(self.job.matcher) for under_prompt in found for answer in under_prompt]
-        counts = torch.tensor([sum(right), len(right)], dtype=torch.float64, device=self._model_cache.device)
-        parts = [right]
-        if self._split:
-            torch.distributed.all_reduce(counts)
-            parts = self._place.gathered(right)
+        parts = self._place.gathered(right) if self._split else [right]
         self._correct = self._by_fact(parts)
-        return {"unknown_accuracy": float(counts[0] / counts[1]), "eval_mode": EvalMode.GENERATE.value}
+        judged = sum(map(len, parts))
+        return {"unknown_accuracy": sum(map(sum, parts)) / judged if judged else math.nan, "eval_mode": EvalMode.GENERATE.value}
 
     def _by_fact(self, parts: list[list[bool]]) -> list[int]:
         """Right answers of each evaluated fact, from the judged answers of every worker's facts, prompt after prompt."""

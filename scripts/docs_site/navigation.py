@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from kp.config.toml import toml_value
+
 Tree = str | Sequence["Tree"] | Mapping[str, "Tree"]
 
 GUIDES = (
@@ -20,7 +22,7 @@ GUIDES = (
     "speed",
     "faults",
     "gpu-check",
-    "installing",
+    "install",
     "adding-things",
 )
 """The pages at the top of docs/, in reading order; one that is not there is left out, and one that is missing here comes last."""
@@ -53,8 +55,7 @@ def _entries(paths: Sequence[str], pages: Mapping[str, str]) -> list[Tree]:
 def as_toml(tree: Tree) -> str:
     """A tree as an inline value of TOML."""
     if isinstance(tree, str):
-        escaped = tree.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return toml_value(tree)
     if isinstance(tree, Mapping):
         return "{ " + ", ".join(f"{as_toml(name)} = {as_toml(part)}" for name, part in tree.items()) + " }"
     return "[" + ", ".join(map(as_toml, tree)) + "]"

@@ -54,7 +54,7 @@ def advised(rows: pl.DataFrame, question: Question = ASKED) -> tuple[Advice, lis
 
 def page_of(rows: pl.DataFrame, question: Question = ASKED) -> str:
     advice, predictors = advised(rows, question)
-    return plain_text(plan_page(rows, predictors, advice, advice.near[:4], "next.toml", drawn=True))
+    return plain_text(plan_page(rows, predictors, advice, advice.near[:4], "next.toml"))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_predictions_stay_shares_whatever_is_asked(planted: pl.DataFrame) -> Non
 @pytest.mark.parametrize("rows", [experience(1, 0.18), experience(0, 0.0), shipped()], ids=["planted", "nothing", "shipped"])
 def test_page_never_prints_a_prediction_without_its_interval(rows: pl.DataFrame) -> None:
     advice, predictors = advised(rows)
-    page = plan_page(rows, predictors, advice, advice.near[:4], "next.toml", drawn=True)
+    page = plan_page(rows, predictors, advice, advice.near[:4], "next.toml")
     told = [sentence for sentence in page.answer if "reliability" in sentence and any(sign.isdigit() for sign in sentence)]
     tables = [block for section in page.sections for block in section.blocks if block.kind == "table"]
     cells = [

@@ -107,7 +107,7 @@ def test_an_answer_that_is_longer_than_the_longest_is_not_counted() -> None:
 
 
 def test_summary_of_all_workers_is_that_of_their_rows() -> None:
-    one, other = Forced(3, 1, 6.0), Forced(1, 1, 2.0)
+    one, other = Forced([True, False, False], 6.0), Forced([True], 2.0)
     one.resisting.update({70: 2, 71: 1})
     other.resisting.update({71: 3})
     summary = summary_of([one, other], tiny_tokenizer())
